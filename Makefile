@@ -1,0 +1,56 @@
+# One word per habit. Each target sets up what it needs; `make` alone lists them.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+STAMP := $(VENV)/.ready
+
+.PHONY: help setup demo serve test test-slow check format bench docs lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## the environment in .venv (quick when it is there)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) is needed; none was found."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## speak to it: a recording streamed in real time, its words printed while they are said
+	@$(BIN)/python -m streamer demo
+
+serve: $(STAMP) ## a server on port 8080 (MODEL=stub)
+	@$(BIN)/streamer serve $(or $(MODEL),stub)
+
+test: $(STAMP) ## the test suite
+	@scripts/system-packages sox flite
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## what takes minutes
+	@$(BIN)/python -m pytest -m slow --timeout 1200
+
+check: $(STAMP) ## format, lint, types, architecture
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_architecture.py
+
+format: $(STAMP) ## write the format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## the benchmarks (under ten minutes)
+	@$(BIN)/python -m benchmarks
+
+lock: ## resolve the dependencies anew
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
+		--extra grpc --extra otel --extra plot --extra pocketsphinx --group dev pyproject.toml -o requirements.lock
+
+clean: ## remove what was made
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

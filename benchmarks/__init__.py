@@ -1,0 +1,1 @@
+"""What is fast, by how much, and beside what. Each module runs alone: `python -m benchmarks.bench_x`."""

@@ -1,0 +1,1 @@
+"""Bytes to samples to windows: pure stages, each push(x) -> y and flush() -> y."""

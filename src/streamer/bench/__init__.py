@@ -1,0 +1,1 @@
+"""Load for streaming servers, and what it measured."""

@@ -1,0 +1,134 @@
+"""Every failure has one code: what went wrong, whose fault it is, and whether trying again may help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """The closed set of failures a client can be told about; the wire tables of each transport are total over it."""
+
+    BAD_REQUEST = "bad_request"
+    BAD_STATE = "bad_state"
+    INVALID_FORMAT = "invalid_format"
+    INVALID_AUDIO = "invalid_audio"
+    WRONG_FRAME_TYPE = "wrong_frame_type"
+    INVALID_UTF8 = "invalid_utf8"
+    PROTOCOL_ERROR = "protocol_error"
+    MESSAGE_TOO_BIG = "message_too_big"
+    UNAUTHENTICATED = "unauthenticated"
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105 (a code, not a secret)
+    TOKEN_REPLAYED = "token_replayed"  # noqa: S105
+    FORBIDDEN = "forbidden"
+    FORBIDDEN_ORIGIN = "forbidden_origin"
+    START_TIMEOUT = "start_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    STREAM_TOO_LONG = "stream_too_long"
+    TOO_FAST = "too_fast"
+    RATE_LIMITED = "rate_limited"
+    SLOW_CONSUMER = "slow_consumer"
+    MODEL_ERROR = "model_error"
+    MODEL_TIMEOUT = "model_timeout"
+    MODEL_CRASHED = "model_crashed"
+    OVERLOADED = "overloaded"
+    DRAINING = "draining"
+    INTERNAL = "internal"
+
+
+RETRYABLE: frozenset[ErrorCode] = frozenset(
+    {
+        ErrorCode.TOKEN_EXPIRED,
+        ErrorCode.START_TIMEOUT,
+        ErrorCode.IDLE_TIMEOUT,
+        ErrorCode.TOO_FAST,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.SLOW_CONSUMER,
+        ErrorCode.MODEL_ERROR,
+        ErrorCode.MODEL_TIMEOUT,
+        ErrorCode.MODEL_CRASHED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.DRAINING,
+        ErrorCode.INTERNAL,
+    }
+)
+"""Codes after which the same request may succeed later, elsewhere, or with a new token."""
+
+
+class StreamerError(Exception):
+    """A failure with a stable code and a message that is safe to show to a client.
+
+    `field`, `expected` and `got` name what was wrong with an input; they are part of the message when given.
+    """
+
+    code: ErrorCode = ErrorCode.INTERNAL
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        field: str | None = None,
+        expected: str | None = None,
+        got: object = None,
+        code: ErrorCode | None = None,
+    ) -> None:
+        if code is not None:
+            self.code = code
+        self.field = field
+        self.expected = expected
+        self.got = got
+        if not message:
+            message = f"{field}: expected {expected}, got {brief(got)}"
+        super().__init__(message)
+        self.message = message
+
+    @property
+    def retryable(self) -> bool:
+        return self.code in RETRYABLE
+
+
+class BadRequest(StreamerError):
+    """A message that is not of the protocol."""
+
+    code = ErrorCode.BAD_REQUEST
+
+
+class InvalidFormat(StreamerError):
+    """An audio format that cannot be served."""
+
+    code = ErrorCode.INVALID_FORMAT
+
+
+class ConfigError(StreamerError):
+    """A setting that is wrong; the message names the source, the key, what was expected and what came."""
+
+    code = ErrorCode.BAD_REQUEST
+
+
+class ModelLoadError(StreamerError):
+    """The user's model could not be imported, built or warmed."""
+
+    code = ErrorCode.MODEL_ERROR
+
+
+class ModelFailed(StreamerError):
+    """The user's model failed on one item; raised inside a worker or made from what happened to it."""
+
+    code = ErrorCode.MODEL_ERROR
+
+
+class Overloaded(StreamerError):
+    """More was asked than can be done; `retry_after_s` says when to come back."""
+
+    code = ErrorCode.OVERLOADED
+
+    def __init__(self, message: str = "the server is at capacity", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+def brief(value: object, limit: int = 80) -> str:
+    """What came, short enough for one line of an error (a hostile value cannot flood a log)."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

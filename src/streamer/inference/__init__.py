@@ -1,0 +1,1 @@
+"""Running models: batching, threads, worker processes."""

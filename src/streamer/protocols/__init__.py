@@ -1,0 +1,1 @@
+"""Dialects: frames to messages, events to frames."""

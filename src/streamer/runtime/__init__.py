@@ -1,0 +1,1 @@
+"""The only conductor: sessions, scorer, engine and transports joined."""

@@ -1,0 +1,34 @@
+"""What a connection is to the conductor: frames in, frames out, one close. Each transport is a thin shell over this."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from streamer.errors import ErrorCode
+
+FrameT = TypeVar("FrameT")
+
+
+class Transport(Protocol[FrameT]):
+    """One connection. `receive` is called by one task, `send` and `close` by another."""
+
+    name: str
+    """`websocket`, `grpc`, `memory`: a metric label, so a closed set."""
+    peer: str
+    """Address of the other side, for logs."""
+
+    async def receive(self) -> FrameT | None:
+        """The next frame; None when the peer has gone or ended its side. Control frames are the transport's affair."""
+        ...
+
+    async def send(self, frame: FrameT) -> None:
+        """Write one frame; waits while the peer is slow. Raises ConnectionError when the peer is gone."""
+        ...
+
+    async def close(self, code: ErrorCode | None, reason: str = "") -> None:
+        """Say goodbye (None: normally), wait for the peer's answer within a bound, then let go. Idempotent."""
+        ...
+
+    def abort(self) -> None:
+        """Let go at once. Idempotent."""
+        ...

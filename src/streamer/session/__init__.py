@@ -1,0 +1,1 @@
+"""The core: one stream of one client as a machine of plain values."""

@@ -1,0 +1,126 @@
+"""What a session asks of the outside. Answers come back by value through the session's own methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import ErrorCode
+from streamer.session.events import Event, Json
+
+JobId = int
+
+
+class JobKind(StrEnum):
+    """What a job's answer will be; the engine serves finals and pieces before interims."""
+
+    FINAL = "final"
+    INTERIM = "interim"
+    PIECE = "piece"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One call of the model, asked for by a session.
+
+    `samples`: float32 [n] in [-1, 1) at the model's sample rate, read-only, covering [start, start + n) of `channel`.
+    `id` is unique within its session; `stream` counts the session's streams: a model's state ends with its stream.
+    `options`: the client's JSON object, as bytes.
+    """
+
+    id: JobId
+    session_id: str
+    stream: int
+    channel: int
+    segment_id: int
+    kind: JobKind
+    start: int
+    samples: NDArray[np.float32]
+    sample_rate: int
+    options: bytes
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The model's answer. `partial`: more will follow for the same job (a generator's item that is not its last)."""
+
+    value: Json
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The model gave no answer for this job. `message` is safe to show; the log has the rest."""
+
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """An interim that was dropped under load, or overtaken, before it ran."""
+
+
+Outcome = Output | JobFailed | Shed
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Tell the client."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Score speech. `samples`: float32 [k * window], contiguous; `first`: index of its first window in the stream.
+
+    At most one is outstanding per channel. `first == 0` means a fresh stream: the scorer's state for it starts anew.
+    """
+
+    channel: int
+    first: int
+    samples: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Infer:
+    """Run the model."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """This job's answer is not wanted any more. Best effort: an answer that still comes is ignored."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The stream with this number is over: the model's state for it can go."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Say goodbye, after everything emitted so far. None: a normal end."""
+
+    code: ErrorCode | None = None
+
+
+Action = Emit | Score | Infer | Cancel | Release | Close

@@ -1,0 +1,142 @@
+"""What a session tells its client. Facts in the past tense; positions are integers, seconds exist only in codecs.
+
+`start`, `end` and `position` count samples of one channel at the model's sample rate from the start of the stream.
+`received`, `processed` and `committed` count frames at the client's own sample rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streamer.errors import ErrorCode
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+class Mode(StrEnum):
+    """Which segmenter cuts the stream: all audio in contiguous pieces, or speech only."""
+
+    SIMPLE = "simple"
+    SEGMENTED = "segmented"
+
+
+class FinishReason(StrEnum):
+    """Why a stream came to its end."""
+
+    STOPPED = "stopped"
+    RESTARTED = "restarted"
+    DRAINED = "drained"
+    FAILED = "failed"
+
+
+class WarningCode(StrEnum):
+    """Things worth telling that end nothing."""
+
+    PARTIAL_FRAME = "partial_frame"
+    AUDIO_CLAMPED = "audio_clamped"
+    LAGGING = "lagging"
+    INTERIMS_SHED = "interims_shed"
+    STATE_LOST = "state_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The stream is open. `limits` are the ones this session lives under."""
+
+    session_id: str
+    mode: Mode
+    model: str
+    model_sample_rate: int
+    limits: Mapping[str, float]
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Speech opened at `position`."""
+
+    channel: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """The speech opened last on this channel ended at `position`; its final follows."""
+
+    channel: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A result for [start, end). Interims of a `segment_id` replace each other until its final.
+
+    `is_final` is True for every piece in simple mode.
+    """
+
+    channel: int
+    segment_id: int
+    start: int
+    end: int
+    is_final: bool
+    output: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """`received` frames are in memory; `committed` frames are covered by results already sent."""
+
+    received: int
+    committed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """Every result for audio before the flush with this id has been sent."""
+
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the client should know; nothing ends."""
+
+    code: WarningCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A fault. With a channel and a range: no result for that range, the stream goes on. `fatal`: the close follows."""
+
+    code: ErrorCode
+    message: str
+    fatal: bool = False
+    retryable: bool = False
+    channel: int | None = None
+    start: int | None = None
+    end: int | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """The server is going away; finish within `deadline_s` or be finished."""
+
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The closing event of a stream, and its sum: every frame received was processed, or an error named its range."""
+
+    reason: FinishReason
+    received: int
+    processed: int
+    segments: int
+    failed: int
+
+
+Event = Started | SpeechStarted | SpeechEnded | Segment | Ack | Flushed | Warned | Failed | Draining | Finished

@@ -1,0 +1,80 @@
+"""What a client can say, whatever the dialect. Imperative, frozen, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import msgspec
+
+from streamer.audio.format import AudioFormat
+from streamer.errors import ErrorCode
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The endpointing a client may change for its own session; None keeps the server's. Times in milliseconds."""
+
+    positive_speech_threshold: float | None = None
+    negative_speech_threshold: float | None = None
+    pre_speech_pad_ms: float | None = None
+    post_speech_pad_ms: float | None = None
+    redemption_time_ms: float | None = None
+    min_speech_time_ms: float | None = None
+    max_speech_time_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin a stream. In mid-stream: finish the running one as if stopped, then begin."""
+
+    format: AudioFormat
+    interim_results: bool = False
+    interim_interval_ms: int | None = None
+    chunk_ms: int | None = None
+    vad: VadOverrides = VadOverrides()
+    traceparent: str | None = None
+    tracestate: str | None = None
+    metadata: Mapping[str, str] = field(default=_EMPTY)
+    options: bytes = b"{}"
+    """A JSON object, handed to the model as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Interleaved samples in the agreed format, cut anywhere."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """End the running utterance here; its final comes, then `Flushed` with the same id. The clock goes on."""
+
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Finish everything received. `keep_open`: the connection stays for another stream."""
+
+    keep_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """Nothing to say, still here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A frame the codec could not read. The codec says which fault; the session decides what follows."""
+
+    code: ErrorCode
+    message: str
+    fatal: bool = False
+
+
+Message = Start | Audio | Flush | Stop | KeepAlive | Malformed

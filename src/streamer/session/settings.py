@@ -1,0 +1,65 @@
+"""What a session lives under: its segmenter, its model's numbers, its limits. Every value has a unit and a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from streamer.session.events import Mode
+from streamer.vad.endpointer import VadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one stream may ask of the server. Seconds of audio count at the client's own sample rate."""
+
+    max_channels: int = 8
+    max_control_bytes: int = 16 * 1024
+    max_audio_message_bytes: int = 64 * 1024
+    start_timeout_s: float = 10.0
+    """From the connection to its first start."""
+    idle_timeout_s: float = 30.0
+    """Without any message; `keepalive` counts as one."""
+    max_stream_s: float = 4 * 3600.0
+    """Seconds of audio in one stream."""
+    audio_ahead_s: float = 30.0
+    """Seconds of audio received but not yet processed, past which the connection is not read for a while."""
+    max_metadata_entries: int = 16
+    max_metadata_bytes: int = 256
+    """Of one key or one value."""
+    max_options_bytes: int = 8 * 1024
+    max_pending_messages: int = 1_000
+    """Control messages that may wait for a stream to finish."""
+    max_model_failures: int = 5
+    """Results in a row that failed, after which the stream is given up."""
+
+    def announced(self) -> Mapping[str, float]:
+        """The part a client wants to know, as `started` tells it."""
+        return {
+            "max_audio_message_bytes": self.max_audio_message_bytes,
+            "max_control_bytes": self.max_control_bytes,
+            "idle_timeout_s": self.idle_timeout_s,
+            "max_stream_s": self.max_stream_s,
+            "audio_ahead_s": self.audio_ahead_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Everything a session is built from; the same for every session of one endpoint."""
+
+    mode: Mode
+    model: str = "stub"
+    model_sample_rate: int = 16_000
+    stateful: bool = False
+    """A StreamingModel: one piece per channel at a time, and no interims (they would disturb the state)."""
+    max_inflight: int = 4
+    """Pieces of one channel that may run side by side in simple mode."""
+    vad: VadConfig = field(default_factory=VadConfig)
+    interim_interval_ms: int = 500
+    min_interim_interval_ms: int = 200
+    min_piece_ms: int = 100
+    max_piece_ms: int = 10_000
+    stall_timeout_s: float = 2.0
+    """Open speech ends when no audio has come for so long (0: never, for files)."""
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,1 @@
+"""Finding speech: the batched scorer and the endpointer."""

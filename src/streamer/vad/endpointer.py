@@ -1,0 +1,169 @@
+"""From window probabilities to the start and end of speech: a pure machine over integer sample positions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from enum import Enum
+
+from streamer.errors import BadRequest
+
+_MAX_MS = 600_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class VadConfig:
+    """When speech begins and ends. Thresholds are probabilities; times are milliseconds.
+
+    Raises BadRequest, naming the field, for thresholds outside [0, 1], a negative threshold above the positive one,
+    times that are not finite or not within 0..600 000, or a `max_speech_time_ms` not above `min_speech_time_ms`.
+    """
+
+    positive_speech_threshold: float = 0.5
+    """A window above it may open speech."""
+    negative_speech_threshold: float = 0.35
+    """A window below it is silence; between the two nothing changes."""
+    pre_speech_pad_ms: float = 600.0
+    """Audio before the opening window that belongs to the speech."""
+    post_speech_pad_ms: float = 0.0
+    """Audio after the last voiced window that belongs to the speech."""
+    redemption_time_ms: float = 600.0
+    """Silence that ends speech."""
+    min_speech_time_ms: float = 90.0
+    """A candidate shorter than this was a noise."""
+    max_speech_time_ms: float = 30_000.0
+    """Longer speech is cut here, without a gap."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, high = getattr(self, field.name), _MAX_MS if field.name.endswith("_ms") else 1.0
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise BadRequest(field=f"vad.{field.name}", expected="a number", got=value)
+            if not 0.0 <= value <= high:
+                raise BadRequest(field=f"vad.{field.name}", expected=f"a number from 0 to {high:g}", got=value)
+        if self.negative_speech_threshold > self.positive_speech_threshold:
+            raise BadRequest(
+                field="vad.negative_speech_threshold",
+                expected=f"at most positive_speech_threshold ({self.positive_speech_threshold:g})",
+                got=self.negative_speech_threshold,
+            )
+        if self.max_speech_time_ms <= self.min_speech_time_ms:
+            raise BadRequest(
+                field="vad.max_speech_time_ms",
+                expected=f"more than min_speech_time_ms ({self.min_speech_time_ms:g})",
+                got=self.max_speech_time_ms,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Speech opened at sample `start`."""
+
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """Speech covered samples [start, end)."""
+
+    start: int
+    end: int
+
+
+class _State(Enum):
+    IDLE = "idle"
+    CANDIDATE = "candidate"
+    SPEECH = "speech"
+
+
+class Endpointer:
+    """Speech boundaries of one channel. Positions count samples at `sample_rate` from the first push.
+
+    The rules are those of the silero crate's VadSession (hysteresis of two thresholds, redemption time), with a bound on
+    the length of speech added.
+    """
+
+    def __init__(self, config: VadConfig, sample_rate: int) -> None:
+        def samples(ms: float) -> int:
+            return round(ms * sample_rate / 1000)
+
+        self._config = config
+        self._pre = samples(config.pre_speech_pad_ms)
+        self._post = samples(config.post_speech_pad_ms)
+        self._redemption = samples(config.redemption_time_ms)
+        self._min = samples(config.min_speech_time_ms)
+        self._max = max(1, samples(config.max_speech_time_ms))
+        self._state = _State.IDLE
+        self._start = self._speech = self._silence = self._last_end = 0
+        self.position = 0
+        """Samples pushed so far."""
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a SpeechStarted still waits for its SpeechEnded."""
+        return self._state is _State.SPEECH
+
+    @property
+    def speech_start(self) -> int:
+        """Where the open speech began; meaningful while `speaking`."""
+        return self._start
+
+    @property
+    def needed_from(self) -> int:
+        """The first sample that may still belong to speech not yet ended; older audio can be forgotten."""
+        if self._state is _State.IDLE:
+            return max(self.position - self._pre, self._last_end)
+        return self._start
+
+    def push(self, samples: int, probability: float) -> list[SpeechStarted | SpeechEnded]:
+        """Take the next window of `samples` samples with its speech probability."""
+        config = self._config
+        window_start = self.position
+        self.position += samples
+        silent = probability < config.negative_speech_threshold
+        self._silence = self._silence + samples if silent else 0
+        if self._state is _State.IDLE:
+            if probability > config.positive_speech_threshold:
+                self._state = _State.CANDIDATE
+                self._start = max(window_start - self._pre, self._last_end)
+                self._speech = 0
+            return []
+        self._speech += samples
+        if self._state is _State.CANDIDATE:
+            if self._speech > self._min:
+                self._state = _State.SPEECH
+                return [SpeechStarted(self._start)]
+            if silent:
+                self._state = _State.IDLE
+            return []
+        if silent:
+            return [self._end(self._trimmed())] if self._silence > self._redemption else []
+        return self._cut()
+
+    def finish(self) -> list[SpeechStarted | SpeechEnded]:
+        """The audio ends here (a stop, a flush, a stall): open speech ends with it. More may be pushed after."""
+        cuts = self._cut() if self._state is _State.SPEECH else []
+        if self._state is _State.SPEECH:
+            return [*cuts, self._end(self.position)]
+        self._state = _State.IDLE
+        return []
+
+    def _trimmed(self) -> int:
+        """The end of the last voiced window plus the pad; all of it where a cut piece was silent from its start."""
+        end = min(self.position - self._silence + self._post, self.position)
+        return end if end > self._start else self.position
+
+    def _cut(self) -> list[SpeechStarted | SpeechEnded]:
+        """Pieces of `max_speech_time` off the front of speech that goes on; only a voiced window may ask for them, so
+        that the piece which opens is not empty."""
+        events: list[SpeechStarted | SpeechEnded] = []
+        while self.position - self._start > self._max:
+            end = self._start + self._max
+            events += [SpeechEnded(self._start, end), SpeechStarted(end)]
+            self._start = end
+        return events
+
+    def _end(self, end: int) -> SpeechEnded:
+        self._state = _State.IDLE
+        self._last_end = end
+        return SpeechEnded(self._start, end)
