@@ -79,7 +79,7 @@ class _State(Enum):
 class Endpointer:
     """Speech boundaries of one channel. Positions count samples at `sample_rate` from the first push.
 
-    The rules are those of the silero crate's VadSession (hysteresis of two thresholds, redemption time), with a bound on
+    The rules are those of the silero crate's VadSession (two thresholds with hysteresis, redemption), with a bound on
     the length of speech added.
     """
 
