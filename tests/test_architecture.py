@@ -1,0 +1,169 @@
+"""The house keeps its shape: who may import whom, what the pure rooms may not know, how long things may get."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.architecture import ROOT, Module, modules, under
+
+WORDS = ("session.messages", "session.events", "session.actions", "session.settings")
+BELOW_RUNTIME = (
+    "errors",
+    "audio",
+    "vad",
+    "session",
+    "models",
+    "inference",
+    "protocols",
+    "telemetry.observer",
+    "config",
+)
+BELOW_SHELL = (*BELOW_RUNTIME, "runtime")
+
+# Who may import whom: downwards only. The longest prefix that matches a module is its rule; a module may always import
+# its own room. A name that is missing here is an error: say where a new room stands.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "samples": (),
+    "audio": ("errors",),
+    "vad": ("errors", "audio"),
+    "vad.endpointer": ("errors",),
+    "vad.scorer": ("errors",),
+    "telemetry.observer": ("errors", *WORDS),
+    "session": ("errors", "audio", "vad.endpointer"),
+    "config": ("errors", "audio", "vad.endpointer", *WORDS),
+    "models": ("errors", "audio", *WORDS),
+    "protocols": ("errors", "audio", "vad.endpointer", *WORDS),
+    "inference": ("errors", "audio", "models.contract", "models.load", "telemetry.observer", *WORDS),
+    "inference.batching": ("errors",),
+    "runtime": BELOW_RUNTIME,
+    "telemetry": (*BELOW_SHELL, "root"),
+    "transports": (*BELOW_SHELL, "root", "telemetry"),
+    "client": ("errors", "audio", "protocols", "telemetry.observer", "root", *WORDS),
+    "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "samples"),
+    "app": (*BELOW_SHELL, "root", "transports", "telemetry"),
+    "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "samples"),
+    "cli": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "samples", "bench"),
+    "__main__": ("cli",),
+    "root": ("errors", "audio", "vad", "session", "models", "client", "config"),
+}
+
+PURE = ("session", "audio", "vad.endpointer", "protocols", "inference.batching")
+IMPURE = (
+    "asyncio", "threading", "time", "socket", "logging", "random", "os",
+    "opentelemetry", "prometheus_client", "grpc", "aiohttp",
+)  # fmt: skip
+
+MAX_FILE = 600
+MAX_FILE_WITHOUT_REASON = 400
+MAX_FUNCTION = 60
+LONG_FILES: dict[str, str] = {}
+"""Files past 400 lines, by path, each with the reason why it is not cut."""
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    """The name a module has in the table: without `streamer.`; the package itself is `root`."""
+    return module.removeprefix("streamer").removeprefix(".") or "root"
+
+
+def rule(module: Module) -> str:
+    """The longest prefix of the table that covers a module."""
+    matches = [name for name in LAYERS if under(room(module.name), name)]
+    if not matches:
+        pytest.fail(f"{module.where}: no layer covers it; say in LAYERS what it may import")
+    return max(matches, key=len)
+
+
+def imported_room(name: str) -> str:
+    """The room of an imported `streamer...` name; a public name of the package (streamer.connect) is `root`."""
+    known = {room(module.name).partition(".")[0] for module in MODULES}
+    inner = room(name)
+    return inner if inner.partition(".")[0] in known else "root"
+
+
+def list_of(problems: list[str]) -> str:
+    return "\n  " + "\n  ".join(problems)
+
+
+def test_imports_go_downwards_only() -> None:
+    problems = []
+    for module in MODULES:
+        name = rule(module)
+        own = name.partition(".")[0]
+        for line, imported in module.imports():
+            if not under(imported, "streamer"):
+                continue
+            target = imported_room(imported)
+            narrower = name != own  # a rule for a part of a room does not open the rest of the room
+            if under(target, name if narrower else own) or any(under(target, allowed) for allowed in LAYERS[name]):
+                continue
+            may = ", ".join(LAYERS[name]) or "nothing of streamer"
+            problems.append(f"{module.where}:{line} imports {imported}; `{name}` may import: {may}")
+    assert not problems, list_of(problems)
+
+
+def test_pure_rooms_know_no_world() -> None:
+    problems = [
+        f"{module.where}:{line} imports {imported}: a pure room has no clock, socket, thread, log or chance"
+        for module in MODULES
+        if any(under(room(module.name), pure) for pure in PURE)
+        for line, imported in module.imports()
+        if any(under(imported, impure) for impure in IMPURE)
+    ]
+    assert not problems, list_of(problems)
+
+
+def test_files_stay_short() -> None:
+    problems = []
+    for module in MODULES:
+        if module.lines > MAX_FILE:
+            problems.append(f"{module.where}: {module.lines} lines; none may pass {MAX_FILE}: cut it along its joints")
+        elif module.lines > MAX_FILE_WITHOUT_REASON and module.where not in LONG_FILES:
+            problems.append(
+                f"{module.where}: {module.lines} lines; past {MAX_FILE_WITHOUT_REASON}, LONG_FILES says why"
+            )
+    stale = LONG_FILES.keys() - {module.where for module in MODULES if module.lines > MAX_FILE_WITHOUT_REASON}
+    problems += [f"{path}: is not long (any more); take it out of LONG_FILES" for path in sorted(stale)]
+    assert not problems, list_of(problems)
+
+
+def test_functions_fit_a_screen() -> None:
+    problems = [
+        f"{module.where}:{line} {name}() has {length} lines without its docstring; at most {MAX_FUNCTION}"
+        for module in MODULES
+        for line, name, length in module.functions()
+        if length > MAX_FUNCTION
+    ]
+    assert not problems, list_of(problems)
+
+
+def test_every_module_says_why_it_exists() -> None:
+    problems = [f"{module.where}: no docstring" for module in MODULES if not ast.get_docstring(module.tree)]
+    assert not problems, list_of(problems)
+
+
+def test_every_folder_of_sources_is_a_package() -> None:
+    folders = {module.path.parent for module in MODULES}
+    problems = [
+        f"{folder.relative_to(ROOT)}: no __init__.py" for folder in folders if not (folder / "__init__.py").exists()
+    ]
+    assert not problems, list_of(problems)
+
+
+def test_nothing_a_user_sees_points_outside_the_project() -> None:
+    files = [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "mkdocs.yml"]
+    for folder in ("src", "docs", "benchmarks", "scripts", "examples", "deploy"):
+        files += [path for path in (ROOT / folder).rglob("*") if path.suffix not in {".wav", ".png", ".pyc", ".npz"}]
+    outside = "../" + "shared"
+    problems = [
+        f"{path.relative_to(ROOT)}:{number}: {outside}"
+        for path in files
+        if path.is_file()
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if outside in line
+    ]
+    assert not problems, list_of(problems)
