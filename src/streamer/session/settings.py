@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from streamer.errors import BadRequest
 from streamer.session.events import Mode
 from streamer.vad.endpointer import VadConfig
 
@@ -32,6 +34,12 @@ class Limits:
     """Control messages that may wait for a stream to finish."""
     max_model_failures: int = 5
     """Results in a row that failed, after which the stream is given up."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if isinstance(value, bool) or not 0 < value < math.inf:
+                raise BadRequest(field=f"limits.{limit.name}", expected="a number above 0", got=value)
 
     def announced(self) -> Mapping[str, float]:
         """The part a client wants to know, as `started` tells it."""

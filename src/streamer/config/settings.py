@@ -1,0 +1,126 @@
+"""The settings tree: what can be set, its default, its unit, its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamer.session.events import Mode
+from streamer.session.settings import Limits, SessionSettings
+from streamer.vad.endpointer import VadConfig
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Milliseconds = Annotated[int, Field(ge=1, le=600_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where the server listens and how much it takes on."""
+
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """TCP port; 0 takes a free one and says which."""
+    max_sessions: Count = 1_000
+    """Sessions at a time; more are refused with `overloaded`."""
+    retry_after_s: Seconds = 5.0
+    """What a refused client is told to wait."""
+    outbox_bytes: Annotated[int, Field(ge=1_024, le=2**30)] = 256 * 1024
+    """Bytes of events that may wait for one slow reader; interims go first, then the connection."""
+    outbox_stall_s: Annotated[float, Field(gt=0, le=3_600)] = 10.0
+    """How long a reader may take nothing while events wait for it."""
+    close_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long the peer may take to answer a close."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSettings:
+    """What happens between SIGTERM and the end, in seconds from the signal."""
+
+    lag_s: Seconds = 5.0
+    """New sessions are still taken for so long, while load balancers notice (not on SIGINT)."""
+    soft_s: Seconds = 25.0
+    """Until then sessions may end by themselves; then each is finished and its results are sent."""
+    spread_s: Seconds = 2.0
+    """The finishing is spread over so long, so that clients do not all come back at once."""
+    hard_s: Seconds = 40.0
+    """What still runs then is aborted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSection:
+    """Which model is served, and what overrides its own numbers (unset: the model decides)."""
+
+    model: str = "stub"
+    """`package.module:name`, or the name of a model that comes with Streamer."""
+    executor: Literal["thread", "process"] | None = None
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Threads or processes, each with its own load()."""
+    max_batch_size: Annotated[int, Field(ge=1, le=4_096)] | None = None
+    """Items per call."""
+    max_batch_wait_ms: Annotated[float, Field(ge=0, le=10_000)] | None = None
+    """How long an item may wait for company."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSection:
+    """How streams are cut where their clients do not say."""
+
+    interim_interval_ms: Milliseconds = 500
+    """Speech between two interims, where the client names no interval."""
+    min_interim_interval_ms: Milliseconds = 200
+    """The shortest interval a client may ask for."""
+    min_piece_ms: Milliseconds = 100
+    """The shortest piece of `simple` (but for the last)."""
+    max_piece_ms: Milliseconds = 10_000
+    """The longest piece of `simple`."""
+    stall_timeout_s: Seconds = 2.0
+    """Open speech ends when no audio has come for so long; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+    """`auto`: text on a terminal, JSON lines elsewhere."""
+
+
+class Settings(BaseModel):
+    """All settings, two levels: section and key. `load` fills it from file, environment and flags."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    server: ServerSettings = ServerSettings()
+    engine: EngineSection = EngineSection()
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Handed to the model as it is."""
+    vad: VadConfig = VadConfig()
+    session: SessionSection = SessionSection()
+    limits: Limits = Limits()
+    drain: DrainSettings = DrainSettings()
+    log: LogSettings = LogSettings()
+
+    def for_session(
+        self, mode: Mode, *, model: str, sample_rate: int, stateful: bool, max_inflight: int
+    ) -> SessionSettings:
+        """What a session of one endpoint is built from. `sample_rate` in Hz is the model's."""
+        cut = self.session
+        return SessionSettings(
+            mode=mode,
+            model=model,
+            model_sample_rate=sample_rate,
+            stateful=stateful,
+            max_inflight=max_inflight,
+            vad=self.vad,
+            interim_interval_ms=cut.interim_interval_ms,
+            min_interim_interval_ms=cut.min_interim_interval_ms,
+            min_piece_ms=cut.min_piece_ms,
+            max_piece_ms=cut.max_piece_ms,
+            stall_timeout_s=cut.stall_timeout_s,
+            limits=self.limits,
+        )

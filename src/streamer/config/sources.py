@@ -1,0 +1,169 @@
+"""Where settings come from: defaults, then a file, then the environment, then flags; a wrong one names its source."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from streamer.config.settings import Settings
+from streamer.errors import BadRequest, ConfigError, brief
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A setting given by a flag: `--port` sets `server.port`."""
+
+    flag: str
+    key: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and for each key that was set where it was set last."""
+
+    settings: Settings
+    origins: Mapping[Key, str]
+
+    def origin(self, key: str) -> str:
+        """Who set a dotted key: a file's name, a variable, a flag, or `default`."""
+        return _origin(self.origins, tuple(key.split(".")))
+
+
+def load(
+    file: Path | None = None, *, environ: Mapping[str, str] | None = None, flags: Sequence[Override] = ()
+) -> Loaded:
+    """Settings from everywhere. Raises ConfigError, one line: source, key, what was expected, what came."""
+    tree: dict[str, Any] = {}
+    origins: dict[Key, str] = {}
+    layers = [_from_file(file)] if file else []
+    layers.append(_from_environment(os.environ if environ is None else environ))
+    layers.append(_from_flags(flags))
+    for layer in layers:
+        for key, value, origin in layer:
+            if key[0] not in Settings.model_fields:
+                raise ConfigError(f"{origin}: {_unknown(key, value)}")
+            _put(tree, key, value, origin)
+            origins[key] = origin
+    _refuse_booleans(tree, origins)
+    try:
+        return Loaded(Settings(**tree), origins)
+    except ValidationError as error:
+        raise _wrong(error.errors()[0], origins) from None
+    except BadRequest as error:  # a rule of a section's own, such as one threshold above another
+        key = tuple((error.field or "").split("."))
+        raise ConfigError(f"{_origin(origins, key)}: {error.message}", field=error.field) from None
+
+
+Leaf = tuple[Key, object, str]
+
+
+def _from_file(path: Path) -> Iterator[Leaf]:
+    try:
+        text = path.read_text("utf-8")
+        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}") from None
+    except ValueError as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise ConfigError(f"{path}: expected {kind}, got {error}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected an object of sections, got {brief(document)}")
+    for section, content in document.items():
+        if isinstance(content, dict) and content:
+            yield from (((section, key), value, str(path)) for key, value in content.items())
+        else:
+            yield (section,), content, str(path)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[Leaf]:
+    """`STREAMER_SECTION__KEY`. Names without the double underscore are not ours: Kubernetes makes STREAMER_PORT for a
+    service of this name."""
+    prefix = "STREAMER_"
+    for name in environ:
+        if name.startswith(prefix) and "__" in name:
+            key = tuple(name.removeprefix(prefix).lower().split("__", 1))
+            value = _parsed(environ[name]) if key[0] == "model" else environ[name]
+            yield key, value, name
+
+
+def _from_flags(flags: Sequence[Override]) -> Iterator[Leaf]:
+    for flag in flags:
+        key = tuple(flag.key.split(".", 1))
+        text = isinstance(flag.value, str) and key[0] == "model"
+        yield key, _parsed(str(flag.value)) if text else flag.value, flag.flag
+
+
+def _parsed(text: str) -> object:
+    """A model's parameters have no declared types: JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _put(tree: dict[str, Any], key: Key, value: object, origin: str) -> None:
+    if len(key) == 1:
+        tree[key[0]] = value
+        return
+    section = tree.setdefault(key[0], {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{origin}: {'.'.join(key)}: expected a section, got {brief(section)}")
+    section[key[1]] = value
+
+
+def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[Key, str]) -> None:
+    """A bool is an int to Python, and would be a silent 1."""
+    for name, section in tree.items():
+        kind = Settings.model_fields[name].annotation if name in Settings.model_fields else None
+        if not (is_dataclass(kind) and isinstance(kind, type) and isinstance(section, dict)):
+            continue
+        hints = get_type_hints(kind)
+        for field in fields(kind):
+            if isinstance(section.get(field.name), bool) and hints[field.name] is not bool:
+                key = (name, field.name)
+                raise ConfigError(
+                    f"{_origin(origins, key)}: {'.'.join(key)}: expected a value that is no boolean, "
+                    f"got {brief(section[field.name])}"
+                )
+
+
+def _wrong(error: ErrorDetails, origins: Mapping[Key, str]) -> ConfigError:
+    key = tuple(str(part) for part in error["loc"])[:2]
+    where, name = _origin(origins, key), ".".join(key)
+    if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return ConfigError(f"{where}: {_unknown(key, error['input'])}", field=name)
+    if error["type"] == "dataclass_type":
+        return ConfigError(field=f"{where}: {name}", expected="a section", got=error["input"])
+    expected = re.split(", (?:unable|got) ", error["msg"].removeprefix("Input should be "))[0]
+    return ConfigError(field=f"{where}: {name}", expected=expected, got=error["input"])
+
+
+def _unknown(key: Key, value: object) -> str:
+    known = list(Settings.model_fields)
+    if len(key) > 1 and key[0] in known:
+        kind = Settings.model_fields[key[0]].annotation
+        known = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    else:
+        key = key[:1]
+    close = difflib.get_close_matches(key[-1], known, 1)
+    meant = f" (did you mean {close[0]}?)" if close else f" ({', '.join(known)})"
+    return f"{'.'.join(key)}: expected a known setting{meant}, got {brief(value)}"
+
+
+def _origin(origins: Mapping[Key, str], key: Key) -> str:
+    return origins.get(key) or origins.get(key[:1]) or "default"
