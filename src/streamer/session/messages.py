@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import msgspec
 
 from streamer.audio.format import AudioFormat
 from streamer.errors import ErrorCode
-
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +34,7 @@ class Start:
     vad: VadOverrides = VadOverrides()
     traceparent: str | None = None
     tracestate: str | None = None
-    metadata: Mapping[str, str] = field(default=_EMPTY)
+    metadata: Mapping[str, str] = field(default_factory=dict)
     options: bytes = b"{}"
     """A JSON object, handed to the model as it is."""
 
