@@ -1,0 +1,127 @@
+"""Reading a client's text: strict, bounded, and never an exception; what cannot be read becomes `Malformed`."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from streamer.audio.format import Encoding
+from streamer.errors import ErrorCode, InvalidFormat
+from streamer.session.messages import Audio, Malformed
+
+WireT = TypeVar("WireT")
+
+MAX_CONTROL_BYTES = 16 * 1024
+MAX_AUDIO_BYTES = 64 * 1024
+MAX_DEPTH = 64
+"""Nesting of a client's `options`; a model that walks them must not be led into a recursion without end."""
+_MAX_MESSAGE = 200
+_AUDIO_HINT = "; audio belongs in binary frames"
+
+
+class Reader(Generic[WireT]):
+    """Text frames to the wire structs of one dialect. Of a key that comes twice, the last one counts."""
+
+    def __init__(self, wire: Any, words: str, *, max_control_bytes: int, max_audio_message_bytes: int) -> None:
+        """`wire`: a tagged union of structs. `words`: its tags, as an error names them."""
+        self._decoder: msgspec.json.Decoder[WireT] = msgspec.json.Decoder(wire)
+        self._words = words
+        self._max_control = max_control_bytes
+        self._max_audio = max_audio_message_bytes
+
+    def audio(self, data: bytes) -> Audio | Malformed:
+        """A binary frame."""
+        if len(data) > self._max_audio:
+            return _too_big("an audio message", self._max_audio, len(data))
+        return Audio(data)
+
+    def text(self, frame: str) -> WireT | Malformed:
+        """A text frame."""
+        try:
+            size = len(frame) if len(frame) > self._max_control else len(frame.encode())
+            if size > self._max_control:
+                return _too_big("a control message", self._max_control, size)
+            return self._decoder.decode(frame)
+        except UnicodeEncodeError:
+            text = "not JSON: half of a surrogate pair"
+        except RecursionError:
+            text = "JSON is nested too deep"
+        except msgspec.ValidationError as error:
+            return self._invalid(error, frame)
+        except msgspec.DecodeError as error:
+            text = _not_json(error) + _hint(frame)
+        return Malformed(ErrorCode.BAD_REQUEST, text)
+
+    def _invalid(self, error: msgspec.ValidationError, frame: str) -> Malformed:
+        """JSON that is not of the protocol. A format that cannot be read cannot be served either: fatal."""
+        text, path = _located(error)
+        if path in {"type", "request"}:
+            text = f"{text}, expected one of {self._words}"
+        elif path == "format.encoding":
+            text = f"{text}, expected one of {', '.join(Encoding)}"
+        message = _bounded(f"{path}: {text}" if path else text)
+        if path == "format" or path.startswith("format."):
+            return Malformed(ErrorCode.INVALID_FORMAT, message, fatal=True)
+        return Malformed(ErrorCode.BAD_REQUEST, message + _hint(frame))
+
+
+def checked_options(raw: bytes) -> bytes | Malformed:
+    """A model's options: any JSON object, within bounds, so that whoever decodes it later cannot fail."""
+    try:
+        value = msgspec.json.decode(raw, type=dict[str, Any])
+    except RecursionError:
+        return Malformed(ErrorCode.BAD_REQUEST, "options: JSON is nested too deep")
+    except msgspec.ValidationError as error:
+        text, path = _located(error)
+        return Malformed(ErrorCode.BAD_REQUEST, _bounded(f"options{'.' if path else ''}{path}: {text}"))
+    except msgspec.DecodeError as error:
+        return Malformed(ErrorCode.BAD_REQUEST, _bounded(f"options: {_not_json(error)}"))
+    if _deeper_than(MAX_DEPTH, value):
+        return Malformed(ErrorCode.BAD_REQUEST, f"options: expected at most {MAX_DEPTH} levels of nesting")
+    return raw
+
+
+def unserved(error: InvalidFormat) -> Malformed:
+    """A format that was understood and cannot be served."""
+    return Malformed(error.code, error.message, fatal=True)
+
+
+def _too_big(what: str, limit: int, got: int) -> Malformed:
+    message = f"expected {what} of at most {limit} bytes, got {got}"
+    return Malformed(ErrorCode.MESSAGE_TOO_BIG, message, fatal=True)
+
+
+def _located(error: msgspec.ValidationError) -> tuple[str, str]:
+    """msgspec's "Expected `int`, got `str` - at `$.format.channels`" as (what, where), in this project's words."""
+    text, _, path = str(error).partition(" - at `$")
+    return text[:1].lower() + text[1:], path.rstrip("`").lstrip(".")
+
+
+def _not_json(error: msgspec.DecodeError) -> str:
+    text = str(error)
+    if text == "Input data was truncated":  # msgspec says the same of an escape whose second half is missing
+        return "not JSON: cut short, or half of a surrogate pair"
+    return _bounded(text.replace("JSON is malformed", "not JSON"))
+
+
+def _hint(frame: str) -> str:
+    return "" if frame.lstrip().startswith("{") else _AUDIO_HINT
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"
+
+
+def _deeper_than(limit: int, value: object) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,133 @@
+"""v2: the native dialect, with everything."""
+
+from __future__ import annotations
+
+import msgspec
+
+from streamer.audio.format import AudioFormat
+from streamer.errors import InvalidFormat
+from streamer.protocols import v2_wire as wire
+from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, checked_options, unserved
+from streamer.protocols.seconds import Clock, milliseconds
+from streamer.session import events
+from streamer.session.events import Event, Mode
+from streamer.session.messages import Flush, KeepAlive, Malformed, Message, Start, Stop
+
+
+class V2:
+    """The codec of one connection. `sample_rate`: the model's, in Hz, at which event positions count."""
+
+    name = "v2"
+
+    def __init__(
+        self,
+        mode: Mode,
+        sample_rate: int,
+        *,
+        max_control_bytes: int = MAX_CONTROL_BYTES,
+        max_audio_message_bytes: int = MAX_AUDIO_BYTES,
+    ) -> None:
+        self._mode = mode
+        self._clock = Clock(sample_rate)
+        self._encoder = msgspec.json.Encoder()
+        self._reader: Reader[wire.ClientMessage] = Reader(
+            wire.ClientMessage,
+            "start, flush, stop, keepalive",
+            max_control_bytes=max_control_bytes,
+            max_audio_message_bytes=max_audio_message_bytes,
+        )
+
+    def decode(self, frame: str | bytes) -> Message:
+        if not isinstance(frame, str):
+            return self._reader.audio(frame)
+        match self._reader.text(frame):
+            case wire.Start() as start:
+                return _start(start)
+            case wire.Flush(id=id_):
+                return Flush(id_)
+            case wire.Stop(keep_open=keep_open):
+                return Stop(keep_open)
+            case wire.KeepAlive():
+                return KeepAlive()
+            case Malformed() as malformed:
+                return malformed
+
+    def encode(self, event: Event) -> str:
+        return self._encoder.encode(to_wire(event, self._clock)).decode()
+
+
+def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (one per event)
+    """An event in the words of v2; the same for every carrier of it."""
+    match event:
+        case events.Segment():
+            return wire.Segment(
+                channel=event.channel,
+                segment_id=event.segment_id,
+                start_time=clock.seconds(event.start),
+                end_time=clock.seconds(event.end),
+                is_final=event.is_final,
+                output=event.output,
+            )
+        case events.Ack():
+            return wire.Ack(event.received, event.committed)
+        case events.SpeechStarted():
+            return wire.SpeechStarted(event.channel, clock.seconds(event.position))
+        case events.SpeechEnded():
+            return wire.SpeechEnded(event.channel, clock.seconds(event.position))
+        case events.Failed():
+            return _error(event, clock)
+        case events.Started():
+            return _started(event)
+        case events.Flushed():
+            return wire.Flushed(event.id)
+        case events.Warned():
+            return wire.Warned(event.code, event.message)
+        case events.Draining():
+            return wire.Draining(milliseconds(event.deadline_s))
+        case events.Finished():
+            return wire.Finished(event.reason, event.received, event.processed, event.segments, event.failed)
+
+
+def _error(event: events.Failed, clock: Clock) -> wire.Error:
+    return wire.Error(
+        code=event.code,
+        message=event.message,
+        fatal=event.fatal,
+        retryable=event.retryable,
+        channel=event.channel,
+        start_time=clock.maybe(event.start),
+        end_time=clock.maybe(event.end),
+        retry_after_ms=None if event.retry_after_s is None else milliseconds(event.retry_after_s),
+    )
+
+
+def _started(event: events.Started) -> wire.Started:
+    return wire.Started(
+        session_id=event.session_id,
+        mode=event.mode,
+        model=wire.ModelInfo(event.model, event.model_sample_rate),
+        limits=event.limits,
+        traceparent=event.traceparent,
+    )
+
+
+def _start(start: wire.Start) -> Start | Malformed:
+    format_ = start.format
+    try:
+        agreed = AudioFormat(format_.encoding, format_.sample_rate, format_.channels).check()
+    except InvalidFormat as error:
+        return unserved(error)
+    model_options = checked_options(bytes(start.options))
+    if isinstance(model_options, Malformed):
+        return model_options
+    return Start(
+        format=agreed,
+        interim_results=start.interim_results,
+        interim_interval_ms=start.interim_interval_ms,
+        chunk_ms=start.chunk_ms,
+        vad=start.vad,
+        traceparent=start.traceparent,
+        tracestate=start.tracestate,
+        metadata=start.metadata,
+        options=model_options,
+    )
