@@ -1,0 +1,222 @@
+"""From words in a configuration to a model: built-in names, import paths and files, each with its parameters."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import msgspec
+
+from streamer.errors import ConfigError, ModelLoadError, StreamerError, brief
+from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionModel, Model, StreamingModel
+
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "stub": "streamer.models.stub:Stub",
+        "pocketsphinx": "streamer.models.pocketsphinx:PocketSphinx",
+        "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
+        "faster_whisper": "streamer.models.faster_whisper:FasterWhisper",
+    }
+)
+"""The models that come with Streamer, by the name a user gives."""
+
+_NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Which model, with which parameters, as plain values: a worker process gets this and builds the model itself."""
+
+    spec: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+    def load(self) -> AnyModel:
+        """Build the model; see `load_model`."""
+        return load_model(self.spec, self.parameters)
+
+
+def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> AnyModel:
+    """Find what `spec` names and build it. The model's own `load()` is not called: that is a worker's work.
+
+    `spec`: a built-in name, `package.module:name`, or `path/to/file.py:name`. The name may be a function decorated with
+    `@streamer.model`, a model's class, an instance, or a function that returns one. `parameters` go to the constructor
+    (or the factory); those that are settings of every model (`workers`, `executor`, `max_batch_size`, ...) are set on
+    the model where its constructor does not take them.
+
+    Raises ModelLoadError (what was looked for, what was found) or ConfigError (a parameter: key, expected, got).
+    """
+    found = _find(spec)
+    constructor = {key: value for key, value in parameters.items() if key not in SETTINGS or _takes(found, key)}
+    model = _build(spec, found, constructor)
+    for key in parameters.keys() - constructor.keys():
+        setattr(model, key, _converted(key, parameters[key], typing.get_type_hints(BaseModel)[key]))
+    return model
+
+
+def _find(spec: str) -> object:
+    target = BUILT_IN.get(spec, spec)
+    place, colon, name = target.rpartition(":")
+    if not (colon and place and name):
+        places = f"package.module:name, path/to/file.py:name, or one of {', '.join(BUILT_IN)}"
+        raise ModelLoadError(f"no model {brief(spec)}: expected {places}")
+    module = _import_file(Path(place), spec) if place.endswith(".py") else _import_module(place, spec)
+    try:
+        found: object = module
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        offered = ", ".join(sorted(_models_in(module))) or "none"
+        raise ModelLoadError(f"model {brief(spec)}: {place} has no {name!r}; models found there: {offered}") from None
+    return found
+
+
+def _models_in(module: ModuleType) -> list[str]:
+    """The models a module defines, as opposed to those it imports."""
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionModel) or getattr(value, "__module__", None) == module.__name__
+    }
+    return [
+        name
+        for name, value in own.items()
+        if isinstance(value, BaseModel) or (isinstance(value, type) and issubclass(value, BaseModel))
+    ]
+
+
+def _import_module(name: str, spec: str) -> ModuleType:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:  # an installed command does not look where it is run
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            looked = "(looked here and in the installed packages)"
+            raise ModelLoadError(f"model {brief(spec)}: no module named {error.name!r} {looked}") from None
+        raise _import_failed(spec, error) from error
+    except Exception as error:
+        raise _import_failed(spec, error) from error
+
+
+def _import_file(path: Path, spec: str) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise ModelLoadError(f"model {brief(spec)}: no file {str(path)!r}")
+    # The same file is one module however often it is asked for; the digest keeps two files of one name apart.
+    name = f"streamer_model_{path.stem}_{blake2b(bytes(path), digest_size=4).hexdigest()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    loading = importlib.util.spec_from_file_location(name, path)
+    assert loading is not None
+    assert loading.loader is not None
+    module = importlib.util.module_from_spec(loading)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:  # its neighbours can be imported, as when Python runs the file
+        sys.path.insert(0, str(path.parent))
+    try:
+        loading.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _import_failed(spec, error) from error
+    return module
+
+
+def _import_failed(spec: str, error: Exception) -> ModelLoadError:
+    if isinstance(error, ModelLoadError):
+        return error
+    return ModelLoadError(f"model {brief(spec)}: importing it failed: {_one_line(error)}")
+
+
+def _build(spec: str, found: object, parameters: Mapping[str, object]) -> AnyModel:
+    if isinstance(found, Model | StreamingModel):
+        if parameters:
+            raise ConfigError(
+                field=f"model.{min(parameters)}",
+                expected=f"one of {', '.join(sorted(SETTINGS))} ({spec} is built already and takes no others)",
+                got=next(iter(parameters.values())),
+            )
+        return found
+    if not callable(found):
+        raise ModelLoadError(f"model {brief(spec)}: expected a model, its class or a factory, got {brief(found)}")
+    try:
+        model = found(**_arguments(spec, found, parameters))
+    except StreamerError:
+        raise
+    except Exception as error:
+        raise ModelLoadError(f"model {brief(spec)}: building it failed: {_one_line(error)}") from error
+    if not isinstance(model, Model | StreamingModel):
+        raise ModelLoadError(f"model {brief(spec)}: expected a Model or StreamingModel, got {brief(model)}")
+    return model
+
+
+def _arguments(spec: str, found: Callable[..., Any], parameters: Mapping[str, object]) -> dict[str, object]:
+    """The parameters, converted to what the constructor's annotations ask for."""
+    known = {} if _is_plain(found) else dict(inspect.signature(found).parameters)
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    named = {name: parameter for name, parameter in known.items() if parameter.kind not in _VARIADIC}
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in parameters]
+    if missing and not isinstance(found, type):
+        raise ModelLoadError(
+            f"model {brief(spec)}: {missing[0]!r} has no value. A function of samples needs @streamer.model above it; "
+            "a factory gets its arguments from the settings of [model]"
+        )
+    if missing:
+        raise ConfigError(field=f"model.{missing[0]}", expected="a value, as the model needs it", got=None)
+    hints = _hints(found)
+    arguments: dict[str, object] = {}
+    for key, value in parameters.items():
+        if key not in named and not open_ended:
+            expected = ", ".join(sorted({*named, *SETTINGS}))
+            raise ConfigError(field=f"model.{key}", expected=f"one of {expected}", got=value)
+        arguments[key] = _converted(key, value, hints[key]) if key in hints else value
+    return arguments
+
+
+_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def _is_plain(found: object) -> bool:
+    """A class without a constructor of its own: `object`'s has a signature that says nothing."""
+    return isinstance(found, type) and found.__init__ is object.__init__  # type: ignore[misc]
+
+
+def _takes(found: object, key: str) -> bool:
+    if isinstance(found, BaseModel) or not callable(found) or _is_plain(found):
+        return False
+    return key in inspect.signature(found).parameters
+
+
+def _hints(found: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(found.__init__ if isinstance(found, type) else found)  # type: ignore[misc]
+    except (NameError, TypeError):  # annotations that only a type checker can read
+        return {}
+
+
+def _converted(key: str, value: object, hint: Any) -> object:
+    """`value` as `hint` wants it: text from the environment becomes a number, a wrong type is named."""
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    try:
+        return msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError:
+        raise ConfigError(field=f"model.{key}", expected=_type_name(hint), got=value) from None
+    except TypeError:  # a type that only the model understands
+        return value
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

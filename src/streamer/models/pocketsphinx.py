@@ -1,0 +1,92 @@
+"""Real speech recognition (English), its acoustic model inside the package: `pip install streamer[pocketsphinx]`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from streamer.errors import ModelFailed, ModelLoadError
+from streamer.models.contract import Executor, Model, Segment
+
+_NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
+
+
+class PocketSphinx(Model):
+    """Answers `{"text": str, "words": [{"word", "start_time", "end_time", "confidence"}]}`; times in seconds from the
+    stream's start, confidence in [0, 1].
+
+    `settings`: pocketsphinx's own (`lm`, `dict`, `hmm`, `beam`, ...); none means US English as the package brings it.
+    A decoder is not thread-safe and holds the GIL while it works: hence worker processes.
+    """
+
+    name = "pocketsphinx"
+    sample_rate = 16_000
+    executor: Executor = "process"
+    workers = 1
+    max_batch_size = 1
+    timeout_floor_s = 20.0
+
+    def __init__(self, settings: Mapping[str, object] = _NO_SETTINGS) -> None:
+        self._settings = dict(settings)
+        self._decoder: Any = None
+        self._frame_rate = 100
+
+    def load(self) -> None:
+        try:
+            from pocketsphinx import Decoder  # noqa: PLC0415 (an extra)
+        except ImportError as error:
+            raise ModelLoadError("pocketsphinx is not installed: pip install 'streamer[pocketsphinx]'") from error
+        try:
+            # cmn=batch: a segment is normalised by its own mean, not by what was heard before.
+            self._decoder = Decoder(
+                **{"loglevel": "FATAL", "cmn": "batch", "samprate": self.sample_rate, **self._settings}
+            )
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise ModelLoadError(f"pocketsphinx refuses its settings {self._settings}: {error}") from error
+        self._frame_rate = self._decoder.config["frate"]
+
+    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+        return [self._recognise(item) for item in batch]
+
+    def _recognise(self, item: Segment) -> object:
+        if len(item.samples) == 0:  # its reader raises on an empty buffer
+            return {"text": "", "words": []}
+        decoder = self._decoder
+        pcm = (np.clip(item.samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        try:
+            decoder.start_stream()  # forgets the noise heard so far
+            decoder.start_utt()
+            decoder.process_raw(pcm, no_search=False, full_utt=True)
+            decoder.end_utt()
+        except RuntimeError as error:
+            failed = ModelFailed("pocketsphinx could not decode this segment")
+            failed.__cause__ = error
+            return failed
+        hypothesis = decoder.hyp()
+        if hypothesis is None or not hypothesis.hypstr:
+            return {"text": "", "words": []}
+        return {"text": hypothesis.hypstr, "words": self._words(item.start / item.sample_rate)}
+
+    def _words(self, offset: float) -> list[dict[str, object]]:
+        """`offset`: seconds from the stream's start to the segment's."""
+        words = []
+        for part in self._decoder.seg():
+            if part.word.startswith(("<", "[", "+")):  # sentence marks, silence, noise
+                continue
+            words.append(
+                {
+                    "word": part.word.split("(")[0],  # "the(2)" is another way to say "the"
+                    "start_time": round(offset + part.start_frame / self._frame_rate, 3),
+                    "end_time": round(offset + (part.end_frame + 1) / self._frame_rate, 3),
+                    "confidence": _probability(part.prob),
+                }
+            )
+        return words
+
+
+def _probability(value: float) -> float:
+    return round(min(1.0, max(0.0, value)), 4) if math.isfinite(value) else 0.0
