@@ -41,10 +41,7 @@ class PocketSphinx(Model):
         except ImportError as error:
             raise ModelLoadError("pocketsphinx is not installed: pip install 'streamer[pocketsphinx]'") from error
         try:
-            # cmn=batch: a segment is normalised by its own mean, not by what was heard before.
-            self._decoder = Decoder(
-                **{"loglevel": "FATAL", "cmn": "batch", "samprate": self.sample_rate, **self._settings}
-            )
+            self._decoder = Decoder(**{"loglevel": "FATAL", "samprate": self.sample_rate, **self._settings})
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise ModelLoadError(f"pocketsphinx refuses its settings {self._settings}: {error}") from error
         self._frame_rate = self._decoder.config["frate"]
@@ -58,7 +55,7 @@ class PocketSphinx(Model):
         decoder = self._decoder
         pcm = (np.clip(item.samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
         try:
-            decoder.start_stream()  # forgets the noise heard so far
+            decoder.reinit_feat()  # 0.1 ms; forgets the noise heard so far, so an answer depends on nothing else
             decoder.start_utt()
             decoder.process_raw(pcm, no_search=False, full_utt=True)
             decoder.end_utt()
