@@ -70,4 +70,6 @@ class SessionSettings:
     max_piece_ms: int = 10_000
     stall_timeout_s: float = 2.0
     """Open speech ends when no audio has come for so long (0: never, for files)."""
+    lag_warning_s: float = 5.0
+    """A result that takes longer from its audio's end makes a warning."""
     limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,83 @@
+"""From the bytes of one stream to its channels' samples, at the model's rate and at the speech scorer's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.audio.format import AudioFormat
+from streamer.audio.pcm import Decoder
+from streamer.audio.resample import Resampler
+
+
+class Samples(NamedTuple):
+    """The same audio at two rates, float32 [channels, n] each; one array twice where the rates are equal."""
+
+    model: NDArray[np.float32]
+    speech: NDArray[np.float32]
+
+
+class Intake:
+    """Appends bytes when they come, converts them when they are wanted.
+
+    A message costs one append; the conversion works on whole quanta (about one window each), because per-call
+    costs dominate at 20 ms messages. Rates in Hz; `speech_rate` None where no speech is looked for.
+    """
+
+    __slots__ = ("_decoder", "_model", "_raw", "_speech", "format", "frames_taken", "quantum_bytes")
+
+    def __init__(self, format: AudioFormat, model_rate: int, speech_rate: int | None, quantum_frames: int) -> None:
+        rate, channels = format.sample_rate, format.channels
+        self.format = format
+        self.quantum_bytes = quantum_frames * format.frame_bytes
+        self._raw = bytearray()
+        self._decoder = Decoder(format)
+        self._model = Resampler(rate, model_rate, channels) if rate != model_rate else None
+        self._speech: Resampler | None = None
+        if speech_rate not in (None, model_rate):
+            self._speech = Resampler(rate, speech_rate, channels)
+        self.frames_taken = 0
+        """Frames converted so far."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Received and not yet converted."""
+        return len(self._raw)
+
+    @property
+    def clamped(self) -> int:
+        """Samples that were not finite or out of range."""
+        return self._decoder.clamped
+
+    def append(self, data: bytes) -> int:
+        """Keep the bytes; returns how many wait."""
+        self._raw += data
+        return len(self._raw)
+
+    def take(self, max_quanta: int) -> Samples:
+        """Convert whole quanta, at most so many."""
+        quanta = min(len(self._raw) // self.quantum_bytes, max_quanta)
+        return self._convert(quanta * self.quantum_bytes)
+
+    def drain(self) -> Samples:
+        """Convert every whole frame and what the resamplers hold back. Audio may follow; positions go on."""
+        whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
+        taken = self._convert(whole)
+        model = _concat(taken.model, self._model.flush()) if self._model else taken.model
+        if self._speech:
+            return Samples(model, _concat(taken.speech, self._speech.flush()))
+        return Samples(model, model)
+
+    def _convert(self, count: int) -> Samples:
+        data = bytes(memoryview(self._raw)[:count])
+        del self._raw[:count]
+        self.frames_taken += count // self.format.frame_bytes
+        samples = self._decoder.push(data)
+        model = self._model.push(samples) if self._model else samples
+        return Samples(model, self._speech.push(samples) if self._speech else model)
+
+
+def _concat(head: NDArray[np.float32], tail: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate((head, tail), axis=1) if tail.shape[1] else head

@@ -1,0 +1,85 @@
+"""The segmenter of `simple`: all audio goes to the model, in contiguous pieces without gap or overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.audio.buffer import SampleBuffer
+from streamer.session.actions import JobKind
+from streamer.session.segmenting import Fact, Wanted
+
+
+class PieceSegmenter:
+    """One channel in `simple` mode.
+
+    `chunk`: pieces of exactly so many samples, the last before a boundary shorter. None: adaptive, everything pending
+    (at least `shortest`, at most `longest` samples) is one piece whenever a result may be asked for, so that a slow
+    model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait.
+    """
+
+    speaking = False
+
+    def __init__(self, chunk: int | None, shortest: int, longest: int, capacity: int) -> None:
+        self._chunk = chunk
+        self._shortest = shortest
+        self._longest = longest
+        self._buffer = SampleBuffer(capacity)
+        self._cut = 0
+        self._segment = 0
+        self._sealed = False
+
+    @property
+    def kept_from(self) -> int:
+        return self._cut
+
+    @property
+    def settled(self) -> bool:
+        return not self.waiting
+
+    @property
+    def waiting(self) -> int:
+        return self._buffer.end - self._cut
+
+    def push(self, model: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
+        self._buffer.append(model)
+
+    def seal(self) -> None:
+        self._sealed = True
+
+    def unseal(self) -> None:
+        self._sealed = False
+
+    def windows(self) -> NDArray[np.float32] | None:
+        return None
+
+    def scored(self, probabilities: NDArray[np.float32]) -> list[Fact]:
+        raise AssertionError("nothing is scored in simple mode")
+
+    def finish(self) -> list[Fact]:
+        return []
+
+    def wanted(self, free: int) -> list[Wanted]:
+        ready: list[Wanted] = []
+        while len(ready) < free and (length := self._next_length()):
+            self._segment += 1
+            ready.append(Wanted(JobKind.PIECE, self._segment, self._cut, self._cut + length))
+            self._cut += length
+        return ready
+
+    def interim(self) -> Wanted | None:
+        return None
+
+    def samples(self, start: int, end: int) -> NDArray[np.float32]:
+        piece = self._buffer.slice(start, end)
+        self._buffer.forget(end)
+        return piece
+
+    def _next_length(self) -> int:
+        pending = self.waiting
+        if self._chunk:
+            whole = pending >= self._chunk
+            return self._chunk if whole else pending * self._sealed
+        if pending >= self._shortest or self._sealed:
+            return min(pending, self._longest)
+        return 0

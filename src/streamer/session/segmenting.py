@@ -1,0 +1,95 @@
+"""What a segmenter is: it gets a channel's samples and says which ranges of them the model should answer for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.session.actions import JobKind
+from streamer.session.events import SpeechEnded, SpeechStarted
+
+SPEECH_RATE = 16_000
+"""Hz that the speech scorer takes."""
+WINDOW = 512
+"""Samples of one scored window: 32 ms."""
+MAX_WINDOWS = 32
+"""Windows in one request at most, so that a file cannot starve the streams beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The model should answer for samples [start, end) of the channel, at the model's rate."""
+
+    kind: JobKind
+    segment_id: int
+    start: int
+    end: int
+
+
+Fact = SpeechStarted | SpeechEnded
+
+
+class Segmenter(Protocol):
+    """One channel's audio, cut. `simple` and `segmented` are two of these on one path.
+
+    Positions count samples at the model's rate from the start of the stream.
+    """
+
+    @property
+    def kept_from(self) -> int:
+        """The first sample that a later result may still cover."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """After `seal`: everything before the boundary has been handed out."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Samples that have been pushed and neither looked at nor handed out."""
+        ...
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a stall should end something."""
+        ...
+
+    def push(self, model: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
+        """Take audio of this channel: float32 [n] at the model's rate and the same at SPEECH_RATE."""
+        ...
+
+    def seal(self) -> None:
+        """A boundary is here: all audio before it has been pushed, exact to the sample."""
+        ...
+
+    def unseal(self) -> None:
+        """The boundary has been dealt with, audio goes on."""
+        ...
+
+    def windows(self) -> NDArray[np.float32] | None:
+        """What is to be scored now: float32 [k * WINDOW], or None."""
+        ...
+
+    def scored(self, probabilities: NDArray[np.float32]) -> list[Fact]:
+        """The scores of what `windows` gave last."""
+        ...
+
+    def finish(self) -> list[Fact]:
+        """After `seal`, with everything scored: what the boundary ends."""
+        ...
+
+    def wanted(self, free: int) -> list[Wanted]:
+        """Ranges the model should answer for now; `free` results of this channel may be asked for side by side."""
+        ...
+
+    def interim(self) -> Wanted | None:
+        """The interim that is due, if one is; asked only while none is outstanding."""
+        ...
+
+    def samples(self, start: int, end: int) -> NDArray[np.float32]:
+        """Audio that was wanted; read-only."""
+        ...

@@ -1,0 +1,448 @@
+"""The core: all that one connection may say and hear, as a machine of plain values. See docs/design/core.md."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import RETRYABLE, BadRequest, ErrorCode, StreamerError
+from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
+from streamer.session.events import (
+    Draining,
+    Failed,
+    Finished,
+    FinishReason,
+    Flushed,
+    Started,
+    Warned,
+    WarningCode,
+)
+from streamer.session.messages import Audio, Flush, Malformed, Message, Start, Stop, VadOverrides
+from streamer.session.settings import Limits, SessionSettings
+from streamer.session.state import TABLE, State, Step
+from streamer.session.stream import Stream
+from streamer.vad.endpointer import VadConfig
+
+NOTHING: Sequence[Action] = ()
+"""What most calls answer; shared, so that a message costs no list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A session so far, for the log: counts, and seconds of audio over all its streams."""
+
+    streams: int
+    received_s: float
+    answered_s: float
+    segments: int
+    interims: int
+    interims_dropped: int
+    failed: int
+    code: ErrorCode | None
+    """Why it was closed; None for a normal end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Boundary:
+    """What follows when the audio before a flush, a stall or an end has been dealt with."""
+
+    flushed: Flushed | None = None
+    """A flush: its event. A stall has none."""
+    reason: FinishReason | None = None
+    """The stream is over, and why."""
+    close: bool = False
+    code: ErrorCode | None = None
+
+
+class Session:
+    """One connection. Inputs answer with actions and never raise for what a client did.
+
+    `now` is monotonic seconds and must not go back. `deadline` says when `tick` is wanted next. Answers to `Score` and
+    `Infer` come back through `scored` and `inferred`, once per request, in any order between channels and jobs.
+    """
+
+    def __init__(self, settings: SessionSettings, session_id: str, now: float) -> None:
+        self.settings = settings
+        self.id = session_id
+        self.traceparent: str | None = None
+        """Sent back in `started`; set by whoever traces, else what the client sent."""
+        self._state = State.NEW
+        self._stream: Stream | None = None
+        self._boundary: _Boundary | None = None
+        self._agreed: Start | None = None
+        self._waiting: deque[Start | Flush | Stop | bytearray] = deque()
+        self._waiting_bytes = 0
+        self._born = self._heard = self._heard_audio = now
+        self._streams = 0
+        self._next_job: JobId = 1
+        self._refused_audio = False
+        self._code: ErrorCode | None = None
+        self._sums = Summary(0, 0.0, 0.0, 0, 0, 0, 0, None)
+
+    # What can be asked --------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio received and not yet dealt with; past `limits.audio_ahead_s`, stop reading for a while."""
+        stream = self._stream
+        if stream is None:
+            return 0.0
+        form = stream.start.format
+        return stream.backlog_s + self._waiting_bytes / (form.frame_bytes * form.sample_rate)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is wanted; None for never. May only move later without a call."""
+        limits, stream = self.settings.limits, self._stream
+        if self._state is State.CLOSED:
+            return None
+        if self._state is State.NEW:
+            return self._born + limits.start_timeout_s
+        if self._state in (State.FLUSHING, State.FINISHING):
+            return None  # it is the outside that is awaited; the engine bounds that by its own time-outs
+        idle = self._heard + limits.idle_timeout_s
+        if stream is not None and self.settings.stall_timeout_s and stream.speaking:
+            return min(idle, self._heard_audio + self.settings.stall_timeout_s)
+        return idle
+
+    @property
+    def summary(self) -> Summary:
+        return replace(self._with_stream(), code=self._code)
+
+    # What comes in ------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: float) -> Sequence[Action]:
+        """The client said something."""
+        self._heard = now
+        out: list[Action] = []
+        if type(message) is Audio:
+            self._heard_audio = now
+            if self._state is State.STREAMING:
+                self._append(message, out, now)
+                return out
+        if isinstance(message, Malformed):
+            self._malformed(message, out)
+        else:
+            _STEPS[TABLE[self._state][type(message)]](self, message, out, now)
+        return out or NOTHING
+
+    def scored(self, channel: int, first: int, speech: NDArray[np.float32], now: float) -> Sequence[Action]:
+        """The speech probabilities, float32 [k], of the `Score` with this channel and first window."""
+        if self._stream is None or self._state is State.CLOSED:
+            return NOTHING
+        out: list[Action] = []
+        self._stream.scored(channel, speech, out, now)
+        self._advance(out, now)
+        return out
+
+    def inferred(self, job: JobId, outcome: Outcome, now: float) -> Sequence[Action]:
+        """The model's answer to a job, or one part of it."""
+        if self._stream is None or self._state is State.CLOSED:
+            return NOTHING
+        out: list[Action] = []
+        self._stream.inferred(job, outcome, out, now)
+        if self._stream.tally.failed_in_a_row >= self.settings.limits.max_model_failures:
+            self._fail(ErrorCode.MODEL_ERROR, "the model failed too often in a row", out)
+        self._advance(out, now)
+        return out
+
+    def tick(self, now: float) -> Sequence[Action]:
+        """The deadline may have passed; an early call changes nothing."""
+        deadline = self.deadline
+        if deadline is None or now < deadline:
+            return NOTHING
+        out: list[Action] = []
+        limits = self.settings.limits
+        if self._state is State.NEW:
+            self._fail(ErrorCode.START_TIMEOUT, f"no start within {limits.start_timeout_s:g} s", out)
+        elif now >= self._heard + limits.idle_timeout_s:
+            self._fail(ErrorCode.IDLE_TIMEOUT, f"nothing came for {limits.idle_timeout_s:g} s", out)
+        else:
+            self._end_here(_Boundary(), State.FLUSHING, out, now)
+        return out
+
+    def hangup(self, now: float) -> Sequence[Action]:
+        """The peer is gone: whatever is outstanding is not wanted any more."""
+        out: list[Action] = []
+        if self._state is not State.CLOSED:
+            self._drop_stream(out)
+            self._state = State.CLOSED
+        return out
+
+    def drain(self, deadline_s: float, now: float) -> Sequence[Action]:
+        """The server is going away: tell the client, who may finish by itself within `deadline_s`."""
+        if self._state is State.CLOSED:
+            return NOTHING
+        return [Emit(Draining(deadline_s))]
+
+    def finish(self, now: float) -> Sequence[Action]:
+        """End as if stopped, because the server is going away."""
+        out: list[Action] = []
+        end = _Boundary(reason=FinishReason.DRAINED, close=True, code=ErrorCode.DRAINING)
+        if self._state in (State.NEW, State.IDLE):
+            self._close(ErrorCode.DRAINING, out)
+        elif self._state is State.STREAMING:
+            self._end_here(end, State.FINISHING, out, now)
+        elif self._state is not State.CLOSED:
+            flushed = self._boundary.flushed if self._boundary else None
+            self._boundary = replace(end, flushed=flushed)
+            self._state = State.FINISHING
+            self._advance(out, now)
+        return out
+
+    # Steps --------------------------------------------------------------------------------------
+
+    def _append(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, Audio)
+        stream = self._stream
+        assert stream is not None
+        if not stream.has_room_for(len(message.data)):
+            most = self.settings.limits.max_stream_s
+            self._fail(ErrorCode.STREAM_TOO_LONG, f"a stream may have {most:g} s of audio", out)
+        elif stream.audio(message.data, out, now):
+            self._is_too_far_ahead(out)
+
+    def _open(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, Start)
+        settings = self.settings
+        try:
+            vad = _checked(message, settings)
+        except StreamerError as error:
+            self._fail(error.code, error.message, out)
+            return
+        self._agreed = message
+        self._refused_audio = False
+        self._heard_audio = now
+        self._stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
+        self._streams += 1
+        self._state = State.STREAMING
+        out.append(
+            Emit(
+                Started(
+                    session_id=self.id,
+                    mode=settings.mode,
+                    model=settings.model,
+                    model_sample_rate=settings.model_sample_rate,
+                    limits=settings.limits.announced(),
+                    traceparent=self.traceparent or message.traceparent,
+                )
+            )
+        )
+
+    def _reopen(self, message: Message, out: list[Action], now: float) -> None:
+        assert self._agreed is not None
+        self._open(self._agreed, out, now)
+        self._append(message, out, now)
+
+    def _flush(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, Flush)
+        self._end_here(_Boundary(flushed=Flushed(message.id)), State.FLUSHING, out, now)
+
+    def _stop(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, Stop)
+        end = _Boundary(reason=FinishReason.STOPPED, close=not message.keep_open)
+        self._end_here(end, State.FINISHING, out, now)
+
+    def _restart(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, Start)
+        self._waiting.append(message)
+        self._end_here(_Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
+
+    def _wait(self, message: Message, out: list[Action], now: float) -> None:
+        if isinstance(message, Audio):
+            if self._is_too_far_ahead(out):
+                return
+            self._waiting_bytes += len(message.data)
+            if self._waiting and isinstance(self._waiting[-1], bytearray):
+                self._waiting[-1] += message.data  # small messages must not become many entries
+                return
+            self._waiting.append(bytearray(message.data))
+        elif isinstance(message, Start | Flush | Stop):
+            self._waiting.append(message)
+        if len(self._waiting) > self.settings.limits.max_pending_messages:
+            self._fail(ErrorCode.RATE_LIMITED, "too many messages wait for the stream to finish", out)
+
+    def _leave(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, Stop)
+        if message.keep_open:
+            self._refuse(message, out, now)
+        else:
+            self._close(None, out)
+
+    def _refuse(self, message: Message, out: list[Action], now: float) -> None:
+        if isinstance(message, Audio):
+            if self._refused_audio:
+                return  # said once: a client that streams on would be sent an error for each message
+            self._refused_audio = True
+        name = type(message).__name__.lower()
+        text = f"{name} before any start" if self._state is State.NEW else f"{name} while no stream is running"
+        out.append(Emit(Failed(ErrorCode.BAD_STATE, text)))
+
+    def _ignore(self, message: Message, out: list[Action], now: float) -> None:
+        pass
+
+    def _malformed(self, message: Malformed, out: list[Action]) -> None:
+        if self._state is State.CLOSED:
+            return
+        if message.fatal:
+            self._fail(message.code, message.message, out)
+        else:
+            out.append(Emit(Failed(message.code, message.message, False, message.code in RETRYABLE)))
+
+    # Ends ---------------------------------------------------------------------------------------
+
+    def _end_here(self, boundary: _Boundary, state: State, out: list[Action], now: float) -> None:
+        assert self._stream is not None
+        self._boundary, self._state = boundary, state
+        self._stream.end_here(out, now)
+        self._advance(out, now)
+
+    def _advance(self, out: list[Action], now: float) -> None:
+        """Go on where a boundary waited for scores or results; then take what the client said meanwhile."""
+        while (boundary := self._boundary) is not None and self._stream is not None and self._stream.settled:
+            if boundary.flushed is not None:
+                self._stream.fence(boundary.flushed, out)
+                boundary = self._boundary = replace(boundary, flushed=None)
+            if boundary.reason is None:
+                self._boundary = None
+                self._stream.go_on()
+                self._state = State.STREAMING
+            elif self._stream.finished:
+                self._boundary = None
+                self._finish_stream(boundary, out)
+            else:
+                return
+            self._take_waiting(out, now)
+
+    def _finish_stream(self, boundary: _Boundary, out: list[Action]) -> None:
+        stream = self._stream
+        assert stream is not None
+        assert boundary.reason is not None
+        if extra := stream.partial_frame_bytes():
+            text = f"{extra} bytes at the end make no whole frame of {stream.start.format.frame_bytes}"
+            out.append(Emit(Warned(WarningCode.PARTIAL_FRAME, text)))
+        tally = stream.tally
+        out.append(Emit(Finished(boundary.reason, stream.received, stream.processed, tally.segments, tally.failed)))
+        self._drop_stream(out)
+        self._state = State.IDLE
+        if boundary.close:
+            self._close(boundary.code, out)
+
+    def _take_waiting(self, out: list[Action], now: float) -> None:
+        """Hand on what waited, until something has to wait again."""
+        while self._waiting and self._state in (State.STREAMING, State.IDLE):
+            waited = self._waiting.popleft()
+            message: Message
+            if isinstance(waited, bytearray):
+                self._waiting_bytes -= len(waited)
+                message = Audio(bytes(waited))
+            else:
+                message = waited
+            _STEPS[TABLE[self._state][type(message)]](self, message, out, now)
+
+    def _fail(self, code: ErrorCode, text: str, out: list[Action]) -> None:
+        """The connection ends with this fault; what has no answer yet is named by its range."""
+        start = end = None
+        if self._stream is not None:
+            start, end = self._stream.unanswered()
+        out.append(Emit(Failed(code, text, True, code in RETRYABLE, None, start, end)))
+        self._close(code, out)
+
+    def _close(self, code: ErrorCode | None, out: list[Action]) -> None:
+        self._drop_stream(out)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._boundary = None
+        self._code = code
+        self._state = State.CLOSED
+        out.append(Close(code))
+
+    def _drop_stream(self, out: list[Action]) -> None:
+        if self._stream is not None:
+            self._sums = self._with_stream()
+            self._next_job = self._stream.next_job
+            self._stream.abandon(out)
+            out.append(Release(self._stream.number))
+            self._stream = None
+
+    def _is_too_far_ahead(self, out: list[Action]) -> bool:
+        """A transport that minds `backlog_s` never comes here: reading stops at half of this."""
+        most = 2 * self.settings.limits.audio_ahead_s
+        if self.backlog_s <= most:
+            return False
+        self._fail(ErrorCode.TOO_FAST, f"more than {most:g} s of audio wait to be processed", out)
+        return True
+
+    def _with_stream(self) -> Summary:
+        sums, stream = self._sums, self._stream
+        if stream is None:
+            return sums
+        tally = stream.tally
+        return Summary(
+            streams=sums.streams + 1,
+            received_s=sums.received_s + stream.received_s,
+            answered_s=sums.answered_s + tally.answered_for / self.settings.model_sample_rate,
+            segments=sums.segments + tally.segments,
+            interims=sums.interims + tally.interims,
+            interims_dropped=sums.interims_dropped + tally.interims_dropped,
+            failed=sums.failed + tally.failed,
+            code=None,
+        )
+
+
+_STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] = {
+    Step.OPEN: Session._open,
+    Step.REOPEN: Session._reopen,
+    Step.APPEND: Session._append,
+    Step.FLUSH: Session._flush,
+    Step.FINISH: Session._stop,
+    Step.RESTART: Session._restart,
+    Step.WAIT: Session._wait,
+    Step.LEAVE: Session._leave,
+    Step.REFUSE: Session._refuse,
+    Step.IGNORE: Session._ignore,
+}
+
+
+def _checked(start: Start, settings: SessionSettings) -> VadConfig:
+    """The start's endpointing, after everything else in it has been checked. Raises StreamerError naming the field."""
+    limits = settings.limits
+    start.format.check(max_channels=limits.max_channels)
+    _check_range("chunk_ms", start.chunk_ms, 20, settings.max_piece_ms)
+    _check_range("interim_interval_ms", start.interim_interval_ms, 1, 60_000)
+    _check_metadata(start, limits)
+    return _merged(settings.vad, start.vad)
+
+
+def _check_range(field: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise BadRequest(field=field, expected=f"an integer from {low} to {high}", got=value)
+
+
+def _check_metadata(start: Start, limits: Limits) -> None:
+    if len(start.metadata) > limits.max_metadata_entries:
+        raise BadRequest(
+            field="metadata", expected=f"at most {limits.max_metadata_entries} entries", got=len(start.metadata)
+        )
+    for key, value in start.metadata.items():
+        if max(len(key.encode()), len(value.encode())) > limits.max_metadata_bytes:
+            raise BadRequest(
+                field="metadata", expected=f"keys and values of at most {limits.max_metadata_bytes} bytes", got=key
+            )
+    if len(start.options) > limits.max_options_bytes:
+        raise BadRequest(
+            field="options", expected=f"at most {limits.max_options_bytes} bytes of JSON", got=len(start.options)
+        )
+
+
+def _merged(config: VadConfig, overrides: VadOverrides) -> VadConfig:
+    given = {field.name: value for field in fields(VadConfig) if (value := getattr(overrides, field.name)) is not None}
+    return replace(config, **given) if given else config

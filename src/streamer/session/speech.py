@@ -1,0 +1,136 @@
+"""The segmenter of `segmented`: speech is scored, endpointed, and handed to the model utterance by utterance."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.audio.buffer import SampleBuffer
+from streamer.audio.windows import Windower
+from streamer.session.actions import JobKind
+from streamer.session.events import SpeechEnded, SpeechStarted
+from streamer.session.segmenting import SPEECH_RATE, WINDOW, Fact, Wanted
+from streamer.vad import endpointer
+from streamer.vad.endpointer import Endpointer, VadConfig
+
+_MARGIN_S = 4.0
+"""Beyond the longest utterance: windows in flight, resampler delays, one conversion."""
+
+
+class SpeechSegmenter:
+    """One channel in `segmented` mode.
+
+    The endpointer counts samples at SPEECH_RATE, results count them at the model's; where the two differ, a range is
+    handed out only when the model's samples have arrived, because the two resamplers hold back different amounts.
+    `interim_interval_ms`: an interim is due after so much speech; None for none.
+    """
+
+    def __init__(self, index: int, vad: VadConfig, model_rate: int, interim_interval_ms: int | None) -> None:
+        self._index = index
+        self._rate = model_rate
+        self._interval = interim_interval_ms and interim_interval_ms * SPEECH_RATE // 1000
+        longest_s = (vad.pre_speech_pad_ms + vad.max_speech_time_ms + vad.redemption_time_ms) / 1000
+        self._buffer = SampleBuffer(round((longest_s + _MARGIN_S) * model_rate))
+        self._windower = Windower(WINDOW)
+        self._to_score: NDArray[np.float32] | None = None
+        self._tail = 0
+        self._endpointer = Endpointer(vad, SPEECH_RATE)
+        self._segment = 0
+        self._interim_from = 0
+        self._due: int | None = None
+        self._queue: deque[Wanted] = deque()
+        self._sealed = False
+
+    @property
+    def kept_from(self) -> int:
+        needed = self._at(self._endpointer.needed_from) - (self._rate != SPEECH_RATE)
+        return max(0, min(needed, self._queue[0].start) if self._queue else needed)
+
+    @property
+    def settled(self) -> bool:
+        return not self._queue
+
+    @property
+    def waiting(self) -> int:
+        return 0  # at most MAX_WINDOWS are being scored; the rest waits as bytes
+
+    @property
+    def speaking(self) -> bool:
+        return self._endpointer.speaking
+
+    def push(self, model: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
+        self._buffer.append(model)
+        whole = self._windower.push(speech)
+        if len(whole):
+            self._to_score = whole
+
+    def seal(self) -> None:
+        self._sealed = True
+        if tail := self._windower.flush():
+            window, self._tail = tail
+            whole = self._to_score
+            self._to_score = window if whole is None else np.concatenate((whole, window))
+
+    def unseal(self) -> None:
+        self._sealed = False
+
+    def windows(self) -> NDArray[np.float32] | None:
+        windows, self._to_score = self._to_score, None
+        return windows
+
+    def scored(self, probabilities: NDArray[np.float32]) -> list[Fact]:
+        facts: list[Fact] = []
+        last = len(probabilities) - 1
+        for index, probability in enumerate(probabilities.tolist()):
+            length = WINDOW
+            if index == last and self._tail:  # the window that `seal` padded counts only what was there
+                length, self._tail = self._tail, 0
+            facts += self._told(self._endpointer.push(length, probability))
+            if self._interval and self._endpointer.speaking:
+                position = self._endpointer.position
+                if position - self._interim_from >= self._interval:
+                    self._due = self._interim_from = position
+        self._buffer.forget(self.kept_from)
+        return facts
+
+    def finish(self) -> list[Fact]:
+        return self._told(self._endpointer.finish())
+
+    def wanted(self, free: int) -> list[Wanted]:
+        ready: list[Wanted] = []
+        while self._queue and (self._queue[0].end <= self._buffer.end or self._sealed):
+            ready.append(self._queue.popleft())
+        return ready
+
+    def interim(self) -> Wanted | None:
+        if self._due is None or not self._endpointer.speaking:
+            return None
+        end = min(self._at(self._due), self._buffer.end)
+        self._due = None
+        return Wanted(JobKind.INTERIM, self._segment, self._at(self._endpointer.speech_start), end)
+
+    def samples(self, start: int, end: int) -> NDArray[np.float32]:
+        return self._buffer.slice(start, end)
+
+    def _at(self, position: int) -> int:
+        """A position of the endpointer, at the model's rate."""
+        if self._rate == SPEECH_RATE:
+            return position
+        at = position * self._rate // SPEECH_RATE
+        return min(at, self._buffer.end) if self._sealed else at
+
+    def _told(self, events: list[endpointer.SpeechStarted | endpointer.SpeechEnded]) -> list[Fact]:
+        facts: list[Fact] = []
+        for event in events:
+            if isinstance(event, endpointer.SpeechStarted):
+                self._segment += 1
+                self._interim_from = self._endpointer.position
+                facts.append(SpeechStarted(self._index, self._at(event.start)))
+            else:
+                self._due = None
+                start, end = self._at(event.start), self._at(event.end)
+                self._queue.append(Wanted(JobKind.FINAL, self._segment, start, end))
+                facts.append(SpeechEnded(self._index, end))
+        return facts

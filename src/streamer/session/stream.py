@@ -1,0 +1,387 @@
+"""One stream: its audio, its segmenters, its outstanding jobs. The session above it knows what the client may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import RETRYABLE, ErrorCode
+from streamer.session.actions import (
+    Action,
+    Cancel,
+    Emit,
+    Infer,
+    Job,
+    JobFailed,
+    JobId,
+    JobKind,
+    Outcome,
+    Output,
+    Score,
+)
+from streamer.session.events import Ack, Event, Failed, Mode, Segment, SpeechEnded, Warned, WarningCode
+from streamer.session.intake import Intake
+from streamer.session.messages import Start
+from streamer.session.ordering import Fences, OrderedResults
+from streamer.session.pieces import PieceSegmenter
+from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, WINDOW, Fact, Segmenter, Wanted
+from streamer.session.settings import SessionSettings
+from streamer.session.speech import SpeechSegmenter
+from streamer.vad.endpointer import VadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A job that is out, and when it was asked for."""
+
+    job: JobId
+    channel: int
+    wanted: Wanted
+    at: float
+
+
+class _Channel:
+    """A segmenter and the results it is owed."""
+
+    __slots__ = ("failed", "index", "interim", "results", "segmenter")
+
+    def __init__(self, index: int, segmenter: Segmenter) -> None:
+        self.index = index
+        self.segmenter = segmenter
+        self.results = OrderedResults()
+        self.interim: JobId | None = None
+        self.failed = 0
+        """Samples of ranges that failed."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a stream has done so far; counts, and samples at the model's rate."""
+
+    segments: int = 0
+    interims: int = 0
+    interims_dropped: int = 0
+    failed: int = 0
+    failed_in_a_row: int = 0
+    answered_for: int = 0
+    """Samples handed to the model in finals and pieces: the speech, in segmented mode."""
+
+
+class Stream:
+    """The audio of one start, until its last result.
+
+    Methods append to `out` what the outside has to do. After `end_here`, `settled` becomes true when everything before
+    the boundary has been scored and asked for, `finished` when every result has left too.
+    """
+
+    def __init__(
+        self, settings: SessionSettings, start: Start, vad: VadConfig, session_id: str, number: int, first_job: JobId
+    ) -> None:
+        self.start = start
+        self.number = number
+        self.next_job = first_job
+        self.tally = Tally()
+        self._settings = settings
+        self._session_id = session_id
+        self._rate = settings.model_sample_rate
+        self._inflight = 1 if settings.stateful else settings.max_inflight
+        segmented = settings.mode is Mode.SEGMENTED
+        form = start.format
+        quantum = -(-form.sample_rate * WINDOW // SPEECH_RATE)
+        self._intake = Intake(form, self._rate, SPEECH_RATE if segmented else None, quantum)
+        self._channels = [
+            _Channel(index, _speech(index, settings, start, vad) if segmented else _pieces(settings, start))
+            for index in range(form.channels)
+        ]
+        self._fences = Fences([channel.results for channel in self._channels])
+        self._jobs: dict[JobId, _Asked] = {}
+        self._owed = 0
+        self._scoring = 0
+        self._windows_asked = 0
+        self._ending = self._sealed = False
+        self._received_bytes = 0
+        self._most_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
+        self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
+        self._warned_clamped = self._warned_lag = False
+
+    # What a session asks about -----------------------------------------------------------------
+
+    @property
+    def received(self) -> int:
+        """Whole frames received."""
+        return self._received_bytes // self.start.format.frame_bytes
+
+    @property
+    def received_s(self) -> float:
+        return self.received / self.start.format.sample_rate
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that still have to be converted, scored or answered for."""
+        form = self.start.format
+        unread = self._intake.pending_bytes / (form.frame_bytes * form.sample_rate)
+        uncut = max(channel.segmenter.waiting for channel in self._channels)
+        return unread + uncut / self._rate + self._owed / (self._rate * form.channels)
+
+    @property
+    def speaking(self) -> bool:
+        return any(channel.segmenter.speaking for channel in self._channels)
+
+    @property
+    def settled(self) -> bool:
+        return self._sealed and not self._scoring and all(channel.segmenter.settled for channel in self._channels)
+
+    @property
+    def finished(self) -> bool:
+        return self.settled and all(channel.results.idle for channel in self._channels)
+
+    @property
+    def processed(self) -> int:
+        """Frames that were looked at and not lost to a failure (of any channel)."""
+        if self.finished:
+            lost = max(channel.failed for channel in self._channels)
+            return self.received - self._to_frames(lost)
+        return self.committed
+
+    @property
+    def committed(self) -> int:
+        """Frames, from the start, that every result still to come leaves alone."""
+        kept = (self._kept_from(channel) for channel in self._channels)
+        return min(self.received, self._to_frames(min(kept)))
+
+    def unanswered(self) -> tuple[int, int]:
+        """The range, in samples at the model's rate, that has no answer yet."""
+        start = min(self._kept_from(channel) for channel in self._channels)
+        return start, max(start, self.received * self._rate // self.start.format.sample_rate)
+
+    # What comes in ------------------------------------------------------------------------------
+
+    def has_room_for(self, count: int) -> bool:
+        """Whether so many bytes stay within the longest stream."""
+        return self._received_bytes + count <= self._most_bytes
+
+    def audio(self, data: bytes, out: list[Action], now: float) -> bool:
+        """Take bytes; True each half second of audio. Most calls are an append and two comparisons."""
+        self._received_bytes += len(data)
+        pending = self._intake.append(data)
+        if pending >= self._intake.quantum_bytes and not self._scoring:
+            self._pump(out, now)
+        if self._received_bytes < self._next_ack:
+            return False
+        self._next_ack = self._received_bytes + self._ack_bytes
+        out.append(Emit(Ack(self.received, self.committed)))
+        return True
+
+    def scored(self, channel: int, probabilities: NDArray[np.float32], out: list[Action], now: float) -> None:
+        """The scores of what this channel asked for last."""
+        self._scoring -= 1
+        self._tell(self._channels[channel], self._channels[channel].segmenter.scored(probabilities), out)
+        self._ask(self._channels[channel], out, now)
+        if not self._scoring:
+            self._pump(out, now)
+
+    def inferred(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:
+        """The model's answer; one that nobody waits for any more is ignored."""
+        asked = self._jobs.get(job)
+        if asked is None:
+            return
+        channel = self._channels[asked.channel]
+        if isinstance(outcome, Output) and outcome.partial:
+            self._partial(channel, asked, outcome, out)
+            return
+        del self._jobs[job]
+        if asked.wanted.kind is JobKind.INTERIM:
+            self._interim(channel, asked, outcome, out)
+        else:
+            self._owed -= asked.wanted.end - asked.wanted.start
+            self._warn_of_lag(now - asked.at, out)
+            self._final(channel, asked, outcome, out)
+        self._ask(channel, out, now)
+
+    def end_here(self, out: list[Action], now: float) -> None:
+        """A boundary: all audio so far is converted to the last sample, scored, and what is open ends."""
+        self._ending = True
+        if not self._scoring:
+            self._pump(out, now)
+
+    def go_on(self) -> None:
+        """The boundary has been dealt with; more audio comes."""
+        self._ending = self._sealed = False
+        for channel in self._channels:
+            channel.segmenter.unseal()
+
+    def fence(self, event: Event, out: list[Action]) -> None:
+        """Emit `event` once every result asked for so far has left."""
+        self._fences.put(event)
+        out += map(Emit, self._fences.ready())
+
+    def abandon(self, out: list[Action]) -> None:
+        """Nobody waits for this stream's answers any more."""
+        out += map(Cancel, self._jobs)
+        self._jobs.clear()
+
+    def partial_frame_bytes(self) -> int:
+        """Bytes at the end that made no whole frame."""
+        return self._intake.pending_bytes
+
+    # How it goes on -----------------------------------------------------------------------------
+
+    def _pump(self, out: list[Action], now: float) -> None:
+        """Convert and score until a score is outstanding or nothing is left to convert."""
+        intake = self._intake
+        while not self._scoring:
+            if intake.pending_bytes >= intake.quantum_bytes:
+                self._spread(intake.take(MAX_WINDOWS), out, now)
+            elif self._ending and not self._sealed:
+                self._sealed = True
+                self._spread(intake.drain(), out, now)
+            else:
+                if self._sealed:
+                    self._finish_channels(out, now)
+                break
+        if intake.clamped and not self._warned_clamped:
+            self._warned_clamped = True
+            out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples that are not finite or not in [-1, 1] came")))
+
+    def _spread(self, samples: tuple[NDArray[np.float32], NDArray[np.float32]], out: list[Action], now: float) -> None:
+        """Hand converted audio to the channels."""
+        model, speech = samples
+        first, most = self._windows_asked, 0
+        for channel in self._channels:
+            segmenter = channel.segmenter
+            segmenter.push(model[channel.index], speech[channel.index])
+            if self._sealed:
+                segmenter.seal()
+            windows = segmenter.windows()
+            if windows is not None:
+                self._scoring += 1
+                most = max(most, len(windows) // WINDOW)
+                out.append(Score(channel.index, first, windows))
+            else:
+                self._ask(channel, out, now)
+        self._windows_asked += most
+
+    def _finish_channels(self, out: list[Action], now: float) -> None:
+        for channel in self._channels:
+            self._tell(channel, channel.segmenter.finish(), out)
+            self._ask(channel, out, now)
+
+    def _tell(self, channel: _Channel, events: list[Fact], out: list[Action]) -> None:
+        for event in events:
+            if isinstance(event, SpeechEnded) and channel.interim is not None:
+                out.append(Cancel(channel.interim))
+                del self._jobs[channel.interim]
+                channel.interim = None
+                self.tally.interims_dropped += 1
+            out.append(Emit(event))
+
+    def _ask(self, channel: _Channel, out: list[Action], now: float) -> None:
+        """Ask the model for all that is due on this channel."""
+        free = self._inflight - (channel.results.asked - channel.results.released)
+        for wanted in channel.segmenter.wanted(max(0, free)):
+            job = self._infer(channel, wanted, out, now)
+            channel.results.ask(job)
+            self._owed += wanted.end - wanted.start
+            self.tally.answered_for += wanted.end - wanted.start
+        if channel.interim is None and (due := channel.segmenter.interim()):
+            channel.interim = self._infer(channel, due, out, now)
+
+    def _infer(self, channel: _Channel, wanted: Wanted, out: list[Action], now: float) -> JobId:
+        job = self.next_job
+        self.next_job += 1
+        self._jobs[job] = _Asked(job, channel.index, wanted, now)
+        samples = channel.segmenter.samples(wanted.start, wanted.end)
+        out.append(
+            Infer(
+                Job(
+                    id=job,
+                    session_id=self._session_id,
+                    stream=self.number,
+                    channel=channel.index,
+                    segment_id=wanted.segment_id,
+                    kind=wanted.kind,
+                    start=wanted.start,
+                    samples=samples,
+                    sample_rate=self._rate,
+                    options=self.start.options,
+                )
+            )
+        )
+        return job
+
+    # Answers ------------------------------------------------------------------------------------
+
+    def _final(self, channel: _Channel, asked: _Asked, outcome: Outcome, out: list[Action]) -> None:
+        wanted, tally = asked.wanted, self.tally
+        if isinstance(outcome, Output):
+            event: Event = self._segment(asked, outcome, final=True)
+            tally.segments += 1
+            tally.failed_in_a_row = 0
+        else:
+            code, message = _why(outcome)
+            event = Failed(code, message, False, code in RETRYABLE, channel.index, wanted.start, wanted.end)
+            tally.failed += 1
+            tally.failed_in_a_row += 1
+            channel.failed += wanted.end - wanted.start
+        out += map(Emit, channel.results.answer(asked.job, event))
+        out += map(Emit, self._fences.ready())
+
+    def _interim(self, channel: _Channel, asked: _Asked, outcome: Outcome, out: list[Action]) -> None:
+        """An interim that failed or was shed is no loss (its final will cover the range); neither is one that would
+        overtake an earlier utterance's final."""
+        channel.interim = None
+        if isinstance(outcome, Output) and channel.results.idle:
+            self.tally.interims += 1
+            out.append(Emit(self._segment(asked, outcome, final=False)))
+        else:
+            self.tally.interims_dropped += 1
+
+    def _partial(self, channel: _Channel, asked: _Asked, outcome: Output, out: list[Action]) -> None:
+        """One item of a generator's answer: an interim where interims were asked for and its turn has come."""
+        final = asked.wanted.kind is not JobKind.INTERIM
+        turn = channel.results.is_next(asked.job) if final else channel.results.idle
+        if self.start.interim_results and turn:
+            self.tally.interims += 1
+            out.append(Emit(self._segment(asked, outcome, final=False)))
+
+    def _segment(self, asked: _Asked, outcome: Output, *, final: bool) -> Segment:
+        wanted = asked.wanted
+        return Segment(asked.channel, wanted.segment_id, wanted.start, wanted.end, final, outcome.value)
+
+    def _warn_of_lag(self, took: float, out: list[Action]) -> None:
+        lagging = took > self._settings.lag_warning_s
+        if lagging and not self._warned_lag:
+            out.append(Emit(Warned(WarningCode.LAGGING, f"results come {took:.1f} s after their audio was complete")))
+        self._warned_lag = lagging
+
+    def _kept_from(self, channel: _Channel) -> int:
+        owed = channel.results.first
+        kept = channel.segmenter.kept_from
+        return kept if owed is None else min(kept, self._jobs[owed].wanted.start)
+
+    def _to_frames(self, samples: int) -> int:
+        return samples * self.start.format.sample_rate // self._rate
+
+
+def _why(outcome: Outcome) -> tuple[ErrorCode, str]:
+    if isinstance(outcome, JobFailed):
+        return outcome.code, outcome.message
+    return ErrorCode.INTERNAL, "the engine gave no answer"
+
+
+def _speech(index: int, settings: SessionSettings, start: Start, vad: VadConfig) -> Segmenter:
+    interval: int | None = None
+    if start.interim_results and not settings.stateful:
+        interval = max(start.interim_interval_ms or settings.interim_interval_ms, settings.min_interim_interval_ms)
+    return SpeechSegmenter(index, vad, settings.model_sample_rate, interval)
+
+
+def _pieces(settings: SessionSettings, start: Start) -> Segmenter:
+    def samples(ms: float) -> int:
+        return max(1, round(ms * settings.model_sample_rate / 1000))
+
+    capacity = samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms)
+    chunk = samples(start.chunk_ms) if start.chunk_ms else None
+    return PieceSegmenter(chunk, samples(settings.min_piece_ms), samples(settings.max_piece_ms), capacity)
