@@ -27,7 +27,9 @@ def count_samples(job: Job) -> Outcome:
 class Outside:
     """One session and everything around it, without a clock, a thread or a socket."""
 
-    def __init__(self, settings: SessionSettings | None = None, model: Callable[[Job], Outcome] = count_samples) -> None:
+    def __init__(
+        self, settings: SessionSettings | None = None, model: Callable[[Job], Outcome] = count_samples
+    ) -> None:
         self.now = 100.0
         self.session = Session(settings or SessionSettings(Mode.SEGMENTED), "s", self.now)
         self.model = model

@@ -173,7 +173,8 @@ def test_a_slow_model_gets_longer_pieces_not_more() -> None:
     assert len(outside.jobs) == 1
     outside.infer_one(1)
     [job] = outside.jobs.values()
-    assert job.seconds == 5.0
+    assert 4.9 < job.seconds <= 5.0 + 1.0
+    assert job.end + 512 > 16_000 + 80_000
 
 
 def test_a_piece_is_never_longer_than_the_longest() -> None:
@@ -226,7 +227,7 @@ def test_acks_come_each_half_second_and_commit_what_was_answered() -> None:
     assert {e.committed for e in outside.of(Ack)} == {0}
     outside.settle()
     outside.say(*[Audio(LOUD[:640])] * 25)
-    assert outside.of(Ack)[-1].committed >= 32_000
+    assert outside.of(Ack)[-1].committed > 32_000 - 512  # one conversion
 
 
 def test_too_many_failures_in_a_row_give_the_stream_up() -> None:

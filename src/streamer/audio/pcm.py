@@ -25,7 +25,7 @@ class Decoder:
 
     __slots__ = ("_carry", "_channels", "_encoding", "_frame_bytes", "_integer", "clamped")
 
-    def __init__(self, format: AudioFormat) -> None:  # noqa: A002 (the word of the protocol)
+    def __init__(self, format: AudioFormat) -> None:
         self._encoding = format.encoding
         self._integer = _INTEGERS.get(format.encoding)
         self._channels = format.channels

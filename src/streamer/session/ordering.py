@@ -39,14 +39,16 @@ class OrderedResults:
         """Whether nothing before this job is outstanding."""
         return bool(self._waiting) and self._waiting[0] == job
 
-    def answer(self, job: JobId, event: Event) -> list[Event]:
-        """Take one answer; return what may leave now, in order."""
+    def answer(self, job: JobId, event: Event) -> None:
+        """Take one answer."""
         self._answers[job] = event
-        ready: list[Event] = []
-        while self._waiting and self._waiting[0] in self._answers:
-            ready.append(self._answers.pop(self._waiting.popleft()))
-        self.released += len(ready)
-        return ready
+
+    def release(self) -> Event | None:
+        """The next result in order, if it has been answered. Call until None; a fence may stand between two."""
+        if not self._waiting or self._waiting[0] not in self._answers:
+            return None
+        self.released += 1
+        return self._answers.pop(self._waiting.popleft())
 
 
 class Fences:

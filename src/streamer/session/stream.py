@@ -325,8 +325,10 @@ class Stream:
             tally.failed += 1
             tally.failed_in_a_row += 1
             channel.failed += wanted.end - wanted.start
-        out += map(Emit, channel.results.answer(asked.job, event))
-        out += map(Emit, self._fences.ready())
+        channel.results.answer(asked.job, event)
+        while released := channel.results.release():
+            out.append(Emit(released))
+            out += map(Emit, self._fences.ready())
 
     def _interim(self, channel: _Channel, asked: _Asked, outcome: Outcome, out: list[Action]) -> None:
         """An interim that failed or was shed is no loss (its final will cover the range); neither is one that would
