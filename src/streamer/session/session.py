@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.errors import RETRYABLE, BadRequest, ErrorCode, StreamerError
+from streamer.errors import RETRYABLE, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
+from streamer.session.checking import checked_vad
 from streamer.session.events import (
     Draining,
     Failed,
@@ -21,11 +22,10 @@ from streamer.session.events import (
     Warned,
     WarningCode,
 )
-from streamer.session.messages import Audio, Flush, Malformed, Message, Start, Stop, VadOverrides
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.messages import Audio, Flush, Malformed, Message, Start, Stop
+from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
-from streamer.vad.endpointer import VadConfig
 
 NOTHING: Sequence[Action] = ()
 """What most calls answer; shared, so that a message costs no list."""
@@ -214,7 +214,7 @@ class Session:
         assert isinstance(message, Start)
         settings = self.settings
         try:
-            vad = _checked(message, settings)
+            vad = checked_vad(message, settings)
         except StreamerError as error:
             self._fail(error.code, error.message, out)
             return
@@ -410,39 +410,3 @@ _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] =
     Step.REFUSE: Session._refuse,
     Step.IGNORE: Session._ignore,
 }
-
-
-def _checked(start: Start, settings: SessionSettings) -> VadConfig:
-    """The start's endpointing, after everything else in it has been checked. Raises StreamerError naming the field."""
-    limits = settings.limits
-    start.format.check(max_channels=limits.max_channels)
-    _check_range("chunk_ms", start.chunk_ms, 20, settings.max_piece_ms)
-    _check_range("interim_interval_ms", start.interim_interval_ms, 1, 60_000)
-    _check_metadata(start, limits)
-    return _merged(settings.vad, start.vad)
-
-
-def _check_range(field: str, value: int | None, low: int, high: int) -> None:
-    if value is not None and not low <= value <= high:
-        raise BadRequest(field=field, expected=f"an integer from {low} to {high}", got=value)
-
-
-def _check_metadata(start: Start, limits: Limits) -> None:
-    if len(start.metadata) > limits.max_metadata_entries:
-        raise BadRequest(
-            field="metadata", expected=f"at most {limits.max_metadata_entries} entries", got=len(start.metadata)
-        )
-    for key, value in start.metadata.items():
-        if max(len(key.encode()), len(value.encode())) > limits.max_metadata_bytes:
-            raise BadRequest(
-                field="metadata", expected=f"keys and values of at most {limits.max_metadata_bytes} bytes", got=key
-            )
-    if len(start.options) > limits.max_options_bytes:
-        raise BadRequest(
-            field="options", expected=f"at most {limits.max_options_bytes} bytes of JSON", got=len(start.options)
-        )
-
-
-def _merged(config: VadConfig, overrides: VadOverrides) -> VadConfig:
-    given = {field.name: value for field in fields(VadConfig) if (value := getattr(overrides, field.name)) is not None}
-    return replace(config, **given) if given else config
