@@ -26,24 +26,10 @@ from streamer.session.messages import Audio, Flush, Malformed, Message, Start, S
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
+from streamer.session.summary import Summary
 
 NOTHING: Sequence[Action] = ()
 """What most calls answer; shared, so that a message costs no list."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A session so far, for the log: counts, and seconds of audio over all its streams."""
-
-    streams: int
-    received_s: float
-    answered_s: float
-    segments: int
-    interims: int
-    interims_dropped: int
-    failed: int
-    code: ErrorCode | None
-    """Why it was closed; None for a normal end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +67,7 @@ class Session:
         self._next_job: JobId = 1
         self._refused_audio = False
         self._code: ErrorCode | None = None
-        self._sums = Summary(0, 0.0, 0.0, 0, 0, 0, 0, None)
+        self._sums = Summary()
 
     # What can be asked --------------------------------------------------------------------------
 
@@ -382,20 +368,7 @@ class Session:
         return True
 
     def _with_stream(self) -> Summary:
-        sums, stream = self._sums, self._stream
-        if stream is None:
-            return sums
-        tally = stream.tally
-        return Summary(
-            streams=sums.streams + 1,
-            received_s=sums.received_s + stream.received_s,
-            answered_s=sums.answered_s + tally.answered_for / self.settings.model_sample_rate,
-            segments=sums.segments + tally.segments,
-            interims=sums.interims + tally.interims,
-            interims_dropped=sums.interims_dropped + tally.interims_dropped,
-            failed=sums.failed + tally.failed,
-            code=None,
-        )
+        return self._sums.plus(self._stream) if self._stream is not None else self._sums
 
 
 _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] = {

@@ -85,12 +85,13 @@ class Stream:
         self.tally = Tally()
         self._settings = settings
         self._session_id = session_id
-        self._rate = settings.model_sample_rate
+        self.sample_rate = settings.model_sample_rate
+        """Hz of all positions: the model's."""
         self._inflight = 1 if settings.stateful else settings.max_inflight
         segmented = settings.mode is Mode.SEGMENTED
         form = start.format
         quantum = -(-form.sample_rate * WINDOW // SPEECH_RATE)
-        self._intake = Intake(form, self._rate, SPEECH_RATE if segmented else None, quantum)
+        self._intake = Intake(form, self.sample_rate, SPEECH_RATE if segmented else None, quantum)
         self._channels = [
             _Channel(index, _speech(index, settings, start, vad) if segmented else _pieces(settings, start))
             for index in range(form.channels)
@@ -123,7 +124,7 @@ class Stream:
         form = self.start.format
         unread = self._intake.pending_bytes / (form.frame_bytes * form.sample_rate)
         uncut = max(channel.segmenter.waiting for channel in self._channels)
-        return unread + uncut / self._rate + self._owed / (self._rate * form.channels)
+        return unread + uncut / self.sample_rate + self._owed / (self.sample_rate * form.channels)
 
     @property
     def speaking(self) -> bool:
@@ -154,7 +155,7 @@ class Stream:
     def unanswered(self) -> tuple[int, int]:
         """The range, in samples at the model's rate, that has no answer yet."""
         start = min(self._kept_from(channel) for channel in self._channels)
-        return start, max(start, self.received * self._rate // self.start.format.sample_rate)
+        return start, max(start, self.received * self.sample_rate // self.start.format.sample_rate)
 
     # What comes in ------------------------------------------------------------------------------
 
@@ -304,7 +305,7 @@ class Stream:
                     kind=wanted.kind,
                     start=wanted.start,
                     samples=samples,
-                    sample_rate=self._rate,
+                    sample_rate=self.sample_rate,
                     options=self.start.options,
                 )
             )
@@ -364,7 +365,7 @@ class Stream:
         return kept if owed is None else min(kept, self._jobs[owed].wanted.start)
 
     def _to_frames(self, samples: int) -> int:
-        return samples * self.start.format.sample_rate // self._rate
+        return samples * self.start.format.sample_rate // self.sample_rate
 
 
 def _why(outcome: Outcome) -> tuple[ErrorCode, str]:

@@ -1,0 +1,36 @@
+"""What a session has done, in numbers: the one record that a log needs at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamer.errors import ErrorCode
+from streamer.session.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A session so far, for the log: counts, and seconds of audio over all its streams."""
+
+    streams: int = 0
+    received_s: float = 0.0
+    answered_s: float = 0.0
+    segments: int = 0
+    interims: int = 0
+    interims_dropped: int = 0
+    failed: int = 0
+    code: ErrorCode | None = None
+    """Why it was closed; None for a normal end."""
+
+    def plus(self, stream: Stream) -> Summary:
+        """This and one stream more."""
+        tally = stream.tally
+        return Summary(
+            streams=self.streams + 1,
+            received_s=self.received_s + stream.received_s,
+            answered_s=self.answered_s + tally.answered_for / stream.sample_rate,
+            segments=self.segments + tally.segments,
+            interims=self.interims + tally.interims,
+            interims_dropped=self.interims_dropped + tally.interims_dropped,
+            failed=self.failed + tally.failed,
+        )
