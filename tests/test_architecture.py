@@ -8,7 +8,7 @@ import pytest
 
 from tests.architecture import ROOT, Module, modules, under
 
-WORDS = ("session.messages", "session.events", "session.actions", "session.settings")
+WORDS = ("session.messages", "session.events", "session.actions", "session.settings", "session.summary")
 BELOW_RUNTIME = (
     "errors",
     "audio",

@@ -155,6 +155,10 @@ class Session:
             self._end_here(_Boundary(), State.FLUSHING, out, now)
         return out
 
+    def held(self, now: float) -> None:
+        """The client could not be heard until now (it was not read): its silence was none of its own."""
+        self._heard = self._heard_audio = now
+
     def hangup(self, now: float) -> Sequence[Action]:
         """The peer is gone: whatever is outstanding is not wanted any more."""
         out: list[Action] = []
