@@ -1,0 +1,102 @@
+"""All connections of a server: each is run here, told of a drain here, and finished here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from streamer.protocols.codec import Codec
+from streamer.runtime.driver import Connection, Services
+from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.transport import Transport
+from streamer.session.session import Session
+from streamer.session.settings import SessionSettings
+from streamer.telemetry.observer import SessionInfo
+
+FrameT = TypeVar("FrameT")
+
+log = logging.getLogger(__name__)
+
+
+class Conductor:
+    """Runs connections. Whoever accepts one has taken a place for it first."""
+
+    def __init__(
+        self,
+        services: Services,
+        bounds: OutboxBounds,
+        *,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self.services = services
+        self._bounds = bounds
+        self._new_id = new_id
+        self._live: set[Connection[Any]] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._deadline: float | None = None
+
+    def __len__(self) -> int:
+        """Connections that run."""
+        return len(self._live)
+
+    async def run(
+        self,
+        transport: Transport[FrameT],
+        codec: Codec[FrameT],
+        settings: SessionSettings,
+        *,
+        measure: Callable[[FrameT], int],
+    ) -> None:
+        """One connection from its first frame to its end. `measure`: the bytes of a frame that waits to be sent."""
+        services = self.services
+        now = services.clock.now()
+        session = Session(settings, self._new_id(), now)
+        info = SessionInfo(session.id, transport.name, codec.name, settings.mode, transport.peer)
+        observer = services.observer.session(info, lambda: session.summary, now)
+        connection = Connection(
+            session, transport, codec, services, bounds=self._bounds, observer=observer, measure=measure
+        )
+        self._live.add(connection)
+        self._empty.clear()
+        try:
+            if self._deadline is not None:
+                connection.drain(max(0.0, self._deadline - now))
+            await connection.run()
+        except* Exception as errors:
+            for error in errors.exceptions:
+                log.error("connection of session %s failed", session.id, exc_info=error)
+                services.observer.broken("connection", error)
+        finally:
+            self._live.discard(connection)
+            if not self._live:
+                self._empty.set()
+
+    def drain(self, deadline_s: float) -> None:
+        """Tell all clients, and those who still come, that the server goes away in `deadline_s`."""
+        self._deadline = self.services.clock.now() + deadline_s
+        for connection in tuple(self._live):
+            connection.drain(deadline_s)
+
+    async def finish(self, spread_s: float) -> None:
+        """End every stream as if stopped, spread over so many seconds so that clients do not come back all at once."""
+        connections = list(self._live)
+        random.shuffle(connections)  # no client is always the first
+        for index, connection in enumerate(connections):
+            if index and spread_s:
+                await asyncio.sleep(spread_s / len(connections))
+            connection.finish()
+
+    def abort(self) -> int:
+        """Cut off whoever is left; returns how many."""
+        for connection in tuple(self._live):
+            connection.abort()
+        return len(self._live)
+
+    async def ended(self) -> None:
+        """Wait until no connection is left."""
+        await self._empty.wait()

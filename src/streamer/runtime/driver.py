@@ -1,0 +1,300 @@
+"""One connection, one session: frames in, actions performed, answers fed back, events out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import ErrorCode
+from streamer.inference.contract import InferenceEngine
+from streamer.protocols.codec import Codec
+from streamer.runtime.clock import Clock, LoopClock, Timer
+from streamer.runtime.outbox import Outbox, OutboxBounds
+from streamer.runtime.transport import Transport
+from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
+from streamer.session.events import Ack, Event, Failed, Segment
+from streamer.session.messages import KeepAlive
+from streamer.session.session import Session
+from streamer.telemetry.observer import Observer, SessionObserver
+from streamer.vad.scorer import Row
+
+FrameT = TypeVar("FrameT")
+Probabilities = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+
+class Scoring(Protocol):
+    """What the driver needs of the speech scorer; `deliver` is called on the loop, never before `submit` returns."""
+
+    def open(self) -> Row: ...
+
+    def close(self, row: Row) -> None:
+        """The row can go; what is still outstanding on it is not delivered."""
+
+    def reset(self, row: Row) -> None: ...
+
+    def submit(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[Probabilities], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every session of a server shares."""
+
+    scoring: Scoring
+    engine: InferenceEngine
+    observer: Observer = field(default_factory=Observer)
+    clock: Clock = field(default_factory=LoopClock)
+
+
+class Connection(Generic[FrameT]):
+    """Conducts one session over one transport. `run` returns when the connection is over and nothing of it is left.
+
+    The session is a serial machine: the reader, the timer, the scorer's and the engine's answers all enter it on the
+    event loop through `_enter`. One task reads, one writes; a message that asks for nothing wakes neither.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        transport: Transport[FrameT],
+        codec: Codec[FrameT],
+        services: Services,
+        *,
+        bounds: OutboxBounds,
+        observer: SessionObserver,
+        measure: Callable[[FrameT], int],
+    ) -> None:
+        self._session = session
+        self._transport = transport
+        self._codec = codec
+        self._engine = services.engine
+        self._scoring = services.scoring
+        self._clock = services.clock
+        self._services = services
+        self._observer = observer
+        self._measure = measure
+        self._bounds = bounds
+        self._outbox: Outbox[FrameT] = Outbox(bounds)
+        self._rows: dict[int, Row] = {}
+        self._over = False
+        """The session takes no more input: it has closed, or the peer is gone."""
+        self._gone = False
+        self._timer: Timer | None = None
+        self._armed = math.inf
+        self._signs = transport.signs
+        self._resume: asyncio.Event | None = None
+        self._ahead_s = session.settings.limits.audio_ahead_s
+
+    async def run(self) -> None:
+        """Conduct until the end. Cancelling it lets go of everything at once."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._arm()
+                writer = tasks.create_task(self._write())
+                await self._read()
+                if self._gone:
+                    writer.cancel()
+                    await self._transport.close(None)
+        except BaseException:
+            self._transport.abort()
+            raise
+        finally:
+            self._let_go()
+
+    def drain(self, deadline_s: float) -> None:
+        """Tell the client that the server is going away in so many seconds."""
+        self._enter(self._session.drain, deadline_s)
+
+    def finish(self) -> None:
+        """End the stream as if the client had stopped it; its results still go out."""
+        self._enter(self._session.finish)
+
+    def abort(self) -> None:
+        """Let go of the peer now."""
+        self._transport.abort()
+
+    # In -----------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        session, receive, decode = self._session, self._transport.receive, self._codec.decode
+        while (frame := await receive()) is not None:
+            if self._over:
+                continue  # the close is on its way; what still comes in is read so that it gets through
+            self._enter(session.receive, decode(frame))
+            if session.backlog_s > self._ahead_s and not self._over:
+                await self._hold()
+        if not self._over:
+            self._gone = True
+            self._enter(session.hangup)
+            self._over = True
+
+    async def _hold(self) -> None:
+        """Leave the peer's bytes to the transport until half of the backlog is dealt with."""
+        self._resume = asyncio.Event()
+        self._observer.held(self._clock.now())
+        try:
+            await self._resume.wait()
+        finally:
+            self._resume = None
+        self._session.held(self._clock.now())
+
+    def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> None:
+        """The only door into the session. A bug behind it costs this session, nobody else's."""
+        if self._over:
+            return
+        now = self._clock.now()
+        try:
+            for action in step(*arguments, now):
+                self._perform(action, now)
+                if self._over:
+                    break  # a close comes last; what a slow peer cut short is not begun
+        except Exception as error:
+            log.exception("session %s failed", self._session.id)
+            self._services.observer.broken("session", error)
+            self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True, retryable=True), now)
+        if (deadline := self._session.deadline) is not None and deadline < self._armed:
+            self._arm()
+        if self._resume is not None and (self._over or self._session.backlog_s < self._ahead_s / 2):
+            self._resume.set()
+
+    # Out ----------------------------------------------------------------------------------------
+
+    def _perform(self, action: Action, now: float) -> None:
+        match action:
+            case Emit(event):
+                self._emit(event, now)
+            case Score(channel, first, samples):
+                row = self._row(channel, fresh=first == 0)
+                self._scoring.submit(row, samples, partial(self._scored, channel, first))
+            case Infer(job):
+                self._observer.asked(job, now)
+                self._engine.submit(job, self._inferred)
+            case Cancel(job):
+                self._engine.cancel(self._session.id, job)
+            case Release(stream):
+                self._engine.release(self._session.id, stream)
+            case Close(code):
+                self._over = True
+                self._outbox.close(code)
+
+    def _row(self, channel: int, *, fresh: bool) -> Row:
+        row = self._rows.get(channel)
+        if row is None:
+            row = self._rows[channel] = self._scoring.open()
+        elif fresh:
+            self._scoring.reset(row)
+        return row
+
+    def _scored(self, channel: int, first: int, speech: Probabilities) -> None:
+        self._enter(self._session.scored, channel, first, speech)
+
+    def _inferred(self, job: JobId, outcome: Outcome) -> None:
+        if self._over:
+            return
+        self._observer.answered(job, outcome, self._clock.now())
+        self._enter(self._session.inferred, job, outcome)
+
+    def _emit(self, event: Event, now: float) -> None:
+        self._observer.emitted(event, now)
+        frame = self._codec.encode(event)
+        if frame is None or self._outbox.closed:
+            return
+        dropped = self._outbox.dropped
+        fits = self._outbox.put(frame, self._measure(frame), droppable=_is_replaceable(event), now=now)
+        if self._outbox.dropped > dropped:
+            self._observer.dropped(self._outbox.dropped - dropped, now)
+        if not fits:
+            self._slow(f"more than {self._bounds.bytes} bytes of events wait to be read", now)
+        else:
+            self._arm()
+
+    async def _write(self) -> None:
+        outbox, send = self._outbox, self._transport.send
+        try:
+            while (frame := await outbox.next(self._clock.now())) is not None:
+                await send(frame)
+            await self._transport.close(outbox.code, outbox.code.value if outbox.code else "")
+        except ConnectionError:
+            self._transport.abort()  # the peer is gone: the reader hears of it
+
+    # Time ---------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Have `_fired` called at the earliest deadline. Deadlines mostly move away while audio comes, so a timer is
+        left alone and looks again when it fires: no timer is touched per message."""
+        due = _or_never(self._outbox.deadline)
+        if not self._over:
+            due = min(due, _or_never(self._session.deadline))
+        if due < self._armed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed = due
+            self._timer = self._clock.call_at(due, self._fired)
+
+    def _fired(self) -> None:
+        self._timer, self._armed = None, math.inf
+        now = self._clock.now()
+        if now >= _or_never(self._outbox.deadline):
+            self._slow(f"nothing was read for {self._bounds.stall_s:g} s", now)
+            return
+        if self._resume is not None:
+            self._session.held(now)  # it is we who do not listen
+        if (signs := self._transport.signs) != self._signs:
+            self._signs = signs
+            self._enter(self._session.receive, KeepAlive())
+        self._enter(self._session.tick)
+        self._arm()
+
+    # Ends ---------------------------------------------------------------------------------------
+
+    def _slow(self, text: str, now: float) -> None:
+        """The peer does not read: what waits is lost. It is told so, and if it does not read that either, cut off."""
+        if not self._outbox.closed:
+            self._outbox.clear()
+            self._abandon(Failed(ErrorCode.SLOW_CONSUMER, text, fatal=True, retryable=True), now)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = -math.inf
+        self._timer = self._clock.call_at(now + self._bounds.last_words_s, self._transport.abort)
+
+    def _abandon(self, why: Failed, now: float) -> None:
+        """End without the session: it is broken, or its peer does not listen."""
+        self._over = True
+        self._release()
+        if not self._outbox.closed:
+            self._emit(why, now)
+            self._outbox.close(why.code)
+        if self._resume is not None:
+            self._resume.set()
+
+    def _release(self) -> None:
+        """Nothing more is wanted of the scorer and the engine."""
+        self._engine.release(self._session.id)
+        for row in self._rows.values():
+            self._scoring.close(row)
+        self._rows.clear()
+
+    def _let_go(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._release()
+        self._observer.closed(self._session.summary, self._outbox.code, gone=self._gone, now=self._clock.now())
+
+
+def _is_replaceable(event: Event) -> bool:
+    """Whether a later event says all that this one says."""
+    return isinstance(event, Ack) or (isinstance(event, Segment) and not event.is_final)
+
+
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline

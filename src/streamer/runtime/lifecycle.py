@@ -1,0 +1,80 @@
+"""The life of a server: starting, ready, draining, stopped; and what a drain does when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import StrEnum
+
+from streamer.config import DrainSettings
+from streamer.inference.contract import InferenceEngine, Readiness
+from streamer.runtime.admission import Admission
+from streamer.runtime.conductor import Conductor
+
+log = logging.getLogger(__name__)
+
+
+class Stage(StrEnum):
+    """Each follows the one before, and none comes back."""
+
+    STARTING = "starting"
+    """Listening; the model is not warm yet."""
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Lifecycle:
+    """Moves a server through its stages."""
+
+    def __init__(self, admission: Admission, conductor: Conductor, engine: InferenceEngine) -> None:
+        self._admission = admission
+        self._conductor = conductor
+        self._engine = engine
+        self.stage = Stage.STARTING
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether new work should be sent here; if not, why."""
+        if self.stage is not Stage.READY:
+            return Readiness(False, self.stage)
+        return self._engine.readiness
+
+    def ready(self) -> None:
+        """The model is warm: sessions are taken."""
+        self.stage = Stage.READY
+        self._admission.starting = False
+
+    def stopped(self) -> None:
+        self.stage = Stage.STOPPED
+        self._admission.draining = True
+
+    async def drain(self, times: DrainSettings, *, lag_s: float) -> int:
+        """See the sessions out; returns how many had to be cut off. Cancelling it leaves them to `Conductor.abort`.
+
+        Not ready at once; new sessions are taken for `lag_s` more; running ones may end by themselves until `soft_s`,
+        then they are finished, spread over `spread_s`; at `hard_s` the rest is cut off. The times in `times` count
+        from now.
+        """
+        self.stage = Stage.DRAINING
+        began = asyncio.get_running_loop().time()
+        log.info("draining %d sessions", len(self._conductor))
+        self._conductor.drain(times.soft_s)
+        if lag_s:
+            await asyncio.sleep(lag_s)
+        self._admission.draining = True
+        if not await self._ended_by(began + times.soft_s):
+            await self._conductor.finish(times.spread_s)
+        if await self._ended_by(began + times.hard_s):
+            return 0
+        left = self._conductor.abort()
+        log.warning("%d sessions did not end within %g s and were cut off", left, times.hard_s)
+        return left
+
+    async def _ended_by(self, when: float) -> bool:
+        try:
+            async with asyncio.timeout_at(when):
+                await self._conductor.ended()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,48 @@
+"""Time that only a test moves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+
+class _Call:
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class ManualClock:
+    """Monotonic seconds and timers; a `runtime.clock.Clock`. Nothing happens until `advance`."""
+
+    def __init__(self, start: float = 1_000.0) -> None:
+        self._now = start
+        self._order = count()
+        self._calls: list[tuple[float, int, _Call]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> _Call:
+        call = _Call(callback)
+        heapq.heappush(self._calls, (when, next(self._order), call))
+        return call
+
+    @property
+    def timers(self) -> int:
+        """Calls that are still to come."""
+        return sum(call.callback is not None for _, _, call in self._calls)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; timers fire in order, each at its own time."""
+        until = self._now + seconds
+        while self._calls and self._calls[0][0] <= until:
+            when, _, call = heapq.heappop(self._calls)
+            self._now = max(self._now, when)
+            if (callback := call.callback) is not None:
+                call.cancel()
+                callback()
+        self._now = until

@@ -1,0 +1,123 @@
+"""Real implementations of the contracts that do what a test tells them, when it tells them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import Overloaded
+from streamer.inference.contract import Deliver, EngineDepth, Readiness
+from streamer.session.actions import Job, JobId, Outcome, Output
+from streamer.vad.scorer import Row
+
+Probabilities = NDArray[np.float32]
+WINDOW = 512
+
+
+def loudness(samples: NDArray[np.float32]) -> Probabilities:
+    """A speech scorer for signals: 1 where a window is loud, else 0."""
+    loudest: NDArray[np.float32] = np.abs(samples).reshape(-1, WINDOW).max(axis=1)
+    return (loudest > 0.01).astype(np.float32)
+
+
+class ScriptedScoring:
+    """A speech scorer that answers with `score` of the samples, on the loop's next turn or when `held` is let go."""
+
+    def __init__(self, score: Callable[[NDArray[np.float32]], Probabilities] = loudness) -> None:
+        self._score = score
+        self._next: Row = 0
+        self.rows: set[Row] = set()
+        self.resets = 0
+        self.held = False
+        self.waiting: list[Callable[[], None]] = []
+
+    def open(self) -> Row:
+        self._next += 1
+        self.rows.add(self._next)
+        return self._next
+
+    def close(self, row: Row) -> None:
+        self.rows.remove(row)
+
+    def reset(self, row: Row) -> None:
+        assert row in self.rows
+        self.resets += 1
+
+    def submit(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[Probabilities], None]) -> None:
+        assert row in self.rows
+
+        def answer() -> None:
+            if row in self.rows:
+                deliver(self._score(samples))
+
+        if self.held:
+            self.waiting.append(answer)
+        else:
+            asyncio.get_running_loop().call_soon(answer)
+
+    def let_go(self) -> None:
+        """Answer what was held."""
+        waiting, self.waiting = self.waiting, []
+        for answer in waiting:
+            answer()
+
+
+def count_samples(job: Job) -> Outcome:
+    """What the stub model answers."""
+    return Output({"count": len(job.samples)})
+
+
+class ScriptedEngine:
+    """An inference engine that answers with `answer` of the job, on the loop's next turn or when `held` is let go."""
+
+    def __init__(self, answer: Callable[[Job], Outcome] = count_samples) -> None:
+        self._answer = answer
+        self.readiness = Readiness(True)
+        self.refuse: Overloaded | None = None
+        self.held = False
+        self.jobs: dict[tuple[str, JobId], tuple[Job, Deliver]] = {}
+        self.submitted: list[Job] = []
+        self.cancelled: list[tuple[str, JobId]] = []
+        self.released: list[tuple[str, int | None]] = []
+
+    @property
+    def depth(self) -> EngineDepth:
+        seconds = sum(job.seconds for job, _ in self.jobs.values())
+        return EngineDepth(len(self.jobs), seconds, 0, 1, 0, 0)
+
+    async def start(self) -> None: ...
+
+    async def stop(self, timeout_s: float) -> None: ...
+
+    def check_admission(self) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+
+    def submit(self, job: Job, deliver: Deliver) -> None:
+        key = (job.session_id, job.id)
+        self.submitted.append(job)
+        self.jobs[key] = (job, deliver)
+        if not self.held:
+            asyncio.get_running_loop().call_soon(self._deliver, key)
+
+    def cancel(self, session_id: str, job: JobId) -> None:
+        self.cancelled.append((session_id, job))
+        self.jobs.pop((session_id, job), None)
+
+    def release(self, session_id: str, stream: int | None = None) -> None:
+        self.released.append((session_id, stream))
+        if stream is None:
+            self.jobs = {key: value for key, value in self.jobs.items() if key[0] != session_id}
+
+    def let_go(self) -> None:
+        """Answer what was held."""
+        for key in tuple(self.jobs):
+            self._deliver(key)
+
+    def _deliver(self, key: tuple[str, JobId]) -> None:
+        if (waiting := self.jobs.pop(key, None)) is not None:
+            job, deliver = waiting
+            deliver(job.id, self._answer(job))

@@ -1,0 +1,130 @@
+"""A connection without a network: two ends joined by bounded queues, for tests and simulations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from streamer.errors import ErrorCode
+
+FrameT = TypeVar("FrameT")
+
+
+class _Pipe(Generic[FrameT]):
+    """One way: at most `bound` frames, one putter, one getter."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._frames: deque[FrameT] = deque()
+        self._changed = asyncio.Event()
+        self.ended = False
+
+    async def put(self, frame: FrameT) -> None:
+        while len(self._frames) >= self._bound and not self.ended:
+            await self._change()
+        if self.ended:
+            raise ConnectionResetError("the other end is closed")
+        self._frames.append(frame)
+        self._changed.set()
+
+    async def get(self) -> FrameT | None:
+        """The next frame; None after the last."""
+        while not self._frames:
+            if self.ended:
+                return None
+            await self._change()
+        self._changed.set()
+        return self._frames.popleft()
+
+    def end(self, *, drop: bool = False) -> None:
+        self.ended = True
+        if drop:
+            self._frames.clear()
+        self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """How the server closed."""
+
+    code: ErrorCode | None
+    reason: str
+    aborted: bool = False
+
+
+class MemoryTransport(Generic[FrameT]):
+    """The server's end; a `runtime.transport.Transport`."""
+
+    name = "memory"
+
+    def __init__(self, incoming: _Pipe[FrameT], outgoing: _Pipe[FrameT], peer: str) -> None:
+        self.peer = peer
+        self.signs = 0
+        self.goodbye: Goodbye | None = None
+        self._incoming = incoming
+        self._outgoing = outgoing
+
+    async def receive(self) -> FrameT | None:
+        return await self._incoming.get()
+
+    async def send(self, frame: FrameT) -> None:
+        await self._outgoing.put(frame)
+
+    async def close(self, code: ErrorCode | None, reason: str = "") -> None:
+        self._end(Goodbye(code, reason))
+
+    def abort(self) -> None:
+        self._end(Goodbye(None, "", aborted=True))
+
+    def _end(self, goodbye: Goodbye) -> None:
+        if self.goodbye is None:
+            self.goodbye = goodbye
+        self._outgoing.end(drop=goodbye.aborted)
+        self._incoming.end(drop=True)
+
+
+class MemoryClient(Generic[FrameT]):
+    """The client's end."""
+
+    def __init__(self, incoming: _Pipe[FrameT], outgoing: _Pipe[FrameT], server: MemoryTransport[FrameT]) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._server = server
+
+    @property
+    def goodbye(self) -> Goodbye | None:
+        """How the server closed, once it has."""
+        return self._server.goodbye
+
+    async def send(self, frame: FrameT) -> None:
+        """Raises ConnectionError where the server has closed."""
+        await self._outgoing.put(frame)
+
+    async def receive(self) -> FrameT | None:
+        """The next frame; None when the server has closed and everything it said has been read."""
+        return await self._incoming.get()
+
+    def ping(self) -> None:
+        """A control frame, as WebSocket clients send by themselves."""
+        self._server.signs += 1
+
+    def close(self) -> None:
+        """Leave; what was sent still arrives."""
+        self._outgoing.end()
+        self._incoming.end(drop=True)
+
+
+def memory_pair(
+    *, bound: int = 64, peer: str = "memory"
+) -> tuple[MemoryClient[str | bytes], MemoryTransport[str | bytes]]:
+    """Two ends of one connection for frames of text and bytes; `bound`: frames that may wait each way."""
+    up: _Pipe[str | bytes] = _Pipe(bound)
+    down: _Pipe[str | bytes] = _Pipe(bound)
+    server = MemoryTransport(up, down, peer)
+    return MemoryClient(down, up, server), server
