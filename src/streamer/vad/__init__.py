@@ -1,1 +1,43 @@
-"""Finding speech: the batched scorer and the endpointer."""
+"""Finding speech: the batched scorer, the endpointer, and both over a whole recording.
+
+Names come in when they are first asked for, so that the endpointer alone costs no network.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted, VadConfig
+    from streamer.vad.recording import speech_probabilities, speech_segments
+    from streamer.vad.scorer import SpeechScorer
+    from streamer.vad.silero import SileroScorer
+
+__all__ = [
+    "Endpointer",
+    "SileroScorer",
+    "SpeechEnded",
+    "SpeechScorer",
+    "SpeechStarted",
+    "VadConfig",
+    "speech_probabilities",
+    "speech_segments",
+]
+
+_HOMES = {
+    "Endpointer": "endpointer",
+    "SileroScorer": "silero",
+    "SpeechEnded": "endpointer",
+    "SpeechScorer": "scorer",
+    "SpeechStarted": "endpointer",
+    "VadConfig": "endpointer",
+    "speech_probabilities": "recording",
+    "speech_segments": "recording",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -136,34 +136,34 @@ class Endpointer:
             if silent:
                 self._state = _State.IDLE
             return []
-        if silent:
-            return [self._end(self._trimmed())] if self._silence > self._redemption else []
-        return self._cut()
+        if not silent:
+            return self._cut(self.position)
+        if self._silence > self._redemption:
+            return self._end(min(self.position - self._silence + self._post, self.position))
+        return []
 
     def finish(self) -> list[SpeechStarted | SpeechEnded]:
         """The audio ends here (a stop, a flush, a stall): open speech ends with it. More may be pushed after."""
-        cuts = self._cut() if self._state is _State.SPEECH else []
         if self._state is _State.SPEECH:
-            return [*cuts, self._end(self.position)]
+            return self._end(self.position)
         self._state = _State.IDLE
         return []
 
-    def _trimmed(self) -> int:
-        """The end of the last voiced window plus the pad; all of it where a cut piece was silent from its start."""
-        end = min(self.position - self._silence + self._post, self.position)
-        return end if end > self._start else self.position
+    def _cut(self, end: int) -> list[SpeechStarted | SpeechEnded]:
+        """Pieces of `max_speech_time` off the front of speech that goes on to `end`. What remains is not empty.
 
-    def _cut(self) -> list[SpeechStarted | SpeechEnded]:
-        """Pieces of `max_speech_time` off the front of speech that goes on; only a voiced window may ask for them, so
-        that the piece which opens is not empty."""
+        Silence alone does not cut: whether it belongs to the speech is only known when a voiced window comes, or
+        `redemption_time` is over. So speech not yet ended is never longer than the two times together and a window.
+        """
         events: list[SpeechStarted | SpeechEnded] = []
-        while self.position - self._start > self._max:
-            end = self._start + self._max
-            events += [SpeechEnded(self._start, end), SpeechStarted(end)]
-            self._start = end
+        while end - self._start > self._max:
+            cut = self._start + self._max
+            events += [SpeechEnded(self._start, cut), SpeechStarted(cut)]
+            self._start = cut
         return events
 
-    def _end(self, end: int) -> SpeechEnded:
+    def _end(self, end: int) -> list[SpeechStarted | SpeechEnded]:
+        events = self._cut(end)
         self._state = _State.IDLE
         self._last_end = end
-        return SpeechEnded(self._start, end)
+        return [*events, SpeechEnded(self._start, end)]

@@ -1,0 +1,155 @@
+"""Silero VAD v6 as numpy matrix products over a batch of windows: the arithmetic alone, without streams."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+WINDOW = 512
+"""Samples per window (32 ms)."""
+CONTEXT = 64
+"""Samples before each window that the network sees as well."""
+PADDED = CONTEXT + WINDOW + 64
+"""Samples the network looks at: context, window, and 64 reflected on the right."""
+HIDDEN = 128
+"""Width of the LSTM: a stream carries two such vectors."""
+GATES = 4 * HIDDEN
+BATCH = 128
+"""Windows in one pass; beyond it the work arrays fall out of the cache (docs/design/scorer.md has the figures)."""
+
+_HOP, _FRAME, _FRAMES, _BINS = 128, 256, 4, 129
+
+
+class Network:
+    """The published graph, with every array it works in allocated once. Not thread-safe.
+
+    Run it under `np.errstate(over="ignore")`: exp(89) is infinite in float32 and its sigmoid 0, as it should be.
+
+    The graph: reflect-pad 64 on the right; a convolution as STFT (258 filters of 256, stride 128: 4 frames); the
+    magnitude of 129 bins; four convolutions of width 3 with ReLU (129-128 stride 1, 128-64 stride 2, 64-64 stride 2,
+    64-128 stride 1); an LSTM cell of 128; ReLU; a linear unit; sigmoid. Each convolution is a few matrix products over
+    [window, frame * channel] rows. A tap that would only see padding is left out: of the third convolution two taps
+    remain, of the fourth one.
+    """
+
+    def __init__(self) -> None:
+        with np.load(str(resources.files("streamer.vad") / "silero_v6.npz")) as archive:
+            weights: dict[str, Floats] = dict(archive)
+        self._stft = _matrix(weights["stft"])
+        # [out, in, tap] -> [tap * in, out]: one product sums over the taps and the channels.
+        self._conv1, self._conv1_bias = _taps(weights["conv1_weight"]), weights["conv1_bias"]
+        self._conv2, self._conv2_bias = _taps(weights["conv2_weight"]), weights["conv2_bias"]
+        self._conv3, self._conv3_bias = _taps(weights["conv3_weight"][:, :, 1:]), weights["conv3_bias"]
+        self._conv4, self._conv4_bias = _taps(weights["conv4_weight"][:, :, 1:2]), weights["conv4_bias"]
+        self._lstm_input = _gates(weights["lstm_weight_input"])
+        self._lstm_hidden = _gates(weights["lstm_weight_hidden"])
+        self._lstm_bias = _gates(weights["lstm_bias_input"] + weights["lstm_bias_hidden"])
+        self._out, self._out_bias = weights["out_weight"].reshape(HIDDEN), weights["out_bias"]
+
+        self._spectrum = np.empty((BATCH, _FRAMES, 2 * _BINS), np.float32)
+        self._magnitude = np.empty((BATCH, _FRAMES * _BINS), np.float32)
+        self._first = np.empty((BATCH, _FRAMES * 128), np.float32)
+        self._second = np.empty((BATCH, 2 * 64), np.float32)
+        self._third = np.empty((BATCH, 64), np.float32)
+        self._fourth = np.empty((BATCH, HIDDEN), np.float32)
+        self._recurrent = np.empty((BATCH, GATES), np.float32)
+
+    def encode(self, windows: Floats, gates: Floats) -> None:
+        """The part that knows no time: `windows` [n, PADDED] -> the LSTM's input share in `gates` [n, GATES].
+
+        n is at most BATCH. The last 64 samples of each row of `windows` are overwritten with the reflection.
+        """
+        n = len(windows)
+        windows[:, CONTEXT + WINDOW :] = windows[:, CONTEXT + WINDOW - 2 : WINDOW - 2 : -1]
+        magnitude = self._spectrogram(windows)
+
+        first, bins = self._first[:n], _BINS
+        np.matmul(magnitude[:, : 2 * bins], self._conv1[bins:], out=first[:, :128])
+        np.matmul(magnitude[:, : 3 * bins], self._conv1, out=first[:, 128:256])
+        np.matmul(magnitude[:, bins:], self._conv1, out=first[:, 256:384])
+        np.matmul(magnitude[:, 2 * bins :], self._conv1[: 2 * bins], out=first[:, 384:])
+        _bias_relu(first.reshape(-1, 128), self._conv1_bias)
+
+        second = self._second[:n]
+        np.matmul(first[:, :256], self._conv2[128:], out=second[:, :64])
+        np.matmul(first[:, 128:], self._conv2, out=second[:, 64:])
+        _bias_relu(second.reshape(-1, 64), self._conv2_bias)
+
+        third = np.matmul(second, self._conv3, out=self._third[:n])
+        _bias_relu(third, self._conv3_bias)
+        fourth = np.matmul(third, self._conv4, out=self._fourth[:n])
+        _bias_relu(fourth, self._conv4_bias)
+
+        np.matmul(fourth, self._lstm_input, out=gates)
+        gates += self._lstm_bias
+
+    def _spectrogram(self, windows: Floats) -> Floats:
+        """Magnitudes [n, 4 * 129] of the four frames of each window."""
+        n = len(windows)
+        spectrum = self._spectrum[:n]
+        for frame in range(_FRAMES):
+            start = frame * _HOP
+            np.matmul(windows[:, start : start + _FRAME], self._stft, out=spectrum[:, frame])
+        np.square(spectrum, out=spectrum)
+        magnitude = self._magnitude[:n]
+        by_frame = magnitude.reshape(n, _FRAMES, _BINS)
+        np.add(spectrum[..., :_BINS], spectrum[..., _BINS:], out=by_frame)
+        np.sqrt(magnitude, out=magnitude)
+        return magnitude
+
+    def step(self, gates: Floats, hidden: Floats, cell: Floats) -> None:
+        """One step of the LSTM for n streams: `hidden`, `cell` [n, HIDDEN] move on in place; `gates` is used up.
+
+        The gates i, f and o come negated (see _gates), so that 1 / (1 + exp(gate)) is their sigmoid. It must be this
+        form: (1 + tanh(x / 2)) / 2 needs one call less, but its error of 6e-8 near 0, times a large cell, shows as
+        1e-5 in the probability.
+        """
+        gates += np.matmul(hidden, self._lstm_hidden, out=self._recurrent[: len(hidden)])
+        sigmoids, new = gates[:, : 3 * HIDDEN], gates[:, 3 * HIDDEN :]
+        np.exp(sigmoids, out=sigmoids)
+        sigmoids += 1.0
+        np.reciprocal(sigmoids, out=sigmoids)
+        np.tanh(new, out=new)
+        take, keep = gates[:, :HIDDEN], gates[:, HIDDEN : 2 * HIDDEN]
+        show = gates[:, 2 * HIDDEN : 3 * HIDDEN]
+        take *= new
+        cell *= keep
+        cell += take
+        np.tanh(cell, out=hidden)
+        hidden *= show
+
+    def probabilities(self, hidden: Floats) -> Floats:
+        """Speech probabilities [n] from the LSTM's outputs [n, HIDDEN], which are used up."""
+        np.maximum(hidden, 0.0, out=hidden)
+        logits: Floats = hidden @ self._out
+        logits += self._out_bias
+        np.negative(logits, out=logits)
+        np.exp(logits, out=logits)
+        logits += 1.0
+        return np.reciprocal(logits, out=logits)
+
+
+def _matrix(weight: Floats) -> Floats:
+    """[out, ..., in] -> [in, out], laid out for `x @ matrix`."""
+    return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
+
+
+def _taps(weight: Floats) -> Floats:
+    """[out, in, tap] -> [tap * in, out]: rows of neighbouring frames times this give one output frame."""
+    return _matrix(weight.transpose(0, 2, 1))
+
+
+def _gates(weight: Floats) -> Floats:
+    """PyTorch's gate order i, f, g, o -> -i, -f, -o, g, laid out for `x @`."""
+    take, keep, new, show = np.split(weight, 4)
+    return np.ascontiguousarray(np.concatenate([-take, -keep, -show, new]).T, dtype=np.float32)
+
+
+def _bias_relu(values: Floats, bias: Floats) -> None:
+    values += bias
+    np.maximum(values, 0.0, out=values)

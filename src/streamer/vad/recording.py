@@ -1,0 +1,62 @@
+"""Speech in a whole recording: the network and the endpointer run over it in one call."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from streamer.errors import InvalidFormat
+from streamer.vad.endpointer import Endpointer, SpeechEnded, VadConfig
+from streamer.vad.network import SAMPLE_RATE, WINDOW
+from streamer.vad.silero import SileroScorer
+
+_BLOCK = 4096
+"""Windows scored in one call: bounds the memory of a long recording (8 MB)."""
+
+
+def speech_probabilities(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    """The probability of speech in each 32 ms of a recording, float32 [windows].
+
+    `samples`: float32 [n] in [-1, 1], one channel, at any `sample_rate` in Hz. Window i covers the samples from
+    i * 0.032 * sample_rate on; the last is filled up with silence. Raises InvalidFormat for another shape or rate.
+    """
+    if sample_rate <= 0:
+        raise InvalidFormat(field="sample_rate", expected="a positive number of Hz", got=sample_rate)
+    if samples.ndim != 1 or samples.dtype.kind != "f":
+        raise InvalidFormat(field="samples", expected="float32 [n]", got=f"{samples.dtype} {list(samples.shape)}")
+    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    if sample_rate != SAMPLE_RATE:
+        samples = np.asarray(soxr.resample(samples, sample_rate, SAMPLE_RATE), dtype=np.float32)
+    samples = np.pad(samples, (0, -len(samples) % WINDOW))
+    scorer = SileroScorer()
+    row = scorer.open()
+    size = _BLOCK * WINDOW
+    blocks = [scorer.score([(row, samples[at : at + size])])[0] for at in range(0, len(samples), size)]
+    return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def speech_segments(
+    samples: NDArray[np.float32], sample_rate: int, config: VadConfig | None = None
+) -> list[SpeechEnded]:
+    """Where speech is in a recording: the segments a stream of it would give, in samples at `sample_rate`.
+
+    Takes what `speech_probabilities` takes; `config` defaults to VadConfig().
+    """
+    return segments_from(speech_probabilities(samples, sample_rate), len(samples), sample_rate, config or VadConfig())
+
+
+def segments_from(
+    probabilities: NDArray[np.float32], length: int, sample_rate: int, config: VadConfig
+) -> list[SpeechEnded]:
+    """Segments of a recording of `length` samples whose window probabilities are known."""
+    endpointer = Endpointer(config, SAMPLE_RATE)
+    events = [event for value in probabilities.tolist() for event in endpointer.push(WINDOW, value)]
+    events += endpointer.finish()
+
+    def position(sample: int) -> int:
+        return min(round(sample * sample_rate / SAMPLE_RATE), length)
+
+    return [
+        SpeechEnded(position(event.start), position(event.end)) for event in events if isinstance(event, SpeechEnded)
+    ]
