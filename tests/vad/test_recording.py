@@ -34,6 +34,13 @@ def test_a_long_recording_is_scored_in_blocks_without_a_seam(
     assert np.allclose(speech_probabilities(sample, RATE), expected, atol=1e-5)
 
 
+def test_what_is_not_finite_counts_as_silence(sample: np.ndarray) -> None:
+    holed, silenced = sample.copy(), sample.copy()
+    holed[1000:1010], silenced[1000:1010] = np.nan, 0
+    holed[5000], silenced[5000] = np.inf, 0
+    assert np.array_equal(speech_probabilities(holed, RATE), speech_probabilities(silenced, RATE))
+
+
 def test_an_empty_recording_has_no_windows() -> None:
     assert speech_probabilities(np.empty(0, np.float32), RATE).shape == (0,)
     assert speech_segments(np.empty(0, np.float32), 44_100) == []

@@ -19,13 +19,14 @@ def speech_probabilities(samples: NDArray[np.float32], sample_rate: int) -> NDAr
     """The probability of speech in each 32 ms of a recording, float32 [windows].
 
     `samples`: float32 [n] in [-1, 1], one channel, at any `sample_rate` in Hz. Window i covers the samples from
-    i * 0.032 * sample_rate on; the last is filled up with silence. Raises InvalidFormat for another shape or rate.
+    i * 0.032 * sample_rate on; the last is filled up with silence. What is not finite counts as silence.
+    Raises InvalidFormat for another shape or rate.
     """
     if sample_rate <= 0:
         raise InvalidFormat(field="sample_rate", expected="a positive number of Hz", got=sample_rate)
     if samples.ndim != 1 or samples.dtype.kind != "f":
         raise InvalidFormat(field="samples", expected="float32 [n]", got=f"{samples.dtype} {list(samples.shape)}")
-    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    samples = np.where(np.isfinite(samples), samples, 0.0).astype(np.float32)
     if sample_rate != SAMPLE_RATE:
         samples = np.asarray(soxr.resample(samples, sample_rate, SAMPLE_RATE), dtype=np.float32)
     samples = np.pad(samples, (0, -len(samples) % WINDOW))

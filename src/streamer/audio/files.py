@@ -1,0 +1,64 @@
+"""Audio files of any kind libsndfile reads (WAV, FLAC, Ogg, AIFF, ...), checked before their samples are believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from streamer.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from streamer.errors import ErrorCode, StreamerError
+
+
+class UnreadableFile(StreamerError):
+    """A file that is not there, not audio, or not believable; the message is one line that names it and says why."""
+
+    code = ErrorCode.INVALID_AUDIO
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioFile:
+    """A whole recording. `samples`: float32 [channels, n] in [-1, 1]; `sample_rate` in Hz.
+
+    `subtype` is libsndfile's name of the encoding in the file: PCM_16, PCM_24, FLOAT, ULAW, ...
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    subtype: str
+
+    @property
+    def channels(self) -> int:
+        return len(self.samples)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return float(self.samples.shape[1] / self.sample_rate)
+
+
+def read_audio(path: str | Path) -> AudioFile:
+    """The recording in a file, samples that are not finite set to 0. Raises UnreadableFile."""
+    name = str(path)
+    try:
+        with open(name, "rb") as opened, soundfile.SoundFile(opened) as file:
+            rate = int(file.samplerate)
+            if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+                raise UnreadableFile(
+                    f"{name}: the header says {rate} Hz; expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+                )
+            samples = file.read(dtype="float32", always_2d=True)
+            subtype = str(file.subtype)
+    except OSError as error:
+        raise UnreadableFile(f"{name}: {error.strerror or error}") from error
+    except soundfile.SoundFileError as error:
+        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+        raise UnreadableFile(f"{name}: not audio that can be read ({reason})") from error
+    if not len(samples):
+        raise UnreadableFile(f"{name}: no audio in it")
+    by_channel = np.ascontiguousarray(samples.T)
+    by_channel[~np.isfinite(by_channel)] = 0.0
+    return AudioFile(by_channel, rate, subtype)
