@@ -1,3 +1,39 @@
 """Your function in, a production streaming audio API out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamer.audio.format import AudioFormat, Encoding
+    from streamer.client.stream import connect
+    from streamer.models.contract import Model, Segment, StreamingModel, model
+
 __version__ = "0.1.0"
+
+__all__ = ["AudioFormat", "Encoding", "Model", "Segment", "StreamingModel", "__version__", "connect", "model"]
+
+_HOME = {
+    "AudioFormat": "streamer.audio.format",
+    "Encoding": "streamer.audio.format",
+    "Model": "streamer.models.contract",
+    "Segment": "streamer.models.contract",
+    "StreamingModel": "streamer.models.contract",
+    "connect": "streamer.client.stream",
+    "model": "streamer.models.contract",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: a public name is imported when it is first asked for, so that `import streamer` stays quick."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,173 @@
+"""The client's half of v1 and v2: requests to frames, frames to typed events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.client.errors import NotOfTheProtocol
+from streamer.client.events import Data, Error, Event, Segment, SpeechEnded, SpeechStarted
+from streamer.client.link import Request
+from streamer.errors import BadRequest, InvalidFormat, brief
+from streamer.protocols import v1_wire, v2_wire
+from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
+
+_BITS = {Encoding.PCM_S16LE: (16, False), Encoding.PCM_F32LE: (32, True)}
+_V2_TYPES = {str(struct.__struct_config__.tag) for struct in v2_wire.ServerEvent.__args__}
+
+
+class V1Dialect:
+    """v1 has fewer words: a request it cannot say is refused here, before anything is sent."""
+
+    name = "v1"
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._segments: dict[int, int] = {}
+        """Per channel, the id of the running segment: v1 does not say one."""
+
+    def encode(self, request: Request) -> str | bytes:
+        match request:
+            case Audio(data):
+                return data
+            case Start():
+                self._segments.clear()
+                return self._text(_v1_start(request))
+            case Stop(keep_open):
+                return self._text(v1_wire.Stop(disconnect=not keep_open))
+            case Flush() | KeepAlive():
+                word = type(request).__name__.lower()
+                raise BadRequest(f"v1 has no {word}; connect to /api/v2 for it")
+
+    def decode(self, frame: str | bytes) -> Event | None:
+        try:
+            words = msgspec.json.decode(frame, type=dict[str, Any])
+            match words.get("type"):
+                case "segment":
+                    return self._segment(words)
+                case "active":
+                    active = msgspec.convert(words, v1_wire.Active)
+                    return SpeechStarted(active.channel, active.time)
+                case "inactive":
+                    inactive = msgspec.convert(words, v1_wire.Inactive)
+                    return SpeechEnded(inactive.channel, inactive.time)
+                case "error":
+                    return _v1_error(msgspec.convert(words, v1_wire.Error))
+                case "data":
+                    return Data(words.get("channel", 0), v1_wire.unflat(words))
+                case _:
+                    return None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _unreadable(frame, error) from error
+
+    def _text(self, words: v1_wire.ClientMessage) -> str:
+        return self._encoder.encode(words).decode()
+
+    def _segment(self, words: dict[str, Any]) -> Segment:
+        """On `/simple`, where `is_final` is left out, every result is final."""
+        channel, is_final = words.get("channel", 0), words.get("is_final", True)
+        segment_id = self._segments.get(channel, 1)
+        if is_final:
+            self._segments[channel] = segment_id + 1
+        fields = {
+            "type": "segment",
+            "channel": channel,
+            "segment_id": segment_id,
+            "start_time": words.get("start_time"),
+            "end_time": words.get("end_time"),
+            "is_final": is_final,
+            "output": v1_wire.unflat(words),
+        }
+        return msgspec.convert(fields, Segment)
+
+
+class V2Dialect:
+    """v2, with everything."""
+
+    name = "v2"
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._decoder: msgspec.json.Decoder[v2_wire.ServerEvent] = msgspec.json.Decoder(v2_wire.ServerEvent)
+
+    def encode(self, request: Request) -> str | bytes:
+        match request:
+            case Audio(data):
+                return data
+            case Start():
+                return self._text(_v2_start(request))
+            case Flush(id_):
+                return self._text(v2_wire.Flush(id_))
+            case Stop(keep_open):
+                return self._text(v2_wire.Stop(keep_open))
+            case KeepAlive():
+                return self._text(v2_wire.KeepAlive())
+
+    def decode(self, frame: str | bytes) -> Event | None:
+        try:
+            return self._decoder.decode(frame)
+        except (msgspec.DecodeError, RecursionError) as error:
+            if isinstance(error, msgspec.ValidationError) and _newer(frame):
+                return None
+            raise _unreadable(frame, error) from error
+
+    def _text(self, words: v2_wire.ClientMessage) -> str:
+        return self._encoder.encode(words).decode()
+
+
+def _v1_start(start: Start) -> v1_wire.Start:
+    if start.format.encoding not in _BITS:
+        raise InvalidFormat(
+            field="format.encoding", expected="pcm_s16le or pcm_f32le on v1", got=str(start.format.encoding)
+        )
+    plain = Start(start.format, interim_results=start.interim_results, traceparent=start.traceparent)
+    for name in ("interim_interval_ms", "chunk_ms", "vad", "tracestate", "metadata", "options"):
+        if getattr(start, name) != getattr(plain, name):
+            raise BadRequest(f"v1 has no {name}; connect to /api/v2 for it")
+    bits, is_float = _BITS[start.format.encoding]
+    return v1_wire.Start(
+        trace_id=start.traceparent,
+        format=v1_wire.Format(start.format.channels, start.format.sample_rate, bits, is_float),
+        interim_results=start.interim_results,
+    )
+
+
+def _v1_error(error: v1_wire.Error) -> Error:
+    """An original server says the message and the channel alone."""
+    return Error(
+        code=error.code or "unknown",
+        message=error.message,
+        fatal=bool(error.fatal),
+        retryable=bool(error.retryable),
+        channel=error.channel,
+        start_time=error.start_time,
+        end_time=error.end_time,
+        retry_after_ms=error.retry_after_ms,
+    )
+
+
+def _v2_start(start: Start) -> v2_wire.Start:
+    format_: AudioFormat = start.format
+    return v2_wire.Start(
+        format=v2_wire.Format(format_.encoding, format_.sample_rate, format_.channels),
+        interim_results=start.interim_results,
+        interim_interval_ms=start.interim_interval_ms,
+        chunk_ms=start.chunk_ms,
+        vad=start.vad,
+        traceparent=start.traceparent,
+        tracestate=start.tracestate,
+        metadata=dict(start.metadata),
+        options=msgspec.Raw(start.options),
+    )
+
+
+def _newer(frame: str | bytes) -> bool:
+    """Whether a frame is an event that a later version of the protocol added."""
+    words = msgspec.json.decode(frame)
+    return isinstance(words, dict) and isinstance(words.get("type"), str) and words["type"] not in _V2_TYPES
+
+
+def _unreadable(frame: str | bytes, error: Exception) -> NotOfTheProtocol:
+    return NotOfTheProtocol(f"the server sent what is not of the protocol ({error}): {brief(frame)}")

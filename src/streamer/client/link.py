@@ -1,0 +1,55 @@
+"""The two seams of the client: a link carries frames, a dialect reads and writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from streamer.client.events import Event
+from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
+
+FrameT = TypeVar("FrameT")
+
+Request = Start | Audio | Flush | Stop | KeepAlive
+"""What a client can say: the session's messages, without the one for what could not be read."""
+
+LOST = 1006
+"""RFC 6455 7.1.5: the connection ended without a close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How a connection ended: a WebSocket close code (1000: normally) and the server's reason."""
+
+    code: int
+    reason: str = ""
+
+
+class Dialect(Protocol[FrameT]):
+    """The client's half of a codec. One per connection."""
+
+    name: str
+
+    def encode(self, request: Request) -> FrameT:
+        """The frame of a request. Raises StreamerError where the dialect has no word for it."""
+        ...
+
+    def decode(self, frame: FrameT) -> Event | None:
+        """The event in a frame; None for one that this version does not know. Raises NotOfTheProtocol."""
+        ...
+
+
+class Link(Protocol[FrameT]):
+    """One connection. One task receives while others send."""
+
+    async def send_frame(self, frame: FrameT) -> None:
+        """Write one frame; waits while the server is slow. Raises ConnectionError when the connection is gone."""
+        ...
+
+    async def receive_frame(self) -> FrameT | Closed:
+        """The next frame, or how the connection ended."""
+        ...
+
+    async def close(self) -> Closed:
+        """Say goodbye, wait for the answer within a bound, let go. Idempotent. How the connection ended."""
+        ...

@@ -1,0 +1,255 @@
+"""One stream to a server: bytes in, typed events out, while both go on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.client.dialects import V1Dialect, V2Dialect
+from streamer.client.errors import ConnectionClosed
+from streamer.client.events import Error, Event, Finished, Started
+from streamer.client.link import LOST, Closed, Dialect, Link, Request
+from streamer.errors import BadRequest, StreamerError
+from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
+
+MAX_FRAME_BYTES = 32 * 1024
+"""Longer audio is cut before it is sent; a cut changes no result."""
+_MAX_WAITING_EVENTS = 4096
+_NORMAL = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A frame as it came, and the event in it (None for one that this version does not know)."""
+
+    frame: Any
+    event: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Nothing more will come; `error` says why where that was not the normal end."""
+
+    error: StreamerError | None
+
+
+class Stream:
+    """A connection with a stream on it; made by `connect`.
+
+    Events are read in the background, so a program that sends first and reads later is no slow consumer; past some
+    thousand unread events the server is held back. One task may iterate while others send.
+    """
+
+    def __init__(self, link: Link[Any], dialect: Dialect[Any]) -> None:
+        self._link = link
+        self._dialect = dialect
+        self._received: asyncio.Queue[Received | _End] = asyncio.Queue(_MAX_WAITING_EVENTS)
+        self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self._end: _End | None = None
+        self._finished = False
+        self._max_frame = MAX_FRAME_BYTES
+        self._explanation = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, link: Link[Any], dialect: Dialect[Any]) -> AsyncIterator[Self]:
+        """A stream on an open link; leaving the block closes the link."""
+        stream = cls(link, dialect)
+        reading = asyncio.create_task(stream._read())
+        try:
+            yield stream
+        finally:
+            await link.close()
+            reading.cancel()
+            await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.result()
+
+    async def start(self, start: Start) -> None:
+        """Begin another stream on this connection: after `stop(keep_open=True)`, or in place of the running one."""
+        await self._say(start)
+
+    async def send(self, data: bytes) -> None:
+        """Send audio in the agreed format, cut anywhere. Waits while the server is slow.
+
+        Raises ConnectionClosed when the connection has ended.
+        """
+        for at in range(0, len(data), self._max_frame):
+            await self._say(Audio(data[at : at + self._max_frame]))
+
+    async def flush(self, id: str | None = None) -> None:
+        """End the running utterance here; its final comes, then `Flushed` with the same id. Not on v1."""
+        await self._say(Flush(id))
+
+    async def stop(self, *, keep_open: bool = False) -> None:
+        """Have everything sent so far finished. Waits for nothing: iterate to see the rest.
+
+        The server closes after the last event, or keeps the connection for another `start` where `keep_open`.
+        """
+        await self._say(Stop(keep_open))
+
+    async def keepalive(self) -> None:
+        """Say that this client is still here though it sends no audio. Not on v1."""
+        await self._say(KeepAlive())
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event. Ends after `Finished` (of each stream) or a normal close; another close raises
+        ConnectionClosed, so that results cut short do not look complete."""
+        while not self._finished:
+            received = await self.receive()
+            if received is None:
+                raise StopAsyncIteration
+            if received.event is not None:
+                return received.event
+        self._finished = False
+        raise StopAsyncIteration
+
+    async def receive(self) -> Received | None:
+        """The next event with the frame that it came in; None after a normal close. Raises as iteration does."""
+        if self._end is None:
+            match await self._received.get():
+                case Received() as received:
+                    self._finished = isinstance(received.event, Finished)
+                    return received
+                case _End() as end:
+                    self._end = end
+        if self._end.error is not None:
+            raise self._end.error
+        return None
+
+    async def wait_closed(self) -> Closed:
+        """How the connection ended, once it has. Events still unread stay readable."""
+        return await asyncio.shield(self._closed)
+
+    async def _say(self, request: Request) -> None:
+        frame = self._dialect.encode(request)
+        if self._closed.done():
+            raise self._ended(self._closed.result())
+        try:
+            await self._link.send_frame(frame)
+        except ConnectionError as error:
+            raise self._ended(await self._soon_closed()) from error
+
+    async def _soon_closed(self) -> Closed:
+        """The server's own words for why it went, if they are under way."""
+        try:
+            async with asyncio.timeout(1.0):
+                return await self.wait_closed()
+        except TimeoutError:
+            return Closed(LOST, "connection lost")
+
+    def _ended(self, closed: Closed) -> ConnectionClosed:
+        return ConnectionClosed(closed.code, closed.reason, self._explanation)
+
+    async def _read(self) -> None:
+        """Frames to the queue until the connection ends; then how it ended."""
+        error: StreamerError | None = None
+        closed = Closed(LOST)
+        try:
+            closed = await self._read_frames()
+            error = None if closed.code == _NORMAL else self._ended(closed)
+        except StreamerError as unreadable:
+            error = unreadable
+            closed = await self._link.close()
+        finally:
+            self._closed.set_result(closed)
+        await self._received.put(_End(error))
+
+    async def _read_frames(self) -> Closed:
+        while not isinstance(frame := await self._link.receive_frame(), Closed):
+            event = self._dialect.decode(frame)
+            self._note(event)
+            await self._received.put(Received(frame, event))
+        return frame
+
+    def _note(self, event: Event | None) -> None:
+        match event:
+            case Started(limits=limits):
+                announced = limits.get("max_audio_message_bytes", MAX_FRAME_BYTES)
+                self._max_frame = max(1, min(MAX_FRAME_BYTES, int(announced)))
+            case Error(fatal=True, message=message):
+                self._explanation = message
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    format: AudioFormat | None = None,
+    encoding: str = Encoding.PCM_S16LE,
+    sample_rate: int = 16_000,
+    channels: int = 1,
+    interim_results: bool = False,
+    interim_interval_ms: int | None = None,
+    chunk_ms: int | None = None,
+    vad: VadOverrides | None = None,
+    options: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    token: str | None = None,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
+) -> AsyncIterator[Stream]:
+    """Connect to a server and start a stream; leaving the block closes the connection.
+
+    `url` says the dialect and the mode: `ws://HOST:PORT/api/v2/segmented`, `.../api/v1/simple` and so on.
+    `format` is the audio that will be sent; or `encoding`, `sample_rate` (Hz) and `channels` in its place.
+    `vad`, `options`, `metadata`, `chunk_ms` and `interim_interval_ms` are words of v2.
+
+    Raises BadRequest or InvalidFormat for what cannot be asked, ConnectFailed where there is no server, and
+    HandshakeRefused where it says no.
+    """
+    start = Start(
+        format=format or _format(encoding, sample_rate, channels),
+        interim_results=interim_results,
+        interim_interval_ms=interim_interval_ms,
+        chunk_ms=chunk_ms,
+        vad=vad or VadOverrides(),
+        traceparent=traceparent,
+        tracestate=tracestate,
+        metadata=dict(metadata or {}),
+        options=msgspec.json.encode(dict(options or {})),
+    )
+    async with open_stream(url, start, token=token) as stream:
+        yield stream
+
+
+@asynccontextmanager
+async def open_stream(url: str, start: Start, *, token: str | None = None) -> AsyncIterator[Stream]:
+    """`connect`, for who has the start as a value."""
+    dialect = dialect_of(url)
+    dialect.encode(start)  # what cannot be said is refused before anyone is called
+    from streamer.client.websocket import open_websocket  # noqa: PLC0415 (aiohttp is slow to import)
+
+    async with (
+        open_websocket(url, dialect=dialect.name, token=token) as link,
+        Stream.over(link, dialect) as stream,
+    ):
+        await stream.start(start)
+        yield stream
+
+
+def dialect_of(url: str) -> Dialect[str | bytes]:
+    """The dialect that a URL's path names. Raises BadRequest for one that names none."""
+    parts = urlsplit(url)
+    match = re.search(r"/v([12])/(simple|segmented)/?$", parts.path)
+    if parts.scheme not in {"ws", "wss", "http", "https"} or not parts.netloc or match is None:
+        raise BadRequest(field="url", expected="ws://HOST:PORT/api/v1|v2/simple|segmented", got=url)
+    return V1Dialect() if match[1] == "1" else V2Dialect()
+
+
+def _format(encoding: str, sample_rate: int, channels: int) -> AudioFormat:
+    try:
+        return AudioFormat(Encoding(encoding), sample_rate, channels)
+    except ValueError:
+        raise BadRequest(field="encoding", expected=f"one of {', '.join(Encoding)}", got=encoding) from None
