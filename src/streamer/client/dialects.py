@@ -109,7 +109,7 @@ class V2Dialect:
         try:
             return self._decoder.decode(frame)
         except (msgspec.DecodeError, RecursionError) as error:
-            if isinstance(error, msgspec.ValidationError) and _newer(frame):
+            if _newer(frame):
                 return None
             raise _unreadable(frame, error) from error
 
@@ -163,10 +163,16 @@ def _v2_start(start: Start) -> v2_wire.Start:
     )
 
 
+class _Tag(msgspec.Struct):
+    type: str
+
+
 def _newer(frame: str | bytes) -> bool:
     """Whether a frame is an event that a later version of the protocol added."""
-    words = msgspec.json.decode(frame)
-    return isinstance(words, dict) and isinstance(words.get("type"), str) and words["type"] not in _V2_TYPES
+    try:
+        return msgspec.json.decode(frame, type=_Tag).type not in _V2_TYPES
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def _unreadable(frame: str | bytes, error: Exception) -> NotOfTheProtocol:

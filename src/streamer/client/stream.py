@@ -17,7 +17,7 @@ from streamer.client.dialects import V1Dialect, V2Dialect
 from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Error, Event, Finished, Started
 from streamer.client.link import LOST, Closed, Dialect, Link, Request
-from streamer.errors import BadRequest, StreamerError
+from streamer.errors import BadRequest
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
 
 MAX_FRAME_BYTES = 32 * 1024
@@ -38,7 +38,7 @@ class Received:
 class _End:
     """Nothing more will come; `error` says why where that was not the normal end."""
 
-    error: StreamerError | None
+    error: Exception | None
 
 
 class Stream:
@@ -70,8 +70,6 @@ class Stream:
             await link.close()
             reading.cancel()
             await asyncio.wait([reading])
-        if not reading.cancelled():
-            reading.result()
 
     async def start(self, start: Start) -> None:
         """Begin another stream on this connection: after `stop(keep_open=True)`, or in place of the running one."""
@@ -154,12 +152,12 @@ class Stream:
 
     async def _read(self) -> None:
         """Frames to the queue until the connection ends; then how it ended."""
-        error: StreamerError | None = None
+        error: Exception | None = None
         closed = Closed(LOST)
         try:
             closed = await self._read_frames()
             error = None if closed.code == _NORMAL else self._ended(closed)
-        except StreamerError as unreadable:
+        except Exception as unreadable:  # noqa: BLE001 (raised again in the task that iterates)
             error = unreadable
             closed = await self._link.close()
         finally:

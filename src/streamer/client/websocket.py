@@ -89,7 +89,8 @@ def _refused(url: str, error: aiohttp.WSServerHandshakeError) -> HandshakeRefuse
 
 def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or str(error)
+        refused = isinstance(error.os_error, ConnectionRefusedError)  # whose text repeats the address
+        return "connection refused" if refused else error.os_error.strerror or str(error)
     if isinstance(error, TimeoutError):
         return f"no answer within {_CONNECT_TIMEOUT_S:g} s"
     return str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from streamer.audio.format import AudioFormat
 from streamer.errors import ErrorCode
 
 
-class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The endpointing a client may change for its own session; None keeps the server's. Times in milliseconds."""
 
     positive_speech_threshold: float | None = None
