@@ -104,6 +104,10 @@ class ConfigError(StreamerError):
     code = ErrorCode.BAD_REQUEST
 
 
+class ListenFailed(StreamerError):
+    """The server's address could not be bound."""
+
+
 class ModelLoadError(StreamerError):
     """The user's model could not be imported, built or warmed."""
 

@@ -76,7 +76,6 @@ def test_names_that_kubernetes_makes_for_a_service_are_not_settings() -> None:
         ("[server]\nprot = 1", "server.prot: expected a known setting (did you mean port?), got 1"),
         ("[servre]\nport = 1", "servre: expected a known setting (did you mean server?), got 1"),
         ("server = 3", "server: expected a section, got 3"),
-        ("[engine]\nexecutor = 'fork'", "engine.executor: expected 'thread' or 'process', got 'fork'"),
         ("[log]\nlevel = 'loud'", "log.level: expected 'debug', 'info', 'warning' or 'error', got 'loud'"),
         ("[vad]\nredemption_time_ms = -1", "vad.redemption_time_ms: expected a number from 0 to 600000, got -1.0"),
         (

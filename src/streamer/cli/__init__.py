@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 import streamer
+from streamer.cli.serve import serve
 
 app = typer.Typer(
     name="streamer",
@@ -26,6 +27,9 @@ def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Your function in, a production streaming audio API out."""
+
+
+app.command()(serve)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """One tree of settings: every default with its unit, and where each value came from."""
 
+from streamer.config.describe import describe
 from streamer.config.settings import (
     DrainSettings,
-    EngineSection,
     LogSettings,
     ServerSettings,
     SessionSection,
@@ -12,12 +12,12 @@ from streamer.config.sources import Loaded, Override, load
 
 __all__ = [
     "DrainSettings",
-    "EngineSection",
     "Loaded",
     "LogSettings",
     "Override",
     "ServerSettings",
     "SessionSection",
     "Settings",
+    "describe",
     "load",
 ]

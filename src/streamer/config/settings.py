@@ -18,8 +18,10 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where the server listens and how much it takes on."""
+    """What is served where, and how much the server takes on."""
 
+    model: str = "stub"
+    """`package.module:name`, `path/to/file.py:name`, or the name of a model that comes with Streamer."""
     host: str = "127.0.0.1"
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -48,21 +50,6 @@ class DrainSettings:
     """The finishing is spread over so long, so that clients do not all come back at once."""
     hard_s: Seconds = 40.0
     """What still runs then is aborted."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSection:
-    """Which model is served, and what overrides its own numbers (unset: the model decides)."""
-
-    model: str = "stub"
-    """`package.module:name`, or the name of a model that comes with Streamer."""
-    executor: Literal["thread", "process"] | None = None
-    workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Threads or processes, each with its own load()."""
-    max_batch_size: Annotated[int, Field(ge=1, le=4_096)] | None = None
-    """Items per call."""
-    max_batch_wait_ms: Annotated[float, Field(ge=0, le=10_000)] | None = None
-    """How long an item may wait for company."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +83,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     server: ServerSettings = ServerSettings()
-    engine: EngineSection = EngineSection()
     model: dict[str, Any] = Field(default_factory=dict)
-    """Handed to the model as it is."""
+    """The model's own parameters, and its numbers (`workers`, `executor`, `max_batch_size`, ...)."""
     vad: VadConfig = VadConfig()
     session: SessionSection = SessionSection()
     limits: Limits = Limits()

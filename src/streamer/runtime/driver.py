@@ -33,7 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class Scoring(Protocol):
-    """What the driver needs of the speech scorer; `deliver` is called on the loop, never before `submit` returns."""
+    """What a server needs of the speech scorer; `deliver` is called on the loop, never before `submit` returns."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
     def open(self) -> Row: ...
 

@@ -34,6 +34,10 @@ class ScriptedScoring:
         self.held = False
         self.waiting: list[Callable[[], None]] = []
 
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
     def open(self) -> Row:
         self._next += 1
         self.rows.add(self._next)

@@ -1,0 +1,237 @@
+"""The composition root: the only place that knows all parts, and in which order they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from signal import SIGINT, SIGTERM, Signals
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+import streamer
+from streamer.audio.format import Encoding
+from streamer.config import Settings
+from streamer.errors import ListenFailed, ModelLoadError
+from streamer.inference.contract import InferenceEngine
+from streamer.protocols.v1 import V1
+from streamer.protocols.v2 import V2
+from streamer.runtime.admission import Admission
+from streamer.runtime.conductor import Conductor
+from streamer.runtime.driver import Scoring, Services
+from streamer.runtime.lifecycle import Lifecycle
+from streamer.runtime.outbox import OutboxBounds
+from streamer.session.events import Mode
+from streamer.telemetry.observer import Observer, Observers
+from streamer.transports import http
+from streamer.transports.websocket import Endpoint, endpoint_handler
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 5.0
+"""How long handlers, and then model workers, may take to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the server needs to know of the model; `sample_rate` in Hz."""
+
+    name: str
+    sample_rate: int
+    stateful: bool
+    max_inflight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What does the work."""
+
+    engine: InferenceEngine
+    scoring: Scoring
+    model: ServedModel
+
+
+def build(settings: Settings) -> Parts:
+    """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
+    raise ModelLoadError(f"{settings.server.model}: the engine has not moved in yet")
+
+
+class App:
+    """A whole server in this process.
+
+    `async with App(settings) as app:` serves at `app.url` from the first line to the last; port 0 takes a free one.
+    `parts` replaces what does the work, in tests. Raises what `build` raises.
+    """
+
+    def __init__(self, settings: Settings, *, parts: Parts | None = None, observers: Sequence[Observer] = ()) -> None:
+        self.settings = settings
+        self.registry = CollectorRegistry()
+        parts = parts or build(settings)
+        self.model = parts.model
+        self.engine = parts.engine
+        self.scoring = parts.scoring
+        server = settings.server
+        self.admission = Admission(server.max_sessions, self.engine, retry_after_s=server.retry_after_s)
+        self.conductor = Conductor(
+            Services(self.scoring, self.engine, Observers(observers)),
+            OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
+        )
+        self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
+        self._runner: web.AppRunner | None = None
+        self._port = server.port
+
+    @property
+    def port(self) -> int:
+        """Where it listens, once it does."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        host = self.settings.server.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen, then warm the model; until it is, sessions are refused. Raises ListenFailed or ModelLoadError."""
+        await self._listen()
+        await self.scoring.start()
+        await self.engine.start()
+        self.lifecycle.ready()
+
+    async def drain(self, *, lag_s: float) -> None:
+        """See the sessions out as the settings say."""
+        await self.lifecycle.drain(self.settings.drain, lag_s=lag_s)
+
+    async def stop(self) -> None:
+        """End now: whoever is left is cut off. May be called at any time, more than once."""
+        self.lifecycle.stopped()
+        self.conductor.abort()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        await self.engine.stop(STOP_TIMEOUT_S)
+        await self.scoring.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _listen(self) -> None:
+        application = web.Application()
+        application.add_routes(http.routes(self._info(), lambda: self.lifecycle.readiness, self.registry))
+        for endpoint in self._endpoints():
+            handler = endpoint_handler(endpoint, self.conductor, self.admission, self.settings.server.close_timeout_s)
+            application.router.add_get(endpoint.path, handler)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_TIMEOUT_S)
+        await self._runner.setup()
+        server = self.settings.server
+        try:
+            await web.TCPSite(self._runner, server.host, server.port).start()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ListenFailed(f"cannot listen on {server.host}:{server.port}: {reason.lower()}") from None
+        self._port = self._runner.addresses[0][1]
+
+    def _endpoints(self) -> list[Endpoint]:
+        model, limits = self.model, self.settings.limits
+        endpoints = []
+        for mode in Mode:
+            settings = self.settings.for_session(
+                mode,
+                model=model.name,
+                sample_rate=model.sample_rate,
+                stateful=model.stateful,
+                max_inflight=model.max_inflight,
+            )
+            for dialect, subprotocols in ((V1, ()), (V2, ("streamer.v2",))):
+                codec = partial(
+                    dialect,
+                    mode,
+                    model.sample_rate,
+                    max_control_bytes=limits.max_control_bytes,
+                    max_audio_message_bytes=limits.max_audio_message_bytes,
+                )
+                endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols))
+        return endpoints
+
+    def _info(self) -> http.Info:
+        return http.Info(
+            version=streamer.__version__,
+            model=http.ModelInfo(self.model.name, self.model.sample_rate),
+            modes=tuple(Mode),
+            dialects=(V1.name, V2.name),
+            encodings=tuple(Encoding),
+            limits=dict(self.settings.limits.announced()),
+        )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where there is one."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop  # noqa: PLC0415 (only on the platforms that have it)
+
+    return uvloop.new_event_loop
+
+
+async def serve(app: App, announce: Callable[[], None]) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal means now. `announce` is called once it is ready."""
+    with _Signalled() as signalled:
+        try:
+            if not await signalled.during(app.start()):
+                return
+            announce()
+            first = await signalled.next()
+            lag_s = 0.0 if first is SIGINT else app.settings.drain.lag_s
+            if not await signalled.during(app.drain(lag_s=lag_s)):
+                log.warning("a second signal: %d sessions are cut off", len(app.conductor))
+        finally:
+            await app.stop()
+
+
+class _Signalled:
+    """The signals that end a server, one after the other."""
+
+    def __init__(self) -> None:
+        self._came: asyncio.Queue[Signals] = asyncio.Queue()
+
+    def __enter__(self) -> Self:
+        for signal in (SIGTERM, SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signal, self._came.put_nowait, signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signal in (SIGTERM, SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(signal)
+
+    async def next(self) -> Signals:
+        return await self._came.get()
+
+    async def during(self, work: Coroutine[None, None, None]) -> bool:
+        """Do the work; False where a signal came first, and the work was cancelled."""
+        working, signal = asyncio.create_task(work), asyncio.create_task(self.next())
+        try:
+            await asyncio.wait({working, signal}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+                return True
+            return False
+        finally:
+            for task in (working, signal):
+                task.cancel()
+            await asyncio.gather(working, signal, return_exceptions=True)

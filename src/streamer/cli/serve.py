@@ -1,0 +1,110 @@
+"""`streamer serve`: one process that serves one model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from streamer.app import App
+    from streamer.config import Loaded, Override
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="package.module:name, path/to/file.py:name, or a built-in model.", show_default="stub"),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        str | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8080", metavar="PORT")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, such as limits.max_channels=2. May be repeated.", metavar="KEY=VALUE"),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as TOML, with what they mean, and end.")
+    ] = False,
+) -> None:
+    """Serve a model over WebSocket.
+
+    Settings come from FILE, then STREAMER_SECTION__KEY variables, then flags. SIGTERM and Ctrl-C drain: running
+    streams are finished; a second signal ends at once.
+    """
+    from streamer.config import describe, load
+    from streamer.errors import ConfigError, ListenFailed, ModelLoadError
+
+    flags = _overrides(model, host, port, set_ or [])
+    try:
+        loaded = load(config, flags=list(flags))
+        if print_config:
+            typer.echo(describe(loaded))
+            return
+        _run(loaded)
+    except ListenFailed as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(1) from None
+    except (ConfigError, ModelLoadError) as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _overrides(model: str | None, host: str | None, port: str | None, pairs: list[str]) -> Iterator[Override]:
+    from streamer.config import Override
+
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or "." not in key:
+            typer.echo(f"error: --set: expected section.key=value, got {pair!r}", err=True)
+            raise typer.Exit(2)
+        yield Override(f"--set {key}", key, value)
+    for flag, key, given in (
+        ("MODEL", "server.model", model),
+        ("--host", "server.host", host),
+        ("--port", "server.port", port),
+    ):
+        if given is not None:
+            yield Override(flag, key, given)
+
+
+def _run(loaded: Loaded) -> None:
+    """Serve until a signal."""
+    import asyncio
+
+    from streamer.app import App, loop_factory, serve
+
+    began = monotonic()
+    _log(loaded)
+
+    async def main() -> None:
+        app = App(loaded.settings)
+        await serve(app, lambda: _announce(app, monotonic() - began))
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main())
+
+
+def _announce(app: App, took_s: float) -> None:
+    """Scripts wait for the first line; people read the rest."""
+    from rich.console import Console
+
+    say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
+    say(f"listening on [bold]{app.url}[/bold]")
+    model = app.model
+    say(f"[dim]model {model.name} at {model.sample_rate} Hz, ready in {took_s:.1f} s; try: streamer client -i FILE "
+        f"-a {app.url.replace('http', 'ws', 1)}/api/v2/segmented[/dim]")  # fmt: skip
+
+
+def _log(loaded: Loaded) -> None:
+    import logging
+
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=loaded.settings.log.level.upper(), format=form, stream=sys.stderr)

@@ -1,0 +1,47 @@
+"""The settings written out: a TOML file that could be given back, each value with what it means and who set it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from streamer.config.settings import Settings
+from streamer.config.sources import Loaded
+
+
+def describe(loaded: Loaded) -> str:
+    """All settings as TOML."""
+    return "\n".join(_lines(loaded)).strip()
+
+
+def _lines(loaded: Loaded) -> Iterator[str]:
+    meanings = Settings.model_json_schema()["$defs"]
+    for name, info in Settings.model_fields.items():
+        section = getattr(loaded.settings, name)
+        yield ""
+        if info.description:
+            yield f"# {info.description}"
+        yield f"[{name}]"
+        if not is_dataclass(section):
+            for key, value in section.items():
+                yield _line(key, value, loaded.origin(f"{name}.{key}"))
+            continue
+        known = meanings[type(section).__name__]["properties"]
+        for field in fields(section):
+            if meaning := known[field.name].get("description"):
+                yield f"# {' '.join(meaning.split())}"
+            yield _line(field.name, getattr(section, field.name), loaded.origin(f"{name}.{field.name}"))
+
+
+def _line(key: str, value: Any, origin: str) -> str:
+    text = f"{key} = {_toml(value)}"
+    return text if origin == "default" else f"{text}  # from {origin}"
+
+
+def _toml(value: Any) -> str:
+    """TOML and JSON agree on text, numbers, booleans and lists; only tables differ."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)

@@ -1,0 +1,58 @@
+"""What answers beside the streams."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+
+from streamer.inference.contract import Readiness
+from streamer.testing import ScriptedEngine
+from tests.transports.serving import scripted, serving
+
+
+@pytest.mark.parametrize(("path", "body"), [("/api/v1/health", {"status": "healthy"}), ("/livez", {"status": "alive"})])
+async def test_probes(path: str, body: dict[str, str]) -> None:
+    async with serving() as app, aiohttp.ClientSession() as http, http.get(app.url + path) as response:
+        assert (response.status, await response.json()) == (200, body)
+
+
+async def test_readyz_says_why_not() -> None:
+    parts = scripted()
+    assert isinstance(parts.engine, ScriptedEngine)
+    async with serving(parts) as app, aiohttp.ClientSession() as http:
+        async with http.get(app.url + "/readyz") as response:
+            assert (response.status, await response.json()) == (200, {"status": "ready"})
+        parts.engine.readiness = Readiness(False, "no worker answers")
+        async with http.get(app.url + "/readyz") as response:
+            assert (response.status, await response.json()) == (
+                503,
+                {"status": "not ready", "reason": "no worker answers"},
+            )
+
+
+async def test_info_says_what_is_served() -> None:
+    async with serving() as app, aiohttp.ClientSession() as http, http.get(app.url + "/api/v2/info") as response:
+        body = await response.json()
+        assert body["model"] == {"name": "scripted", "sample_rate": 16_000}
+        assert body["modes"] == ["simple", "segmented"]
+        assert body["dialects"] == ["v1", "v2"]
+        assert "mulaw" in body["encodings"]
+        assert body["limits"]["max_audio_message_bytes"] == 65_536
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+async def test_metrics_are_prometheus_text_and_openmetrics_where_asked(accept: str) -> None:
+    async with (
+        serving() as app,
+        aiohttp.ClientSession() as http,
+        http.get(app.url + "/metrics", headers={"Accept": accept}) as response,
+    ):
+        assert response.status == 200
+        kind = "application/openmetrics-text" if accept else "text/plain"
+        assert response.headers["Content-Type"].startswith(kind)
+
+
+async def test_a_stream_address_without_an_upgrade_is_a_bad_request() -> None:
+    async with serving() as app, aiohttp.ClientSession() as http, http.get(app.url + "/api/v2/simple") as response:
+        assert response.status == 400
+        assert app.admission.active == 0
