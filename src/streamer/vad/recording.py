@@ -7,6 +7,7 @@ import soxr
 from numpy.typing import NDArray
 
 from streamer.errors import InvalidFormat
+from streamer.vad.blas import one_blas_thread
 from streamer.vad.endpointer import Endpointer, SpeechEnded, VadConfig
 from streamer.vad.network import SAMPLE_RATE, WINDOW
 from streamer.vad.silero import SileroScorer
@@ -33,7 +34,8 @@ def speech_probabilities(samples: NDArray[np.float32], sample_rate: int) -> NDAr
     scorer = SileroScorer()
     row = scorer.open()
     size = _BLOCK * WINDOW
-    blocks = [scorer.score([(row, samples[at : at + size])])[0] for at in range(0, len(samples), size)]
+    with one_blas_thread():
+        blocks = [scorer.score([(row, samples[at : at + size])])[0] for at in range(0, len(samples), size)]
     return np.concatenate([np.empty(0, np.float32), *blocks])
 
 
