@@ -1,0 +1,374 @@
+"""The scoring service: one batch over everything that waits, fair, safe to leave, loud when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
+
+from streamer.runtime.scoring import ScoringPolicy, ScoringService
+from streamer.testing.clock import ManualClock
+from streamer.vad.scorer import Row
+from streamer.vad.silero import SileroScorer
+from tests.vad.speech import synthetic
+
+Floats = NDArray[np.float32]
+WINDOW = 4
+
+
+class CountingScorer:
+    """Scores a window with its first sample plus the number of windows its row has heard; a batch can be held."""
+
+    sample_rate = 16_000
+    window = WINDOW
+
+    def __init__(self) -> None:
+        self.heard: dict[Row, int] = {}
+        self.batches: list[list[int]] = []
+        self.threads: set[int] = set()
+        self.entered = threading.Semaphore(0)
+        self.gate: threading.Semaphore | None = None
+        self.emptied = threading.Event()
+        self.error: Exception | None = None
+        self._next = 100
+
+    def open(self) -> Row:
+        self._next += 1
+        self.heard[self._next] = 0
+        return self._next
+
+    def close(self, row: Row) -> None:
+        del self.heard[row]
+        if not self.heard:
+            self.emptied.set()
+
+    def reset(self, row: Row) -> None:
+        self.heard[row] = 0
+
+    def score(self, pending: Sequence[tuple[Row, Floats]]) -> list[Floats]:
+        self.threads.add(threading.get_ident())
+        if pending:
+            self.batches.append([len(samples) // WINDOW for _, samples in pending])
+            self.entered.release()
+            if self.gate is not None:
+                self.gate.acquire()
+        if self.error is not None:
+            raise self.error
+        return [self._one(row, samples) for row, samples in pending]
+
+    def _one(self, row: Row, samples: Floats) -> Floats:
+        first = samples[::WINDOW]
+        scores = first + np.arange(self.heard[row], self.heard[row] + len(first), dtype=np.float32)
+        self.heard[row] += len(first)
+        return scores
+
+
+def windows(count: int, value: float = 0.0) -> Floats:
+    return np.full(count * WINDOW, value, np.float32)
+
+
+class Answers:
+    """What was delivered, by row; `wait` until there are so many."""
+
+    def __init__(self, service: ScoringService) -> None:
+        self.service = service
+        self.all: list[tuple[Row, list[float]]] = []
+        self._more = asyncio.Event()
+
+    def submit(self, row: Row, samples: Floats) -> None:
+        self.service.submit(row, samples, lambda scores: self._got(row, scores))
+
+    def _got(self, row: Row, scores: Floats) -> None:
+        self.all.append((row, scores.tolist()))
+        self._more.set()
+
+    async def wait(self, count: int) -> list[tuple[Row, list[float]]]:
+        while len(self.all) < count:
+            self._more.clear()
+            await self._more.wait()
+        return self.all
+
+
+@asynccontextmanager
+async def serving(
+    scorer: CountingScorer, policy: ScoringPolicy | None = None, clock: ManualClock | None = None
+) -> AsyncIterator[tuple[ScoringService, Answers]]:
+    service = ScoringService(scorer, policy=policy, clock=clock)
+    await service.start()
+    try:
+        yield service, Answers(service)
+    finally:
+        if scorer.gate is not None:
+            scorer.gate.release(1000)
+        await service.stop()
+
+
+async def entered(scorer: CountingScorer) -> None:
+    """Until the thread is inside a batch."""
+    await asyncio.to_thread(scorer.entered.acquire)
+
+
+async def test_a_lone_window_is_scored_at_once() -> None:
+    async with serving(CountingScorer()) as (service, answers):
+        row = service.open()
+        answers.submit(row, windows(1, 0.5))
+        assert await answers.wait(1) == [(row, [0.5])]
+        assert service.stats.batches == service.stats.windows == service.stats.last_batch == 1
+        assert service.stats.busy_seconds > 0
+
+
+async def test_what_comes_in_one_turn_of_the_loop_is_one_batch() -> None:
+    scorer = CountingScorer()
+    async with serving(scorer) as (service, answers):
+        for _ in range(5):
+            answers.submit(service.open(), windows(1))
+        await answers.wait(5)
+        assert scorer.batches == [[1] * 5]
+
+
+async def test_scoring_is_off_the_loops_thread() -> None:
+    scorer = CountingScorer()
+    async with serving(scorer) as (service, answers):
+        answers.submit(service.open(), windows(1))
+        await answers.wait(1)
+        assert len(scorer.threads) == 1
+        assert threading.get_ident() not in scorer.threads
+
+
+async def test_what_comes_while_the_thread_is_busy_is_the_next_batch() -> None:
+    scorer = CountingScorer()
+    scorer.gate = threading.Semaphore(0)
+    async with serving(scorer) as (service, answers):
+        rows = [service.open() for _ in range(4)]
+        answers.submit(rows[0], windows(1))
+        await entered(scorer)
+        for row in rows[1:]:
+            answers.submit(row, windows(1))
+        assert service.stats.waiting == 3
+        scorer.gate.release(2)
+        await answers.wait(4)
+        assert scorer.batches == [[1], [1, 1, 1]]
+
+
+async def test_answers_never_come_before_submit_returns() -> None:
+    async with serving(CountingScorer()) as (service, answers):
+        answers.submit(service.open(), windows(1))
+        assert answers.all == []
+        await answers.wait(1)
+
+
+async def test_a_long_request_is_cut_and_answered_whole() -> None:
+    scorer = CountingScorer()
+    async with serving(scorer, ScoringPolicy(max_entry_windows=3)) as (service, answers):
+        long, short = service.open(), service.open()
+        answers.submit(long, windows(8))
+        answers.submit(short, windows(1))
+        assert await answers.wait(2) == [(short, [0]), (long, list(range(8)))]
+        assert scorer.batches == [[3, 1], [3], [2]]
+
+
+async def test_a_batch_is_shared_evenly_by_those_who_wait() -> None:
+    scorer = CountingScorer()
+    async with serving(scorer, ScoringPolicy(max_batch_windows=6)) as (service, answers):
+        for _ in range(3):
+            answers.submit(service.open(), windows(5))
+        await answers.wait(3)
+        assert scorer.batches == [[2, 2, 2], [2, 2, 2], [1, 1, 1]]
+
+
+async def test_in_a_crowd_windows_wait_for_company() -> None:
+    scorer, clock = CountingScorer(), ManualClock()
+    async with serving(scorer, ScoringPolicy(crowd=2, max_wait_s=0.010), clock) as (service, answers):
+        rows = [service.open() for _ in range(3)]
+        answers.submit(rows[0], windows(1))
+        clock.advance(0)  # no batch has been for long: no wait
+        await answers.wait(1)
+        clock.advance(0.004)
+        answers.submit(rows[0], windows(1))
+        clock.advance(0.004)
+        answers.submit(rows[1], windows(1))
+        answers.submit(rows[2], windows(1))
+        clock.advance(0.0019)
+        assert service.stats.waiting == 3
+        clock.advance(0.0001)
+        await answers.wait(4)
+        assert scorer.batches == [[1], [1, 1, 1]]
+
+
+async def test_few_rows_do_not_wait() -> None:
+    scorer, clock = CountingScorer(), ManualClock()
+    async with serving(scorer, ScoringPolicy(crowd=2, max_wait_s=0.010), clock) as (service, answers):
+        row = service.open()
+        for turn in range(1, 4):
+            answers.submit(row, windows(1))
+            clock.advance(0)
+            await answers.wait(turn)
+        assert scorer.batches == [[1], [1], [1]]
+
+
+async def test_a_row_carries_its_state_from_request_to_request() -> None:
+    async with serving(CountingScorer()) as (service, answers):
+        row = service.open()
+        for turn in range(3):
+            answers.submit(row, windows(1))
+            await answers.wait(turn + 1)
+        assert answers.all == [(row, [0]), (row, [1]), (row, [2])]
+
+
+async def test_reset_takes_effect_with_the_next_request_only() -> None:
+    scorer = CountingScorer()
+    scorer.gate = threading.Semaphore(0)
+    async with serving(scorer, ScoringPolicy(max_entry_windows=2)) as (service, answers):
+        row = service.open()
+        answers.submit(row, windows(4))
+        await entered(scorer)
+        service.reset(row)  # the request under way goes on as it began
+        scorer.gate.release(10)
+        await answers.wait(1)
+        answers.submit(row, windows(2))
+        await answers.wait(2)
+        assert answers.all == [(row, [0, 1, 2, 3]), (row, [0, 1])]
+
+
+async def test_a_row_closed_while_its_windows_are_scored_hears_nothing_more() -> None:
+    scorer = CountingScorer()
+    scorer.gate = threading.Semaphore(0)
+    async with serving(scorer) as (service, answers):
+        gone, stays = service.open(), service.open()
+        answers.submit(gone, windows(1))
+        answers.submit(stays, windows(1))
+        await entered(scorer)
+        service.close(gone)
+        again = service.open()
+        assert again != gone
+        scorer.gate.release(10)
+        answers.submit(again, windows(1))
+        assert await answers.wait(2) == [(stays, [0]), (again, [0])]
+        assert len(scorer.heard) == service.stats.rows == 2
+
+
+async def test_a_row_closed_while_it_waits_is_not_scored() -> None:
+    scorer = CountingScorer()
+    async with serving(scorer) as (service, answers):
+        gone, stays = service.open(), service.open()
+        answers.submit(gone, windows(1))
+        service.reset(gone)
+        service.close(gone)
+        answers.submit(stays, windows(1))
+        assert await answers.wait(1) == [(stays, [0])]
+        assert scorer.batches == [[1]]
+
+
+async def test_closed_rows_are_given_back_without_another_request() -> None:
+    scorer = CountingScorer()
+    async with serving(scorer) as (service, answers):
+        row = service.open()
+        answers.submit(row, windows(1))
+        await answers.wait(1)
+        service.close(row)
+        await asyncio.to_thread(scorer.emptied.wait)
+        assert service.stats.batches == 1
+
+
+async def test_an_error_in_the_scorer_fails_the_service_loudly(caplog: pytest.LogCaptureFixture) -> None:
+    scorer = CountingScorer()
+    scorer.error = ArithmeticError("the network is broken")
+    failures: list[BaseException] = []
+    failed = asyncio.Event()
+
+    def on_failure(error: BaseException) -> None:
+        failures.append(error)
+        failed.set()
+
+    service = ScoringService(scorer, on_failure=on_failure)
+    await service.start()
+    row = service.open()
+    answers = Answers(service)
+    answers.submit(row, windows(1))
+    await failed.wait()
+    assert failures == [service.failed] == [scorer.error]
+    assert "speech scoring failed" in caplog.text
+    with pytest.raises(RuntimeError, match="speech scoring has failed"):
+        service.submit(row, windows(1), lambda _: None)
+    with pytest.raises(RuntimeError, match="speech scoring has failed"):
+        service.open()
+    service.close(row)
+    await service.stop()
+    assert answers.all == []
+
+
+async def test_a_receiver_that_raises_does_not_disturb_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(CountingScorer()) as (service, answers):
+
+        def broken(_: Floats) -> None:
+            raise ArithmeticError("a receiver's fault")
+
+        service.submit(service.open(), windows(1), broken)
+        answers.submit(row := service.open(), windows(1))
+        assert await answers.wait(1) == [(row, [0])]
+        assert "a receiver of speech scores failed" in caplog.text
+
+
+async def test_misuse_is_refused() -> None:
+    service = ScoringService(CountingScorer())
+    with pytest.raises(RuntimeError, match="not running"):
+        service.open()
+    async with serving(CountingScorer()) as (service, answers):
+        row = service.open()
+        with pytest.raises(ValueError, match=r"expected float32 \[k \* 4\], k > 0, got float32 \[5\]"):
+            answers.submit(row, np.zeros(5, np.float32))
+        with pytest.raises(ValueError, match="got float64"):
+            service.submit(row, np.zeros(4), lambda _: None)  # type: ignore[arg-type]
+        answers.submit(row, windows(1))
+        with pytest.raises(RuntimeError, match="outstanding"):
+            answers.submit(row, windows(1))
+        with pytest.raises(KeyError):
+            answers.submit(999, windows(1))
+    with pytest.raises(RuntimeError, match="not running"):
+        service.open()
+
+
+async def test_stop_ends_the_thread_and_gives_blas_its_threads_back() -> None:
+    def blas() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = blas()
+    scorer = CountingScorer()
+    async with serving(scorer) as (service, answers):
+        answers.submit(service.open(), windows(1))
+        await answers.wait(1)
+        assert set(blas()) <= {1}
+    await service.stop()  # idempotent
+    assert blas() == before
+    assert "speech-scorer" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_many_streams_through_the_real_network_get_their_own_scores() -> None:
+    audio = [synthetic(1.0, seed)[: 31 * 512] for seed in range(20)]
+    alone = SileroScorer()
+    expected = [alone.score([(alone.open(), samples)])[0] for samples in audio]
+    service = ScoringService(SileroScorer())
+    await service.start()
+
+    async def stream(samples: Floats, step: int) -> list[float]:
+        row, heard = service.open(), []
+        for at in range(0, len(samples), step * 512):
+            future: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
+            service.submit(row, samples[at : at + step * 512], future.set_result)
+            heard += (await future).tolist()
+        service.close(row)
+        return heard
+
+    async with asyncio.TaskGroup() as tasks:
+        streams = [tasks.create_task(stream(samples, 1 + index % 3)) for index, samples in enumerate(audio)]
+    await service.stop()
+    for task, scores in zip(streams, expected, strict=True):
+        assert np.allclose(task.result(), scores, atol=1e-5)
+    assert service.stats.windows == 20 * 31
+    assert service.stats.rows == 0
