@@ -15,7 +15,7 @@ from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.transport import Transport
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.observer import SessionInfo
+from streamer.telemetry.observer import Handshake, SessionInfo, Subsystem
 
 FrameT = TypeVar("FrameT")
 
@@ -51,16 +51,16 @@ class Conductor:
         settings: SessionSettings,
         *,
         measure: Callable[[FrameT], int],
+        handshake: Handshake | None = None,
     ) -> None:
         """One connection from its first frame to its end. `measure`: the bytes of a frame that waits to be sent."""
         services = self.services
         now = services.clock.now()
         session = Session(settings, self._new_id(), now)
-        info = SessionInfo(session.id, transport.name, codec.name, settings.mode, transport.peer)
-        observer = services.observer.session(info, lambda: session.summary, now)
-        connection = Connection(
-            session, transport, codec, services, bounds=self._bounds, observer=observer, measure=measure
+        info = SessionInfo(
+            session.id, transport.name, codec.name, settings.mode, transport.peer, handshake or Handshake()
         )
+        connection = Connection(session, transport, codec, services, info, bounds=self._bounds, measure=measure)
         self._live.add(connection)
         self._empty.clear()
         try:
@@ -70,7 +70,7 @@ class Conductor:
         except* Exception as errors:
             for error in errors.exceptions:
                 log.error("connection of session %s failed", session.id, exc_info=error)
-                services.observer.broken("connection", error)
+                services.observer.broken(Subsystem.CLIENT, error)
         finally:
             self._live.discard(connection)
             if not self._live:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -21,9 +22,10 @@ from streamer.runtime.outbox import Outbox, OutboxBounds
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Ack, Event, Failed, Segment
-from streamer.session.messages import KeepAlive
+from streamer.session.messages import KeepAlive, Start
 from streamer.session.session import Session
-from streamer.telemetry.observer import Observer, SessionObserver
+from streamer.session.summary import Summary
+from streamer.telemetry.observer import Observer, SessionInfo, Subsystem
 from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
@@ -72,9 +74,9 @@ class Connection(Generic[FrameT]):
         transport: Transport[FrameT],
         codec: Codec[FrameT],
         services: Services,
+        info: SessionInfo,
         *,
         bounds: OutboxBounds,
-        observer: SessionObserver,
         measure: Callable[[FrameT], int],
     ) -> None:
         self._session = session
@@ -84,7 +86,6 @@ class Connection(Generic[FrameT]):
         self._scoring = services.scoring
         self._clock = services.clock
         self._services = services
-        self._observer = observer
         self._measure = measure
         self._bounds = bounds
         self._outbox: Outbox[FrameT] = Outbox(bounds)
@@ -97,6 +98,21 @@ class Connection(Generic[FrameT]):
         self._signs = transport.signs
         self._resume: asyncio.Event | None = None
         self._ahead_s = session.settings.limits.audio_ahead_s
+        self.busy_s = 0.0
+        """Seconds spent in the session."""
+        self._observer = services.observer.session(info, self, self._clock.now())
+
+    @property
+    def summary(self) -> Summary:
+        return self._session.summary
+
+    @property
+    def backlog_s(self) -> float:
+        return self._session.backlog_s
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._session.backlog_bytes
 
     async def run(self) -> None:
         """Conduct until the end. Cancelling it lets go of everything at once."""
@@ -133,7 +149,10 @@ class Connection(Generic[FrameT]):
         while (frame := await receive()) is not None:
             if self._over:
                 continue  # the close is on its way; what still comes in is read so that it gets through
-            self._enter(session.receive, decode(frame))
+            message = decode(frame)
+            if type(message) is Start:
+                session.traceparent = self._observer.starting(message, self._clock.now())
+            self._enter(session.receive, message)
             if session.backlog_s > self._ahead_s and not self._over:
                 await self._hold()
         if not self._over:
@@ -156,14 +175,17 @@ class Connection(Generic[FrameT]):
         if self._over:
             return
         now = self._clock.now()
+        began = perf_counter()
         try:
-            for action in step(*arguments, now):
+            actions = step(*arguments, now)
+            self.busy_s += perf_counter() - began
+            for action in actions:
                 self._perform(action, now)
                 if self._over:
                     break  # a close comes last; what a slow peer cut short is not begun
         except Exception as error:
             log.exception("session %s failed", self._session.id)
-            self._services.observer.broken("session", error)
+            self._services.observer.broken(Subsystem.AUDIO_DECODING, error)
             self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True, retryable=True), now)
         if (deadline := self._session.deadline) is not None and deadline < self._armed:
             self._arm()
@@ -213,7 +235,8 @@ class Connection(Generic[FrameT]):
         if frame is None or self._outbox.closed:
             return
         dropped = self._outbox.dropped
-        fits = self._outbox.put(frame, self._measure(frame), droppable=_is_replaceable(event), now=now)
+        result = event if _is_result(event) else None
+        fits = self._outbox.put(frame, self._measure(frame), droppable=_is_replaceable(event), result=result, now=now)
         if self._outbox.dropped > dropped:
             self._observer.dropped(self._outbox.dropped - dropped, now)
         if not fits:
@@ -224,8 +247,10 @@ class Connection(Generic[FrameT]):
     async def _write(self) -> None:
         outbox, send = self._outbox, self._transport.send
         try:
-            while (frame := await outbox.next(self._clock.now())) is not None:
-                await send(frame)
+            while (entry := await outbox.next(self._clock.now())) is not None:
+                await send(entry.frame)
+                if entry.result is not None:
+                    self._observer.written(entry.result, self._clock.now())
             await self._transport.close(outbox.code, outbox.code.value if outbox.code else "")
         except ConnectionError:
             self._transport.abort()  # the peer is gone: the reader hears of it
@@ -298,6 +323,11 @@ class Connection(Generic[FrameT]):
 def _is_replaceable(event: Event) -> bool:
     """Whether a later event says all that this one says."""
     return isinstance(event, Ack) or (isinstance(event, Segment) and not event.is_final)
+
+
+def _is_result(event: Event) -> bool:
+    """Whether this is what a client waits for: a final, or the error that stands in its place."""
+    return (isinstance(event, Segment) and event.is_final) or (isinstance(event, Failed) and event.start is not None)
 
 
 def _or_never(deadline: float | None) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from streamer.errors import ErrorCode
+from streamer.session.events import Event
 
 FrameT = TypeVar("FrameT")
 
@@ -24,10 +25,13 @@ class OutboxBounds:
     """How long a reader that was too slow has to take the error and the close."""
 
 
-class _Entry(NamedTuple, Generic[FrameT]):
+class Entry(NamedTuple, Generic[FrameT]):
+    """A frame that waits. `result`: what it says, where somebody times its way out."""
+
     frame: FrameT
     size: int
     droppable: bool
+    result: Event | None
 
 
 class Outbox(Generic[FrameT]):
@@ -35,7 +39,7 @@ class Outbox(Generic[FrameT]):
 
     def __init__(self, bounds: OutboxBounds) -> None:
         self._bounds = bounds
-        self._entries: deque[_Entry[FrameT]] = deque()
+        self._entries: deque[Entry[FrameT]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._since: float | None = None
         self.bytes = 0
@@ -54,11 +58,11 @@ class Outbox(Generic[FrameT]):
         """When a peer that takes nothing has had its time; None while nothing waits."""
         return None if self._since is None else self._since + self._bounds.stall_s
 
-    def put(self, frame: FrameT, size: int, *, droppable: bool, now: float) -> bool:
+    def put(self, frame: FrameT, size: int, *, droppable: bool, result: Event | None, now: float) -> bool:
         """Queue a frame of `size` bytes. False: the peer is too far behind, even without what could be dropped."""
         if self.closed:
             return True
-        self._entries.append(_Entry(frame, size, droppable))
+        self._entries.append(Entry(frame, size, droppable, result))
         self.bytes += size
         if self._since is None:
             self._since = now
@@ -80,7 +84,7 @@ class Outbox(Generic[FrameT]):
         self._since = None
         self.bytes = 0
 
-    async def next(self, now: float) -> FrameT | None:
+    async def next(self, now: float) -> Entry[FrameT] | None:
         """The next frame to write, when there is one; None after the last. By `now` the one before is out."""
         self._since = now if self._entries else None
         while not self._entries:
@@ -93,7 +97,7 @@ class Outbox(Generic[FrameT]):
                 self._waiter = None
         entry = self._entries.popleft()
         self.bytes -= entry.size
-        return entry.frame
+        return entry
 
     def _drop(self) -> None:
         kept = [entry for entry in self._entries if not entry.droppable]

@@ -85,6 +85,11 @@ class Session:
         return stream.backlog_s + self._waiting_bytes / (form.frame_bytes * form.sample_rate)
 
     @property
+    def backlog_bytes(self) -> int:
+        """Bytes as received, and not yet converted to samples."""
+        return self._waiting_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
+
+    @property
     def deadline(self) -> float | None:
         """When `tick` is wanted; None for never. May only move later without a call."""
         limits, stream = self.settings.limits, self._stream

@@ -127,6 +127,11 @@ class Stream:
         return unread + uncut / self.sample_rate + self._owed / (self.sample_rate * form.channels)
 
     @property
+    def backlog_bytes(self) -> int:
+        """Bytes not yet converted."""
+        return self._intake.pending_bytes
+
+    @property
     def speaking(self) -> bool:
         return any(channel.segmenter.speaking for channel in self._channels)
 

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
 
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobId, Outcome
 from streamer.session.events import Event, Mode
+from streamer.session.messages import Start
 from streamer.session.summary import Summary
+
+
+class Subsystem(StrEnum):
+    """The parts of a server whose tasks and failures are counted apart; a metric label, so a closed set."""
+
+    AUDIO_DECODING = "audio_decoding"
+    """Sessions: decoding, resampling, finding speech."""
+    CLIENT = "client"
+    """Connections: reading from clients and writing to them."""
+    INFERENCE = "inference"
+    API_ROUTING = "api_routing"
+    """Handshakes and plain HTTP."""
+    METRICS = "metrics"
+    OTHER = "other"
+    """A callback or a thread that belongs to none of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """How a connection came. `began`: monotonic seconds; the trace context is what headers carried, unchecked."""
+
+    began: float | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +47,44 @@ class SessionInfo:
     dialect: str
     mode: Mode
     peer: str
+    handshake: Handshake = Handshake()
+
+
+class SessionView(Protocol):
+    """What a listener may ask of a session at any time of its life; each costs microseconds, so not per message."""
+
+    @property
+    def summary(self) -> Summary:
+        """How far it has come."""
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio received and not yet dealt with."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes as received, and not yet converted to samples."""
+
+    @property
+    def busy_s(self) -> float:
+        """Processor seconds spent in the session so far: decoding, resampling, windowing, endpointing."""
 
 
 class SessionObserver:
     """Listens to one session; made by `Observer.session`, so that labels are looked up once.
 
     Called on the event loop, with monotonic seconds: it must not block and must not raise. Nothing is called per
-    message: audio is counted from the summary, at the end or whenever somebody asks.
+    message: an `Ack`, each half second of audio, is the heartbeat at which audio is counted.
     """
+
+    def starting(self, start: Start, now: float) -> str | None:
+        """The client asks for a stream. Returns the traceparent that `started` carries back; None for the client's."""
 
     def emitted(self, event: Event, now: float) -> None:
         """An event was given to the writer."""
+
+    def written(self, event: Event, now: float) -> None:
+        """A result (a final, or an error in its place) was given to the transport."""
 
     def asked(self, job: Job, now: float) -> None:
         """The model was asked."""
@@ -51,14 +105,17 @@ class SessionObserver:
 class Observer:
     """Base of all listeners."""
 
-    def session(self, info: SessionInfo, summary: Callable[[], Summary], now: float) -> SessionObserver:
-        """A session begins; whatever is returned hears the rest. `summary` says at any time how far it has come."""
+    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+        """A session begins; whatever is returned hears the rest."""
         return SessionObserver()
 
     def refused(self, transport: str, code: ErrorCode) -> None:
         """A session was not taken on."""
 
-    def broken(self, where: str, error: BaseException) -> None:
+    def scored(self, audio_s: float, took_s: float) -> None:
+        """The speech scorer ran one batch over so many seconds of audio, of all sessions, in `took_s`."""
+
+    def broken(self, where: Subsystem, error: BaseException) -> None:
         """Our own code failed in a way that no rule foresees; the traceback is logged."""
 
 
@@ -68,14 +125,18 @@ class Observers(Observer):
     def __init__(self, listeners: Sequence[Observer]) -> None:
         self._listeners = tuple(listeners)
 
-    def session(self, info: SessionInfo, summary: Callable[[], Summary], now: float) -> SessionObserver:
-        return _SessionObservers([listener.session(info, summary, now) for listener in self._listeners])
+    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+        return _SessionObservers([listener.session(info, view, now) for listener in self._listeners])
 
     def refused(self, transport: str, code: ErrorCode) -> None:
         for listener in self._listeners:
             listener.refused(transport, code)
 
-    def broken(self, where: str, error: BaseException) -> None:
+    def scored(self, audio_s: float, took_s: float) -> None:
+        for listener in self._listeners:
+            listener.scored(audio_s, took_s)
+
+    def broken(self, where: Subsystem, error: BaseException) -> None:
         for listener in self._listeners:
             listener.broken(where, error)
 
@@ -84,9 +145,17 @@ class _SessionObservers(SessionObserver):
     def __init__(self, listeners: Sequence[SessionObserver]) -> None:
         self._listeners = tuple(listeners)
 
+    def starting(self, start: Start, now: float) -> str | None:
+        answers = [listener.starting(start, now) for listener in self._listeners]
+        return next((answer for answer in answers if answer is not None), None)
+
     def emitted(self, event: Event, now: float) -> None:
         for listener in self._listeners:
             listener.emitted(event, now)
+
+    def written(self, event: Event, now: float) -> None:
+        for listener in self._listeners:
+            listener.written(event, now)
 
     def asked(self, job: Job, now: float) -> None:
         for listener in self._listeners:
