@@ -114,6 +114,18 @@ def test_never_more_is_held_back_than_stated(rate: int) -> None:
         assert 0 <= resampler.held <= resampler.delay
 
 
+@pytest.mark.parametrize("hz", [300, 1_000, 2_000, 3_400, 3_600])
+def test_a_doubled_telephone_band_has_no_image(hz: int) -> None:
+    y = resampled(tone(hz, 8_000), 8_000)[0, 1_600:-1_600]
+    spectrum = np.abs(np.fft.rfft(y * np.hanning(len(y))))
+    image = round((8_000 - hz) / 16_000 * len(y))
+    assert 20 * np.log10(spectrum[image - 20 : image + 20].max() / spectrum.max()) <= -80
+
+
+def test_a_telephone_call_waits_five_milliseconds() -> None:
+    assert Resampler(8_000, 16_000).delay == 16 * 5
+
+
 def test_equal_rates_hand_the_same_array_through() -> None:
     resampler = Resampler(16_000, 16_000, 2)
     x = noise(2, 777)
@@ -143,4 +155,4 @@ def test_a_short_rest_does_not_keep_a_long_message() -> None:
     resampler = Resampler(48_000, 16_000)
     resampler.push(noise(1, 48_000 + 1))
     assert resampler._pending.base is None
-    assert resampler._pending.shape[1] < block_samples(48_000)
+    assert resampler._pending.shape[1] < block_samples(48_000, 16_000)

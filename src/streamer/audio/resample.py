@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamer.audio.doubling import Doubler
 
 _QUALITY = "HQ"
 """Flat to 0.92 of the band; LQ would halve the delay but loses 8 dB at 0.85. Figures: docs/design/resampling.md."""
@@ -18,8 +21,8 @@ class Resampler:
     """Resamples one stream of `channels` channels from `rate_in` to `rate_out` (Hz); the channels never mix.
 
     After a flush, `round(total_in * rate_out / rate_in)` samples (half rounds up) have come out in all, whatever the
-    cuts and however often it was flushed. soxr is fed fixed blocks, so the cuts cannot change a bit of the output.
-    Equal rates hand the input through, without copy or delay.
+    cuts and however often it was flushed. soxr is fed fixed blocks, so the cuts cannot change a bit of the output; the
+    Doubler needs none, each of its outputs is a sum of its own. Equal rates hand the input through, without a copy.
     """
 
     __slots__ = ("_block", "_pending", "_rate_in", "_rate_out", "_stream", "_total_in", "_total_out")
@@ -27,16 +30,21 @@ class Resampler:
     def __init__(self, rate_in: int, rate_out: int, channels: int = 1) -> None:
         self._rate_in = rate_in
         self._rate_out = rate_out
-        self._block = block_samples(rate_in)
+        self._block = block_samples(rate_in, rate_out)
         self._pending = np.empty((channels, 0), np.float32)
         self._total_in = 0
         self._total_out = 0
-        self._stream = None if rate_in == rate_out else _soxr_stream(rate_in, rate_out, channels)
+        self._stream = None if rate_in == rate_out else _filter(rate_in, rate_out, channels)
 
     @property
     def delay(self) -> int:
-        """The most output samples that are ever held back, by soxr and by the wait for a whole block. Measured."""
+        """The most output samples that are ever held back, by the filter and by the wait for a block. Measured."""
         return 0 if self._stream is None else worst_delay(self._rate_in, self._rate_out)
+
+    @property
+    def least_delay(self) -> int:
+        """Output samples that are always held back, once audio has come."""
+        return self._stream.least_delay if self._stream else 0
 
     @property
     def held(self) -> int:
@@ -49,12 +57,14 @@ class Resampler:
         if self._stream is None:
             self._total_out = self._total_in
             return x
+        if self._block is None:
+            return self._emit([self._stream.process(x)])
         if self._pending.shape[1]:
             x = np.concatenate((self._pending, x), axis=1)
         whole = x.shape[1] - x.shape[1] % self._block
         # A copy, lest a short rest keep a long message alive.
         self._pending = x[:, whole:].copy()
-        y = [self._resample(x[:, at : at + self._block]) for at in range(0, whole, self._block)]
+        y = [self._stream.process(x[:, at : at + self._block]) for at in range(0, whole, self._block)]
         return self._emit(y)
 
     def flush(self) -> NDArray[np.float32]:
@@ -64,19 +74,13 @@ class Resampler:
             return np.empty_like(self._pending)
         # The silence is longer than one output sample: rounding after several flushes may ask for one more than soxr's.
         silence = np.zeros((len(self._pending), self._rate_in // self._rate_out + 2), np.float32)
-        y = self._resample(np.concatenate((self._pending, silence), axis=1), last=True)
+        y = self._stream.process(np.concatenate((self._pending, silence), axis=1), last=True)
         self._stream.clear()
         self._pending = self._pending[:, :0].copy()
         return self._emit([y[:, :due]])
 
     def _due(self) -> int:
         return (2 * self._total_in * self._rate_out + self._rate_in) // (2 * self._rate_in)
-
-    def _resample(self, x: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
-        assert self._stream is not None
-        # soxr's shape is [n, channels].
-        y: NDArray[np.float32] = self._stream.resample_chunk(np.ascontiguousarray(x.T), last)
-        return y.T
 
     def _emit(self, pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         if not pieces:
@@ -86,26 +90,55 @@ class Resampler:
         return y
 
 
-def block_samples(rate_in: int) -> int:
-    """The samples of one block: the only place that decides it."""
-    return max(1, rate_in // _BLOCKS_PER_SECOND)
+def block_samples(rate_in: int, rate_out: int) -> int | None:
+    """The samples of one block, None where any number will do: the only place that decides it."""
+    return None if rate_out == 2 * rate_in else max(1, rate_in // _BLOCKS_PER_SECOND)
 
 
 @lru_cache(maxsize=64)
 def worst_delay(rate_in: int, rate_out: int) -> int:
     """The most output samples held back during a second of audio; soxr's own blocks repeat well within it."""
-    stream = _soxr_stream(rate_in, rate_out, 1)
-    block = block_samples(rate_in)
-    silence = np.zeros((block, 1), np.float32)
+    stream = _filter(rate_in, rate_out, 1)
+    block = block_samples(rate_in, rate_out) or 1
+    silence = np.zeros((1, block), np.float32)
     emitted, worst = 0, 0
     for end in range(block, rate_in + 1, block):
         # The worst moment is the one before a block completes.
         worst = max(worst, -(-(end - 1) * rate_out // rate_in) - emitted)
-        emitted += len(stream.resample_chunk(silence))
+        emitted += stream.process(silence).shape[1]
     return worst
 
 
-def _soxr_stream(rate_in: int, rate_out: int, channels: int):  # type: ignore[no-untyped-def]
-    from soxr import ResampleStream  # noqa: PLC0415 (0.1 s of import that a stream at the model's rate never needs)
+class _Filter(Protocol):
+    """What turns one block into samples of the other rate: [channels, n] -> [channels, m]."""
 
-    return ResampleStream(rate_in, rate_out, channels, dtype="float32", quality=_QUALITY)
+    least_delay: int
+
+    def process(self, x: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]: ...
+
+    def clear(self) -> None: ...
+
+
+class _Soxr:
+    """soxr's stream, whose shape is [n, channels]."""
+
+    least_delay = 0
+    """It works in bursts: after one of them nothing is held back."""
+    __slots__ = ("_stream",)
+
+    def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
+        from soxr import ResampleStream  # noqa: PLC0415 (0.1 s of import that a stream at the model's rate never needs)
+
+        self._stream: Any = ResampleStream(rate_in, rate_out, channels, dtype="float32", quality=_QUALITY)
+
+    def process(self, x: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
+        y: NDArray[np.float32] = self._stream.resample_chunk(np.ascontiguousarray(x.T), last)
+        return y.T
+
+    def clear(self) -> None:
+        self._stream.clear()
+
+
+def _filter(rate_in: int, rate_out: int, channels: int) -> _Filter:
+    """soxr, but for a doubled rate: there its long transforms hold back 125 ms, which a telephone call would feel."""
+    return Doubler(channels) if rate_out == 2 * rate_in else _Soxr(rate_in, rate_out, channels)

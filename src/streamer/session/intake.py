@@ -22,24 +22,26 @@ class Samples(NamedTuple):
 class Intake:
     """Appends bytes when they come, converts them when they are wanted.
 
-    A message costs one append; the conversion works on whole quanta (about one window each), because per-call
-    costs dominate at 20 ms messages. Rates in Hz; `speech_rate` None where no speech is looked for.
+    A message costs one append. The conversion waits until another `window` of audio at `speech_rate` can be completed,
+    because per-call costs dominate at 20 ms messages, and takes just what completes it. Rates in Hz; `speech_rate` None
+    where no speech is looked for (then a window is counted at the model's rate).
     """
 
-    __slots__ = ("_decoder", "_model", "_raw", "_speech", "format", "frames_taken", "quantum_bytes")
-
-    def __init__(self, format: AudioFormat, model_rate: int, speech_rate: int | None, quantum_frames: int) -> None:
+    def __init__(self, format: AudioFormat, model_rate: int, speech_rate: int | None, window: int) -> None:
         rate, channels = format.sample_rate, format.channels
         self.format = format
-        self.quantum_bytes = quantum_frames * format.frame_bytes
         self._raw = bytearray()
         self._decoder = Decoder(format)
         self._model = Resampler(rate, model_rate, channels) if rate != model_rate else None
         self._speech: Resampler | None = None
         if speech_rate not in (None, model_rate):
             self._speech = Resampler(rate, speech_rate, channels)
-        self.frames_taken = 0
-        """Frames converted so far."""
+        slowest = self._speech or self._model
+        self._lag = slowest.least_delay if slowest else 0
+        self._step = (window, rate, speech_rate or model_rate)
+        self._taken = self._base = self._windows = 0
+        self.wanted_bytes = self._bytes_until(1)
+        """How many bytes must wait before `take` is worth a call."""
 
     @property
     def pending_bytes(self) -> int:
@@ -56,15 +58,22 @@ class Intake:
         self._raw += data
         return len(self._raw)
 
-    def take(self, max_quanta: int) -> Samples:
-        """Convert whole quanta, at most so many."""
-        quanta = min(len(self._raw) // self.quantum_bytes, max_quanta)
-        return self._convert(quanta * self.quantum_bytes)
+    def take(self, max_windows: int) -> Samples:
+        """Convert what completes as many windows as have come, `max_windows` at most."""
+        windows, count = 0, 0
+        while windows < max_windows and (more := self._bytes_until(windows + 1)) <= len(self._raw):
+            windows, count = windows + 1, more
+        samples = self._convert(count)
+        self._windows += windows
+        self.wanted_bytes = self._bytes_until(1)
+        return samples
 
     def drain(self) -> Samples:
         """Convert every whole frame and what the resamplers hold back. Audio may follow; positions go on."""
         whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
         taken = self._convert(whole)
+        self._base, self._windows = self._taken, 0
+        self.wanted_bytes = self._bytes_until(1)
         model = _concat(taken.model, self._model.flush()) if self._model else taken.model
         if self._speech:
             return Samples(model, _concat(taken.speech, self._speech.flush()))
@@ -73,10 +82,16 @@ class Intake:
     def _convert(self, count: int) -> Samples:
         data = bytes(memoryview(self._raw)[:count])
         del self._raw[:count]
-        self.frames_taken += count // self.format.frame_bytes
+        self._taken += count // self.format.frame_bytes
         samples = self._decoder.push(data)
         model = self._model.push(samples) if self._model else samples
         return Samples(model, self._speech.push(samples) if self._speech else model)
+
+    def _bytes_until(self, windows: int) -> int:
+        """Bytes that must be converted for so many windows more to come out of the resampler."""
+        window, rate, speech_rate = self._step
+        samples = (self._windows + windows) * window + self._lag
+        return (self._base - self._taken - (-samples * rate // speech_rate)) * self.format.frame_bytes
 
 
 def _concat(head: NDArray[np.float32], tail: NDArray[np.float32]) -> NDArray[np.float32]:

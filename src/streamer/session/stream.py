@@ -90,8 +90,7 @@ class Stream:
         self._inflight = 1 if settings.stateful else settings.max_inflight
         segmented = settings.mode is Mode.SEGMENTED
         form = start.format
-        quantum = -(-form.sample_rate * WINDOW // SPEECH_RATE)
-        self._intake = Intake(form, self.sample_rate, SPEECH_RATE if segmented else None, quantum)
+        self._intake = Intake(form, self.sample_rate, SPEECH_RATE if segmented else None, WINDOW)
         self._channels = [
             _Channel(index, _speech(index, settings, start, vad) if segmented else _pieces(settings, start))
             for index in range(form.channels)
@@ -172,7 +171,7 @@ class Stream:
         """Take bytes; True each half second of audio. Most calls are an append and two comparisons."""
         self._received_bytes += len(data)
         pending = self._intake.append(data)
-        if pending >= self._intake.quantum_bytes and not self._scoring:
+        if pending >= self._intake.wanted_bytes and not self._scoring:
             self._pump(out, now)
         if self._received_bytes < self._next_ack:
             return False
@@ -238,7 +237,7 @@ class Stream:
         """Convert and score until a score is outstanding or nothing is left to convert."""
         intake = self._intake
         while not self._scoring:
-            if intake.pending_bytes >= intake.quantum_bytes:
+            if intake.pending_bytes >= intake.wanted_bytes:
                 self._spread(intake.take(MAX_WINDOWS), out, now)
             elif self._ending and not self._sealed:
                 self._sealed = True
