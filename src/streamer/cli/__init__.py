@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 import streamer
-from streamer.cli.serve import serve
+from streamer.cli.client import client as _client
+from streamer.cli.demo import demo as _demo
+from streamer.cli.serve import serve as _serve
 
 app = typer.Typer(
     name="streamer",
@@ -29,7 +31,10 @@ def _options(
     """Your function in, a production streaming audio API out."""
 
 
-app.command()(serve)
+# By alias and by name: a function named as its module would hide it from `import streamer.cli.serve`.
+app.command("serve")(_serve)
+app.command("client")(_client)
+app.command("demo")(_demo)
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ class Stream:
         """
         for at in range(0, len(data), self._max_frame):
             await self._say(Audio(data[at : at + self._max_frame]))
+        await asyncio.sleep(0)  # a socket that is never full would never let the events be read
 
     async def flush(self, id: str | None = None) -> None:
         """End the running utterance here; its final comes, then `Flushed` with the same id. Not on v1."""

@@ -1,0 +1,87 @@
+"""A `streamer serve` of one's own: a process on a free port, ready before it is used, stopped after."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+_READY_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 30.0
+_LAST_LINES = 20
+_LISTENING = re.compile(r"listening on (http://\S+)")
+
+
+class ServerFailed(Exception):
+    """The server did not come up; the message has its last words."""
+
+
+@asynccontextmanager
+async def serving(*arguments: str) -> AsyncIterator[str]:
+    """Run `streamer serve ARGUMENTS --port 0`; yields its address, `http://127.0.0.1:PORT`, once it is ready.
+
+    Raises ServerFailed where it ends first, or is not ready within a minute. SIGTERM ends it, SIGKILL if it must.
+    """
+    private = ["--port", "0", "--set", "drain.lag_s=0"]  # no balancer has to notice that it goes
+    command = [sys.executable, "-m", "streamer", "serve", *arguments, *private]
+    process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
+    said: deque[str] = deque(maxlen=_LAST_LINES)
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    listening = asyncio.create_task(_listen(process, said, address))
+    try:
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                where = await address
+                await _ready(where, process)
+        except TimeoutError:
+            raise ServerFailed(
+                f"the server was not ready within {_READY_TIMEOUT_S:.0f} s\n" + "\n".join(said)
+            ) from None
+        yield where
+    finally:
+        await _stop(process)
+        listening.cancel()  # a grandchild may still hold the pipe open
+        await asyncio.wait([listening])
+
+
+async def _listen(process: Process, said: deque[str], address: asyncio.Future[str]) -> None:
+    """Read the server's stderr to its end, so that it never blocks; find the address in it."""
+    assert process.stderr is not None
+    async for raw in process.stderr:
+        line = raw.decode(errors="replace").rstrip()
+        said.append(line)
+        if not address.done() and (match := _LISTENING.search(line)):
+            address.set_result(match[1])
+    # Reaped before anyone signals it: a signal to a child that asyncio has not seen end confuses its watcher.
+    await process.wait()
+    if not address.done():
+        address.set_exception(ServerFailed("the server ended before it listened\n" + "\n".join(said)))
+
+
+async def _ready(address: str, process: Process) -> None:
+    """Wait until the server says that its model answers."""
+    import aiohttp
+
+    async with aiohttp.ClientSession() as http:
+        while process.returncode is None:
+            with suppress(aiohttp.ClientError):
+                async with http.get(f"{address}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+    raise ServerFailed("the server ended before it was ready")
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

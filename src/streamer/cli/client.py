@@ -1,0 +1,74 @@
+"""`streamer client`: a recording to a server, and what comes back, live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from streamer.cli.streaming import Failure, Recording
+
+ADDRESS = "ws://localhost:8080/api/v1/segmented"
+
+
+def client(
+    input_: Annotated[Path, typer.Option("--input", "-i", help="Recording to stream: WAV, FLAC, ...", metavar="FILE")],
+    address: Annotated[
+        str, typer.Option("--address", "-a", help="Endpoint; its path says dialect and mode.", metavar="URL")
+    ] = ADDRESS,
+    chunk_size: Annotated[int, typer.Option(help="Bytes of audio in one message.", min=1, metavar="BYTES")] = 256,
+    real_time: Annotated[bool, typer.Option("--real-time", help="Send as fast as it was spoken.")] = False,
+    interim_results: Annotated[bool, typer.Option("--interim-results", help="Ask for results that grow.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One event a line on stdout, all else on stderr.")] = False,
+) -> None:
+    """Stream a recording to a server and show what it hears.
+
+    Exit code 1: no server, or a stream that failed. 2: a file that cannot be read, or an address that is none.
+    """
+    import asyncio
+
+    from streamer.cli.streaming import stream_recording
+    from streamer.cli.view import view_for
+
+    recording = _read(input_)
+    view = view_for(recording.seconds, recording.format.channels, as_json=json)
+    try:
+        failure = asyncio.run(
+            stream_recording(
+                recording, address, view, chunk_bytes=chunk_size, real_time=real_time, interim_results=interim_results
+            )
+        )
+    except* BrokenPipeError:
+        failure = _reader_left()
+    if failure is not None:
+        typer.echo(f"error: {failure.message}", err=True)
+        raise typer.Exit(failure.exit_code)
+
+
+def _read(path: Path) -> Recording:
+    from streamer.audio.files import UnreadableFile, read_audio
+    from streamer.cli.streaming import Recording
+    from streamer.client.sources import wire_audio
+    from streamer.errors import InvalidFormat
+
+    try:
+        return Recording(*wire_audio(read_audio(path)))
+    except UnreadableFile as error:
+        message = error.message
+    except InvalidFormat as error:
+        message = f"{path}: {error.message}"
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def _reader_left() -> Failure:
+    """Whoever read our output has gone (`| head`): say so once, not again at the interpreter's last flush."""
+    import os
+    import sys
+
+    from streamer.cli.streaming import Failure
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Failure("nobody reads the output")

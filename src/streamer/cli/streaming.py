@@ -1,0 +1,110 @@
+"""One recording through one stream: sent, heard, timed; the same for `client` and `demo`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+
+from streamer.audio.format import AudioFormat
+from streamer.cli.view import Times, View
+from streamer.client.errors import ConnectFailed, ConnectionClosed
+from streamer.client.events import Ack, Error, Started
+from streamer.client.sources import chunks, paced
+from streamer.client.stream import Stream, connect
+from streamer.errors import BadRequest, StreamerError
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Audio as it goes over the wire."""
+
+    format: AudioFormat
+    data: bytes
+
+    @property
+    def bytes_per_second(self) -> int:
+        """Of all channels together."""
+        return self.format.sample_rate * self.format.frame_bytes
+
+    @property
+    def seconds(self) -> float:
+        return len(self.data) / self.bytes_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a stream gave less than was asked, in one line."""
+
+    message: str
+    exit_code: int = 1
+
+
+async def stream_recording(
+    recording: Recording,
+    address: str,
+    view: View,
+    *,
+    chunk_bytes: int = 256,
+    real_time: bool = False,
+    interim_results: bool = False,
+) -> Failure | None:
+    """Stream a recording and show it in `view`; None where everything went well."""
+    try:
+        async with connect(address, format=recording.format, interim_results=interim_results) as stream:
+            with view:
+                return await _converse(stream, recording, view, chunk_bytes, real_time=real_time)
+    except BadRequest as error:
+        return Failure(error.message, exit_code=2)
+    except ConnectFailed as error:
+        return Failure(error.message)
+
+
+async def _converse(
+    stream: Stream, recording: Recording, view: View, chunk_bytes: int, *, real_time: bool
+) -> Failure | None:
+    began = monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(_send(stream, recording, view, chunk_bytes, real_time=real_time))
+        failure, first = await _hear(stream, view)
+        sending.cancel()
+    view.ended(Times(None if first is None else first - began, monotonic() - began))
+    return failure
+
+
+async def _send(stream: Stream, recording: Recording, view: View, chunk_bytes: int, *, real_time: bool) -> None:
+    sent = 0
+    with suppress(ConnectionClosed):  # the one who hears says why
+        async for piece in _pieces(recording, chunk_bytes, real_time=real_time):
+            await stream.send(piece)
+            sent += len(piece)
+            view.sent(sent / recording.bytes_per_second)
+        await stream.stop()
+
+
+async def _pieces(recording: Recording, chunk_bytes: int, *, real_time: bool) -> AsyncIterator[bytes]:
+    cut = chunks(recording.data, chunk_bytes)
+    if not real_time:
+        for piece in cut:
+            yield piece
+        return
+    async for piece in paced(cut, recording.bytes_per_second):
+        yield piece
+
+
+async def _hear(stream: Stream, view: View) -> tuple[Failure | None, float | None]:
+    """Everything up to the close: what failed, and when the first event about the audio came."""
+    first: float | None = None
+    fatal: Failure | None = None
+    try:
+        while (received := await stream.receive()) is not None:
+            view.heard(received)
+            if first is None and not isinstance(received.event, Started | Ack):
+                first = monotonic()
+            if isinstance(received.event, Error) and received.event.fatal:
+                fatal = Failure(f"{received.event.code}: {received.event.message}")
+    except StreamerError as error:
+        return fatal or Failure(error.message), first
+    return fatal, first

@@ -1,0 +1,163 @@
+"""What a person or a program sees of a stream: a live view on a terminal, plain lines in a pipe, JSON if asked."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+import msgspec
+
+from streamer.client.events import (
+    Data,
+    Draining,
+    Error,
+    Event,
+    Segment,
+    SpeechEnded,
+    SpeechStarted,
+    Warned,
+)
+from streamer.client.stream import Received
+
+_INDENT = " " * len("[ 0.17 - 2.59] ")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long it took. `first_s`: until the first event about the audio; None where there was none."""
+
+    first_s: float | None
+    total_s: float
+
+    def __str__(self) -> str:
+        first = "no message" if self.first_s is None else f"first message after {self.first_s:.2f} s"
+        return f"{first}, total {self.total_s:.2f} s"
+
+
+class View(Protocol):
+    """Where a stream is shown, from its first byte to its end."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def sent(self, seconds: float) -> None:
+        """So much audio has been sent, in all."""
+        ...
+
+    def heard(self, received: Received) -> None:
+        """An event came."""
+        ...
+
+    def ended(self, times: Times) -> None:
+        """Nothing more will come."""
+        ...
+
+
+def view_for(total_s: float, channels: int, *, as_json: bool = False) -> View:
+    """The view that fits stdout. `total_s`: seconds of audio that will be sent."""
+    if as_json:
+        return JsonView(sys.stdout, sys.stderr)
+    if sys.stdout.isatty():
+        from streamer.cli.live import LiveView
+
+        return LiveView(total_s, channels)
+    return PlainView(sys.stdout, sys.stderr, channels)
+
+
+class _LineView:
+    """A view that only ever adds lines."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def sent(self, seconds: float) -> None:
+        pass
+
+
+class JsonView(_LineView):
+    """The wire's JSON as it came, one event a line; everything else where it does not disturb."""
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        self._out = out
+        self._err = err
+
+    def heard(self, received: Received) -> None:
+        frame = received.frame
+        line = frame if isinstance(frame, str) else msgspec.json.encode(received.event).decode()
+        print(line, file=self._out, flush=True)
+
+    def ended(self, times: Times) -> None:
+        print(times, file=self._err, flush=True)
+
+
+class PlainView(_LineView):
+    """Lines for a log or a pipe."""
+
+    def __init__(self, out: TextIO, err: TextIO, channels: int) -> None:
+        self._out = out
+        self._err = err
+        self._channels = channels
+
+    def heard(self, received: Received) -> None:
+        line = told(received.event, self._channels)
+        if line is not None:
+            where = self._err if isinstance(received.event, Error | Warned | Draining) else self._out
+            print(line, file=where, flush=True)
+
+    def ended(self, times: Times) -> None:
+        print(times, file=self._out, flush=True)
+
+
+def told(event: Event | None, channels: int) -> str | None:  # noqa: PLR0911 (one per event)
+    """An event as one line; None for those that a person need not see."""
+    match event:
+        case SpeechStarted():
+            return f"{_INDENT}{which(event.channel, channels)}speech starts at {event.time:.2f}"
+        case SpeechEnded():
+            return f"{_INDENT}{which(event.channel, channels)}speech ends at {event.time:.2f}"
+        case Segment():
+            more = "" if event.is_final else " ..."
+            return f"{span(event)} {which(event.channel, channels)}{shown(event.output)}{more}"
+        case Data():
+            return f"{_INDENT}{which(event.channel, channels)}{shown(event.output)}"
+        case Error():
+            at = f" [{event.start_time:.2f} - {event.end_time:.2f}]" if event.start_time is not None else ""
+            return f"error {event.code}{at}: {clean(event.message)}"
+        case Warned():
+            return f"warning {event.code}: {clean(event.message)}"
+        case Draining():
+            return f"the server is going away in {event.deadline_ms / 1000:.0f} s"
+        case _:
+            return None
+
+
+def span(segment: Segment) -> str:
+    """`[ 0.17 - 2.59]`, in seconds."""
+    return f"[{segment.start_time:5.2f} - {segment.end_time:.2f}]"
+
+
+def which(channel: int, channels: int) -> str:
+    """The channel, where there is more than one."""
+    return f"channel {channel}: " if channels > 1 else ""
+
+
+def shown(output: Any) -> str:
+    """A model's output: its `text` where it has one, else compact JSON."""
+    if isinstance(output, dict) and isinstance(output.get("text"), str):
+        return clean(output["text"])
+    return clean(output) if isinstance(output, str) else msgspec.json.encode(output).decode()
+
+
+def clean(text: str) -> str:
+    """Without what could move a terminal's cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
