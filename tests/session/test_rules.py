@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ from streamer.session.events import (
     Warned,
     WarningCode,
 )
-from streamer.session.messages import Audio, Flush, KeepAlive, Malformed, Start, Stop, VadOverrides
+from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Malformed, Start, Stop, VadOverrides
 from streamer.session.settings import Limits, SessionSettings
 from streamer.session.state import TABLE, State, Step
 from tests.session.outside import S16, Outside, bursts, start
@@ -36,7 +38,7 @@ QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 def test_the_table_says_what_every_message_does_in_every_state() -> None:
     assert set(TABLE) == set(State)
     for row in TABLE.values():
-        assert set(row) == {Start, Audio, Flush, Stop, KeepAlive}
+        assert set(row) == {Start, Audio, Flush, Stop, Leave, KeepAlive}
     assert {step for row in TABLE.values() for step in row.values()} == set(Step)
 
 
@@ -62,6 +64,33 @@ def test_a_stop_after_a_stop_closes_normally() -> None:
     outside.say(start(), Stop(keep_open=True), Stop())
     assert [close.code for close in outside.closes] == [None]
     assert not outside.of(Failed)
+
+
+@pytest.mark.parametrize("before", [(), (start(), Stop(keep_open=True))])
+def test_leaving_while_nothing_runs_closes_normally(before: tuple[object, ...]) -> None:
+    outside = Outside()
+    outside.say(*before, Leave())  # type: ignore[arg-type]
+    assert [close.code for close in outside.closes] == [None]
+    assert not outside.of(Failed)
+
+
+@pytest.mark.parametrize("before", [(), (Flush("a"),), (Stop(keep_open=True),), (Stop(),)])
+def test_leaving_is_a_stop_that_nothing_follows(before: tuple[object, ...]) -> None:
+    outside = Outside()
+    outside.say(start(), Audio(LOUD), *before, Leave())  # type: ignore[arg-type]
+    outside.settle()
+    assert [finished.reason for finished in outside.of(Finished)] == [FinishReason.STOPPED]
+    assert len(outside.finals) == 1
+    assert [close.code for close in outside.closes] == [None]
+
+
+def test_a_start_may_name_its_mode() -> None:
+    outside = Outside(SEGMENTED)
+    outside.say(replace(start(), mode=Mode.SIMPLE), Audio(QUIET), Stop(keep_open=True), start(), Audio(QUIET), Stop())
+    outside.settle()
+    assert [started.mode for started in outside.of(Started)] == [Mode.SIMPLE, Mode.SEGMENTED]
+    assert outside.finals
+    assert all(segment.end <= 16_000 for segment in outside.finals)
 
 
 def test_a_malformed_message_is_told_and_changes_nothing() -> None:

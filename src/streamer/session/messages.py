@@ -9,6 +9,7 @@ import msgspec
 
 from streamer.audio.format import AudioFormat
 from streamer.errors import ErrorCode
+from streamer.session.events import Mode
 
 
 class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -37,6 +38,8 @@ class Start:
     metadata: Mapping[str, str] = field(default_factory=dict)
     options: bytes = b"{}"
     """A JSON object, handed to the model as it is."""
+    mode: Mode | None = None
+    """None: the mode of the address that the client came to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """The client has said its last word and still listens (half a close): finish everything received, then close."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeepAlive:
     """Nothing to say, still here."""
 
@@ -74,4 +82,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Flush | Stop | KeepAlive | Malformed
+Message = Start | Audio | Flush | Stop | Leave | KeepAlive | Malformed

@@ -22,7 +22,7 @@ from streamer.session.events import (
     Warned,
     WarningCode,
 )
-from streamer.session.messages import Audio, Flush, Malformed, Message, Start, Stop
+from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, Start, Stop
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -60,7 +60,7 @@ class Session:
         self._stream: Stream | None = None
         self._boundary: _Boundary | None = None
         self._agreed: Start | None = None
-        self._waiting: deque[Start | Flush | Stop | bytearray] = deque()
+        self._waiting: deque[Start | Flush | Stop | Leave | bytearray] = deque()
         self._waiting_bytes = 0
         self._born = self._heard = self._heard_audio = now
         self._streams = 0
@@ -88,10 +88,6 @@ class Session:
     def backlog_bytes(self) -> int:
         """Bytes as received, and not yet converted to samples."""
         return self._waiting_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
-
-    def arrival(self, position: int) -> float | None:
-        """When the running stream's audio up to this sample at the model's rate had come; None where there is none."""
-        return self._stream.arrival(position) if self._stream is not None else None
 
     @property
     def deadline(self) -> float | None:
@@ -211,7 +207,7 @@ class Session:
 
     def _open(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
-        settings = self.settings
+        settings = self.settings if message.mode is None else replace(self.settings, mode=message.mode)
         try:
             vad = checked_vad(message, settings)
         except StreamerError as error:
@@ -246,8 +242,9 @@ class Session:
         self._end_here(_Boundary(flushed=Flushed(message.id)), State.FLUSHING, out, now)
 
     def _stop(self, message: Message, out: list[Action], now: float) -> None:
-        assert isinstance(message, Stop)
-        end = _Boundary(reason=FinishReason.STOPPED, close=not message.keep_open)
+        assert isinstance(message, Stop | Leave)
+        stays = isinstance(message, Stop) and message.keep_open
+        end = _Boundary(reason=FinishReason.STOPPED, close=not stays)
         self._end_here(end, State.FINISHING, out, now)
 
     def _restart(self, message: Message, out: list[Action], now: float) -> None:
@@ -264,14 +261,13 @@ class Session:
                 self._waiting[-1] += message.data  # small messages must not become many entries
                 return
             self._waiting.append(bytearray(message.data))
-        elif isinstance(message, Start | Flush | Stop):
+        elif isinstance(message, Start | Flush | Stop | Leave):
             self._waiting.append(message)
         if len(self._waiting) > self.settings.limits.max_pending_messages:
             self._fail(ErrorCode.RATE_LIMITED, "too many messages wait for the stream to finish", out)
 
     def _leave(self, message: Message, out: list[Action], now: float) -> None:
-        assert isinstance(message, Stop)
-        if message.keep_open:
+        if isinstance(message, Stop) and message.keep_open:
             self._refuse(message, out, now)
         else:
             self._close(None, out)

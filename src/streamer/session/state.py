@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
+from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Start, Stop
 
 
 class State(Enum):
@@ -50,6 +50,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.REFUSE,
         Flush: Step.REFUSE,
         Stop: Step.REFUSE,
+        Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
     },
     State.STREAMING: {
@@ -57,6 +58,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.APPEND,
         Flush: Step.FLUSH,
         Stop: Step.FINISH,
+        Leave: Step.FINISH,
         KeepAlive: Step.IGNORE,
     },
     State.FLUSHING: {
@@ -64,6 +66,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.WAIT,
         Flush: Step.WAIT,
         Stop: Step.WAIT,
+        Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
     },
     State.FINISHING: {
@@ -71,6 +74,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.WAIT,
         Flush: Step.WAIT,
         Stop: Step.WAIT,
+        Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
     },
     State.IDLE: {
@@ -78,6 +82,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.REOPEN,
         Flush: Step.REFUSE,
         Stop: Step.LEAVE,
+        Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
     },
     State.CLOSED: {
@@ -85,6 +90,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.IGNORE,
         Flush: Step.IGNORE,
         Stop: Step.IGNORE,
+        Leave: Step.IGNORE,
         KeepAlive: Step.IGNORE,
     },
 }
