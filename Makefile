@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo serve test test-slow check format bench docs lock clean
+.PHONY: help setup demo serve test test-slow check format bench docs proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,15 @@ format: $(STAMP) ## write the format
 
 bench: $(STAMP) ## the benchmarks (under ten minutes)
 	@$(BIN)/python -m benchmarks
+
+# Code from an old generator runs under every newer protobuf, not the other way round: so this one is old.
+proto: $(STAMP) ## the Python code of proto/ anew
+	@mkdir -p build/proto
+	@$(BIN)/uv run --quiet --no-project --isolated --python $(BIN)/python --with grpcio-tools==1.71.2 --with setuptools \
+		python -m grpc_tools.protoc -Iproto --python_out=build/proto --pyi_out=build/proto streamer/v2/streamer.proto
+	@mv build/proto/streamer/v2/streamer_pb2.py build/proto/streamer/v2/streamer_pb2.pyi src/streamer/protocols/pb/
+	@rm -r build/proto
+	@$(BIN)/python -m tests.protocols.proto_shape
 
 lock: ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \

@@ -33,7 +33,7 @@ class Reader(Generic[WireT]):
     def audio(self, data: bytes) -> Audio | Malformed:
         """A binary frame."""
         if len(data) > self._max_audio:
-            return _too_big("an audio message", self._max_audio, len(data))
+            return too_big("an audio message", self._max_audio, len(data))
         return Audio(data)
 
     def text(self, frame: str) -> WireT | Malformed:
@@ -41,7 +41,7 @@ class Reader(Generic[WireT]):
         try:
             size = len(frame) if len(frame) > self._max_control else len(frame.encode())
             if size > self._max_control:
-                return _too_big("a control message", self._max_control, size)
+                return too_big("a control message", self._max_control, size)
             return self._decoder.decode(frame)
         except UnicodeEncodeError:
             text = "not JSON: half of a surrogate pair"
@@ -77,7 +77,7 @@ def checked_options(raw: bytes) -> bytes | Malformed:
         return Malformed(ErrorCode.BAD_REQUEST, _bounded(f"options{'.' if path else ''}{path}: {text}"))
     except msgspec.DecodeError as error:
         return Malformed(ErrorCode.BAD_REQUEST, _bounded(f"options: {_not_json(error)}"))
-    if _deeper_than(MAX_DEPTH, value):
+    if deeper_than(MAX_DEPTH, value):
         return Malformed(ErrorCode.BAD_REQUEST, f"options: expected at most {MAX_DEPTH} levels of nesting")
     return raw
 
@@ -87,7 +87,8 @@ def unserved(error: InvalidFormat) -> Malformed:
     return Malformed(error.code, error.message, fatal=True)
 
 
-def _too_big(what: str, limit: int, got: int) -> Malformed:
+def too_big(what: str, limit: int, got: int) -> Malformed:
+    """A message past its limit."""
     message = f"expected {what} of at most {limit} bytes, got {got}"
     return Malformed(ErrorCode.MESSAGE_TOO_BIG, message, fatal=True)
 
@@ -113,7 +114,8 @@ def _bounded(text: str) -> str:
     return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"
 
 
-def _deeper_than(limit: int, value: object) -> bool:
+def deeper_than(limit: int, value: object) -> bool:
+    """Whether JSON nests deeper than so many levels."""
     level = [value]
     for _ in range(limit):
         level = [

@@ -16,7 +16,8 @@ from streamer.session.events import Mode
 from streamer.session.messages import VadOverrides
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
-FlushId = Annotated[str, msgspec.Meta(max_length=256)]
+MAX_FLUSH_ID = 256
+FlushId = Annotated[str, msgspec.Meta(max_length=MAX_FLUSH_ID)]
 
 
 class ToServer(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True):

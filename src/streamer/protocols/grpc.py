@@ -1,0 +1,245 @@
+"""The gRPC dialect: the words of v2 as protobuf messages. A frame is a serialized ClientMessage or ServerMessage."""
+
+from __future__ import annotations
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.errors import ErrorCode, InvalidFormat
+from streamer.protocols.grpc_words import (
+    ENCODINGS,
+    ERRORS,
+    MODES,
+    REASONS,
+    WARNINGS,
+    fill_struct,
+    fill_value,
+    read_struct,
+)
+from streamer.protocols.pb import streamer_pb2 as pb
+from streamer.protocols.reading import (
+    MAX_AUDIO_BYTES,
+    MAX_CONTROL_BYTES,
+    checked_options,
+    deeper_than,
+    too_big,
+    unserved,
+)
+from streamer.protocols.seconds import Clock, milliseconds
+from streamer.protocols.v2_wire import MAX_FLUSH_ID
+from streamer.session import events
+from streamer.session.events import Event, Mode
+from streamer.session.messages import Audio, Flush, KeepAlive, Malformed, Message, Start, Stop, VadOverrides
+
+MAX_OUTPUT_DEPTH = 32
+"""Nesting of an output: readers of protobuf give up at 100 levels, and each of JSON's costs three."""
+
+_AUDIO_TAG = pb.ClientMessage.AUDIO_FIELD_NUMBER << 3 | 2
+_WORDS = ", ".join(field.name for field in pb.ClientMessage.DESCRIPTOR.fields)
+
+
+class Grpc:
+    """The codec of one call. `sample_rate`: the model's, in Hz, at which event positions count.
+
+    `traceparent` and `tracestate` are the call's own, for a start that names none.
+    """
+
+    name = "grpc"
+
+    def __init__(
+        self,
+        sample_rate: int,
+        *,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
+        max_control_bytes: int = MAX_CONTROL_BYTES,
+        max_audio_message_bytes: int = MAX_AUDIO_BYTES,
+    ) -> None:
+        self._clock = Clock(sample_rate)
+        self._traceparent = traceparent
+        self._tracestate = tracestate
+        self._max_control = max_control_bytes
+        self._max_audio = max_audio_message_bytes
+
+    def decode(self, frame: bytes) -> Message:
+        if (audio := _plain_audio(frame)) is not None:
+            return self._audio(audio)
+        try:
+            message = pb.ClientMessage.FromString(frame)
+        except DecodeError:
+            return Malformed(ErrorCode.BAD_REQUEST, "not a streamer.v2.ClientMessage, or nested too deep")
+        if message.HasField("audio"):
+            return self._audio(message.audio)
+        if len(frame) > self._max_control:
+            return too_big("a control message", self._max_control, len(frame))
+        return self._control(message)
+
+    def encode(self, event: Event) -> bytes:
+        return _to_proto(event, self._clock).SerializeToString()
+
+    def _control(self, message: pb.ClientMessage) -> Message:
+        match message.WhichOneof("message"):
+            case "start":
+                return self._start(message.start)
+            case "flush":
+                return _flush(message.flush)
+            case "stop":
+                return Stop(message.stop.keep_open)
+            case "keepalive":
+                return KeepAlive()
+            case _:
+                return Malformed(ErrorCode.BAD_REQUEST, f"message: expected one of {_WORDS}, got none of them")
+
+    def _audio(self, data: bytes) -> Audio | Malformed:
+        if len(data) > self._max_audio:
+            return too_big("an audio message", self._max_audio, len(data))
+        return Audio(data)
+
+    def _start(self, start: pb.Start) -> Start | Malformed:
+        try:
+            agreed = _format(start.format)
+        except InvalidFormat as error:
+            return unserved(error)
+        mode = MODES.word(start.mode)
+        if mode is None and start.mode:
+            return Malformed(ErrorCode.BAD_REQUEST, f"mode: expected one of {', '.join(Mode)}, got {start.mode}")
+        options = checked_options(msgspec.json.encode(read_struct(start.options)))
+        if isinstance(options, Malformed):
+            return options
+        own_trace = start.HasField("traceparent")
+        return Start(
+            format=agreed,
+            interim_results=start.interim_results,
+            interim_interval_ms=start.interim_interval_ms if start.HasField("interim_interval_ms") else None,
+            chunk_ms=start.chunk_ms if start.HasField("chunk_ms") else None,
+            vad=_overrides(start.vad),
+            traceparent=start.traceparent if own_trace else self._traceparent,
+            tracestate=(start.tracestate or None) if own_trace else self._tracestate,
+            metadata=dict(start.metadata),
+            options=options,
+            mode=mode,
+        )
+
+
+def _plain_audio(frame: bytes) -> bytes | None:
+    """The audio of a message that is nothing else, as all but a few are; None for any other.
+
+    By hand, because a message object costs more than all else that is done with a frame (benchmarks/bench_grpc.py). The
+    wire is tag, length as a varint, bytes.
+    """
+    if not frame or frame[0] != _AUDIO_TAG:
+        return None
+    length = shift = 0
+    for at in range(1, min(len(frame), 6)):
+        byte = frame[at]
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return frame[at + 1 :] if length == len(frame) - at - 1 else None
+    return None
+
+
+def _format(format_: pb.AudioFormat) -> AudioFormat:
+    encoding = ENCODINGS.word(format_.encoding)
+    if encoding is None:
+        expected = f"one of {', '.join(Encoding)}"
+        raise InvalidFormat(field="format.encoding", expected=expected, got=format_.encoding)
+    return AudioFormat(encoding, format_.sample_rate, format_.channels).check()
+
+
+def _overrides(vad: pb.VadOverrides) -> VadOverrides:
+    return VadOverrides(**{field.name: value for field, value in vad.ListFields()})
+
+
+def _flush(flush: pb.Flush) -> Flush | Malformed:
+    if len(flush.id) > MAX_FLUSH_ID:
+        return Malformed(ErrorCode.BAD_REQUEST, f"id: expected at most {MAX_FLUSH_ID} characters, got {len(flush.id)}")
+    return Flush(flush.id if flush.HasField("id") else None)
+
+
+def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage:  # noqa: PLR0911 (one per event)
+    match event:
+        case events.Segment():
+            return _segment(event, clock)
+        case events.Ack():
+            return pb.ServerMessage(ack=pb.Ack(received=event.received, committed=event.committed))
+        case events.SpeechStarted():
+            opened = pb.SpeechStarted(channel=event.channel, time=clock.seconds(event.position))
+            return pb.ServerMessage(speech_started=opened)
+        case events.SpeechEnded():
+            ended = pb.SpeechEnded(channel=event.channel, time=clock.seconds(event.position))
+            return pb.ServerMessage(speech_ended=ended)
+        case events.Failed():
+            return _error(event, clock)
+        case events.Started():
+            return _started(event)
+        case events.Flushed():
+            return pb.ServerMessage(flushed=pb.Flushed(id=event.id))
+        case events.Warned():
+            return pb.ServerMessage(warning=pb.Warning(code=WARNINGS.name(event.code), message=event.message))
+        case events.Draining():
+            return pb.ServerMessage(draining=pb.Draining(deadline_ms=milliseconds(event.deadline_s)))
+        case events.Finished():
+            return _finished(event)
+
+
+def _segment(segment: events.Segment, clock: Clock) -> pb.ServerMessage:
+    output = segment.output
+    if deeper_than(MAX_OUTPUT_DEPTH, output):
+        text = f"the model's output has more than {MAX_OUTPUT_DEPTH} levels of nesting, which gRPC cannot carry"
+        code = ErrorCode.MODEL_ERROR
+        return _error(events.Failed(code, text, channel=segment.channel, start=segment.start, end=segment.end), clock)
+    message = pb.ServerMessage(
+        segment=pb.Segment(
+            channel=segment.channel,
+            segment_id=segment.segment_id,
+            start_time=clock.seconds(segment.start),
+            end_time=clock.seconds(segment.end),
+            is_final=segment.is_final,
+        )
+    )
+    if isinstance(output, dict):
+        fill_struct(message.segment.output, output)
+    else:
+        fill_value(message.segment.value, output)
+    return message
+
+
+def _error(event: events.Failed, clock: Clock) -> pb.ServerMessage:
+    return pb.ServerMessage(
+        error=pb.Error(
+            code=ERRORS.name(event.code),
+            message=event.message,
+            fatal=event.fatal,
+            retryable=event.retryable,
+            channel=event.channel,
+            start_time=clock.maybe(event.start),
+            end_time=clock.maybe(event.end),
+            retry_after_ms=None if event.retry_after_s is None else milliseconds(event.retry_after_s),
+        )
+    )
+
+
+def _started(event: events.Started) -> pb.ServerMessage:
+    return pb.ServerMessage(
+        started=pb.Started(
+            session_id=event.session_id,
+            mode=MODES.name(event.mode),
+            model=pb.Model(name=event.model, sample_rate=event.model_sample_rate),
+            limits=event.limits,
+            traceparent=event.traceparent,
+        )
+    )
+
+
+def _finished(event: events.Finished) -> pb.ServerMessage:
+    return pb.ServerMessage(
+        finished=pb.Finished(
+            reason=REASONS.name(event.reason),
+            received=event.received,
+            processed=event.processed,
+            segments=event.segments,
+            failed=event.failed,
+        )
+    )
