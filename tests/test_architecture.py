@@ -11,6 +11,7 @@ from tests.architecture import ROOT, Module, modules, under
 WORDS = ("session.messages", "session.events", "session.actions", "session.settings", "session.summary")
 BELOW_RUNTIME = (
     "errors",
+    "access",
     "audio",
     "vad",
     "session",
@@ -27,6 +28,7 @@ BELOW_SHELL = (*BELOW_RUNTIME, "runtime")
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "samples": (),
+    "access": ("errors",),
     "audio": ("errors",),
     "vad": ("errors", "audio"),
     "vad.endpointer": ("errors",),
@@ -36,8 +38,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "config": ("errors", "audio", "vad.endpointer", *WORDS),
     "models": ("errors", "audio", *WORDS),
     "protocols": ("errors", "audio", "vad.endpointer", *WORDS),
-    "inference": ("errors", "audio", "models.contract", "models.load", "telemetry.observer", *WORDS),
-    "inference.batching": ("errors",),
+    "inference": ("errors", "audio", "models.contract", "telemetry.observer", *WORDS),
+    "inference.batching": ("errors", "session.actions"),
     "runtime": BELOW_RUNTIME,
     "telemetry": (*BELOW_SHELL, "root"),
     "transports": (*BELOW_SHELL, "root", "telemetry"),
@@ -50,7 +52,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "root": ("errors", "audio", "vad", "session", "models", "client", "config"),
 }
 
-PURE = ("session", "audio", "vad.endpointer", "protocols", "inference.batching")
+PURE = ("access", "session", "audio", "vad.endpointer", "protocols", "inference.batching")
 IMPURE = (
     "asyncio", "threading", "time", "socket", "logging", "random", "os",
     "opentelemetry", "prometheus_client", "grpc", "aiohttp",

@@ -8,6 +8,7 @@ import streamer
 from streamer.cli.client import client as _client
 from streamer.cli.demo import demo as _demo
 from streamer.cli.serve import serve as _serve
+from streamer.cli.vad import vad as _vad
 
 app = typer.Typer(
     name="streamer",
@@ -35,6 +36,7 @@ def _options(
 app.command("serve")(_serve)
 app.command("client")(_client)
 app.command("demo")(_demo)
+app.command("vad")(_vad)
 
 
 def main() -> None:

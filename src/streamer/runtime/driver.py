@@ -114,6 +114,9 @@ class Connection(Generic[FrameT]):
     def backlog_bytes(self) -> int:
         return self._session.backlog_bytes
 
+    def arrival(self, position: int) -> float | None:
+        return self._session.arrival(position)
+
     async def run(self) -> None:
         """Conduct until the end. Cancelling it lets go of everything at once."""
         try:

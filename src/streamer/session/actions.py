@@ -54,10 +54,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The model's answer. `partial`: more will follow for the same job (a generator's item that is not its last)."""
+    """The model's answer. `partial`: more will follow for the same job (a generator's item that is not its last).
+
+    `state_lost`: what a stateful model knew of this stream went with its worker; this answer began anew.
+    """
 
     value: Json
     partial: bool = False
+    state_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

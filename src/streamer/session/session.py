@@ -89,6 +89,10 @@ class Session:
         """Bytes as received, and not yet converted to samples."""
         return self._waiting_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
 
+    def arrival(self, position: int) -> float | None:
+        """When the running stream's audio up to this sample at the model's rate had come; None where there is none."""
+        return self._stream.arrival(position) if self._stream is not None else None
+
     @property
     def deadline(self) -> float | None:
         """When `tick` is wanted; None for never. May only move later without a call."""

@@ -21,39 +21,15 @@ from streamer.session.actions import (
     Output,
     Score,
 )
+from streamer.session.arrivals import INTERVAL_S, Arrivals
+from streamer.session.channel import Asked, Channel, segmenter_for
 from streamer.session.events import Ack, Event, Failed, Mode, Segment, SpeechEnded, Warned, WarningCode
 from streamer.session.intake import Intake
 from streamer.session.messages import Start
-from streamer.session.ordering import Fences, OrderedResults
-from streamer.session.pieces import PieceSegmenter
-from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, WINDOW, Fact, Segmenter, Wanted
+from streamer.session.ordering import Fences
+from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, WINDOW, Fact, Wanted
 from streamer.session.settings import SessionSettings
-from streamer.session.speech import SpeechSegmenter
 from streamer.vad.endpointer import VadConfig
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A job that is out, and when it was asked for."""
-
-    job: JobId
-    channel: int
-    wanted: Wanted
-    at: float
-
-
-class _Channel:
-    """A segmenter and the results it is owed."""
-
-    __slots__ = ("failed", "index", "interim", "results", "segmenter")
-
-    def __init__(self, index: int, segmenter: Segmenter) -> None:
-        self.index = index
-        self.segmenter = segmenter
-        self.results = OrderedResults()
-        self.interim: JobId | None = None
-        self.failed = 0
-        """Samples of ranges that failed."""
 
 
 @dataclass(slots=True)
@@ -91,12 +67,9 @@ class Stream:
         segmented = settings.mode is Mode.SEGMENTED
         form = start.format
         self._intake = Intake(form, self.sample_rate, SPEECH_RATE if segmented else None, WINDOW)
-        self._channels = [
-            _Channel(index, _speech(index, settings, start, vad) if segmented else _pieces(settings, start))
-            for index in range(form.channels)
-        ]
+        self._channels = [Channel(index, segmenter_for(index, settings, start, vad)) for index in range(form.channels)]
         self._fences = Fences([channel.results for channel in self._channels])
-        self._jobs: dict[JobId, _Asked] = {}
+        self._jobs: dict[JobId, Asked] = {}
         self._owed = 0
         self._scoring = 0
         self._windows_asked = 0
@@ -104,6 +77,9 @@ class Stream:
         self._received_bytes = 0
         self._most_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
         self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
+        self._arrivals = Arrivals()
+        self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
+        self._next_mark = form.frame_bytes
         self._warned_clamped = self._warned_lag = False
 
     # What a session asks about -----------------------------------------------------------------
@@ -129,6 +105,10 @@ class Stream:
     def backlog_bytes(self) -> int:
         """Bytes not yet converted."""
         return self._intake.pending_bytes
+
+    def arrival(self, position: int) -> float | None:
+        """When the audio up to this sample at the model's rate had come; None before any."""
+        return self._arrivals.of(self._to_frames(position))
 
     @property
     def speaking(self) -> bool:
@@ -173,11 +153,7 @@ class Stream:
         pending = self._intake.append(data)
         if pending >= self._intake.wanted_bytes and not self._scoring:
             self._pump(out, now)
-        if self._received_bytes < self._next_ack:
-            return False
-        self._next_ack = self._received_bytes + self._ack_bytes
-        out.append(Emit(Ack(self.received, self.committed)))
-        return True
+        return self._received_bytes >= self._next_mark and self._mark(out, now)
 
     def scored(self, channel: int, probabilities: NDArray[np.float32], out: list[Action], now: float) -> None:
         """The scores of what this channel asked for last."""
@@ -233,6 +209,18 @@ class Stream:
 
     # How it goes on -----------------------------------------------------------------------------
 
+    def _mark(self, out: list[Action], now: float) -> bool:
+        """Note when this audio came; True, with an ack, each half second of audio."""
+        received = self._received_bytes
+        self._arrivals.mark(self.received, now)
+        if acked := received >= self._next_ack:
+            self._next_ack = received + self._ack_bytes
+            committed = self.committed
+            self._arrivals.forget(committed)
+            out.append(Emit(Ack(self.received, committed)))
+        self._next_mark = min(received + self._mark_bytes, self._next_ack)
+        return acked
+
     def _pump(self, out: list[Action], now: float) -> None:
         """Convert and score until a score is outstanding or nothing is left to convert."""
         intake = self._intake
@@ -273,7 +261,7 @@ class Stream:
             self._tell(channel, channel.segmenter.finish(), out)
             self._ask(channel, out, now)
 
-    def _tell(self, channel: _Channel, events: list[Fact], out: list[Action]) -> None:
+    def _tell(self, channel: Channel, events: list[Fact], out: list[Action]) -> None:
         for event in events:
             if isinstance(event, SpeechEnded) and channel.interim is not None:
                 out.append(Cancel(channel.interim))
@@ -282,7 +270,7 @@ class Stream:
                 self.tally.interims_dropped += 1
             out.append(Emit(event))
 
-    def _ask(self, channel: _Channel, out: list[Action], now: float) -> None:
+    def _ask(self, channel: Channel, out: list[Action], now: float) -> None:
         """Ask the model for all that is due on this channel."""
         free = self._inflight - (channel.results.asked - channel.results.released)
         for wanted in channel.segmenter.wanted(max(0, free)):
@@ -293,10 +281,10 @@ class Stream:
         if channel.interim is None and (due := channel.segmenter.interim()):
             channel.interim = self._infer(channel, due, out, now)
 
-    def _infer(self, channel: _Channel, wanted: Wanted, out: list[Action], now: float) -> JobId:
+    def _infer(self, channel: Channel, wanted: Wanted, out: list[Action], now: float) -> JobId:
         job = self.next_job
         self.next_job += 1
-        self._jobs[job] = _Asked(job, channel.index, wanted, now)
+        self._jobs[job] = Asked(job, channel.index, wanted, now)
         samples = channel.segmenter.samples(wanted.start, wanted.end)
         out.append(
             Infer(
@@ -318,7 +306,7 @@ class Stream:
 
     # Answers ------------------------------------------------------------------------------------
 
-    def _final(self, channel: _Channel, asked: _Asked, outcome: Outcome, out: list[Action]) -> None:
+    def _final(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
         wanted, tally = asked.wanted, self.tally
         if isinstance(outcome, Output):
             event: Event = self._segment(asked, outcome, final=True)
@@ -335,7 +323,7 @@ class Stream:
             out.append(Emit(released))
             out += map(Emit, self._fences.ready())
 
-    def _interim(self, channel: _Channel, asked: _Asked, outcome: Outcome, out: list[Action]) -> None:
+    def _interim(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
         """An interim that failed or was shed is no loss (its final will cover the range); neither is one that would
         overtake an earlier utterance's final."""
         channel.interim = None
@@ -345,7 +333,7 @@ class Stream:
         else:
             self.tally.interims_dropped += 1
 
-    def _partial(self, channel: _Channel, asked: _Asked, outcome: Output, out: list[Action]) -> None:
+    def _partial(self, channel: Channel, asked: Asked, outcome: Output, out: list[Action]) -> None:
         """One item of a generator's answer: an interim where interims were asked for and its turn has come."""
         final = asked.wanted.kind is not JobKind.INTERIM
         turn = channel.results.is_next(asked.job) if final else channel.results.idle
@@ -353,7 +341,7 @@ class Stream:
             self.tally.interims += 1
             out.append(Emit(self._segment(asked, outcome, final=False)))
 
-    def _segment(self, asked: _Asked, outcome: Output, *, final: bool) -> Segment:
+    def _segment(self, asked: Asked, outcome: Output, *, final: bool) -> Segment:
         wanted = asked.wanted
         return Segment(asked.channel, wanted.segment_id, wanted.start, wanted.end, final, outcome.value)
 
@@ -363,7 +351,7 @@ class Stream:
             out.append(Emit(Warned(WarningCode.LAGGING, f"results come {took:.1f} s after their audio was complete")))
         self._warned_lag = lagging
 
-    def _kept_from(self, channel: _Channel) -> int:
+    def _kept_from(self, channel: Channel) -> int:
         owed = channel.results.first
         kept = channel.segmenter.kept_from
         return kept if owed is None else min(kept, self._jobs[owed].wanted.start)
@@ -376,19 +364,3 @@ def _why(outcome: Outcome) -> tuple[ErrorCode, str]:
     if isinstance(outcome, JobFailed):
         return outcome.code, outcome.message
     return ErrorCode.INTERNAL, "the engine gave no answer"
-
-
-def _speech(index: int, settings: SessionSettings, start: Start, vad: VadConfig) -> Segmenter:
-    interval: int | None = None
-    if start.interim_results and not settings.stateful:
-        interval = max(start.interim_interval_ms or settings.interim_interval_ms, settings.min_interim_interval_ms)
-    return SpeechSegmenter(index, vad, settings.model_sample_rate, interval)
-
-
-def _pieces(settings: SessionSettings, start: Start) -> Segmenter:
-    def samples(ms: float) -> int:
-        return max(1, round(ms * settings.model_sample_rate / 1000))
-
-    capacity = samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms)
-    chunk = samples(start.chunk_ms) if start.chunk_ms else None
-    return PieceSegmenter(chunk, samples(settings.min_piece_ms), samples(settings.max_piece_ms), capacity)

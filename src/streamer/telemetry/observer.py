@@ -65,6 +65,9 @@ class SessionView(Protocol):
     def backlog_bytes(self) -> int:
         """Bytes as received, and not yet converted to samples."""
 
+    def arrival(self, position: int) -> float | None:
+        """When the stream's audio up to this sample at the model's rate had come, within 0.1 s of audio."""
+
     @property
     def busy_s(self) -> float:
         """Processor seconds spent in the session so far: decoding, resampling, windowing, endpointing."""

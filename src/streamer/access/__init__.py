@@ -1,0 +1,29 @@
+"""Who may connect: keys, tokens and where they travel. Pure: the time is an argument."""
+
+from streamer.access.carriers import BEARER_PREFIX, Carrier, Credential, find_credential, subprotocol_for
+from streamer.access.door import Door, Lease
+from streamer.access.identity import Grant, Identity
+from streamer.access.keys import Key, KeyRing, new_key
+from streamer.access.origins import Origins
+from streamer.access.tokens import TokenReader, mint, new_secret
+from streamer.access.verifier import Verifier
+
+__all__ = [
+    "BEARER_PREFIX",
+    "Carrier",
+    "Credential",
+    "Door",
+    "Grant",
+    "Identity",
+    "Key",
+    "KeyRing",
+    "Lease",
+    "Origins",
+    "TokenReader",
+    "Verifier",
+    "find_credential",
+    "mint",
+    "new_key",
+    "new_secret",
+    "subprotocol_for",
+]

@@ -1,0 +1,67 @@
+"""Where a credential travels: a header, a WebSocket subprotocol, a first message, the address."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+BEARER_PREFIX = "streamer.bearer."
+"""Begins the second of the two subprotocols that a browser offers; base64url without padding follows."""
+QUERY_NAME = "access_token"
+"""RFC 6750, 2.3."""
+_QUERY = re.compile(rf"({QUERY_NAME}=)[^&#\s\"]*")
+
+
+class Carrier(StrEnum):
+    """How a credential came."""
+
+    HEADER = "header"
+    """`Authorization: Bearer ...`, over gRPC the metadata of that name."""
+    SUBPROTOCOL = "subprotocol"
+    MESSAGE = "message"
+    QUERY = "query"
+    """The address: it ends up in histories and in the logs of proxies, so only what works once may travel there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key or a token, unverified."""
+
+    secret: str = field(repr=False)
+    carrier: Carrier
+
+
+def find_credential(authorization: str | None, subprotocols: Iterable[str], query: str | None) -> Credential | None:
+    """The credential of a handshake, the safest carrier first; None where there is none.
+
+    `subprotocols`: those that the client offers; `query`: the value of `access_token`. What is there and cannot be read
+    is a credential all the same, one that no verifier takes: a client's mistake must not turn into no credential.
+    """
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(" ")
+        return Credential(secret.strip() if scheme.lower() == "bearer" else "", Carrier.HEADER)
+    for offered in subprotocols:
+        if offered.startswith(BEARER_PREFIX):
+            return Credential(_decoded(offered.removeprefix(BEARER_PREFIX)), Carrier.SUBPROTOCOL)
+    return None if query is None else Credential(query, Carrier.QUERY)
+
+
+def subprotocol_for(secret: str) -> str:
+    """What a browser offers beside `streamer.v2`, of which only that is echoed."""
+    return BEARER_PREFIX + base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
+
+
+def redacted(text: str) -> str:
+    """A request's address, or a line with one in it, as it may stand in a log."""
+    return _QUERY.sub(r"\1…", text)
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""

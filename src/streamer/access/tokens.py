@@ -1,0 +1,122 @@
+"""Short-lived signed tokens: JSON Web Tokens (RFC 7519) under HMAC-SHA-256, by PyJWT."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Sequence
+from typing import Annotated
+
+import jwt
+import msgspec
+from jwt.types import Options
+
+from streamer.access.identity import Grant, Identity
+from streamer.errors import ConfigError, ErrorCode, StreamerError
+
+AUDIENCE = "streamer"
+MAX_TOKEN_CHARS = 4_096
+MIN_SECRET_BYTES = 32
+"""As many as the hash has (RFC 7518, 3.2)."""
+CLOCK_SKEW_S = 30.0
+"""How far ahead the clock of the one who mints may be."""
+_ALGORITHM = "HS256"
+_UNTIMED: Options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
+"""Times are checked here, against the caller's clock."""
+
+
+class Unauthenticated(StreamerError):
+    """No credential, or not one of ours."""
+
+    code = ErrorCode.UNAUTHENTICATED
+
+
+class TokenExpired(StreamerError):
+    """It was one of ours."""
+
+    code = ErrorCode.TOKEN_EXPIRED
+
+
+class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a token says, beside its audience. `iat` and `exp` in seconds since 1970."""
+
+    sub: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    jti: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    iat: int
+    exp: int
+    once: bool = False
+    """The token works once."""
+    max_sessions: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_stream_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.sub, self.exp, Grant(self.max_sessions, self.max_stream_s))
+
+
+class TokenReader:
+    """Reads tokens signed with any of `secrets_` (several while they are being changed)."""
+
+    def __init__(self, secrets_: Sequence[bytes], *, max_life_s: float) -> None:
+        """`max_life_s`: a token made for longer is refused, whoever signed it."""
+        self._secrets = tuple(secrets_)
+        self._max_life_s = max_life_s
+
+    def read(self, token: str, now: float) -> Claims:
+        """What a token says, if it is ours and of now (seconds since 1970). Raises Unauthenticated or TokenExpired."""
+        claims = self._verified(token)
+        if claims.exp - claims.iat > self._max_life_s:
+            raise Unauthenticated(f"the token is made for longer than the {self._max_life_s:g} s that are allowed")
+        if claims.iat > now + CLOCK_SKEW_S:
+            raise Unauthenticated("the token is from the future")
+        if claims.exp <= now:
+            raise TokenExpired("the token has expired")
+        return claims
+
+    def _verified(self, token: str) -> Claims:
+        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
+            raise Unauthenticated("the token cannot be read")
+        for secret in self._secrets:
+            try:
+                payload = jwt.decode(token, secret, algorithms=[_ALGORITHM], audience=AUDIENCE, options=_UNTIMED)
+                return msgspec.convert(payload, Claims)
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
+                break  # why is nobody's business but the minter's
+        raise Unauthenticated("the token cannot be read, or is not signed by this server")
+
+
+def mint(claims: Claims, secret: bytes) -> str:
+    """A signed token, in base64url and dots."""
+    return jwt.encode(msgspec.to_builtins(claims) | {"aud": AUDIENCE}, secret, _ALGORITHM)
+
+
+def new_secret() -> str:
+    """A line for the file of secrets: 256 random bits in base64url."""
+    return secrets.token_urlsafe(MIN_SECRET_BYTES)
+
+
+def parse_secrets(text: str) -> list[bytes]:
+    """The secrets of a file: one per line in base64url; empty lines and lines from # on are skipped.
+
+    Raises ConfigError, whose message holds no part of a secret.
+    """
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        try:
+            secret = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise ConfigError(
+                f"line {number}: expected a secret in base64url, as `streamer token secret` prints"
+            ) from None
+        if len(secret) < MIN_SECRET_BYTES:
+            raise ConfigError(f"line {number}: expected at least {MIN_SECRET_BYTES} bytes, got {len(secret)}")
+        found.append(secret)
+    if not found:
+        raise ConfigError("expected at least one secret, as `streamer token secret` prints, got none")
+    return found

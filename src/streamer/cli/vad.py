@@ -1,0 +1,195 @@
+"""`streamer vad`: where speech is in a file, as a table, as JSON, as a picture."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamer.vad.endpointer import SpeechEnded, VadConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.text import Text
+
+    from streamer.audio.files import AudioFile
+
+DEFAULTS = VadConfig()
+STRIP = 72
+"""Characters of the strip that shows a channel from its start to its end."""
+LEVELS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Channel:
+    """What was found in one channel: float32 [windows] of 32 ms, and segments in samples of the file."""
+
+    probabilities: NDArray[np.float32]
+    segments: list[SpeechEnded]
+
+
+def vad(
+    file: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, AIFF, ...; any rate, any number of channels.")],
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw waveform, probability and segments.", metavar="OUT.png")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One object a line for each segment.")] = False,
+    positive_speech_threshold: Annotated[
+        float, typer.Option(help="A window above this probability may open speech.")
+    ] = DEFAULTS.positive_speech_threshold,
+    negative_speech_threshold: Annotated[
+        float, typer.Option(help="A window below this probability is silence.")
+    ] = DEFAULTS.negative_speech_threshold,
+    pre_speech_pad_ms: Annotated[
+        float, typer.Option(help="Audio before the first window that belongs to the speech.")
+    ] = DEFAULTS.pre_speech_pad_ms,
+    post_speech_pad_ms: Annotated[
+        float, typer.Option(help="Audio after the last window that belongs to the speech.")
+    ] = DEFAULTS.post_speech_pad_ms,
+    redemption_time_ms: Annotated[float, typer.Option(help="Silence that ends speech.")] = DEFAULTS.redemption_time_ms,
+    min_speech_time_ms: Annotated[
+        float, typer.Option(help="What is shorter was a noise.")
+    ] = DEFAULTS.min_speech_time_ms,
+    max_speech_time_ms: Annotated[
+        float, typer.Option(help="Longer speech is cut, without a gap.")
+    ] = DEFAULTS.max_speech_time_ms,
+) -> None:
+    """Find the speech in a file, as a stream of it would: the same network, the same rules."""
+    from streamer.audio.files import read_audio
+    from streamer.errors import StreamerError
+
+    try:
+        config = VadConfig(
+            positive_speech_threshold=positive_speech_threshold,
+            negative_speech_threshold=negative_speech_threshold,
+            pre_speech_pad_ms=pre_speech_pad_ms,
+            post_speech_pad_ms=post_speech_pad_ms,
+            redemption_time_ms=redemption_time_ms,
+            min_speech_time_ms=min_speech_time_ms,
+            max_speech_time_ms=max_speech_time_ms,
+        )
+        audio = read_audio(file)
+    except StreamerError as error:
+        raise _refused(error.message) from None
+    began = time.perf_counter()
+    channels = _find(audio, config)
+    took_s = time.perf_counter() - began
+    if json:
+        _print_json(audio, channels)
+    else:
+        _print_table(file, audio, channels, took_s)
+    if plot is not None:
+        _plot(plot, file.name, audio, channels, config)
+
+
+def _refused(message: str) -> typer.Exit:
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(2)
+
+
+def _find(audio: AudioFile, config: VadConfig) -> list[Channel]:
+    from streamer.vad.recording import segments_from, speech_probabilities
+
+    found = []
+    for samples in audio.samples:
+        probabilities = speech_probabilities(samples, audio.sample_rate)
+        found.append(Channel(probabilities, segments_from(probabilities, len(samples), audio.sample_rate, config)))
+    return found
+
+
+def _mean(audio: AudioFile, channel: Channel, segment: SpeechEnded) -> float:
+    """Mean probability of the windows a segment touches."""
+    from streamer.vad.network import SAMPLE_RATE, WINDOW
+
+    per_window = WINDOW * audio.sample_rate / SAMPLE_RATE
+    first, last = int(segment.start / per_window), int(segment.end / per_window) + 1
+    return float(channel.probabilities[first:last].mean())
+
+
+def _print_json(audio: AudioFile, channels: list[Channel]) -> None:
+    import msgspec
+
+    rate = audio.sample_rate
+    for index, channel in enumerate(channels):
+        for segment in channel.segments:
+            line = {
+                "channel": index,
+                "start": round(segment.start / rate, 4),
+                "end": round(segment.end / rate, 4),
+                "start_sample": segment.start,
+                "end_sample": segment.end,
+                "mean_probability": round(_mean(audio, channel, segment), 4),
+            }
+            typer.echo(msgspec.json.encode(line).decode())
+
+
+def _print_table(file: Path, audio: AudioFile, channels: list[Channel], took_s: float) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    several = len(channels) > 1
+    rate = audio.sample_rate
+    count = f"{len(channels)} channels" if several else "mono"
+    console.print(f"[bold]{file.name}[/bold]  [dim]{audio.seconds:.2f} s, {rate} Hz, {count}, {audio.subtype}[/dim]")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in (*(["channel"] if several else []), "start", "end", "length", "probability"):
+        table.add_column(heading, justify="right")
+    for index, channel in enumerate(channels):
+        if console.encoding.lower().startswith("utf"):
+            console.print(_strip(audio, channel))
+        for segment in channel.segments:
+            start, end = segment.start / rate, segment.end / rate
+            figures = (
+                f"{start:.2f} s",
+                f"{end:.2f} s",
+                f"{end - start:.2f} s",
+                f"{_mean(audio, channel, segment):.0%}",
+            )
+            table.add_row(*([str(index)] if several else []), *figures)
+    found = sum(len(channel.segments) for channel in channels)
+    if found:
+        console.print(table)
+    speech_s = sum(segment.end - segment.start for channel in channels for segment in channel.segments) / rate
+    total_s = audio.seconds * len(channels)
+    segments = {0: "no speech", 1: "1 segment"}.get(found, f"{found} segments")
+    console.print(
+        f"{segments}, {speech_s:.2f} s of {total_s:.2f} s ({speech_s / total_s:.0%})"
+        f"  [dim]found in {took_s * 1000:.0f} ms, {total_s / took_s:.0f} times real time[/dim]"
+    )
+
+
+def _strip(audio: AudioFile, channel: Channel) -> Text:
+    """The channel from start to end: height is the probability, colour says what became speech."""
+    from rich.text import Text
+
+    frames, windows = audio.samples.shape[1], len(channel.probabilities)
+    width = min(STRIP, windows)
+    strip = Text()
+    for column in range(width):
+        first, last = column * windows // width, (column + 1) * windows // width
+        level = float(channel.probabilities[first:last].max())
+        middle = (column + 0.5) / width * frames
+        spoken = any(segment.start <= middle < segment.end for segment in channel.segments)
+        strip.append(LEVELS[min(int(level * len(LEVELS)), len(LEVELS) - 1)], style="green" if spoken else "dim")
+    return strip
+
+
+def _plot(target: Path, title: str, audio: AudioFile, channels: list[Channel], config: VadConfig) -> None:
+    try:
+        from streamer.cli.vad_plot import draw
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "matplotlib":
+            raise
+        raise _refused("--plot needs matplotlib: pip install 'streamer[plot]'") from None
+    try:
+        draw(target, title, audio, channels, config)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _refused(f"{target}: {reason.splitlines()[0]}") from None
+    typer.echo(f"drawn to {target}", err=True)

@@ -1,0 +1,98 @@
+"""What goes to a worker and what comes back: the same words for a thread and, as bytes, for a process."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+
+from streamer.errors import ErrorCode
+from streamer.inference.batching import Lane
+from streamer.session.actions import Job, JobKind
+
+
+class Op(StrEnum):
+    """What a worker is asked to do."""
+
+    LOAD = "load"
+    """Build the model, load() it and warm it."""
+    INFER = "infer"
+    CANARY = "canary"
+    """Answer for silence, to show that it can."""
+    CLOSE = "close"
+    """Nothing but closing states."""
+    UNLOAD = "unload"
+
+
+class Item(msgspec.Struct, frozen=True, array_like=True):
+    """One job. `samples`: float32 as bytes, which cross a process boundary uncopied by pickle. `options`: JSON."""
+
+    session_id: str
+    stream: int
+    channel: int
+    start: int
+    is_final: bool
+    sample_rate: int
+    options: bytes
+    samples: memoryview
+
+    @property
+    def lane(self) -> Lane:
+        return (self.session_id, self.stream, self.channel)
+
+    @classmethod
+    def of(cls, job: Job) -> Item:
+        samples = np.ascontiguousarray(job.samples, dtype=np.float32)
+        return cls(
+            job.session_id,
+            job.stream,
+            job.channel,
+            job.start,
+            job.kind is not JobKind.INTERIM,
+            job.sample_rate,
+            job.options,
+            samples.data.cast("B").toreadonly() if len(samples) else memoryview(b""),  # an empty one cannot be cast
+        )
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """Do `op`. `closing`: lanes whose states are let go first."""
+
+    op: Op
+    items: list[Item] = []
+    closing: list[Lane] = []
+
+
+class Fault(msgspec.Struct, frozen=True, array_like=True):
+    """What went wrong. `message` is safe to show a client; `detail` is for the log."""
+
+    code: ErrorCode
+    message: str
+    detail: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """For the item at `index`: JSON, or a fault. `partial`: more will follow."""
+
+    index: int
+    value: bytes = b"null"
+    partial: bool = False
+    fault: Fault | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """Answers, as they become known. `done`: the call is over; `fault`: it failed as a whole.
+
+    `rss`: resident bytes of the worker's process, where it has one of its own.
+    """
+
+    answers: list[Answer] = []
+    done: bool = True
+    fault: Fault | None = None
+    rss: int = 0
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_call = msgspec.msgpack.Decoder(Call).decode
+decode_reply = msgspec.msgpack.Decoder(Reply).decode

@@ -1,0 +1,371 @@
+"""The conductor of a model's workers: jobs from sessions in, batches to workers, each job's outcome back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from streamer.errors import ErrorCode, Overloaded
+from streamer.inference.batching import Backlog, Batch, BatchLimits, Lane, Ticket, Waiting
+from streamer.inference.calls import Answer, Fault, Item, Reply
+from streamer.inference.card import ModelCard
+from streamer.inference.contract import Deliver, EngineDepth, Readiness
+from streamer.inference.fleet import Fleet
+from streamer.inference.lanes import Lanes
+from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
+from streamer.inference.outputs import FAILED, UNCAUGHT
+from streamer.inference.settings import EngineSettings
+from streamer.inference.slot import Slot, SlotState
+from streamer.inference.worker import ModelSource
+from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output, Shed
+
+STOPPING = Fault(ErrorCode.DRAINING, "the server is stopping")
+UNANSWERED = Fault(ErrorCode.MODEL_ERROR, UNCAUGHT, "the call ended without an answer for this item")
+
+PACE_WEIGHT = 0.1
+"""Of the latest batch in the running mean of seconds per item."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A job and where its outcome goes. `deliver` is None once nobody wants it; `ended` once its last outcome is known.
+
+    `tried`: it was in a batch that failed as a whole. `state_lost`: its model's state had to begin anew.
+    """
+
+    ticket: Ticket
+    job: Job
+    deliver: Deliver | None
+    since: float
+    tried: bool = False
+    state_lost: bool = False
+    ended: bool = False
+
+    @property
+    def lane(self) -> Lane:
+        return (self.job.session_id, self.job.stream, self.job.channel)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Flight:
+    """A batch under way."""
+
+    entries: tuple[_Entry, ...]
+    since: float
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [entry.job for entry in self.entries]
+
+
+class Engine:
+    """Runs one model for all sessions, in threads or processes; the contract is `contract.InferenceEngine`.
+
+    `source` says which model: a `models.loading.ModelSpec`, or anything with a `load()` that builds one (picklable
+    where the model's executor is "process"). The constructor builds the model once, to read its numbers into `model`;
+    it raises ModelLoadError or ConfigError.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        settings: EngineSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        observer: EngineObserver | None = None,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.model = card = ModelCard.of(source.load())
+        self._settings = settings = settings or EngineSettings()
+        self._clock = clock
+        self._observer = observer or EngineObserver()
+        self._log = log or logging.getLogger("streamer.inference")
+        self._fleet: Fleet[_Flight] = Fleet(source, card, settings, self._observer, self._log)
+        self._backlog = Backlog(
+            BatchLimits(
+                size=card.max_batch_size,
+                seconds=card.max_batch_seconds,
+                wait_s=card.max_batch_wait_ms / 1000,
+                serial=card.stateful,
+                max_items=settings.max_pending_items,
+                max_seconds=settings.max_pending_seconds,
+            )
+        )
+        self._lanes = Lanes()
+        self._tickets = itertools.count()
+        self._entries: dict[Ticket, _Entry] = {}
+        self._wanted: defaultdict[str, dict[JobId, _Entry]] = defaultdict(dict)
+        self._sessions: set[str] = set()
+        self._running_items = 0
+        self._seconds_per_item = 0.0
+        self._soon: asyncio.Handle | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load and warm every worker. Raises ModelLoadError where none can be."""
+        await self._fleet.start(self)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Fail what waits, finish what runs; what has not finished in time fails too, and its worker is killed."""
+        self._stopping = True
+        for handle in (self._soon, self._later):
+            if handle is not None:
+                handle.cancel()
+        for entry in list(self._entries.values()):
+            if self._backlog.remove(entry.ticket):
+                self._fail(entry, STOPPING)
+        await self._fleet.stop(timeout_s)
+        for entry in list(self._entries.values()):
+            self._fail(entry, STOPPING)
+        self._running_items = 0
+        await asyncio.sleep(0)  # the last outcomes are handed over
+
+    # -- how it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def readiness(self) -> Readiness:
+        return self._fleet.readiness
+
+    @property
+    def depth(self) -> EngineDepth:
+        idle, busy = self._fleet.count(SlotState.IDLE), self._fleet.count(SlotState.BUSY)
+        return EngineDepth(
+            pending_items=len(self._backlog),
+            pending_seconds=self._backlog.seconds,
+            running_items=self._running_items,
+            workers_idle=idle,
+            workers_busy=busy,
+            workers_down=len(self._fleet.slots) - idle - busy,
+        )
+
+    def check_admission(self) -> None:
+        """Raise Overloaded where no worker answers, too much waits, or what waits would take too long.
+
+        Interims do not count: they give way.
+        """
+        workers = len(self._fleet.answering())
+        if not workers:
+            raise Overloaded("no model worker answers now", retry_after_s=5.0)
+        settings, waiting = self._settings, self._backlog
+        wait_s = waiting.owed * self._seconds_per_item / workers
+        if (
+            waiting.owed >= settings.max_pending_items
+            or waiting.owed_seconds >= settings.max_pending_seconds
+            or wait_s > settings.max_expected_wait_s
+        ):
+            raise Overloaded("the model has more to do than it can", retry_after_s=min(60.0, max(1.0, wait_s)))
+
+    # -- what sessions ask -----------------------------------------------------------------------------------------
+
+    def submit(self, job: Job, deliver: Deliver) -> None:
+        """Queue a job; `deliver` is never called within this call, nor within any other."""
+        wanted = self._wanted[job.session_id]
+        if job.id in wanted:
+            raise ValueError(f"job {job.id} of session {job.session_id} is here already")
+        entry = _Entry(next(self._tickets), job, deliver, self._clock())
+        wanted[job.id] = self._entries[entry.ticket] = entry
+        self._sessions.add(job.session_id)
+        if self.model.stateful:
+            self._lanes.enter(entry.lane)
+        if self._stopping:
+            asyncio.get_running_loop().call_soon(self._fail, entry, STOPPING)
+        else:
+            self._queue(entry)
+
+    def cancel(self, session_id: str, job: JobId) -> None:
+        """Its answer is not wanted: no outcome follows."""
+        entry = self._wanted.get(session_id, {}).get(job)
+        if entry is not None:
+            self._drop(entry)
+
+    def release(self, session_id: str, stream: int | None = None) -> None:
+        """The stream's states are closed, once its jobs have ended. For a whole session: its jobs are dropped."""
+        if stream is None:
+            for entry in list(self._wanted.get(session_id, {}).values()):
+                self._drop(entry)
+            self._sessions.discard(session_id)
+            self._backlog.forget(session_id)
+        for lane, home in self._lanes.release(session_id, stream):
+            self._fleet.slots[home].close([lane])
+
+    # -- what slots tell -------------------------------------------------------------------------------------------
+
+    def replied(self, slot: Slot[_Flight], work: _Flight, reply: Reply) -> None:
+        for answer in reply.answers:
+            self._answer(work.entries[answer.index], answer)
+        if not reply.done:
+            if reply.fault is not None:
+                self._log.warning("worker %d: closing a state failed: %s", slot.index, reply.fault.detail)
+            return
+        self._landed(slot, work, Ended.ANSWERED if reply.fault is None else Ended.RAISED)
+        # Whose error an uncaught one was is not known: each is tried by itself, unless its state has moved on.
+        again = reply.fault is not None and len(work.entries) > 1 and not self.model.stateful
+        for entry in work.entries:
+            if entry.ended:
+                continue
+            if again:
+                self._retry(entry)
+            else:
+                self._fail(entry, reply.fault or UNANSWERED)
+
+    def lost(self, slot: Slot[_Flight], work: _Flight | None, cause: Lost, words: str) -> None:
+        self._lanes.lose(slot.index)
+        if work is None:
+            return
+        self._landed(slot, work, Ended.HUNG if cause is Lost.HUNG else Ended.CRASHED)
+        for entry in work.entries:
+            if entry.ended:
+                continue
+            if cause is Lost.CRASHED and not self.model.stateful and not entry.tried:
+                self._retry(entry)
+            else:
+                self._fail(entry, self._loss(entry, cause, words))
+
+    def changed(self) -> None:
+        self._fleet.changed()
+        self._look_soon()
+
+    # -- the way of a job ------------------------------------------------------------------------------------------
+
+    def _queue(self, entry: _Entry) -> None:
+        job = entry.job
+        waiting = Waiting(entry.ticket, entry.lane, job.kind, job.segment_id, job.seconds, entry.since, entry.tried)
+        for ticket, cause in self._backlog.add(waiting):
+            self._shed(self._entries[ticket], cause)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Look at the backlog once all that arrives in this turn of the loop is in it."""
+        if self._soon is None and not self._stopping:
+            self._soon = asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Start what the policy says, and look again when it says."""
+        self._soon = None
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        idle = self._fleet.idle()
+        if self._stopping or not idle or not len(self._backlog):
+            return
+        if self.model.stateful:
+            self._lanes.settle(self._fleet.answering())
+        now = self._clock()
+        expecting = len(self._sessions) > self._backlog.sessions
+        plan = self._backlog.plan([slot.index for slot in idle], now, expecting=expecting, homes=self._lanes.homes)
+        for batch in plan.batches:
+            self._launch(batch, now)
+        if plan.look_at is not None:
+            self._later = asyncio.get_running_loop().call_later(plan.look_at - now, self._look)
+
+    def _launch(self, batch: Batch, now: float) -> None:
+        flight = _Flight(tuple(self._entries[item.ticket] for item in self._backlog.start(batch)), now)
+        if self.model.stateful:
+            for entry in flight.entries:
+                entry.state_lost = self._lanes.open(entry.lane)
+        self._running_items += len(flight.entries)
+        jobs = flight.jobs
+        self._observer.batch_started(batch.worker, jobs, [now - entry.since for entry in flight.entries])
+        items = [Item.of(job) for job in jobs]
+        self._fleet.slots[batch.worker].run(items, flight, sum(job.seconds for job in jobs))
+
+    def _landed(self, slot: Slot[_Flight], flight: _Flight, ended: Ended) -> None:
+        seconds = self._clock() - flight.since
+        self._running_items -= len(flight.entries)
+        self._backlog.done(entry.lane for entry in flight.entries)
+        self._seconds_per_item += PACE_WEIGHT * (seconds / len(flight.entries) - self._seconds_per_item)
+        self._observer.batch_finished(slot.index, flight.jobs, seconds, ended)
+
+    def _answer(self, entry: _Entry, answer: Answer) -> None:
+        if answer.fault is not None:
+            self._fail(entry, answer.fault)
+            return
+        try:
+            value = msgspec.json.decode(answer.value)
+        except (msgspec.DecodeError, RecursionError) as error:
+            self._fail(entry, Fault(ErrorCode.MODEL_ERROR, FAILED, f"its output cannot be read back: {error}"))
+            return
+        output = Output(value, answer.partial, entry.state_lost)
+        if answer.partial:
+            self._deliver(entry, output)
+        else:
+            self._end(entry, output)
+
+    def _retry(self, entry: _Entry) -> None:
+        """Once more, by itself. An interim is not worth it: the next one comes anyway."""
+        if self._stopping:
+            self._fail(entry, STOPPING)
+        elif entry.job.kind is JobKind.INTERIM or entry.deliver is None:
+            self._shed(entry, Dropped.CRASHED)
+        else:
+            entry.tried = True
+            self._queue(entry)
+
+    def _loss(self, entry: _Entry, cause: Lost, words: str) -> Fault:
+        """Why there is no answer, where the worker is no more."""
+        hung = cause is Lost.HUNG
+        message = "the model took too long for this segment" if hung else "the model crashed on this segment"
+        if self.model.stateful:
+            self._lanes.told(entry.lane)
+            position_s = entry.job.end / entry.job.sample_rate
+            message += f"; what it knew of this stream is lost, it begins anew at {position_s:.3f} s"
+        return Fault(ErrorCode.MODEL_TIMEOUT if hung else ErrorCode.MODEL_CRASHED, message, words)
+
+    def _drop(self, entry: _Entry) -> None:
+        """Nobody wants its outcome. Where it runs already, it ends with its batch."""
+        entry.deliver = None
+        self._unlist(entry)
+        if self._backlog.remove(entry.ticket):
+            self._end(entry, Shed())
+
+    def _shed(self, entry: _Entry, cause: Dropped) -> None:
+        self._observer.interim_dropped(entry.job, cause)
+        self._end(entry, Shed())
+
+    def _fail(self, entry: _Entry, fault: Fault) -> None:
+        if entry.deliver is not None:
+            job, detail = entry.job, fault.detail or fault.code
+            self._log.warning("job %d of session %s failed: %s: %s", job.id, job.session_id, fault.message, detail)
+            self._observer.job_failed(job, fault.code)
+        self._end(entry, JobFailed(fault.code, fault.message))
+
+    def _end(self, entry: _Entry, outcome: Outcome) -> None:
+        """The job's last outcome is known."""
+        if entry.ended:
+            return
+        entry.ended = True
+        del self._entries[entry.ticket]
+        if self.model.stateful and (home := self._lanes.leave(entry.lane)) is not None:
+            self._fleet.slots[home].close([entry.lane])
+        self._deliver(entry, outcome)
+
+    def _deliver(self, entry: _Entry, outcome: Outcome) -> None:
+        """Hand an outcome over in the loop's next turn: never within the session's own call, and one that raises there
+        harms nobody else."""
+        if entry.deliver is not None:
+            asyncio.get_running_loop().call_soon(self._hand_over, entry, outcome)
+
+    def _hand_over(self, entry: _Entry, outcome: Outcome) -> None:
+        deliver = entry.deliver
+        if deliver is None:  # dropped since
+            return
+        if entry.ended:
+            self._unlist(entry)
+        deliver(entry.job.id, outcome)
+
+    def _unlist(self, entry: _Entry) -> None:
+        wanted = self._wanted.get(entry.job.session_id)
+        if wanted is not None and wanted.get(entry.job.id) is entry:
+            del wanted[entry.job.id]
+            if not wanted:
+                del self._wanted[entry.job.session_id]

@@ -1,0 +1,117 @@
+"""All workers of one model: started together, stopped together, ready when one of them answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Generic
+
+from streamer.errors import ModelLoadError
+from streamer.inference.card import ModelCard
+from streamer.inference.contract import Readiness
+from streamer.inference.executor import Worker, WorkerOwner
+from streamer.inference.observer import EngineObserver
+from streamer.inference.settings import EngineSettings
+from streamer.inference.slot import Slot, SlotOwner, SlotState, WorkT
+from streamer.inference.worker import ModelHost, ModelSource
+
+KILL_GRACE_S = 5.0
+"""How long a killed process may take to be gone."""
+
+
+class Fleet(Generic[WorkT]):
+    """The slots of one model. `changed()` must be called whenever one of them tells its owner that it changed."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        card: ModelCard,
+        settings: EngineSettings,
+        observer: EngineObserver,
+        log: logging.Logger,
+    ) -> None:
+        self._card = card
+        self._settings = settings
+        self._observer = observer
+        self._log = log
+        self._host = partial(
+            ModelHost, source, max_output_bytes=settings.max_output_bytes, max_partials=settings.max_partials
+        )
+        self._change = asyncio.Event()
+        self._stopping = False
+        self.slots: list[Slot[WorkT]] = []
+
+    async def start(self, owner: SlotOwner[WorkT]) -> None:
+        """Load and warm every worker. Raises ModelLoadError where none can be."""
+        self.slots = [
+            Slot(index, self._card, self._settings, self._spawn, owner, self._observer, self._log)
+            for index in range(self._card.workers)
+        ]
+        for slot in self.slots:
+            slot.start()
+        while any(slot.state is SlotState.STARTING and not slot.failures for slot in self.slots):
+            await self._next_change()
+        if not self.readiness.ready:
+            problems = "; ".join(sorted({slot.last_loss for slot in self.slots}))
+            await self.stop(0.0)
+            raise ModelLoadError(f"model {self._card.name!r}: {problems}")
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Let every worker finish its call, then end; kill what has not ended in time. False where something was."""
+        self._stopping = True
+        for slot in self.slots:
+            slot.stop()
+        if await self._ended(timeout_s):
+            return True
+        for slot in self.slots:
+            slot.kill()
+        if not await self._ended(KILL_GRACE_S if self._card.executor == "process" else 0.0):
+            left = sum(len(slot.leaving) for slot in self.slots)
+            self._log.warning("%d model workers do not end and are left behind", left)
+        return False
+
+    def changed(self) -> None:
+        """A slot has changed: whoever waits for that looks again."""
+        self._change.set()
+
+    def idle(self) -> list[Slot[WorkT]]:
+        """Slots that can take a batch now."""
+        return [slot for slot in self.slots if slot.state is SlotState.IDLE]
+
+    def answering(self) -> list[int]:
+        """Indices of the slots whose worker answers."""
+        return [slot.index for slot in self.slots if slot.answers]
+
+    def count(self, state: SlotState) -> int:
+        return sum(slot.state is state for slot in self.slots)
+
+    @property
+    def readiness(self) -> Readiness:
+        if self._stopping:
+            return Readiness(False, "stopping")
+        if self.answering():
+            return Readiness(True)
+        return Readiness(False, "; ".join(slot.problem for slot in self.slots) or "not started")
+
+    async def _ended(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not all(slot.ended for slot in self.slots):
+                    await self._next_change()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _next_change(self) -> None:
+        self._change.clear()
+        await self._change.wait()
+
+    def _spawn(self, name: str, owner: WorkerOwner) -> Worker:
+        if self._card.executor == "process":
+            from streamer.inference.process import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
+
+            return ProcessWorker(name, owner, self._host)
+        from streamer.inference.thread import ThreadWorker  # noqa: PLC0415
+
+        return ThreadWorker(name, owner, self._host)

@@ -1,0 +1,30 @@
+"""What the engine lives under: its bounds, and how it treats workers that misbehave. Every value has a unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """The same for every model; what depends on the model (batch size, timeouts, memory) is declared by the model."""
+
+    max_pending_items: int = 1_000
+    """Jobs that may wait. Past it interims are shed and new sessions refused; accepted audio is never dropped."""
+    max_pending_seconds: float = 600.0
+    """Seconds of audio that may wait; the same consequences."""
+    max_expected_wait_s: float = 10.0
+    """How long a job may be expected to wait, by the pace of late, before new sessions are refused."""
+    load_timeout_s: float = 300.0
+    """For load() and the first call on silence, in each worker."""
+    canary_interval_s: float = 10.0
+    """A worker at rest for so long is asked to answer for silence."""
+    restart_backoff_s: float = 0.5
+    """Pause before the second restart of a worker in a row (the first is immediate); each further one doubles it."""
+    max_restart_backoff_s: float = 30.0
+    max_hung_threads: int = 4
+    """Threads that hang and cannot be killed, beyond which no replacement is started."""
+    max_output_bytes: int = 1_000_000
+    """JSON of one output."""
+    max_partials: int = 1_000
+    """Items a generator may yield for one job."""

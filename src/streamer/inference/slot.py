@@ -1,0 +1,288 @@
+"""A worker's place: whatever becomes of the worker in it, another is started, later each time it fails in a row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Generic, Protocol, TypeVar
+
+from streamer.inference.batching import Lane
+from streamer.inference.calls import Call, Item, Op, Reply
+from streamer.inference.card import ModelCard
+from streamer.inference.executor import Worker, WorkerOwner
+from streamer.inference.observer import EngineObserver, Lost
+from streamer.inference.settings import EngineSettings
+from streamer.inference.worker import SILENCE_S
+
+WorkT = TypeVar("WorkT")
+Spawn = Callable[[str, WorkerOwner], Worker]
+
+
+class SlotState(Enum):
+    STARTING = auto()
+    IDLE = auto()
+    BUSY = auto()
+    RESTING = auto()
+    """Without a worker, until the next try."""
+    STUCK = auto()
+    """Without a worker: too many threads hang already."""
+    STOPPED = auto()
+
+
+class SlotOwner(Protocol[WorkT]):
+    """Who learns what becomes of the work given to a slot."""
+
+    def replied(self, slot: Slot[WorkT], work: WorkT, reply: Reply) -> None:
+        """Once or more for each work; the last reply says done."""
+
+    def lost(self, slot: Slot[WorkT], work: WorkT | None, cause: Lost, words: str) -> None:
+        """The worker is no more, and its states with it; `work` is what it was at."""
+
+    def changed(self) -> None:
+        """A worker became idle, or is no more."""
+
+
+@dataclass(slots=True)
+class Running(Generic[WorkT]):
+    """The call a worker is at. `work` is None for the engine's own calls."""
+
+    op: Op
+    work: WorkT | None
+    timer: asyncio.TimerHandle
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class Slot(Generic[WorkT]):
+    """One place for one worker at a time."""
+
+    index: int
+    card: ModelCard
+    settings: EngineSettings
+    spawn: Spawn
+    owner: SlotOwner[WorkT]
+    observer: EngineObserver
+    log: logging.Logger
+    state: SlotState = SlotState.RESTING
+    problem: str = "not started"
+    """Why no worker answers here, in words; empty where one does."""
+    closing: list[Lane] = field(default_factory=list)
+    """States to let go with the next call."""
+    worker: Worker | None = None
+    running: Running[WorkT] | None = None
+    last_loss: str = ""
+    """Why the worker before this one is no more."""
+    failures: int = 0
+    """Losses in a row, without an answer between."""
+    leaving: set[Worker] = field(default_factory=set)
+    """Workers given up whose threads have not ended yet."""
+    stopping: bool = False
+    _timer: asyncio.TimerHandle | None = None
+
+    # -- what the owner asks ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a worker, load the model in it and warm it."""
+        self._disarm()
+        self.state = SlotState.STARTING
+        self.problem = "loading" if not self.failures else f"{self.problem}; starting again"
+        self.closing.clear()
+        self.worker = self.spawn(f"streamer-worker-{self.index}", self)
+        self.worker.start()
+        self._call(Call(Op.LOAD), None, self.settings.load_timeout_s)
+
+    def run(self, items: list[Item], work: WorkT, seconds: float) -> None:
+        """Begin a batch on an idle worker. `seconds`: length of its audio, which says how long it may last."""
+        assert self.state is SlotState.IDLE
+        self._disarm()
+        closing, self.closing = self.closing, []
+        self._call(Call(Op.INFER, items, closing), work, self.card.timeout_s(seconds))
+
+    def close(self, lanes: Sequence[Lane]) -> None:
+        """Let go of these states, now or with the next call."""
+        self.closing.extend(lanes)
+        if self.closing and self.state is SlotState.IDLE:
+            self._disarm()
+            closing, self.closing = self.closing, []
+            self._call(Call(Op.CLOSE, [], closing), None, self.card.timeout_s(0))
+
+    def stop(self) -> None:
+        """End the worker in order: after its call, with unload()."""
+        self.stopping = True
+        self.problem = "stopping"
+        if self.running is None:
+            self._disarm()
+            if self.worker is not None:
+                self.worker.call(Call(Op.UNLOAD, [], self.closing))
+            self._part()
+            self.state = SlotState.STOPPED
+
+    def kill(self) -> None:
+        """End whatever is left, now."""
+        self.stopping = True
+        if self.running is not None:
+            self.running.timer.cancel()
+            self.running = None
+        self._disarm()
+        self._part(kill=True)
+        self.state = SlotState.STOPPED
+        for worker in self.leaving:
+            worker.kill()
+
+    @property
+    def ended(self) -> bool:
+        """Stopped, and every thread and process of it gone."""
+        return self.state is SlotState.STOPPED and not self.leaving
+
+    @property
+    def answers(self) -> bool:
+        """Whether a loaded worker is here that did what it was asked last."""
+        return self.state in (SlotState.IDLE, SlotState.BUSY) and not self.problem
+
+    # -- what the worker says --------------------------------------------------------------------------------------
+
+    def on_reply(self, worker: Worker, reply: Reply) -> None:
+        if worker is not self.worker or self.running is None:
+            return
+        running = self.running
+        if running.work is not None:
+            self.owner.replied(self, running.work, reply)
+        elif reply.fault is not None and running.op is not Op.LOAD:
+            self.log.warning("worker %d: %s failed: %s", self.index, running.op, reply.fault.detail)
+        if not reply.done:
+            return
+        running.timer.cancel()
+        self.running = None
+        if running.op is Op.LOAD:
+            self._loaded(running, reply)
+        else:
+            self._answered(running, reply)
+
+    def on_gone(self, worker: Worker, cause: str) -> None:
+        self.leaving.discard(worker)
+        if worker is self.worker:
+            self.worker = None
+            self._lose(Lost.CRASHED, f"worker {self.index} {cause}")
+        elif self.state is SlotState.STUCK:
+            self.start()
+        else:
+            self.owner.changed()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _call(self, call: Call, work: WorkT | None, timeout_s: float) -> None:
+        assert self.worker is not None
+        if call.op is not Op.LOAD:
+            self.state = SlotState.BUSY
+        loop = asyncio.get_running_loop()
+        self.running = Running(call.op, work, loop.call_later(timeout_s, self._overdue, timeout_s), loop.time())
+        self.worker.call(call)
+
+    def _loaded(self, running: Running[WorkT], reply: Reply) -> None:
+        if reply.fault is not None:
+            self.log.error("worker %d: loading the model failed: %s", self.index, reply.fault.detail)
+            self._lose(Lost.LOAD_FAILED, f"loading the model failed: {_last_line(reply.fault.detail)}", kill=False)
+            return
+        seconds = asyncio.get_running_loop().time() - running.since
+        self.log.info("worker %d: ready after %.2f s", self.index, seconds)
+        self.observer.worker_started(self.index, seconds)
+        self.problem = ""
+        self._rest()
+
+    def _answered(self, running: Running[WorkT], reply: Reply) -> None:
+        limit = self.card.memory_limit_mb * 2**20
+        if limit and reply.rss > limit:
+            words = f"worker {self.index} grew to {reply.rss >> 20} MiB, past its limit of {self.card.memory_limit_mb}"
+            self._lose(Lost.MEMORY, words)
+            return
+        if reply.fault is None:
+            self.failures = 0
+            self.problem = ""
+        elif running.op is Op.CANARY:
+            self.problem = f"worker {self.index} fails on silence: {_last_line(reply.fault.detail)}"
+        self._rest()
+
+    def _rest(self) -> None:
+        """Idle. At rest for long, it is asked whether it still answers."""
+        if self.stopping:
+            self.stop()
+            self.owner.changed()
+            return
+        self.state = SlotState.IDLE
+        if self.closing:
+            self.close([])
+            return
+        self._timer = asyncio.get_running_loop().call_later(self.settings.canary_interval_s, self._canary)
+        self.owner.changed()
+
+    def _canary(self) -> None:
+        self._call(Call(Op.CANARY), None, self.card.timeout_s(SILENCE_S))
+
+    def _overdue(self, timeout_s: float) -> None:
+        assert self.running is not None
+        if self.running.op is Op.LOAD:
+            self._lose(Lost.LOAD_FAILED, f"loading the model took more than {timeout_s:g} s")
+        else:
+            self._lose(Lost.HUNG, f"worker {self.index} gave no answer within {timeout_s:.3g} s")
+
+    def _lose(self, cause: Lost, words: str, *, kill: bool = True) -> None:
+        """The worker is given up, or gave up; another takes its place, soon or later."""
+        running, self.running = self.running, None
+        if running is not None:
+            running.timer.cancel()
+        self._disarm()
+        self._part(kill=kill)
+        self.problem = self.last_loss = words
+        self._replace(self._delay(cause))
+        self.log.error("%s", self.problem)
+        self.observer.worker_lost(self.index, cause)
+        self.owner.lost(self, running.work if running is not None else None, cause, words)
+        self.owner.changed()
+
+    def _replace(self, delay: float) -> None:
+        """Start another worker after `delay` seconds, unless that would only add to the threads that hang."""
+        hung = len(self.leaving) if self.card.executor == "thread" else 0
+        if self.stopping:
+            self.state = SlotState.STOPPED
+        elif hung >= self.settings.max_hung_threads:
+            self.state = SlotState.STUCK
+            self.problem += f"; {hung} threads hang and cannot be killed (executor 'process' can kill)"
+        elif delay:
+            self.state = SlotState.RESTING
+            self.problem += f"; failure {self.failures} in a row, next try after {delay:g} s"
+            self._timer = asyncio.get_running_loop().call_later(delay, self.start)
+        else:
+            self.start()
+
+    def _delay(self, cause: Lost) -> float:
+        """Seconds until the next try: none for the first failure, nor for a worker that only grew too big."""
+        if cause is Lost.MEMORY:
+            return 0.0
+        self.failures += 1
+        if self.failures == 1 and cause is not Lost.LOAD_FAILED:
+            return 0.0
+        base, most = self.settings.restart_backoff_s, self.settings.max_restart_backoff_s
+        return float(min(most, base * 2 ** min(max(0, self.failures - 2), 30)))
+
+    def _part(self, *, kill: bool = False) -> None:
+        """Have no more to do with the worker; it is remembered until its thread has ended."""
+        if self.worker is None:
+            return
+        self.leaving.add(self.worker)
+        if kill:
+            self.worker.kill()
+        else:
+            self.worker.stop()
+        self.worker = None
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no detail"])[-1][:300]

@@ -1,0 +1,139 @@
+"""What runs inside a worker: a model, the states of its streams, and answers to calls. It never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from streamer.inference.batching import Lane
+from streamer.inference.calls import Call, Item, Op, Reply
+from streamer.inference.outputs import UNCAUGHT, Outputs, fault_of
+from streamer.models.contract import AnyModel, Segment, StreamInfo, StreamingModel
+
+SILENCE_S = 1.0
+"""Length of the silence a worker is warmed and tried with."""
+
+
+class ModelSource(Protocol):
+    """Where a worker's model comes from. Picklable where workers are processes."""
+
+    def load(self) -> AnyModel:
+        """Build the model, without its own load()."""
+
+
+class ModelHost:
+    """One model in one worker."""
+
+    def __init__(self, source: ModelSource, *, max_output_bytes: int, max_partials: int) -> None:
+        self._source = source
+        self._model: AnyModel | None = None
+        self._states: dict[Lane, Any] = {}
+        self._outputs = Outputs(max_output_bytes, max_partials)
+
+    def run(self, call: Call) -> Iterator[Reply]:
+        """Replies to one call, the last of which says done."""
+        try:
+            yield from self._let_go(call.closing)
+            match call.op:
+                case Op.LOAD:
+                    self._load()
+                case Op.CANARY:
+                    self._try()
+                case Op.UNLOAD:
+                    self._unload()
+                case Op.INFER:
+                    outputs = self._infer([_segment(item) for item in call.items], [item.lane for item in call.items])
+                    for answers in self._outputs.answers(outputs):
+                        yield Reply(answers, done=False)
+            yield Reply()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (the call's answer; the engine counts and logs it)
+            yield Reply(fault=fault_of(error, UNCAUGHT))
+
+    def _load(self) -> None:
+        self._model = self._source.load()
+        self._model.load()
+        self._model.warm()
+        self._try()
+
+    def _try(self) -> None:
+        """Answer for silence. One item's error is the model's right; an uncaught one is raised."""
+        rate = self._loaded.sample_rate
+        silence = np.zeros(int(SILENCE_S * rate), np.float32)
+        silence.flags.writeable = False
+        lane = ("", 0, 0)
+        outputs = self._infer([Segment(silence, rate, 0, True, "", 0, {})], [lane])
+        for _ in self._outputs.answers(outputs):
+            pass
+        self._close(lane)
+
+    def _infer(self, batch: Sequence[Segment], lanes: Sequence[Lane]) -> list[Any]:
+        if isinstance(self._loaded, StreamingModel):
+            return self._step(self._loaded, batch, lanes)
+        return _checked("infer", self._loaded.infer(batch), len(batch))
+
+    def _step(self, model: StreamingModel[Any], batch: Sequence[Segment], lanes: Sequence[Lane]) -> list[Any]:
+        outputs: list[Any] = [self._open(model, item, lane) for item, lane in zip(batch, lanes, strict=True)]
+        ready = [index for index, error in enumerate(outputs) if error is None]
+        if not ready:
+            return outputs
+        pairs = model.step([self._states[lanes[index]] for index in ready], [batch[index] for index in ready])
+        for index, (state, output) in zip(ready, _checked("step", pairs, len(ready)), strict=True):
+            self._states[lanes[index]] = state
+            outputs[index] = output
+        return outputs
+
+    def _open(self, model: StreamingModel[Any], item: Segment, lane: Lane) -> Exception | None:
+        """Make sure that the lane has a state; an error there concerns this item alone."""
+        if lane in self._states:
+            return None
+        try:
+            self._states[lane] = model.open(StreamInfo(item.session_id, item.channel, item.sample_rate, item.options))
+        except Exception as error:  # noqa: BLE001 (this item's answer; the engine counts and logs it)
+            return error
+        return None
+
+    def _let_go(self, lanes: Sequence[Lane]) -> Iterator[Reply]:
+        """Close states; what goes wrong there is worth a line in the log and nobody's answer."""
+        for lane in lanes:
+            try:
+                self._close(lane)
+            except Exception as error:  # noqa: BLE001 (told to the engine, which logs it)
+                yield Reply(done=False, fault=fault_of(error))
+
+    def _close(self, lane: Lane) -> None:
+        if lane in self._states:
+            state = self._states.pop(lane)
+            if isinstance(self._model, StreamingModel):
+                self._model.close(state)
+
+    def _unload(self) -> None:
+        for _ in self._let_go(list(self._states)):
+            pass
+        if self._model is not None:
+            self._model.unload()
+        self._outputs.close()
+
+    @property
+    def _loaded(self) -> AnyModel:
+        if self._model is None:
+            raise RuntimeError("called before load")
+        return self._model
+
+
+def _segment(item: Item) -> Segment:
+    samples = np.frombuffer(item.samples, dtype=np.float32)
+    options = msgspec.json.decode(item.options)
+    return Segment(samples, item.sample_rate, item.start, item.is_final, item.session_id, item.channel, options)
+
+
+def _checked(method: str, outputs: object, expected: int) -> list[Any]:
+    """The model's outputs as a list of the right length; a dict or a string would pass for a sequence by accident."""
+    if isinstance(outputs, str | bytes | dict) or not hasattr(outputs, "__iter__"):
+        raise TypeError(f"{method}() must return one output per item in a list, not {type(outputs).__name__}")
+    listed = list(outputs)
+    if len(listed) != expected:
+        raise ValueError(f"{method}() returned {len(listed)} outputs for {expected} items")
+    return listed

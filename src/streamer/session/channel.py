@@ -1,0 +1,62 @@
+"""One channel of a stream: what cuts it, and the results it is owed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamer.session.actions import JobId
+from streamer.session.events import Mode
+from streamer.session.messages import Start
+from streamer.session.ordering import OrderedResults
+from streamer.session.pieces import PieceSegmenter
+from streamer.session.segmenting import Segmenter, Wanted
+from streamer.session.settings import SessionSettings
+from streamer.session.speech import SpeechSegmenter
+from streamer.vad.endpointer import VadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job that is out, and when it was asked for."""
+
+    job: JobId
+    channel: int
+    wanted: Wanted
+    at: float
+
+
+class Channel:
+    """A segmenter and the results it is owed."""
+
+    __slots__ = ("failed", "index", "interim", "results", "segmenter")
+
+    def __init__(self, index: int, segmenter: Segmenter) -> None:
+        self.index = index
+        self.segmenter = segmenter
+        self.results = OrderedResults()
+        self.interim: JobId | None = None
+        self.failed = 0
+        """Samples of ranges that failed."""
+
+
+def segmenter_for(index: int, settings: SessionSettings, start: Start, vad: VadConfig) -> Segmenter:
+    """What cuts this channel, by the mode."""
+    if settings.mode is Mode.SEGMENTED:
+        return _speech(index, settings, start, vad)
+    return _pieces(settings, start)
+
+
+def _speech(index: int, settings: SessionSettings, start: Start, vad: VadConfig) -> Segmenter:
+    interval: int | None = None
+    if start.interim_results and not settings.stateful:
+        interval = max(start.interim_interval_ms or settings.interim_interval_ms, settings.min_interim_interval_ms)
+    return SpeechSegmenter(index, vad, settings.model_sample_rate, interval)
+
+
+def _pieces(settings: SessionSettings, start: Start) -> Segmenter:
+    def samples(ms: float) -> int:
+        return max(1, round(ms * settings.model_sample_rate / 1000))
+
+    capacity = samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms)
+    chunk = samples(start.chunk_ms) if start.chunk_ms else None
+    return PieceSegmenter(chunk, samples(settings.min_piece_ms), samples(settings.max_piece_ms), capacity)

@@ -1,0 +1,166 @@
+"""The verifier and the lease: one answer per credential, whatever carried it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.access import Carrier, Door, KeyRing, Lease, Origins, Verifier, find_credential, new_key, subprotocol_for
+from streamer.access.carriers import Credential, redacted
+from streamer.access.replay import ReplayCache
+from streamer.errors import ConfigError, ErrorCode, StreamerError
+from tests.access.makers import NOW, OTHER_SECRET, carried, reader, token
+
+KEY, KEPT = new_key("ci")
+
+
+def verifier(bound: int = 100) -> Verifier:
+    return Verifier(KeyRing([KEPT]), reader(), ReplayCache(bound))
+
+
+def code_of(given: Verifier, credential: Credential | None, now: float = NOW) -> ErrorCode | None:
+    try:
+        given.verify(credential, now)
+    except StreamerError as error:
+        return error.code
+    return None
+
+
+def test_missing_wrong_expired_and_good() -> None:
+    one = verifier()
+    assert code_of(one, None) is ErrorCode.UNAUTHENTICATED
+    assert code_of(one, carried("sk_wrong")) is ErrorCode.UNAUTHENTICATED
+    assert code_of(one, carried(token(OTHER_SECRET))) is ErrorCode.UNAUTHENTICATED
+    assert code_of(one, carried(token()), NOW + 61) is ErrorCode.TOKEN_EXPIRED
+    assert code_of(one, carried(token())) is None
+    assert code_of(one, carried(KEY)) is None
+
+
+def test_without_secrets_no_token_is_taken() -> None:
+    assert code_of(Verifier(KeyRing([KEPT])), carried(token())) is ErrorCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("carrier", list(Carrier))
+def test_a_token_that_works_once_works_once_by_every_carrier(carrier: Carrier) -> None:
+    one, made = verifier(), token(once=True)
+    assert code_of(one, carried(made, carrier)) is None
+    assert code_of(one, carried(made, carrier)) is ErrorCode.TOKEN_REPLAYED
+
+
+def test_only_a_token_that_works_once_may_travel_in_the_address() -> None:
+    one = verifier()
+    assert code_of(one, carried(token(), Carrier.QUERY)) is ErrorCode.FORBIDDEN
+    assert code_of(one, carried(KEY, Carrier.QUERY)) is ErrorCode.FORBIDDEN
+    assert code_of(one, carried("sk_wrong", Carrier.QUERY)) is ErrorCode.UNAUTHENTICATED
+
+
+def test_used_tokens_are_forgotten_when_they_expire_and_never_before() -> None:
+    used = ReplayCache(bound=2)
+    used.use("a", NOW + 10, NOW)
+    used.use("b", NOW + 20, NOW)
+    with pytest.raises(StreamerError) as full:
+        used.use("c", NOW + 20, NOW + 9.9)
+    assert full.value.code is ErrorCode.OVERLOADED
+    used.use("c", NOW + 20, NOW + 10)
+    assert len(used) == 2
+    with pytest.raises(StreamerError) as again:
+        used.use("b", NOW + 20, NOW + 19)
+    assert again.value.code is ErrorCode.TOKEN_REPLAYED
+
+
+def test_no_error_and_no_repr_holds_the_secret() -> None:
+    for credential in (carried("sk_secret", Carrier.QUERY), carried("secret.secret.secret")):
+        assert "secret" not in repr(credential).replace("secret=", "")
+        with pytest.raises(StreamerError) as raised:
+            verifier().verify(credential, NOW)
+        assert "secret" not in str(raised.value)
+
+
+def test_the_safest_carrier_counts() -> None:
+    offered = ("streamer.v2", subprotocol_for("pair"))
+    assert find_credential("Bearer head", offered, "query") == Credential("head", Carrier.HEADER)
+    assert find_credential(None, offered, "query") == Credential("pair", Carrier.SUBPROTOCOL)
+    assert find_credential(None, ("streamer.v2",), "query") == Credential("query", Carrier.QUERY)
+    assert find_credential(None, (), None) is None
+
+
+@pytest.mark.parametrize("header", ["", "Basic YTpi", "Bearer", "bearer ", "Token x"])
+def test_a_header_of_another_kind_is_a_wrong_credential_and_not_a_missing_one(header: str) -> None:
+    assert find_credential(header, (), "query") == Credential("", Carrier.HEADER)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_a_subprotocol_carries_any_secret_in_letters_a_header_may_have(secret: str) -> None:
+    offered = subprotocol_for(secret)
+    assert all(letter.isalnum() or letter in "-_." for letter in offered)
+    assert find_credential(None, [offered], None) == Credential(secret, Carrier.SUBPROTOCOL)
+
+
+@given(st.text(max_size=50))
+def test_no_subprotocol_breaks_the_reader(text: str) -> None:
+    found = find_credential(None, [f"streamer.bearer.{text}"], None)
+    assert found is not None
+
+
+def test_an_address_is_logged_without_its_token() -> None:
+    assert redacted("GET /api?x=1&access_token=a.b.c&y=2 HTTP/1.1") == "GET /api?x=1&access_token=…&y=2 HTTP/1.1"
+
+
+def test_origins_are_compared_exactly() -> None:
+    origins = Origins(["https://app.example.org"])
+    origins.check("https://app.example.org")
+    origins.check(None)
+    for foreign in ("https://app.example.org.evil.example", "http://app.example.org", "null", "",
+                    "https://app.example.org:8443", "https://APP.example.org"):  # fmt: skip
+        with pytest.raises(StreamerError) as raised:
+            origins.check(foreign)
+        assert raised.value.code is ErrorCode.FORBIDDEN_ORIGIN
+    Origins().check("https://anybody.example")
+
+
+@pytest.mark.parametrize("wrong", ["*", "app.example.org", "https://app.example.org/", "https://App.example.org", ""])
+def test_an_origin_that_could_never_match_is_refused_at_the_start(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=r"access\.origins"):
+        Origins([wrong])
+
+
+class Wall:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_lease_ends_with_its_token_whatever_the_wall_clock_does_meanwhile() -> None:
+    wall = Wall()
+    door = Door(verifier(), wall)
+    lease = door.lease(door.show(carried(token())), now=5.0)
+    assert lease is not None
+    wall.now += 3_600
+    assert lease.until == 65.0
+
+
+def test_a_newer_token_of_the_same_subject_prolongs_a_lease() -> None:
+    wall = Wall()
+    door = Door(verifier(), wall)
+    lease = door.lease(door.show(carried(token())), now=5.0)
+    assert isinstance(lease, Lease)
+    wall.now += 30
+    lease.renew(token(exp=int(NOW) + 300), now=35.0)
+    assert lease.until == 35.0 + 270
+    for wrong in (token(sub="bob"), token(OTHER_SECRET), token(exp=int(NOW) + 30)):
+        with pytest.raises(StreamerError):
+            lease.renew(wrong, now=36.0)
+    assert lease.until == 35.0 + 270
+
+
+def test_a_key_leases_for_ever_and_an_open_door_not_at_all() -> None:
+    door = Door(verifier(), Wall())
+    lease = door.lease(door.show(carried(KEY)), now=5.0)
+    assert lease is not None
+    assert lease.until == float("inf")
+    open_door = Door(None, Wall())
+    assert open_door.enter(None, None) is None
+    assert open_door.lease(None, 5.0) is None
