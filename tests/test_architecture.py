@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "vad.scorer": ("errors",),
     "telemetry.observer": ("errors", *WORDS),
     "session": ("errors", "audio", "vad.endpointer"),
-    "config": ("errors", "audio", "vad.endpointer", *WORDS),
+    "config": ("errors", "audio", "vad.endpointer", "inference.settings", *WORDS),
     "models": ("errors", "audio", *WORDS),
     "protocols": ("errors", "audio", "vad.endpointer", *WORDS),
     "inference": ("errors", "audio", "models.contract", "telemetry.observer", *WORDS),

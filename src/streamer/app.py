@@ -19,8 +19,10 @@ from prometheus_client import CollectorRegistry
 import streamer
 from streamer.audio.format import Encoding
 from streamer.config import Settings
-from streamer.errors import ListenFailed, ModelLoadError
+from streamer.errors import ListenFailed
 from streamer.inference.contract import InferenceEngine
+from streamer.inference.engine import Engine
+from streamer.models.loading import ModelSpec
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.admission import Admission
@@ -28,10 +30,12 @@ from streamer.runtime.conductor import Conductor
 from streamer.runtime.driver import Scoring, Services
 from streamer.runtime.lifecycle import Lifecycle
 from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.scoring import ScoringService
 from streamer.session.events import Mode
 from streamer.telemetry.observer import Observer, Observers
 from streamer.transports import http
 from streamer.transports.websocket import Endpoint, endpoint_handler
+from streamer.vad.silero import SileroScorer
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +64,10 @@ class Parts:
 
 def build(settings: Settings) -> Parts:
     """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
-    raise ModelLoadError(f"{settings.server.model}: the engine has not moved in yet")
+    engine = Engine(ModelSpec(settings.server.model, settings.model), settings.engine)
+    card = engine.model
+    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
+    return Parts(engine, ScoringService(SileroScorer()), model)
 
 
 class App:

@@ -27,7 +27,7 @@ async def server() -> AsyncIterator[Arena]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def arena(server: Arena) -> AsyncIterator[Arena]:
     """Around each fault: a healthy session that must not notice, and nothing left behind."""
-    before = server.counts()
+    before = await server.settled()
     async with server.healthy_session():
         yield server
     await server.counts_back_at(before)

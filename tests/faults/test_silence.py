@@ -24,7 +24,7 @@ async def server() -> AsyncIterator[Arena]:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_no_start_in_time(server: Arena, dialect: str) -> None:
-    before = server.counts()
+    before = await server.settled()
     async with server.peer(dialect) as peer:
         error = await peer.closed_after_error("start_timeout", 4408)
         assert error["retryable"]
@@ -33,7 +33,7 @@ async def test_no_start_in_time(server: Arena, dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_nothing_for_too_long_after_a_start(server: Arena, dialect: str) -> None:
-    before = server.counts()
+    before = await server.settled()
     async with server.peer(dialect) as peer:
         await peer.start()
         await peer.audio(SECOND)

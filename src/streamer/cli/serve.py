@@ -39,6 +39,8 @@ def serve(
     Settings come from FILE, then STREAMER_SECTION__KEY variables, then flags. SIGTERM and Ctrl-C drain: running
     streams are finished; a second signal ends at once.
     """
+    began = monotonic()
+
     from streamer.config import describe, load
     from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 
@@ -48,7 +50,7 @@ def serve(
         if print_config:
             typer.echo(describe(loaded))
             return
-        _run(loaded)
+        _run(loaded, began)
     except ListenFailed as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(1) from None
@@ -75,13 +77,12 @@ def _overrides(model: str | None, host: str | None, port: str | None, pairs: lis
             yield Override(flag, key, given)
 
 
-def _run(loaded: Loaded) -> None:
+def _run(loaded: Loaded, began: float) -> None:
     """Serve until a signal."""
     import asyncio
 
     from streamer.app import App, loop_factory, serve
 
-    began = monotonic()
     _log(loaded)
 
     async def main() -> None:

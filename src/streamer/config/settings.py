@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
 from streamer.session.settings import Limits, SessionSettings
 from streamer.vad.endpointer import VadConfig
@@ -66,6 +67,8 @@ class SessionSection:
     """The longest piece of `simple`."""
     stall_timeout_s: Seconds = 2.0
     """Open speech ends when no audio has come for so long; 0: never."""
+    lag_warning_s: Seconds = 5.0
+    """A result that comes so long after its audio was complete makes a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Settings(BaseModel):
     server: ServerSettings = ServerSettings()
     model: dict[str, Any] = Field(default_factory=dict)
     """The model's own parameters, and its numbers (`workers`, `executor`, `max_batch_size`, ...)."""
+    engine: EngineSettings = EngineSettings()
     vad: VadConfig = VadConfig()
     session: SessionSection = SessionSection()
     limits: Limits = Limits()
@@ -108,5 +112,6 @@ class Settings(BaseModel):
             min_piece_ms=cut.min_piece_ms,
             max_piece_ms=cut.max_piece_ms,
             stall_timeout_s=cut.stall_timeout_s,
+            lag_warning_s=cut.lag_warning_s,
             limits=self.limits,
         )
