@@ -15,7 +15,6 @@ from streamer.audio.format import Encoding
 from streamer.session.events import Mode
 from streamer.session.messages import VadOverrides
 
-Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
 MAX_FLUSH_ID = 256
 FlushId = Annotated[str, msgspec.Meta(max_length=MAX_FLUSH_ID)]
 
@@ -41,8 +40,8 @@ class Start(ToServer, frozen=True, tag="start"):
 
     format: Format
     interim_results: bool = False
-    interim_interval_ms: Milliseconds | None = None
-    chunk_ms: Milliseconds | None = None
+    interim_interval_ms: int | None = None
+    chunk_ms: int | None = None
     vad: VadOverrides = VadOverrides()
     traceparent: str | None = None
     tracestate: str | None = None
