@@ -191,15 +191,18 @@ class Backlog:
         """
         batches: list[Batch] = []
         chosen: set[Ticket] = set()
+        busy = set(self._running)
         look_at: float | None = None
         for worker in idle:
-            picked, full = self._pick(worker, chosen, homes)
+            picked, full = self._pick(worker, chosen, busy, homes)
             if not picked:
                 continue
             due = min(item.since for item in picked) + self._limits.wait_s
             if full or not expecting or now >= due:
                 batches.append(Batch(worker, tuple(item.ticket for item in picked)))
                 chosen.update(batches[-1].tickets)
+                if self._limits.serial:
+                    busy.update(item.lane for item in picked)
             else:
                 look_at = due if look_at is None else min(look_at, due)
         return Plan(tuple(batches), look_at)
@@ -248,15 +251,19 @@ class Backlog:
             del self._interim_of[item.lane]
         return item
 
-    def _pick(self, worker: int, chosen: set[Ticket], homes: Mapping[Lane, int]) -> tuple[list[Waiting], bool]:
+    def _pick(
+        self, worker: int, chosen: set[Ticket], busy: set[Lane], homes: Mapping[Lane, int]
+    ) -> tuple[list[Waiting], bool]:
         """The batch this worker would run, and whether nothing could join it any more."""
         picked: list[Waiting] = []
         seconds = 0.0
-        lanes = set(self._running) if self._limits.serial else set()
+        lanes: set[Lane] = set()
         for queue in (self._urgent, self._interims):
             for ranked in queue.ranked:
                 item = ranked.item
-                if ranked.ticket in chosen or item.lane in lanes or homes.get(item.lane, worker) != worker:
+                if ranked.ticket in chosen or item.lane in lanes or item.lane in busy:
+                    continue
+                if homes.get(item.lane, worker) != worker:
                     continue
                 if picked and (item.alone or seconds + item.seconds > self._limits.seconds):
                     return picked, True
