@@ -128,3 +128,10 @@ async def running(source, settings=None, *, observer=None, stop_s=5.0):
         yield engine
     finally:
         await engine.stop(stop_s)
+
+
+async def until(condition):
+    """Wait, bounded, for what nothing announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 (no event tells)
+            await asyncio.sleep(0.005)

@@ -65,8 +65,8 @@ class Outputs:
         self._max_partials = max_partials
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def answers(self, outputs: Sequence[Any]) -> Iterator[list[Answer]]:
-        """Lists of answers as they become known; one last answer per output."""
+    def answers(self, outputs: Sequence[Any]) -> Iterator[tuple[list[Answer], bool]]:
+        """Answers as they become known, and whether that is all; one last answer per output."""
         known: list[Answer] = []
         live: deque[_Live] = deque()
         for index, output in enumerate(outputs):
@@ -74,15 +74,15 @@ class Outputs:
                 live.append(_Live(index, self._puller(output)))
             else:
                 known.append(self._last(index, output))
-        if known:
-            yield known
+        if known or not live:
+            yield known, not live
         while live:
             one = live.popleft()
             answer = self._advance(one)
             if answer is None or answer.partial:
                 live.append(one)
             if answer is not None:
-                yield [answer]
+                yield [answer], not live
 
     def close(self) -> None:
         """Close the private event loop, where an async generator needed one."""

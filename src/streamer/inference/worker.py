@@ -46,8 +46,9 @@ class ModelHost:
                     self._unload()
                 case Op.INFER:
                     outputs = self._infer([_segment(item) for item in call.items], [item.lane for item in call.items])
-                    for answers in self._outputs.answers(outputs):
-                        yield Reply(answers, done=False)
+                    for answers, complete in self._outputs.answers(outputs):
+                        yield Reply(answers, done=complete)
+                    return
             yield Reply()
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the call's answer; the engine counts and logs it)
             yield Reply(fault=fault_of(error, UNCAUGHT))
