@@ -46,6 +46,15 @@ def test_shipped_weights_are_the_published_ones_bit_for_bit() -> None:
             assert shipped[name].tobytes() == array.tobytes()
 
 
+def test_the_stft_filters_have_the_symmetry_that_folding_needs() -> None:
+    with np.load(ROOT / "src" / "streamer" / "vad" / "silero_v6.npz") as shipped:
+        cosines, sines = np.split(shipped["stft"][:, 0], 2)
+    assert np.array_equal(cosines[:, 1:128], cosines[:, :128:-1])
+    assert np.array_equal(sines[:, 1:128], -sines[:, :128:-1])
+    assert not sines[:, [0, 128]].any()
+    assert not sines[[0, 128]].any()
+
+
 def test_the_minute_has_speech_and_silence(expected: np.ndarray) -> None:
     assert (expected > 0.5).mean() > 0.2
     assert (expected < 0.35).mean() > 0.1
