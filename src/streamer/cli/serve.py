@@ -82,11 +82,15 @@ def _run(loaded: Loaded, began: float) -> None:
     import asyncio
 
     from streamer.app import App, loop_factory, serve
+    from streamer.errors import ConfigError
 
     _log(loaded)
 
     async def main() -> None:
-        app = App(loaded.settings)
+        try:
+            app = App(loaded.settings)
+        except ConfigError as error:  # the model knows its parameters, we know who set them
+            raise ConfigError(f"{loaded.origin(error.field or '')}: {error.message}") from None
         await serve(app, lambda: _announce(app, monotonic() - began))
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
