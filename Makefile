@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo serve test test-slow check format bench docs proto lock clean
+.PHONY: help setup demo serve test test-slow simulate check format bench docs proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: $(STAMP) ## the test suite
 
 test-slow: $(STAMP) ## what takes minutes
 	@$(BIN)/python -m pytest -m slow --timeout 1200
+
+simulate: $(STAMP) ## the whole server in memory on a clock of its own, thousands of sessions (SEEDS=2000)
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000)
 
 check: $(STAMP) ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .

@@ -206,6 +206,15 @@ def _any_message(rng: random.Random) -> Message:
     return rng.choice(choices)
 
 
+def test_streams_said_all_at_once_are_taken_in_the_order_they_were_said() -> None:
+    outside = Outside(SessionSettings(Mode.SIMPLE))
+    for seconds in (1.0, 0.5, 0.25):
+        outside.say(start(), Audio(bursts(seconds).tobytes()))
+    outside.say(Stop())
+    outside.settle()
+    assert [e.received for e in outside.of(Finished)] == [16_000, 8_000, 4_000]
+
+
 @pytest.mark.parametrize("mode", list(Mode))
 def test_times_start_again_at_zero_after_a_restart(mode: Mode) -> None:
     outside = Outside(SessionSettings(mode))

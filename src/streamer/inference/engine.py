@@ -22,7 +22,7 @@ from streamer.inference.lanes import Lanes
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
 from streamer.inference.outputs import FAILED, UNCAUGHT
 from streamer.inference.settings import EngineSettings
-from streamer.inference.slot import Slot, SlotState
+from streamer.inference.slot import Slot, SlotState, Spawn
 from streamer.inference.worker import ModelSource
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output, Shed
 
@@ -70,7 +70,8 @@ class Engine:
 
     `source` says which model: a `models.loading.ModelSpec`, or anything with a `load()` that builds one (picklable
     where the model's executor is "process"). The constructor builds the model once, to read its numbers into `model`;
-    it raises ModelLoadError or ConfigError.
+    it raises ModelLoadError or ConfigError. `spawn` makes workers of another kind than the model asks for, for
+    simulations.
     """
 
     def __init__(
@@ -81,13 +82,14 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         observer: EngineObserver | None = None,
         log: logging.Logger | None = None,
+        spawn: Spawn | None = None,
     ) -> None:
         self.model = card = ModelCard.of(source.load())
         self._settings = settings = settings or EngineSettings()
         self._clock = clock
         self._observer = observer or EngineObserver()
         self._log = log or logging.getLogger("streamer.inference")
-        self._fleet: Fleet[_Flight] = Fleet(source, card, settings, self._observer, self._log)
+        self._fleet: Fleet[_Flight] = Fleet(source, card, settings, self._observer, self._log, spawn)
         self._backlog = Backlog(
             BatchLimits(
                 size=card.max_batch_size,

@@ -13,7 +13,7 @@ from streamer.inference.contract import Readiness
 from streamer.inference.executor import Worker, WorkerOwner
 from streamer.inference.observer import EngineObserver
 from streamer.inference.settings import EngineSettings
-from streamer.inference.slot import Slot, SlotOwner, SlotState, WorkT
+from streamer.inference.slot import Slot, SlotOwner, SlotState, Spawn, WorkT
 from streamer.inference.worker import ModelHost, ModelSource
 
 KILL_GRACE_S = 5.0
@@ -30,7 +30,9 @@ class Fleet(Generic[WorkT]):
         settings: EngineSettings,
         observer: EngineObserver,
         log: logging.Logger,
+        spawn: Spawn | None = None,
     ) -> None:
+        self._start_worker = spawn or self._spawn
         self._card = card
         self._settings = settings
         self._observer = observer
@@ -45,7 +47,7 @@ class Fleet(Generic[WorkT]):
     async def start(self, owner: SlotOwner[WorkT]) -> None:
         """Load and warm every worker. Raises ModelLoadError where none can be."""
         self.slots = [
-            Slot(index, self._card, self._settings, self._spawn, owner, self._observer, self._log)
+            Slot(index, self._card, self._settings, self._start_worker, owner, self._observer, self._log)
             for index in range(self._card.workers)
         ]
         for slot in self.slots:

@@ -253,7 +253,7 @@ class Session:
 
     def _restart(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
-        self._waiting.append(message)
+        self._waiting.appendleft(message)  # what waits already was said after it
         self._end_here(_Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:

@@ -1,0 +1,116 @@
+"""A model that answers, fails, crashes and hangs by the dice, in a worker that needs no thread."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from streamer.errors import ErrorCode
+from streamer.inference.calls import Answer, Call, Fault, Op, Reply
+from streamer.inference.executor import WorkerOwner
+from streamer.models.contract import Model, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """How a model behaves: seconds and probabilities per call (`error`: per item)."""
+
+    per_call_s: float = 0.01
+    per_item_s: float = 0.002
+    jitter: float = 0.5
+    error: float = 0.0
+    crash: float = 0.0
+    hang: float = 0.0
+    partial: float = 0.0
+
+
+class Counting(Model):
+    """What the engine reads its numbers from; it never runs."""
+
+    name = "counting"
+    timeout_floor_s = 2.0
+    timeout_factor = 1.0
+
+    def infer(self, batch: Sequence[Segment]) -> Sequence[object]:
+        raise AssertionError("the simulated worker answers")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the engine finds the model; settings as attributes of it."""
+
+    max_batch_size: int
+    workers: int
+
+    def load(self) -> Counting:
+        model = Counting()
+        model.max_batch_size = self.max_batch_size
+        model.workers = self.workers
+        return model
+
+
+class SimulatedWorker:
+    """Does what an `inference.executor.Worker` promises its slot, on the loop's own time."""
+
+    def __init__(self, name: str, owner: WorkerOwner, temper: Temper, rng: random.Random, faults: list[str]) -> None:
+        self.name = name
+        self._owner = owner
+        self._temper = temper
+        self._rng = rng
+        self._faults = faults
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.TimerHandle | None = None
+        self._gone = False
+
+    def start(self) -> None:
+        pass
+
+    def call(self, call: Call) -> None:
+        temper, rng = self._temper, self._rng
+        if call.op is not Op.INFER:
+            self._later(0.001, Reply())
+            if call.op is Op.UNLOAD:
+                self._loop.call_later(0.002, self._leave, "unloaded")
+            return
+        took = (temper.per_call_s + temper.per_item_s * len(call.items)) * rng.uniform(1 - temper.jitter, 1)
+        dice = rng.random()
+        if dice < temper.crash:
+            self._faults.append("crash")
+            self._loop.call_later(took, self._leave, "was killed by signal 9")
+        elif dice < temper.crash + temper.hang:
+            self._faults.append("hang")
+        else:
+            if rng.random() < temper.partial:
+                parts = [Answer(index, b'"part"', partial=True) for index in range(len(call.items))]
+                self._loop.call_later(took / 2, self._post, Reply(parts, done=False))
+            self._later(took, Reply([self._item(index, item.samples) for index, item in enumerate(call.items)]))
+
+    def stop(self) -> None:
+        self._loop.call_later(0.001, self._leave, "stopped")
+
+    def kill(self) -> None:
+        if self._answer is not None:
+            self._answer.cancel()
+        self._loop.call_later(0.1, self._leave, "was killed")
+
+    def _item(self, index: int, samples: memoryview) -> Answer:
+        if self._rng.random() < self._temper.error:
+            self._faults.append("error")
+            return Answer(index, fault=Fault(ErrorCode.MODEL_ERROR, "the model failed on this segment", "by the dice"))
+        return Answer(index, msgspec.json.encode({"count": len(samples) // 4}))
+
+    def _later(self, delay: float, reply: Reply) -> None:
+        self._answer = self._loop.call_later(delay, self._post, reply)
+
+    def _post(self, reply: Reply) -> None:
+        if not self._gone:
+            self._owner.on_reply(self, reply)  # type: ignore[arg-type]
+
+    def _leave(self, cause: str) -> None:
+        if not self._gone:
+            self._gone = True
+            self._owner.on_gone(self, cause)  # type: ignore[arg-type]

@@ -1,0 +1,196 @@
+"""One run: a server, its model and its clients from one seed, to the last task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.config import DrainSettings
+from streamer.errors import StreamerError
+from streamer.inference.engine import Engine
+from streamer.inference.executor import WorkerOwner
+from streamer.inference.settings import EngineSettings
+from streamer.protocols.v2 import V2
+from streamer.runtime.admission import Admission
+from streamer.runtime.conductor import Conductor
+from streamer.runtime.driver import Services
+from streamer.runtime.lifecycle import Lifecycle
+from streamer.runtime.outbox import OutboxBounds
+from streamer.session.events import Mode
+from streamer.session.settings import Limits, SessionSettings
+from streamer.testing import memory_pair
+from streamer.testing.fakes import loudness
+from streamer.vad.scorer import Row
+from tests.simulation.client import Client
+from tests.simulation.loop import VirtualClock, VirtualLoop
+from tests.simulation.model import SimulatedWorker, Source, Temper
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(slots=True)
+class Score:
+    """What a run did."""
+
+    sessions: int = 0
+    streams: int = 0
+    events: int = 0
+    refused: int = 0
+    virtual_s: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Score) -> None:
+        self.sessions += other.sessions
+        self.streams += other.streams
+        self.events += other.events
+        self.refused += other.refused
+        self.virtual_s += other.virtual_s
+        self.faults += other.faults
+        self.ends += other.ends
+
+
+class SimulatedScoring:
+    """The speech scorer with the delays of a thread and of company; what is loud is speech."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._next: Row = 0
+        self.rows: set[Row] = set()
+
+    def open(self) -> Row:
+        self._next += 1
+        self.rows.add(self._next)
+        return self._next
+
+    def close(self, row: Row) -> None:
+        self.rows.remove(row)
+
+    def reset(self, row: Row) -> None:
+        assert row in self.rows
+
+    def submit(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[NDArray[np.float32]], None]) -> None:
+        assert row in self.rows
+        asyncio.get_running_loop().call_later(self._rng.uniform(0, 0.03), self._answer, row, samples, deliver)
+
+    def _answer(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[NDArray[np.float32]], None]) -> None:
+        if row in self.rows:
+            deliver(loudness(samples))
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        self.score = Score()
+        self._temper = rng.choice(
+            [
+                Temper(),
+                Temper(per_call_s=0.3, per_item_s=0.1),
+                Temper(error=0.1, partial=0.3),
+                Temper(crash=0.05, error=0.02),
+                Temper(crash=0.03, hang=0.03, error=0.03, partial=0.1),
+                Temper(per_call_s=2.0),
+            ]
+        )
+        self._clients = rng.choice([1, 5, 20, 40])
+        self._drains = rng.random() < 0.3
+
+    def run(self) -> Score:
+        """Play it out. AssertionError where a promise is broken."""
+        random.seed(self.rng.random())  # the conductor shuffles by the module's own dice
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(self._play())
+        return self.score
+
+    async def _play(self) -> None:
+        rng, loop = self.rng, asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        faults: list[str] = []
+        source = Source(rng.choice([1, 4, 16]), rng.choice([1, 2]))
+        bounds = EngineSettings(max_pending_items=rng.choice([20, 1_000]), max_pending_seconds=rng.choice([60, 3_600]))
+        spawn = partial(self._spawn, rng=rng, faults=faults)
+        engine = Engine(source, bounds, clock=loop.time, log=_quiet(), spawn=spawn)
+        await engine.start()
+        scoring = SimulatedScoring(rng)
+        services = Services(scoring, engine, clock=VirtualClock(loop))
+        ids = iter(range(10**9))
+        conductor = Conductor(services, OutboxBounds(), new_id=lambda: f"s{next(ids)}")
+        admission = Admission(rng.choice([10, 1_000]), engine, retry_after_s=1.0)
+        lifecycle = Lifecycle(admission, conductor, engine)
+        lifecycle.ready()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._clients):
+                tasks.create_task(self._session(conductor, admission))
+            if self._drains:
+                tasks.create_task(self._drain(lifecycle))
+        await conductor.ended()
+        await asyncio.sleep(30)  # workers come back, nothing is left running
+        self._check_nothing_is_left(engine, scoring, conductor, admission)
+        await engine.stop(1.0)
+        self.score.virtual_s = loop.time()
+        self.score.faults.update(faults)
+
+    def _spawn(self, name: str, owner: WorkerOwner, rng: random.Random, faults: list[str]) -> SimulatedWorker:
+        return SimulatedWorker(name, owner, self._temper, rng, faults)
+
+    async def _session(self, conductor: Conductor, admission: Admission) -> None:
+        rng = random.Random(self.rng.random())
+        await asyncio.sleep(rng.uniform(0, 20))
+        mode = rng.choice(list(Mode))
+        try:
+            with admission.place():
+                client_end, server_end = memory_pair(bound=rng.choice([1, 8, 64]))
+                client = Client(client_end, mode, rng)
+                settings = SessionSettings(mode, limits=Limits(max_model_failures=rng.choice([3, 1_000])))
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(client.run())
+                    await conductor.run(server_end, V2(mode, SAMPLE_RATE), settings, measure=len)
+                self.score.sessions += 1
+                self.score.streams += client.streams
+                self.score.events += client.events
+                self.score.ends[_end(client_end.goodbye)] += 1
+        except StreamerError:
+            self.score.refused += 1
+
+    async def _drain(self, lifecycle: Lifecycle) -> None:
+        await asyncio.sleep(self.rng.uniform(1, 30))
+        self.score.faults["drain"] += 1
+        times = DrainSettings(soft_s=self.rng.choice([0.5, 5.0]), spread_s=1.0, hard_s=60.0)
+        left = await lifecycle.drain(times, lag_s=1.0)
+        self.score.ends["cut off by the drain"] += left
+
+    def _check_nothing_is_left(
+        self, engine: Engine, scoring: SimulatedScoring, conductor: Conductor, admission: Admission
+    ) -> None:
+        depth = engine.depth
+        assert (depth.pending_items, depth.running_items, depth.pending_seconds) == (0, 0, 0), depth
+        assert engine.readiness.ready, engine.readiness.reason
+        assert not scoring.rows
+        assert len(conductor) == admission.active == 0
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not others, others
+
+
+def _end(goodbye: object) -> str:
+    if goodbye is None:
+        return "client left"
+    if getattr(goodbye, "aborted", False):
+        return "aborted"
+    code = getattr(goodbye, "code", None)
+    return str(code) if code else "normal"
+
+
+def _quiet() -> logging.Logger:
+    logger = logging.getLogger("tests.simulation")
+    logger.disabled = True
+    return logger
