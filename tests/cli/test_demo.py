@@ -1,0 +1,43 @@
+"""`streamer demo`, whole: a real server, real speech, real recognition."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import aiohttp
+import pytest
+
+from streamer.cli.child import ServerFailed, serving
+
+pytest.importorskip("pocketsphinx")
+
+
+async def test_the_demo_hears_what_is_said_while_it_is_being_said() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streamer", "demo"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    lines = out.decode().splitlines()
+    finals = [line for line in lines if line.startswith("[") and not line.endswith(" ...")]
+    assert [line.partition("] ")[2] for line in finals] == [
+        "the weather today is cold and dark",
+        "please turn on the light in the kitchen",
+    ]
+    assert any(line.startswith("[") and line.endswith(" ...") for line in lines[: lines.index(finals[0])])
+
+
+async def test_a_server_that_does_not_come_up_is_named_with_its_last_words() -> None:
+    with pytest.raises(ServerFailed, match="ended before it listened") as caught:
+        async with serving("no.such.module:model"):
+            pass
+    assert "no.such.module" in str(caught.value)
+
+
+async def test_the_server_is_ready_when_it_is_handed_out_and_gone_afterwards() -> None:
+    async with aiohttp.ClientSession() as http:
+        async with serving("stub") as address, http.get(f"{address}/readyz") as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await http.get(f"{address}/readyz")
