@@ -23,7 +23,6 @@ def test_built_in_name_is_found():
     assert isinstance(load_model("stub"), Stub)
 
 
-@pytest.mark.skip(reason="adapters come next")
 def test_every_built_in_name_imports_without_its_package_or_weights():
     for name in BUILT_IN:
         if name in ("stub", "pocketsphinx"):

@@ -387,3 +387,16 @@ def test_a_model_at_any_rate_gets_the_speech_at_its_rate(model_rate: int) -> Non
     assert abs(first.end / model_rate - 2.0) < 0.07
     assert second.end == round(3.6 * model_rate)
     assert [len(job.samples) for job in got] == [f.end - f.start for f in (first, second)]
+
+
+def test_a_state_that_was_lost_is_a_warning_before_the_result_that_began_anew() -> None:
+    settings = SessionSettings(Mode.SIMPLE, stateful=True, max_inflight=1)
+    outside = Outside(settings, lambda job: Output({}, state_lost=job.start > 0))
+    outside.say(start())
+    for _ in range(2):
+        outside.say(Audio(LOUD))
+        outside.settle()
+    told = outside.of(Segment, Warned)
+    assert [type(event) for event in told] == [Segment, Warned, Segment]
+    assert told[1].code is WarningCode.STATE_LOST
+    assert told[1].message.endswith(f"channel 0; it began anew at {told[2].start / 16_000:.3f} s")

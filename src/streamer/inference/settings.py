@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+
+from streamer.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +31,10 @@ class EngineSettings:
     """JSON of one output."""
     max_partials: int = 1_000
     """Items a generator may yield for one job."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming a value that is not a finite number above 0."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ConfigError(field=f"engine.{field.name}", expected="a number above 0", got=value)

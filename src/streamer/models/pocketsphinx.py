@@ -11,6 +11,7 @@ import numpy as np
 
 from streamer.errors import ModelFailed, ModelLoadError
 from streamer.models.contract import Executor, Model, Segment
+from streamer.models.directory import missing_package
 
 _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
@@ -39,7 +40,7 @@ class PocketSphinx(Model):
         try:
             from pocketsphinx import Decoder  # noqa: PLC0415 (an extra)
         except ImportError as error:
-            raise ModelLoadError("pocketsphinx is not installed: pip install 'streamer[pocketsphinx]'") from error
+            raise missing_package("pocketsphinx", "pocketsphinx") from error
         try:
             self._decoder = Decoder(**{"loglevel": "FATAL", "samprate": self.sample_rate, **self._settings})
         except (RuntimeError, KeyError, ValueError, TypeError) as error:

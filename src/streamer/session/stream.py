@@ -173,6 +173,10 @@ class Stream:
             self._partial(channel, asked, outcome, out)
             return
         del self._jobs[job]
+        if isinstance(outcome, Output) and outcome.state_lost:
+            text = f"the model's worker was lost and with it what it knew of channel {asked.channel}; "
+            text += f"it began anew at {asked.wanted.start / self.sample_rate:.3f} s"
+            out.append(Emit(Warned(WarningCode.STATE_LOST, text)))
         if asked.wanted.kind is JobKind.INTERIM:
             self._interim(channel, asked, outcome, out)
         else:
