@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobId, Outcome
 from streamer.session.events import Event, Mode
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
+
+T = TypeVar("T")
 
 
 class Subsystem(StrEnum):
@@ -121,6 +123,10 @@ class Observer:
     def broken(self, where: Subsystem, error: BaseException) -> None:
         """Our own code failed in a way that no rule foresees; the traceback is logged."""
 
+    def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """What to make a task of, or to await, in place of `work`: the same, perhaps timed."""
+        return work
+
 
 class Observers(Observer):
     """Several listeners as one."""
@@ -142,6 +148,11 @@ class Observers(Observer):
     def broken(self, where: Subsystem, error: BaseException) -> None:
         for listener in self._listeners:
             listener.broken(where, error)
+
+    def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        for listener in self._listeners:
+            work = listener.task(where, work)
+        return work
 
 
 class _SessionObservers(SessionObserver):

@@ -1,0 +1,179 @@
+"""From what happens to what is counted: the only caller of the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from streamer.errors import ErrorCode
+from streamer.inference.contract import EngineDepth
+from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
+from streamer.session.actions import Job
+from streamer.session.events import Failed
+from streamer.session.summary import Summary
+from streamer.telemetry.chronicle import Heartbeat, Passage, Reader
+from streamer.telemetry.metrics import (
+    ACCEPTED,
+    AUTH_FAILURES,
+    GONE,
+    PROTOCOL_ERRORS,
+    REFUSALS,
+    STOPPED,
+    Metrics,
+    Stage,
+    WorkerState,
+)
+from streamer.telemetry.observer import Observer, SessionInfo, Subsystem
+
+TraceOf = Callable[[Passage], str | None]
+"""The trace id of a segment that is traced, to hang on a histogram's bucket."""
+
+
+def untraced(passage: Passage) -> None:
+    """No traces, no exemplars."""
+
+
+class _Work:
+    """The three histograms of one stage."""
+
+    def __init__(self, metrics: Metrics, stage: Stage) -> None:
+        self._rtf = metrics.rtf.child(stage)
+        self._media = metrics.media_duration.child(stage)
+        self._processing = metrics.processing_duration.child(stage)
+
+    def observe(self, audio_s: float, took_s: float) -> None:
+        if audio_s > 0:
+            self._rtf.observe(took_s / audio_s)
+            self._media.observe(audio_s)
+            self._processing.observe(took_s)
+
+
+class Measuring(Observer, EngineObserver):
+    """Counts. Children are looked up here once; what sessions need of them, they are handed."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._decoding = _Work(metrics, Stage.AUDIO_DECODING)
+        self._vad = _Work(metrics, Stage.VAD_PROCESSING)
+        self._inference = _Work(metrics, Stage.MODEL_INFERENCE)
+        self._calls = {ended: metrics.inference.child(metrics.model, ended) for ended in Ended}
+        self._queue_wait = metrics.queue_wait.child()
+        self._batch_size = metrics.batch_size.child()
+
+    def watch(
+        self, *, ready: Callable[[], bool], draining: Callable[[], bool], depth: Callable[[], EngineDepth]
+    ) -> None:
+        """Where to look, at each scrape, for what is a state and no event."""
+        metrics = self._metrics
+        is_ready, is_draining, pending = metrics.ready.child(), metrics.draining.child(), metrics.pending.child()
+        workers = {state: metrics.workers.child(state) for state in WorkerState}
+
+        def refresh() -> None:
+            is_ready.set(ready())
+            is_draining.set(draining())
+            now = depth()
+            pending.set(now.pending_items)
+            workers[WorkerState.IDLE].set(now.workers_idle)
+            workers[WorkerState.BUSY].set(now.workers_busy)
+            workers[WorkerState.DOWN].set(now.workers_down)
+
+        metrics.instruments.refresh.append(refresh)
+
+    # Sessions -----------------------------------------------------------------------------------
+
+    def reader(self, info: SessionInfo, now: float, trace_of: TraceOf = untraced) -> Reader:
+        """Counts one session."""
+        self._metrics.handshakes.child(info.transport, ACCEPTED).add()
+        return _SessionMeasuring(self._metrics, self._decoding, info, now, trace_of)
+
+    def refused(self, transport: str, code: ErrorCode) -> None:
+        self._metrics.handshakes.child(transport, code).add()
+        if code in AUTH_FAILURES:
+            self._metrics.auth_failures.child(code).add()
+        elif code in REFUSALS:
+            self._metrics.admission_rejected.child(code).add()
+
+    def scored(self, audio_s: float, took_s: float) -> None:
+        self._vad.observe(audio_s, took_s)
+
+    def broken(self, where: Subsystem, error: BaseException) -> None:
+        self._metrics.task_failures.child(where).add()
+
+    # The engine ---------------------------------------------------------------------------------
+
+    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> None:
+        self._batch_size.observe(len(jobs))
+        for wait_s in waits:
+            self._queue_wait.observe(wait_s)
+
+    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
+        self._calls[ended].observe(seconds)
+        self._inference.observe(sum(job.seconds for job in jobs), seconds)
+
+    def job_failed(self, job: Job, code: str) -> None:
+        self._metrics.job_failures.child(code).add()
+
+    def interim_dropped(self, job: Job, cause: Dropped) -> None:
+        self._metrics.interims_dropped.child(cause).add()
+
+    def worker_lost(self, worker: int, cause: Lost) -> None:
+        self._metrics.worker_restarts.child(cause).add()
+
+
+class _SessionMeasuring(Reader):
+    """Counts one session, with every child at hand."""
+
+    def __init__(self, metrics: Metrics, decoding: _Work, info: SessionInfo, now: float, trace_of: TraceOf) -> None:
+        self._metrics = metrics
+        self._decoding = decoding
+        self._info = info
+        self._born = now
+        self._trace_of = trace_of
+        self._audio_s = metrics.audio_received_seconds.child()
+        self._audio_bytes = metrics.audio_received_bytes.child()
+        self._processed_s = metrics.audio_processed_seconds.child()
+        self._lead = metrics.audio_lead.child()
+        self._lag = metrics.result_lag.child()
+        self._buffered = metrics.audio_buffered.child()
+        self._active = metrics.sessions_active.child(info.transport, info.mode)
+        self._backlog_bytes = 0
+        metrics.sessions_started.child(info.transport, info.mode).add()
+        self._active.add()
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        self._audio_s.add(beat.audio_s)
+        self._audio_bytes.add(beat.audio_bytes)
+        self._processed_s.add(beat.processed_s)
+        self._lead.observe(beat.backlog_s)
+        self._lag.observe(beat.lag_s)
+        self._buffered.add(beat.backlog_bytes - self._backlog_bytes)
+        self._backlog_bytes = beat.backlog_bytes
+        self._decoding.observe(beat.audio_s, beat.busy_s)
+
+    def first_result(self, latency_s: float) -> None:
+        self._metrics.first_result_latency.child().observe(latency_s)
+
+    def interim(self, passage: Passage, now: float) -> None:
+        if passage.interims == 1:
+            self._metrics.first_interim_latency.child().observe(now - passage.began, self._trace_of(passage))
+
+    def done(self, passage: Passage) -> None:
+        if passage.heard is None or passage.written is None or passage.ended is None:
+            return
+        trace_id = self._trace_of(passage)
+        self._metrics.final_latency.child().observe(passage.written - passage.heard, trace_id)
+        if passage.speech:
+            self._metrics.endpoint_delay.child().observe(passage.ended - passage.heard, trace_id)
+
+    def failed(self, event: Failed) -> None:
+        if event.code in PROTOCOL_ERRORS:
+            self._metrics.protocol_errors.child(event.code).add()
+
+    def dropped(self, frames: int) -> None:
+        self._metrics.interims_unread.child().add(frames)
+
+    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+        reason = code or (GONE if gone else STOPPED)
+        self._active.add(-1)
+        self._buffered.add(-self._backlog_bytes)
+        self._metrics.sessions_closed.child(self._info.transport, reason).add()
+        self._metrics.session_duration.child().observe(now - self._born)
