@@ -25,7 +25,7 @@ from streamer.session.events import (
     Warned,
     WarningCode,
 )
-from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Malformed, Start, Stop, VadOverrides
+from streamer.session.messages import Audio, Auth, Flush, KeepAlive, Leave, Malformed, Start, Stop, VadOverrides
 from streamer.session.settings import Limits, SessionSettings
 from streamer.session.state import TABLE, State, Step
 from tests.session.outside import S16, Outside, bursts, start
@@ -38,7 +38,7 @@ QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 def test_the_table_says_what_every_message_does_in_every_state() -> None:
     assert set(TABLE) == set(State)
     for row in TABLE.values():
-        assert set(row) == {Start, Audio, Flush, Stop, Leave, KeepAlive}
+        assert set(row) == {Start, Audio, Flush, Stop, Leave, KeepAlive, Auth}
     assert {step for row in TABLE.values() for step in row.values()} == set(Step)
 
 

@@ -11,7 +11,7 @@ from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reade
 from streamer.protocols.seconds import Clock, milliseconds
 from streamer.session import events
 from streamer.session.events import Event, Mode
-from streamer.session.messages import Flush, KeepAlive, Malformed, Message, Start, Stop
+from streamer.session.messages import Auth, Flush, KeepAlive, Malformed, Message, Start, Stop
 
 
 class V2:
@@ -32,12 +32,12 @@ class V2:
         self._encoder = msgspec.json.Encoder()
         self._reader: Reader[wire.ClientMessage] = Reader(
             wire.ClientMessage,
-            "start, flush, stop, keepalive",
+            "start, flush, stop, keepalive, auth",
             max_control_bytes=max_control_bytes,
             max_audio_message_bytes=max_audio_message_bytes,
         )
 
-    def decode(self, frame: str | bytes) -> Message:
+    def decode(self, frame: str | bytes) -> Message:  # noqa: PLR0911 (one per message)
         if not isinstance(frame, str):
             return self._reader.audio(frame)
         match self._reader.text(frame):
@@ -49,6 +49,8 @@ class V2:
                 return Stop(keep_open)
             case wire.KeepAlive():
                 return KeepAlive()
+            case wire.Auth(token=token):
+                return Auth(token)
             case Malformed() as malformed:
                 return malformed
 

@@ -65,7 +65,13 @@ class KeepAlive(ToServer, frozen=True, tag="keepalive"):
     """Still here."""
 
 
-ClientMessage = Start | Flush | Stop | KeepAlive
+class Auth(ToServer, frozen=True, tag="auth"):
+    """A key or a token: as the first message, where the server lets it be said here, or a newer one later."""
+
+    token: Annotated[str, msgspec.Meta(max_length=4_096)]
+
+
+ClientMessage = Start | Flush | Stop | KeepAlive | Auth
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

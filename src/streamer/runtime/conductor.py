@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from streamer.access import Lease
 from streamer.protocols.codec import Codec
 from streamer.runtime.driver import Connection, Services
 from streamer.runtime.outbox import OutboxBounds
@@ -52,15 +53,21 @@ class Conductor:
         *,
         measure: Callable[[FrameT], int],
         handshake: Handshake | None = None,
+        lease: Lease | None = None,
     ) -> None:
-        """One connection from its first frame to its end. `measure`: the bytes of a frame that waits to be sent."""
+        """One connection from its first frame to its end, or to that of its `lease`.
+
+        `measure`: the bytes of a frame that waits to be sent.
+        """
         services = self.services
         now = services.clock.now()
         session = Session(settings, self._new_id(), now)
         info = SessionInfo(
             session.id, transport.name, codec.name, settings.mode, transport.peer, handshake or Handshake()
         )
-        connection = Connection(session, transport, codec, services, info, bounds=self._bounds, measure=measure)
+        connection = Connection(
+            session, transport, codec, services, info, bounds=self._bounds, measure=measure, lease=lease
+        )
         self._live.add(connection)
         self._empty.clear()
         try:

@@ -14,7 +14,8 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.errors import ErrorCode
+from streamer.access import Lease
+from streamer.errors import ErrorCode, StreamerError
 from streamer.inference.contract import InferenceEngine
 from streamer.protocols.codec import Codec
 from streamer.runtime.clock import Clock, LoopClock, Timer
@@ -22,7 +23,7 @@ from streamer.runtime.outbox import Outbox, OutboxBounds
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Ack, Event, Failed, Segment
-from streamer.session.messages import KeepAlive, Start
+from streamer.session.messages import Auth, KeepAlive, Start
 from streamer.session.session import Session
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import Observer, SessionInfo, Subsystem
@@ -78,6 +79,7 @@ class Connection(Generic[FrameT]):
         *,
         bounds: OutboxBounds,
         measure: Callable[[FrameT], int],
+        lease: Lease | None = None,
     ) -> None:
         self._session = session
         self._transport = transport
@@ -88,6 +90,7 @@ class Connection(Generic[FrameT]):
         self._services = services
         self._measure = measure
         self._bounds = bounds
+        self._lease = lease
         self._outbox: Outbox[FrameT] = Outbox(bounds)
         self._rows: dict[int, Row] = {}
         self._over = False
@@ -155,7 +158,7 @@ class Connection(Generic[FrameT]):
             message = decode(frame)
             if type(message) is Start:
                 session.traceparent = self._observer.starting(message, self._clock.now())
-            self._enter(session.receive, message)
+            self._enter(self._renew if type(message) is Auth else session.receive, message)
             if session.backlog_s > self._ahead_s and not self._over:
                 await self._hold()
         if not self._over:
@@ -265,7 +268,7 @@ class Connection(Generic[FrameT]):
         left alone and looks again when it fires: no timer is touched per message."""
         due = _or_never(self._outbox.deadline)
         if not self._over:
-            due = min(due, _or_never(self._session.deadline))
+            due = min(due, _or_never(self._session.deadline), self._lease.until if self._lease else math.inf)
         if due < self._armed:
             if self._timer is not None:
                 self._timer.cancel()
@@ -283,8 +286,19 @@ class Connection(Generic[FrameT]):
         if (signs := self._transport.signs) != self._signs:
             self._signs = signs
             self._enter(self._session.receive, KeepAlive())
+        if self._lease is not None and now >= self._lease.until:
+            self._enter(self._session.expel, ErrorCode.TOKEN_EXPIRED, "the token has expired")
         self._enter(self._session.tick)
         self._arm()
+
+    def _renew(self, message: Auth, now: float) -> Sequence[Action]:
+        """A newer token moves the end of the lease; one that does not do changes nothing."""
+        try:
+            if self._lease is not None:
+                self._lease.renew(message.secret, now)
+        except StreamerError as error:
+            return [Emit(Failed(error.code, error.message, False, error.retryable))]
+        return self._session.receive(message, now)
 
     # Ends ---------------------------------------------------------------------------------------
 

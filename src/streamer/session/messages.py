@@ -74,6 +74,13 @@ class KeepAlive:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """Who this is, said on the connection itself. The session minds none: whoever conducts it looks at the secret."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Malformed:
     """A frame the codec could not read. The codec says which fault; the session decides what follows."""
 
@@ -82,4 +89,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Flush | Stop | Leave | KeepAlive | Malformed
+Message = Start | Audio | Flush | Stop | Leave | KeepAlive | Auth | Malformed

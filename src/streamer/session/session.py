@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import RETRYABLE, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
+from streamer.session.boundary import Boundary
 from streamer.session.checking import checked_vad
 from streamer.session.events import (
     Draining,
@@ -32,18 +33,6 @@ NOTHING: Sequence[Action] = ()
 """What most calls answer; shared, so that a message costs no list."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Boundary:
-    """What follows when the audio before a flush, a stall or an end has been dealt with."""
-
-    flushed: Flushed | None = None
-    """A flush: its event. A stall has none."""
-    reason: FinishReason | None = None
-    """The stream is over, and why."""
-    close: bool = False
-    code: ErrorCode | None = None
-
-
 class Session:
     """One connection. Inputs answer with actions and never raise for what a client did.
 
@@ -58,7 +47,7 @@ class Session:
         """Sent back in `started`; set by whoever traces, else what the client sent."""
         self._state = State.NEW
         self._stream: Stream | None = None
-        self._boundary: _Boundary | None = None
+        self._boundary: Boundary | None = None
         self._agreed: Start | None = None
         self._waiting: deque[Start | Flush | Stop | Leave | bytearray] = deque()
         self._waiting_bytes = 0
@@ -161,12 +150,19 @@ class Session:
         elif now >= self._heard + limits.idle_timeout_s:
             self._fail(ErrorCode.IDLE_TIMEOUT, f"nothing came for {limits.idle_timeout_s:g} s", out)
         else:
-            self._end_here(_Boundary(), State.FLUSHING, out, now)
+            self._end_here(Boundary(), State.FLUSHING, out, now)
         return out
 
     def held(self, now: float) -> None:
         """The client could not be heard until now (it was not read): its silence was none of its own."""
         self._heard = self._heard_audio = now
+
+    def expel(self, code: ErrorCode, text: str, now: float) -> Sequence[Action]:
+        """Whoever conducts the session ends it with this fault; what has no answer yet is named by its range."""
+        out: list[Action] = []
+        if self._state is not State.CLOSED:
+            self._fail(code, text, out)
+        return out
 
     def hangup(self, now: float) -> Sequence[Action]:
         """The peer is gone: whatever is outstanding is not wanted any more."""
@@ -185,7 +181,7 @@ class Session:
     def finish(self, now: float) -> Sequence[Action]:
         """End as if stopped, because the server is going away."""
         out: list[Action] = []
-        end = _Boundary(reason=FinishReason.DRAINED, close=True, code=ErrorCode.DRAINING)
+        end = Boundary(reason=FinishReason.DRAINED, close=True, code=ErrorCode.DRAINING)
         if self._state in (State.NEW, State.IDLE):
             self._close(ErrorCode.DRAINING, out)
         elif self._state is State.STREAMING:
@@ -243,18 +239,18 @@ class Session:
 
     def _flush(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Flush)
-        self._end_here(_Boundary(flushed=Flushed(message.id)), State.FLUSHING, out, now)
+        self._end_here(Boundary(flushed=Flushed(message.id)), State.FLUSHING, out, now)
 
     def _stop(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Stop | Leave)
         stays = isinstance(message, Stop) and message.keep_open
-        end = _Boundary(reason=FinishReason.STOPPED, close=not stays)
+        end = Boundary(reason=FinishReason.STOPPED, close=not stays)
         self._end_here(end, State.FINISHING, out, now)
 
     def _restart(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
         self._waiting.appendleft(message)  # what waits already was said after it
-        self._end_here(_Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
+        self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
         if isinstance(message, Audio):
@@ -298,7 +294,7 @@ class Session:
 
     # Ends ---------------------------------------------------------------------------------------
 
-    def _end_here(self, boundary: _Boundary, state: State, out: list[Action], now: float) -> None:
+    def _end_here(self, boundary: Boundary, state: State, out: list[Action], now: float) -> None:
         assert self._stream is not None
         self._boundary, self._state = boundary, state
         self._stream.end_here(out, now)
@@ -321,7 +317,7 @@ class Session:
                 return
             self._take_waiting(out, now)
 
-    def _finish_stream(self, boundary: _Boundary, out: list[Action]) -> None:
+    def _finish_stream(self, boundary: Boundary, out: list[Action]) -> None:
         stream = self._stream
         assert stream is not None
         assert boundary.reason is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Start, Stop
+from streamer.session.messages import Audio, Auth, Flush, KeepAlive, Leave, Start, Stop
 
 
 class State(Enum):
@@ -52,6 +52,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Stop: Step.REFUSE,
         Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
+        Auth: Step.IGNORE,
     },
     State.STREAMING: {
         Start: Step.RESTART,
@@ -60,6 +61,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Stop: Step.FINISH,
         Leave: Step.FINISH,
         KeepAlive: Step.IGNORE,
+        Auth: Step.IGNORE,
     },
     State.FLUSHING: {
         Start: Step.WAIT,
@@ -68,6 +70,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Stop: Step.WAIT,
         Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
+        Auth: Step.IGNORE,
     },
     State.FINISHING: {
         Start: Step.WAIT,
@@ -76,6 +79,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Stop: Step.WAIT,
         Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
+        Auth: Step.IGNORE,
     },
     State.IDLE: {
         Start: Step.OPEN,
@@ -84,6 +88,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Stop: Step.LEAVE,
         Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
+        Auth: Step.IGNORE,
     },
     State.CLOSED: {
         Start: Step.IGNORE,
@@ -92,5 +97,6 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Stop: Step.IGNORE,
         Leave: Step.IGNORE,
         KeepAlive: Step.IGNORE,
+        Auth: Step.IGNORE,
     },
 }
