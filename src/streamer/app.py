@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import math
+import ssl
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from prometheus_client import CollectorRegistry
 import streamer
 from streamer.audio.format import Encoding
 from streamer.config import Settings
-from streamer.errors import ListenFailed
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
 from streamer.models.loading import ModelSpec
@@ -27,6 +27,7 @@ from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
+from streamer.runtime.doorway import open_door, warn_if_open
 from streamer.runtime.driver import Scoring, Services
 from streamer.runtime.lifecycle import Lifecycle
 from streamer.runtime.outbox import OutboxBounds
@@ -34,7 +35,9 @@ from streamer.runtime.scoring import ScoringService
 from streamer.session.events import Mode
 from streamer.telemetry.observer import Observer, Observers
 from streamer.transports import http
-from streamer.transports.websocket import Endpoint, endpoint_handler
+from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
+from streamer.transports.listener import Handshakes, host_and_port, listen
+from streamer.transports.tls import Certificate
 from streamer.vad.silero import SileroScorer
 
 log = logging.getLogger(__name__)
@@ -85,14 +88,24 @@ class App:
         self.engine = parts.engine
         self.scoring = parts.scoring
         server = settings.server
-        self.admission = Admission(server.max_sessions, self.engine, retry_after_s=server.retry_after_s)
+        self.door = open_door(settings.access)
+        self.admission = Admission(
+            server.max_sessions,
+            self.engine,
+            retry_after_s=server.retry_after_s,
+            per_address=server.max_sessions_per_address or math.inf,
+            per_subject=server.max_sessions_per_subject or math.inf,
+        )
         self.conductor = Conductor(
             Services(self.scoring, self.engine, Observers(observers)),
             OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
         )
         self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
-        self._runner: web.AppRunner | None = None
+        self._runners: list[web.AppRunner] = []
+        self._watch: asyncio.Task[None] | None = None
         self._port = server.port
+        self.metrics_port: int | None = None
+        """Where /metrics answers, if not beside everything else."""
 
     @property
     def port(self) -> int:
@@ -102,7 +115,8 @@ class App:
     @property
     def url(self) -> str:
         host = self.settings.server.host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.settings.tls.certificate else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     async def start(self) -> None:
         """Listen, then warm the model; until it is, sessions are refused. Raises ListenFailed or ModelLoadError."""
@@ -119,9 +133,10 @@ class App:
         """End now: whoever is left is cut off. May be called at any time, more than once."""
         self.lifecycle.stopped()
         self.conductor.abort()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._watch is not None:
+            self._watch.cancel()
+        while self._runners:
+            await self._runners.pop().cleanup()
         await self.engine.stop(STOP_TIMEOUT_S)
         await self.scoring.stop()
 
@@ -139,20 +154,37 @@ class App:
         await self.stop()
 
     async def _listen(self) -> None:
-        application = web.Application()
-        application.add_routes(http.routes(self._info(), lambda: self.lifecycle.readiness, self.registry))
-        for endpoint in self._endpoints():
-            handler = endpoint_handler(endpoint, self.conductor, self.admission, self.settings.server.close_timeout_s)
-            application.router.add_get(endpoint.path, handler)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_TIMEOUT_S)
-        await self._runner.setup()
         server = self.settings.server
-        try:
-            await web.TCPSite(self._runner, server.host, server.port).start()
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise ListenFailed(f"cannot listen on {server.host}:{server.port}: {reason.lower()}") from None
-        self._port = self._runner.addresses[0][1]
+        warn_if_open(self.door, server.host)
+        application = web.Application()
+        application.add_routes(http.routes(self._info(), lambda: self.lifecycle.readiness))
+        timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
+        for endpoint in self._endpoints():
+            handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)
+            application.router.add_get(endpoint.path, handler)
+        if server.metrics_address:
+            beside = web.Application()
+            beside.add_routes([http.metrics_route(self.registry)])
+            self.metrics_port = await self._serve(beside, *host_and_port(server.metrics_address))
+        else:
+            application.add_routes([http.metrics_route(self.registry)])
+        self._port = await self._serve(application, server.host, server.port, self._tls())
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self.settings.tls.certificate:
+            return None
+        certificate = Certificate(self.settings.tls)
+        self._watch = asyncio.create_task(certificate.watch())
+        return certificate.context
+
+    async def _serve(
+        self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> int:
+        server = self.settings.server
+        handshakes = Handshakes(server.max_handshakes, server.handshake_timeout_s, lambda: len(self.conductor))
+        runner, port = await listen(application, host, port, handshakes, tls=tls, shutdown_timeout_s=STOP_TIMEOUT_S)
+        self._runners.append(runner)
+        return port
 
     def _endpoints(self) -> list[Endpoint]:
         model, limits = self.model, self.settings.limits
@@ -165,7 +197,7 @@ class App:
                 stateful=model.stateful,
                 max_inflight=model.max_inflight,
             )
-            for dialect, subprotocols in ((V1, ()), (V2, ("streamer.v2",))):
+            for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
                 codec = partial(
                     dialect,
                     mode,

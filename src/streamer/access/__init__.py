@@ -1,6 +1,6 @@
 """Who may connect: keys, tokens and where they travel. Pure: the time is an argument."""
 
-from streamer.access.carriers import BEARER_PREFIX, Carrier, Credential, find_credential, subprotocol_for
+from streamer.access.carriers import BEARER_PREFIX, QUERY_NAME, Carrier, Credential, find_credential, subprotocol_for
 from streamer.access.door import Door, Lease
 from streamer.access.identity import Grant, Identity
 from streamer.access.keys import Key, KeyRing, new_key
@@ -10,6 +10,7 @@ from streamer.access.verifier import Verifier
 
 __all__ = [
     "BEARER_PREFIX",
+    "QUERY_NAME",
     "Carrier",
     "Credential",
     "Door",

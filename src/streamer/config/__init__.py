@@ -2,15 +2,18 @@
 
 from streamer.config.describe import describe
 from streamer.config.settings import (
+    AccessSettings,
     DrainSettings,
     LogSettings,
     ServerSettings,
     SessionSection,
     Settings,
+    TlsSettings,
 )
 from streamer.config.sources import Loaded, Override, load
 
 __all__ = [
+    "AccessSettings",
     "DrainSettings",
     "Loaded",
     "LogSettings",
@@ -18,6 +21,7 @@ __all__ = [
     "ServerSettings",
     "SessionSection",
     "Settings",
+    "TlsSettings",
     "describe",
     "load",
 ]

@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
 from streamer.session.settings import Limits, SessionSettings
 from streamer.vad.endpointer import VadConfig
 
+
+def _listed(value: object) -> object:
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=1, le=600_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Share = Annotated[int, Field(ge=0, le=1_000_000)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Several words; in a variable or a flag they are separated by commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,14 @@ class ServerSettings:
     """TCP port; 0 takes a free one and says which."""
     max_sessions: Count = 1_000
     """Sessions at a time; more are refused with `overloaded`."""
+    max_sessions_per_address: Share = 0
+    """Of these from one IPv4 address or one IPv6 /64; 0: no bound of its own (behind a proxy all come from one)."""
+    max_sessions_per_subject: Share = 0
+    """Of these with one key, or with tokens of one subject; 0: no bound of its own."""
+    max_handshakes: Count = 1_000
+    """Connections at a time that are not sessions yet; more are answered with 503 at once."""
+    handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long a connection may take to become a session, and to say who it is."""
     retry_after_s: Seconds = 5.0
     """What a refused client is told to wait."""
     outbox_bytes: Annotated[int, Field(ge=1_024, le=2**30)] = 256 * 1024
@@ -37,6 +53,38 @@ class ServerSettings:
     """How long a reader may take nothing while events wait for it."""
     close_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the peer may take to answer a close."""
+    metrics_address: str = ""
+    """`host:port` where /metrics answers, and nothing else does; empty: beside everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """Who may connect. Without keys and secrets everybody may."""
+
+    keys: Names = ()
+    """`subject:hash` as `streamer key new` prints it; hashes are no secrets."""
+    token_secrets_file: str = ""
+    """File of the secrets that tokens are signed with, one a line; the first one signs, all are accepted."""
+    max_token_life_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = 3_600
+    """A token made for longer is refused."""
+    origins: Names = ()
+    """Web pages that may connect, as scheme://host[:port]; empty: all of them."""
+    first_message: bool = False
+    """Over v2, who shows nothing in the handshake may say it in a first message `auth`."""
+    refuse_after_upgrade: bool = False
+    """Open the WebSocket to say no (4401, 4403) instead of answering 401, 403, which a browser's page cannot see."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Encryption by the server itself. Off without a certificate."""
+
+    certificate: str = ""
+    """PEM file, with the chain. It is read again when it changes."""
+    key: str = ""
+    """PEM file of the private key; empty: it is in the certificate's file."""
+    check_s: Annotated[float, Field(gt=0, le=86_400)] = 10.0
+    """How often the files are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +136,8 @@ class Settings(BaseModel):
     server: ServerSettings = ServerSettings()
     model: dict[str, Any] = Field(default_factory=dict)
     """The model's own parameters, and its numbers (`workers`, `executor`, `max_batch_size`, ...)."""
+    access: AccessSettings = AccessSettings()
+    tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
     vad: VadConfig = VadConfig()
     session: SessionSection = SessionSection()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
+from streamer.access import Identity
 from streamer.errors import ErrorCode, Overloaded, StreamerError
 from streamer.inference.contract import InferenceEngine
 
@@ -15,13 +19,30 @@ class NotServing(StreamerError):
     code = ErrorCode.DRAINING
 
 
+class TooMany(Overloaded):
+    """The server has places, but not one more for this address or this subject."""
+
+    code = ErrorCode.RATE_LIMITED
+
+
 class Admission:
     """Places for sessions. A place is taken before the handshake is answered, so that a burst cannot pass the bound."""
 
-    def __init__(self, max_sessions: int, engine: InferenceEngine, *, retry_after_s: float) -> None:
+    def __init__(
+        self,
+        max_sessions: int,
+        engine: InferenceEngine,
+        *,
+        retry_after_s: float,
+        per_address: float = math.inf,
+        per_subject: float = math.inf,
+    ) -> None:
         self._max = max_sessions
+        self._per_address = per_address
+        self._per_subject = per_subject
         self._engine = engine
         self._retry_after_s = retry_after_s
+        self._held: Counter[Hashable] = Counter()
         self.active = 0
         """Places taken."""
         self.starting = True
@@ -29,17 +50,11 @@ class Admission:
         self.draining = False
         """Nobody is taken on any more."""
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for the time of the context. Raises Overloaded (with `retry_after_s`) or NotServing."""
-        self._check()
-        self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
+    def check(self) -> None:
+        """Whether a place can be had at all. Raises Overloaded (with `retry_after_s`) or NotServing.
 
-    def _check(self) -> None:
+        To be asked before a credential is looked at: a token that works once is not used up for nothing.
+        """
         if self.draining:
             raise NotServing("the server is draining")
         if self.starting:
@@ -47,3 +62,41 @@ class Admission:
         if self.active >= self._max:
             raise Overloaded(f"{self._max} sessions are open, which is all", retry_after_s=self._retry_after_s)
         self._engine.check_admission()
+
+    @contextmanager
+    def place(self, address: str | None = None, identity: Identity | None = None) -> Iterator[None]:
+        """A place for the time of the context. Raises what `check` raises, and TooMany."""
+        self.check()
+        shares = list(self._shares(address, identity))
+        for share, most, text in shares:
+            if self._held[share] >= most:
+                raise TooMany(f"{most:g} sessions are open {text}, which is all", retry_after_s=self._retry_after_s)
+        self.active += 1
+        self._held.update(share for share, _, _ in shares)
+        try:
+            yield
+        finally:
+            self.active -= 1
+            for share, _, _ in shares:
+                self._held[share] -= 1
+                if not self._held[share]:
+                    del self._held[share]  # whoever holds none is forgotten
+
+    def _shares(self, address: str | None, identity: Identity | None) -> Iterator[tuple[Hashable, float, str]]:
+        """What a place counts against: (who, how many at most, how an error says it)."""
+        if address is not None and self._per_address < math.inf:
+            yield ("address", _network(address)), self._per_address, "from this address"
+        if identity is not None:
+            most = min(self._per_subject, identity.grant.max_sessions or math.inf)
+            yield ("subject", identity.subject), most, "of this subject"
+
+
+def _network(address: str) -> str:
+    """One subscriber: an IPv4 address, or the 64 bits of an IPv6 one that a provider hands out."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped or IPv6Network((ip, 64), strict=False))
+    return str(ip)

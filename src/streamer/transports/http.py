@@ -47,8 +47,8 @@ class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_s: float | None = None
 
 
-def routes(info: Info, readiness: Callable[[], Readiness], registry: CollectorRegistry) -> list[web.RouteDef]:
-    """Everything that answers without streaming."""
+def routes(info: Info, readiness: Callable[[], Readiness]) -> list[web.RouteDef]:
+    """What answers without streaming."""
 
     async def health(_: web.Request) -> web.Response:
         return _json(_Status("healthy"))
@@ -63,17 +63,22 @@ def routes(info: Info, readiness: Callable[[], Readiness], registry: CollectorRe
     async def describe(_: web.Request) -> web.Response:
         return _json(info)
 
-    async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
-
     return [
         web.get("/api/v1/health", health),
         web.get("/livez", live),
         web.get("/readyz", ready),
         web.get("/api/v2/info", describe),
-        web.get("/metrics", metrics),
     ]
+
+
+def metrics_route(registry: CollectorRegistry) -> web.RouteDef:
+    """The metrics, as Prometheus text or OpenMetrics where asked for."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    return web.get("/metrics", metrics)
 
 
 def refusal(error: StreamerError) -> web.Response:

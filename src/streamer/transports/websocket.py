@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from aiohttp import WSMsgType, web
 
-from streamer.errors import ErrorCode, StreamerError
-from streamer.protocols.codec import Codec
-from streamer.runtime.admission import Admission
-from streamer.runtime.conductor import Conductor
-from streamer.session.settings import SessionSettings
-from streamer.transports.http import refusal
+from streamer.errors import ErrorCode
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
 Frame = str | bytes
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _BINARY, _TEXT, _PING, _PONG = WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG
 
@@ -71,38 +64,12 @@ class WebSocketTransport:
             await self._socket.pong(data)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One address that speaks one dialect in one mode."""
-
-    path: str
-    settings: SessionSettings
-    codec: Callable[[], Codec[Frame]]
-    subprotocols: tuple[str, ...] = ()
-
-
-def endpoint_handler(endpoint: Endpoint, conductor: Conductor, admission: Admission, close_timeout_s: float) -> Handler:
-    """The aiohttp handler of an endpoint. A refusal is HTTP: it is decided before the upgrade."""
-    limits = endpoint.settings.limits
-    # aiohttp refuses a message of exactly its limit; ours is the most that passes.
-    most = max(limits.max_audio_message_bytes, limits.max_control_bytes) + 1
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            with admission.place():
-                socket = web.WebSocketResponse(
-                    protocols=endpoint.subprotocols,
-                    compress=False,
-                    max_msg_size=most,
-                    autoping=False,
-                    timeout=close_timeout_s,
-                )
-                await socket.prepare(request)
-                transport = WebSocketTransport(socket, request)
-                await conductor.run(transport, endpoint.codec(), endpoint.settings, measure=len)
-                return socket
-        except StreamerError as error:
-            conductor.services.observer.refused(WebSocketTransport.name, error.code)
-            return refusal(error)
-
-    return handle
+def new_socket(subprotocols: Sequence[str], max_message_bytes: int, close_timeout_s: float) -> web.WebSocketResponse:
+    """An unanswered WebSocket as the server wants it: no compression (a bomb needs one), messages bounded."""
+    return web.WebSocketResponse(
+        protocols=subprotocols,
+        compress=False,
+        max_msg_size=max_message_bytes + 1,  # aiohttp refuses a message of exactly its limit; ours still passes
+        autoping=False,
+        timeout=close_timeout_s,
+    )

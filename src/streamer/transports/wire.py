@@ -40,6 +40,9 @@ CLOSE_CODES: Mapping[ErrorCode, int] = MappingProxyType(
 )
 """WebSocket close codes; the reason is the code's name. 4xxx follow HTTP where HTTP has a word."""
 
+ACCESS_CODES = frozenset(code for code, number in CLOSE_CODES.items() if number in (4401, 4403))
+"""Failures of access."""
+
 HTTP_STATUS: Mapping[ErrorCode, int] = MappingProxyType(
     {
         ErrorCode.BAD_REQUEST: 400,

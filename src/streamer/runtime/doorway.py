@@ -1,0 +1,59 @@
+"""The door that settings ask for: the one place of access that reads a file and knows the time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from ipaddress import ip_address
+from pathlib import Path
+
+from streamer.access import Door, Key, KeyRing, Origins, TokenReader, Verifier
+from streamer.access.tokens import parse_secrets
+from streamer.config import AccessSettings
+from streamer.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def read_secrets(path: str) -> list[bytes]:
+    """The secrets that tokens are signed with. Raises ConfigError, which names the file and shows nothing of it."""
+    try:
+        return parse_secrets(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"access.token_secrets_file: {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"access.token_secrets_file: {path}: expected text") from None
+    except ConfigError as error:
+        raise ConfigError(f"access.token_secrets_file: {path}: {error.message}") from None
+
+
+def open_door(settings: AccessSettings) -> Door:
+    """Raises ConfigError."""
+    keys = KeyRing(Key.parse(text) for text in settings.keys)
+    tokens = None
+    if settings.token_secrets_file:
+        tokens = TokenReader(read_secrets(settings.token_secrets_file), max_life_s=settings.max_token_life_s)
+    return Door(
+        Verifier(keys, tokens) if keys or tokens else None,
+        time.time,
+        Origins(settings.origins),
+        first_message=settings.first_message,
+        refuse_after_upgrade=settings.refuse_after_upgrade,
+    )
+
+
+def warn_if_open(door: Door, host: str) -> None:
+    """Nobody should learn from a stranger that the whole network may use the model."""
+    if not door.locked and not _is_loopback(host):
+        log.warning(
+            "ANYBODY WHO REACHES %s CAN USE THIS SERVER: no key is set. Make one with `streamer key new` and set "
+            "access.keys, or leave it so where a proxy in front asks who it is",
+            host or "this machine",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,140 @@
+"""From a request for an upgrade to a running session: who it is, whether there is room, and the answer where not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from streamer.access import BEARER_PREFIX, QUERY_NAME, Carrier, Credential, Door, Identity, find_credential
+from streamer.errors import BadRequest, StreamerError
+from streamer.protocols.codec import Codec
+from streamer.runtime.admission import Admission
+from streamer.runtime.conductor import Conductor
+from streamer.session.events import Failed
+from streamer.session.messages import Auth
+from streamer.session.settings import SessionSettings
+from streamer.transports.http import refusal
+from streamer.transports.websocket import Frame, WebSocketTransport, new_socket
+from streamer.transports.wire import ACCESS_CODES
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a peer may take: to say who it is, and to answer a close."""
+
+    handshake_s: float = 5.0
+    close_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address that speaks one dialect in one mode."""
+
+    path: str
+    settings: SessionSettings
+    codec: Callable[[], Codec[Frame]]
+    subprotocols: tuple[str, ...]
+
+
+def endpoint_handler(
+    endpoint: Endpoint, conductor: Conductor, admission: Admission, door: Door, timeouts: Timeouts
+) -> Handler:
+    """The aiohttp handler of an endpoint."""
+    limits = endpoint.settings.limits
+    most = max(limits.max_audio_message_bytes, limits.max_control_bytes)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        socket = new_socket(endpoint.subprotocols, most, timeouts.close_s)
+        visit = Visit(socket, request, endpoint, door)
+        try:
+            admission.check()
+            identity = await visit.introduced(timeouts.handshake_s)
+            with admission.place(request.remote, identity):
+                await visit.upgrade()
+                lease = door.lease(identity, conductor.services.clock.now())
+                settings = granted(endpoint.settings, identity)
+                await conductor.run(visit.transport, visit.codec, settings, measure=len, lease=lease)
+        except StreamerError as error:
+            conductor.services.observer.refused(WebSocketTransport.name, error.code)
+            return await visit.refuse(error)
+        return socket
+
+    return handle
+
+
+class Visit:
+    """One request for an upgrade, until it is answered."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request, endpoint: Endpoint, door: Door) -> None:
+        self.transport = WebSocketTransport(socket, request)
+        self.codec = endpoint.codec()
+        self._socket = socket
+        self._request = request
+        self._endpoint = endpoint
+        self._door = door
+
+    async def introduced(self, timeout_s: float) -> Identity | None:
+        """Who this is; None where nobody has to say. Upgrades where a first message is to say it."""
+        offered = _offered(self._request)
+        self._check_subprotocols(offered)
+        headers, query = self._request.headers, self._request.query
+        credential = find_credential(headers.get("Authorization"), offered, query.get(QUERY_NAME))
+        origin = headers.get("Origin")
+        if credential is not None or not self._door.locked or not self._door.first_message:
+            return self._door.enter(origin, credential)
+        self._door.origins.check(origin)
+        await self.upgrade()
+        return self._door.show(await self._first_message(timeout_s))
+
+    async def upgrade(self) -> None:
+        """Answer with 101, once."""
+        if not self._socket.prepared:
+            await self._socket.prepare(self._request)
+
+    async def refuse(self, error: StreamerError) -> web.StreamResponse:
+        """Over HTTP; over the WebSocket where that is open already, or is to be opened so that browsers can read it."""
+        if self._door.refuse_after_upgrade and error.code in ACCESS_CODES:
+            await self.upgrade()
+        if not self._socket.prepared:
+            return refusal(error)
+        with suppress(ConnectionError):
+            frame = self.codec.encode(Failed(error.code, error.message, True, error.retryable))
+            if frame is not None:
+                await self.transport.send(frame)
+            await self.transport.close(error.code, error.code)
+        return self._socket
+
+    def _check_subprotocols(self, offered: Sequence[str]) -> None:
+        """A token among subprotocols of which none can be chosen: no browser could go on, and aiohttp would log it."""
+        carried = any(word.startswith(BEARER_PREFIX) for word in offered)
+        if carried and not any(word in self._endpoint.subprotocols for word in offered):
+            name = self._endpoint.subprotocols[0]
+            raise BadRequest(f"Sec-WebSocket-Protocol: expected {name} beside the token")
+
+    async def _first_message(self, timeout_s: float) -> Credential | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                frame = await self.transport.receive()
+        except TimeoutError:
+            return None
+        message = None if frame is None else self.codec.decode(frame)
+        return Credential(message.secret, Carrier.MESSAGE) if isinstance(message, Auth) else None
+
+
+def granted(settings: SessionSettings, identity: Identity | None) -> SessionSettings:
+    """The settings of a session under what its key or token allows."""
+    if identity is None or identity.grant.max_stream_s is None:
+        return settings
+    most = min(settings.limits.max_stream_s, identity.grant.max_stream_s)
+    return replace(settings, limits=replace(settings.limits, max_stream_s=most))
+
+
+def _offered(request: web.Request) -> list[str]:
+    lines = request.headers.getall("Sec-WebSocket-Protocol", ())
+    return [word.strip() for line in lines for word in line.split(",")]

@@ -1,0 +1,109 @@
+"""Accepting connections: who takes too long to become a session is dropped, and so is whoever is one too many."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from streamer.errors import ConfigError, ListenFailed
+
+BACKLOG = 1_024
+"""Connections that the kernel keeps while the loop is busy: when all clients come back at once, none should have to
+wait for TCP's retransmission."""
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Handshakes:
+    """What is done about connections that are not sessions (yet)."""
+
+    most: int
+    timeout_s: float
+    sessions: Callable[[], int]
+    """Connections that are sessions by now."""
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection past the bound: told so without reading a byte of it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(_BUSY)
+        transport.close()
+
+
+async def listen(
+    application: web.Application,
+    host: str,
+    port: int,
+    handshakes: Handshakes,
+    *,
+    tls: ssl.SSLContext | None = None,
+    shutdown_timeout_s: float,
+) -> tuple[web.AppRunner, int]:
+    """Serve an application; the port is the one that was taken where 0 was asked for. Raises ListenFailed.
+
+    A request's head has to be there within the time-out, and so has the next one on a connection that is kept.
+    """
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        keepalive_timeout=handshakes.timeout_s,
+        shutdown_timeout=shutdown_timeout_s,
+    )
+    await runner.setup()
+    site = _Site(runner, host, port, handshakes, tls)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
+    return runner, runner.addresses[0][1]
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """`host:port`, with an IPv6 host in brackets. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigError(field="address", expected="host:port", got=address)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class _Site(web.BaseSite):
+    """aiohttp's TCPSite with a bound on handshakes, and with TLS's own handshake timed."""
+
+    def __init__(
+        self, runner: web.AppRunner, host: str, port: int, handshakes: Handshakes, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(runner, ssl_context=tls)
+        self._host, self._port = host, port
+        self._handshakes = handshakes
+        self._tls = tls
+
+    @property
+    def name(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        await super().start()
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accept,
+            self._host,
+            self._port,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._handshakes.timeout_s if self._tls else None,
+            backlog=BACKLOG,
+        )
+
+    def _accept(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None
+        if len(server.connections) - self._handshakes.sessions() >= self._handshakes.most:
+            return _TurnedAway()
+        return server()
