@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli.overrides import overrides
+
 if TYPE_CHECKING:
     from streamer.app import App
-    from streamer.config import Loaded, Override
+    from streamer.config import Loaded
 
 
 def serve(
@@ -44,7 +45,9 @@ def serve(
     from streamer.config import describe, load
     from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 
-    flags = _overrides(model, host, port, set_ or [])
+    flags = overrides(
+        set_ or (), ("MODEL", "server.model", model), ("--host", "server.host", host), ("--port", "server.port", port)
+    )
     try:
         loaded = load(config, flags=list(flags))
         if print_config:
@@ -57,24 +60,6 @@ def serve(
     except (ConfigError, ModelLoadError) as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(2) from None
-
-
-def _overrides(model: str | None, host: str | None, port: str | None, pairs: list[str]) -> Iterator[Override]:
-    from streamer.config import Override
-
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or "." not in key:
-            typer.echo(f"error: --set: expected section.key=value, got {pair!r}", err=True)
-            raise typer.Exit(2)
-        yield Override(f"--set {key}", key, value)
-    for flag, key, given in (
-        ("MODEL", "server.model", model),
-        ("--host", "server.host", host),
-        ("--port", "server.port", port),
-    ):
-        if given is not None:
-            yield Override(flag, key, given)
 
 
 def _run(loaded: Loaded, began: float) -> None:

@@ -1,0 +1,149 @@
+"""`streamer check`: what a model does, how fast, and which settings suit it, before anybody streams to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamer.cli.overrides import overrides
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamer.cli.measure import Advice, Findings
+    from streamer.inference.probe import Probed
+
+
+def check(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="package.module:name, path/to/file.py:name, or a built-in model.", show_default="stub"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, such as model.delay=0.5. May be repeated.", metavar="KEY=VALUE"),
+    ] = None,
+) -> None:
+    """Try a model on silence, noise and a recording, and say which settings suit it.
+
+    Ends with 1 where the model fails on one of them, with 2 where it cannot be loaded.
+    """
+    import asyncio
+    import logging
+
+    from rich.console import Console
+
+    from streamer.cli.measure import measure
+    from streamer.config import load
+    from streamer.errors import ConfigError, ModelLoadError
+    from streamer.models.loading import ModelSpec
+
+    logging.basicConfig(level="CRITICAL")  # what goes wrong is in the table
+    console = Console()
+    try:
+        loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
+        spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
+        with console.status("loading the model, then a few calls at each batch size"):
+            findings = asyncio.run(measure(spec))
+    except (ConfigError, ModelLoadError) as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2) from None
+    show(findings, console)
+    if not findings.works:
+        raise typer.Exit(1)
+
+
+def show(findings: Findings, console: Console) -> None:
+    """The tables, and the advice below them."""
+    card = findings.card
+    kind = "stateful" if card.stateful else "stateless"
+    console.print(
+        f"[bold]{card.name}[/bold]: {kind}, {card.sample_rate} Hz, executor {card.executor}, {card.workers} "
+        f"worker{'s' * (card.workers > 1)}, batches of {card.max_batch_size} at most",
+        highlight=False,
+        soft_wrap=True,
+    )
+    _answers(findings, console)
+    _paces(findings, console)
+    _inside(findings, console)
+    if (advice := findings.advice) is not None:
+        _advise(advice, findings, console)
+
+
+def _answers(findings: Findings, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("input", "works", "seconds", "output, as JSON", title_justify="left", expand=False)
+    for answer in findings.answers:
+        mark = Text("no", "bold red") if answer.error else Text("yes", "green")
+        said = Text(answer.error or _short(answer.output), "red" if answer.error else "")
+        table.add_row(answer.input, mark, f"{answer.seconds:.3f}", said)
+    console.print(table)
+
+
+def _paces(findings: Findings, console: Console) -> None:
+    from rich.table import Table
+
+    if not findings.paces:
+        return
+    table = Table("batch", "seconds per call", "per item", "real-time factor", "gain")
+    for column in table.columns:
+        column.justify = "right"
+    one = findings.paces[0]
+    for pace in findings.paces:
+        gain = one.item_s / pace.item_s if pace.item_s else 1.0
+        table.add_row(str(pace.size), f"{pace.call_s:.4f}", f"{pace.item_s:.4f}", f"{pace.rtf:.4f}", f"{gain:.2f}x")
+    console.print(table)
+
+
+def _inside(findings: Findings, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    if findings.probed is None:
+        table.add_row("in a process of its own", f"[red]{findings.probe_error}[/red]")
+    else:
+        for row in _facts(findings.probed):
+            table.add_row(*row)
+    console.print(table)
+
+
+def _facts(probed: Probed) -> list[tuple[str, str]]:
+    from streamer.cli.measure import GIL_FREE
+
+    frees = "yes" if probed.gil_free >= GIL_FREE else "no"
+    return [
+        ("load and first call", f"{probed.load_s:.2f} s"),
+        ("memory per worker", f"{probed.memory_bytes / 2**20:.0f} MiB"),
+        ("cores in use during a call", f"{probed.cores:.1f}"),
+        ("releases the GIL", f"{frees} (other threads keep {probed.gil_free:.0%} of a core)"),
+    ]
+
+
+def _advise(advice: Advice, findings: Findings, console: Console) -> None:
+    from streamer.cli.measure import HEADROOM
+
+    card = findings.card
+    console.print("\n[bold]Suggested[/bold]")
+    for name, value, now in (
+        ("executor", advice.executor, card.executor),
+        ("workers", advice.workers, card.workers),
+        ("max_batch_size", advice.batch_size, card.max_batch_size),
+    ):
+        console.print(f"  {name} = {value!r}" + ("" if value == now else f"  [dim](now {now!r})[/dim]"))
+    if advice.executor == "thread":
+        console.print("  [dim]('process' all the same where a call may crash or hang: a thread cannot be killed)[/dim]")
+    console.print(
+        f"\nWith these, {findings.cores} cores hold about [bold]{advice.streams}[/bold] live streams of continuous "
+        f"speech\n({HEADROOM:.0%} of the pace above; without interims, which cost extra).",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,26 @@
+"""From flags to settings: what `--set KEY=VALUE` and its shorthands mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from streamer.config import Override
+
+
+def overrides(pairs: Iterable[str], *flags: tuple[str, str, str | None]) -> Iterator[Override]:
+    """`pairs`: KEY=VALUE as given. `flags`: (what the user wrote, the setting's key, its value or None)."""
+    from streamer.config import Override
+
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or "." not in key:
+            typer.echo(f"error: --set: expected section.key=value, got {pair!r}", err=True)
+            raise typer.Exit(2)
+        yield Override(f"--set {key}", key, value)
+    for flag, key, given in flags:
+        if given is not None:
+            yield Override(flag, key, given)

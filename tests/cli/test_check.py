@@ -1,0 +1,91 @@
+"""`streamer check` measures a real model in its executor and says what follows."""
+
+import asyncio
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from streamer.cli.check import show
+from streamer.cli.measure import Answered, Findings, Pace, measure
+from streamer.inference.card import ModelCard
+from streamer.inference.probe import Probed
+from streamer.models.loading import ModelSpec
+from streamer.models.stub import Stub
+from tests.cli.serving import environment
+
+
+def shown(findings):
+    out = io.StringIO()
+    show(findings, Console(file=out, width=100))
+    return out.getvalue()
+
+
+def found(paces, *, gil_free=1.0, cores_used=1.0, error="", cores=4):
+    probed = Probed(0.5, 100 * 2**20, cores_used, gil_free)
+    answers = [Answered("recording", 0.1, "" if error else "{}", error)]
+    return Findings(ModelCard.of(Stub()), probed, "", answers, paces, cores)
+
+
+def test_stub_is_tried_on_every_input_and_batch_size():
+    findings = asyncio.run(measure(ModelSpec("stub", {"delay": 0.01, "max_batch_size": 3})))
+    assert findings.works
+    assert [(answer.input, answer.output) for answer in findings.answers] == [
+        (name, '{"count":40000}') for name in ("silence", "noise", "recording")
+    ]
+    assert [pace.size for pace in findings.paces] == [1, 2, 3]
+    assert findings.paces[2].item_s < findings.paces[0].item_s
+    assert findings.probed is not None
+    text = shown(findings)
+    assert re.search(r"recording\s+│ yes", text)
+    assert "max_batch_size = 3" in text
+
+
+def test_model_that_fails_is_told_and_gets_no_advice():
+    findings = asyncio.run(measure(ModelSpec("stub", {"failure_rate": 1.0})))
+    assert not findings.works
+    text = shown(findings)
+    assert "Unexpected inference failure" in text
+    assert "Suggested" not in text
+
+
+@pytest.mark.parametrize(
+    ("findings", "executor", "workers", "size"),
+    [
+        (found([Pace(1, 0.1)], gil_free=0.95), "thread", 4, 1),
+        (found([Pace(1, 0.1)], gil_free=0.05), "process", 4, 1),
+        (found([Pace(1, 0.1)], gil_free=0.95, cores_used=2.0), "thread", 2, 1),
+        (found([Pace(1, 0.001)], gil_free=0.45), "thread", 1, 1),
+        (found([Pace(1, 0.1), Pace(2, 0.11), Pace(4, 0.12), Pace(8, 0.235)]), "thread", 4, 4),
+        (found([Pace(1, 0.1), Pace(2, 0.19), Pace(4, 0.37)]), "thread", 4, 1),
+    ],
+)
+def test_advice_follows_from_the_measurements(findings, executor, workers, size):
+    advice = findings.advice
+    assert (advice.executor, advice.workers, advice.batch_size) == (executor, workers, size)
+
+
+def test_streams_are_bounded_by_the_model_or_by_the_server():
+    assert found([Pace(1, 0.25)], cores=2).advice.streams == 14  # 0.7 * 2 workers / (0.25 s / 2.5 s)
+    assert found([Pace(1, 0.0001)]).advice.streams == 350  # 0.7 / 2 ms
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "streamer", "check", *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_command_prints_the_tables():
+    done = run("--set", "model.delay=0.001")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "live streams" in done.stdout
+
+
+def test_command_says_in_one_line_what_it_cannot_load():
+    done = run("no_such_model")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no model 'no_such_model'")
+    assert len(done.stderr.splitlines()) == 1
