@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from streamer.errors import InvalidFormat
@@ -51,19 +51,19 @@ class AudioFormat:
     encoding: Encoding
     sample_rate: int
     channels: int
+    frame_bytes: int = field(init=False, repr=False, compare=False)
+    """Bytes of one frame."""
 
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one frame."""
-        return self.encoding.sample_bytes * self.channels
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frame_bytes", self.encoding.sample_bytes * self.channels)
 
     def check(self, *, max_channels: int = MAX_CHANNELS) -> AudioFormat:
         """Return self, or raise InvalidFormat naming the field, the range and what came."""
-        for field, value, low, high in (
+        for name, value, low, high in (
             ("channels", self.channels, 1, max_channels),
             ("sample_rate", self.sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE),
         ):
             # bool is an int to Python and JSON's 1.5 may arrive from an untyped dialect: both are refused.
             if type(value) is not int or not low <= value <= high:
-                raise InvalidFormat(field=f"format.{field}", expected=f"an integer from {low} to {high}", got=value)
+                raise InvalidFormat(field=f"format.{name}", expected=f"an integer from {low} to {high}", got=value)
         return self

@@ -158,8 +158,9 @@ class Connection(Generic[FrameT]):
             message = decode(frame)
             if type(message) is Start:
                 session.traceparent = self._observer.starting(message, self._clock.now())
-            self._enter(self._renew if type(message) is Auth else session.receive, message)
-            if session.backlog_s > self._ahead_s and not self._over:
+            # Most audio asks for nothing; what could hold us back shows at the latest with an ack.
+            step = self._renew if type(message) is Auth else session.receive
+            if self._enter(step, message) and session.backlog_s > self._ahead_s and not self._over:
                 await self._hold()
         if not self._over:
             self._gone = True
@@ -176,10 +177,12 @@ class Connection(Generic[FrameT]):
             self._resume = None
         self._session.held(self._clock.now())
 
-    def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> None:
-        """The only door into the session. A bug behind it costs this session, nobody else's."""
+    def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> bool:
+        """The only door into the session; whether it asked for anything. A bug behind it costs this session, nobody
+        else's."""
         if self._over:
-            return
+            return False
+        actions: Sequence[Action] = ()
         now = self._clock.now()
         began = perf_counter()
         try:
@@ -193,20 +196,21 @@ class Connection(Generic[FrameT]):
             log.exception("session %s failed", self._session.id)
             self._services.observer.broken(Subsystem.AUDIO_DECODING, error)
             self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True, retryable=True), now)
-        if (deadline := self._session.deadline) is not None and deadline < self._armed:
+        if actions and (deadline := self._session.deadline) is not None and deadline < self._armed:
             self._arm()
         if self._resume is not None and (self._over or self._session.backlog_s < self._ahead_s / 2):
             self._resume.set()
+        return bool(actions)
 
     # Out ----------------------------------------------------------------------------------------
 
     def _perform(self, action: Action, now: float) -> None:
         match action:
-            case Emit(event):
-                self._emit(event, now)
-            case Score(channel, first, samples):
+            case Score(channel, first, samples):  # by far the most frequent
                 row = self._row(channel, fresh=first == 0)
                 self._scoring.submit(row, samples, partial(self._scored, channel, first))
+            case Emit(event):
+                self._emit(event, now)
             case Infer(job):
                 self._observer.asked(job, now)
                 self._engine.submit(job, self._inferred)

@@ -60,12 +60,13 @@ class Intake:
 
     def take(self, max_windows: int) -> Samples:
         """Convert what completes as many windows as have come, `max_windows` at most."""
-        windows, count = 0, 0
-        while windows < max_windows and (more := self._bytes_until(windows + 1)) <= len(self._raw):
+        windows, count, more = 0, 0, self.wanted_bytes
+        while windows < max_windows and more <= len(self._raw):
             windows, count = windows + 1, more
+            more = self._bytes_until(windows + 1)
         samples = self._convert(count)
         self._windows += windows
-        self.wanted_bytes = self._bytes_until(1)
+        self.wanted_bytes = more - count
         return samples
 
     def drain(self) -> Samples:

@@ -84,16 +84,14 @@ class Session:
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` is wanted; None for never. May only move later without a call."""
+        """When `tick` is wanted; None for never. Only a call that answers with actions can bring it nearer."""
         limits, stream = self.settings.limits, self._stream
         if self._state is State.CLOSED:
             return None
         if self._state is State.NEW:
             return self._born + limits.start_timeout_s
-        if self._state in (State.FLUSHING, State.FINISHING):
-            return None  # it is the outside that is awaited; the engine bounds that by its own time-outs
         idle = self._heard + limits.idle_timeout_s
-        if stream is not None and self.settings.stall_timeout_s and stream.speaking:
+        if self._state is State.STREAMING and stream is not None and self.settings.stall_timeout_s and stream.speaking:
             return min(idle, self._heard_audio + self.settings.stall_timeout_s)
         return idle
 
@@ -147,6 +145,8 @@ class Session:
         limits = self.settings.limits
         if self._state is State.NEW:
             self._fail(ErrorCode.START_TIMEOUT, f"no start within {limits.start_timeout_s:g} s", out)
+        elif self._state in (State.FLUSHING, State.FINISHING):
+            self._heard = now  # the outside is awaited, which bounds itself; the client owes nothing meanwhile
         elif now >= self._heard + limits.idle_timeout_s:
             self._fail(ErrorCode.IDLE_TIMEOUT, f"nothing came for {limits.idle_timeout_s:g} s", out)
         else:
