@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamer.audio.format import AudioFormat, Encoding
     from streamer.client.stream import connect
-    from streamer.models.contract import Model, Segment, StreamingModel, model
+    from streamer.errors import ModelFailed
+    from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel, model
 
 __version__ = "0.1.0"
 
-__all__ = ["AudioFormat", "Encoding", "Model", "Segment", "StreamingModel", "__version__", "connect", "model"]
+__all__ = [
+    "AudioFormat",
+    "Encoding",
+    "Model",
+    "ModelFailed",
+    "Segment",
+    "StreamInfo",
+    "StreamingModel",
+    "__version__",
+    "connect",
+    "model",
+]
 
 _HOME = {
     "AudioFormat": "streamer.audio.format",
     "Encoding": "streamer.audio.format",
     "Model": "streamer.models.contract",
+    "ModelFailed": "streamer.errors",
     "Segment": "streamer.models.contract",
+    "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",
     "connect": "streamer.client.stream",
     "model": "streamer.models.contract",
