@@ -104,6 +104,9 @@ class App:
         self._runners: list[web.AppRunner] = []
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
+        self._certificate = Certificate(settings.tls) if settings.tls.certificate else None
+        address = server.metrics_address
+        self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
         self.metrics_port: int | None = None
         """Where /metrics answers, if not beside everything else."""
 
@@ -162,20 +165,19 @@ class App:
         for endpoint in self._endpoints():
             handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)
             application.router.add_get(endpoint.path, handler)
-        if server.metrics_address:
+        if self._metrics_at is not None:
             beside = web.Application()
             beside.add_routes([http.metrics_route(self.registry)])
-            self.metrics_port = await self._serve(beside, *host_and_port(server.metrics_address))
+            self.metrics_port = await self._serve(beside, *self._metrics_at)
         else:
             application.add_routes([http.metrics_route(self.registry)])
         self._port = await self._serve(application, server.host, server.port, self._tls())
 
     def _tls(self) -> ssl.SSLContext | None:
-        if not self.settings.tls.certificate:
+        if self._certificate is None:
             return None
-        certificate = Certificate(self.settings.tls)
-        self._watch = asyncio.create_task(certificate.watch())
-        return certificate.context
+        self._watch = asyncio.create_task(self._certificate.watch())
+        return self._certificate.context
 
     async def _serve(
         self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None

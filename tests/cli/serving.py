@@ -29,8 +29,10 @@ def refused(*arguments: str, **variables: str) -> tuple[int, str]:
 class Server:
     """A server that is ready."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str, before: str) -> None:
         self.process = process
+        self.before = before
+        """What it said before it listened."""
         self.url = url
         self.websocket_url = url.replace("http", "ws", 1)
 
@@ -59,7 +61,7 @@ def served(*arguments: str, **variables: str) -> Iterator[Server]:
         for line in process.stderr:
             said.append(line)
             if line.startswith("listening on "):
-                yield Server(process, line.split()[-1])
+                yield Server(process, line.split()[-1], "".join(said))
                 break
         else:
             raise AssertionError(f"it never listened: {''.join(said)}")

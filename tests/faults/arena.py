@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,8 +98,10 @@ class Peer:
 class Arena:
     """The server under test."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, headers: Mapping[str, str] | None = None) -> None:
+        """`headers`: what every client sends that is not told otherwise."""
         self.app = app
+        self.headers = headers or {}
         self.alone: dict[str, Events] = {}
 
     def counts(self) -> Counts:
@@ -132,9 +134,11 @@ class Arena:
         assert now == before
 
     @asynccontextmanager
-    async def peer(self, dialect: str, mode: str = "simple") -> AsyncIterator[Peer]:
-        url = f"{self.app.url}/api/{dialect}/{mode}"
-        async with aiohttp.ClientSession() as http, http.ws_connect(url, max_msg_size=0) as socket:
+    async def peer(self, dialect: str, mode: str = "simple", *, query: str = "", **options: Any) -> AsyncIterator[Peer]:
+        """`options`: of aiohttp's ws_connect."""
+        url = f"{self.app.url}/api/{dialect}/{mode}{query}"
+        options = {"headers": self.headers, "max_msg_size": 0} | options
+        async with aiohttp.ClientSession() as http, http.ws_connect(url, **options) as socket:
             yield Peer(socket, dialect)
 
     @asynccontextmanager

@@ -33,11 +33,11 @@ class Key:
     def parse(cls, text: str) -> Key:
         """`subject:digest`, as `streamer key new` prints it. Raises ConfigError."""
         subject, _, digest = text.strip().partition(":")
+        # What came is not shown: somebody may have put the key itself there.
         if not _SUBJECT.fullmatch(subject):
-            raise ConfigError("access.keys: expected subject:hash with a subject of letters, digits and . _ @ -")
+            raise _wrong("subject:hash, with a subject of at most 64 letters, digits and . _ @ -")
         if not _DIGEST.fullmatch(digest):
-            # What came is not shown: somebody may have put the key itself there.
-            raise ConfigError(f"access.keys: {subject}: expected the hash that `streamer key new` printed")
+            raise _wrong("subject:hash, with the hash that `streamer key new` printed")
         return cls(subject, digest)
 
     def __str__(self) -> str:
@@ -61,6 +61,10 @@ class KeyRing:
             if hmac.compare_digest(key.digest, digest):
                 found = Identity(key.subject)
         return found
+
+
+def _wrong(expected: str) -> ConfigError:
+    return ConfigError(f"access.keys: expected {expected}", field="access.keys")
 
 
 def new_key(subject: str) -> tuple[str, Key]:

@@ -43,8 +43,8 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
 
     sub: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     jti: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    iat: int
-    exp: int
+    iat: int | float
+    exp: int | float
     once: bool = False
     """The token works once."""
     max_sessions: Annotated[int, msgspec.Meta(ge=1)] | None = None

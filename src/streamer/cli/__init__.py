@@ -8,7 +8,9 @@ import streamer
 from streamer.cli.check import check as _check
 from streamer.cli.client import client as _client
 from streamer.cli.demo import demo as _demo
+from streamer.cli.key import key as _key
 from streamer.cli.serve import serve as _serve
+from streamer.cli.token import token as _token
 from streamer.cli.vad import vad as _vad
 
 app = typer.Typer(
@@ -39,6 +41,8 @@ app.command("check")(_check)
 app.command("client")(_client)
 app.command("demo")(_demo)
 app.command("vad")(_vad)
+app.add_typer(_key, name="key")
+app.add_typer(_token, name="token")
 
 
 def main() -> None:

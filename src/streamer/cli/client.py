@@ -21,6 +21,9 @@ def client(
     chunk_size: Annotated[int, typer.Option(help="Bytes of audio in one message.", min=1, metavar="BYTES")] = 256,
     real_time: Annotated[bool, typer.Option("--real-time", help="Send as fast as it was spoken.")] = False,
     interim_results: Annotated[bool, typer.Option("--interim-results", help="Ask for results that grow.")] = False,
+    token: Annotated[
+        str | None, typer.Option(help="Key or token, where the server asks for one.", envvar="STREAMER_TOKEN")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One event a line on stdout, all else on stderr.")] = False,
 ) -> None:
     """Stream a recording to a server and show what it hears.
@@ -37,7 +40,13 @@ def client(
     try:
         failure = asyncio.run(
             stream_recording(
-                recording, address, view, chunk_bytes=chunk_size, real_time=real_time, interim_results=interim_results
+                recording,
+                address,
+                view,
+                token=token,
+                chunk_bytes=chunk_size,
+                real_time=real_time,
+                interim_results=interim_results,
             )
         )
     except* BrokenPipeError:

@@ -47,13 +47,15 @@ async def stream_recording(
     address: str,
     view: View,
     *,
+    token: str | None = None,
     chunk_bytes: int = 256,
     real_time: bool = False,
     interim_results: bool = False,
 ) -> Failure | None:
     """Stream a recording and show it in `view`; None where everything went well."""
     try:
-        async with connect(address, format=recording.format, interim_results=interim_results) as stream:
+        talk = connect(address, format=recording.format, interim_results=interim_results, token=token)
+        async with talk as stream:
             with view:
                 return await _converse(stream, recording, view, chunk_bytes, real_time=real_time)
     except BadRequest as error:

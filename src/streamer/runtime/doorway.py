@@ -20,11 +20,13 @@ def read_secrets(path: str) -> list[bytes]:
     try:
         return parse_secrets(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"access.token_secrets_file: {path}: cannot be read: {error.strerror}") from None
+        reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        raise ConfigError(f"access.token_secrets_file: {path}: expected text") from None
+        reason = "expected text"
     except ConfigError as error:
-        raise ConfigError(f"access.token_secrets_file: {path}: {error.message}") from None
+        reason = error.message
+    field = "access.token_secrets_file"
+    raise ConfigError(f"{field}: {path}: {reason}", field=field)
 
 
 def open_door(settings: AccessSettings) -> Door:

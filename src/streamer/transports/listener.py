@@ -67,11 +67,11 @@ async def listen(
     return runner, runner.addresses[0][1]
 
 
-def host_and_port(address: str) -> tuple[str, int]:
-    """`host:port`, with an IPv6 host in brackets. Raises ConfigError."""
+def host_and_port(address: str, field: str) -> tuple[str, int]:
+    """`host:port`, with an IPv6 host in brackets; `field` is the setting's name. Raises ConfigError."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(field="address", expected="host:port", got=address)
+        raise ConfigError(field=field, expected="host:port", got=address)
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

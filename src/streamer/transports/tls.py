@@ -55,20 +55,24 @@ class Certificate:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key, _no_password)
             self.context.load_cert_chain(self._certificate, self._key, _no_password)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"tls: {self._certificate}, {self._key}: {_reason(error)}") from None
+            raise _wrong(f"{self._certificate}, {self._key}: {_reason(error)}") from None
 
     def _stamp(self) -> _Stamp:
         """What tells that a file is another one now."""
         try:
             stats = [os.stat(path) for path in (self._certificate, self._key)]
         except OSError as error:
-            raise ConfigError(f"tls: {error.filename}: cannot be read: {_reason(error)}") from None
+            raise _wrong(f"{error.filename}: cannot be read: {_reason(error)}") from None
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
 
 
 def _no_password() -> str:
     """A server cannot ask; without this OpenSSL would, on the terminal."""
     return ""
+
+
+def _wrong(text: str) -> ConfigError:
+    return ConfigError(f"tls: {text}", field="tls.certificate")
 
 
 def _reason(error: OSError) -> str:

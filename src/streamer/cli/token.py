@@ -1,0 +1,52 @@
+"""`streamer token`: short-lived signed tokens, and the secrets they are signed with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+token = typer.Typer(no_args_is_help=True, help="Short-lived signed tokens.")
+
+
+@token.command()
+def secret() -> None:
+    """Print a new signing secret: a line for the file that access.token_secrets_file names."""
+    from streamer.access import new_secret
+
+    typer.echo(new_secret())
+
+
+@token.command()
+def mint(
+    subject: Annotated[str, typer.Argument(help="Whose it is: a name that logs and limits know it by.")],
+    secrets_file: Annotated[
+        str, typer.Option(envvar="STREAMER_ACCESS__TOKEN_SECRETS_FILE", help="The first secret in it signs.")
+    ],
+    ttl: Annotated[int, typer.Option(min=1, max=30 * 86_400, help="Seconds until it expires.")] = 300,
+    once: Annotated[bool, typer.Option("--once", help="It works once (and may travel in an address).")] = False,
+    max_sessions: Annotated[int | None, typer.Option(min=1, help="Sessions of this subject at a time.")] = None,
+    max_stream_s: Annotated[int | None, typer.Option(min=1, help="Seconds of audio in one stream.")] = None,
+) -> None:
+    """Print a token."""
+    import secrets
+    import time
+
+    import msgspec
+
+    from streamer.access.tokens import Claims, mint
+    from streamer.errors import ConfigError
+    from streamer.runtime.doorway import read_secrets
+
+    now = int(time.time())
+    claims = Claims(subject, secrets.token_urlsafe(16), now, now + ttl, once, max_sessions, max_stream_s)
+    try:
+        claims = msgspec.convert(msgspec.to_builtins(claims), Claims)  # the bounds hold for whoever mints, too
+        typer.echo(mint(claims, read_secrets(secrets_file)[0]))
+    except msgspec.ValidationError as error:
+        text = str(error).partition(" - at")[0]
+        typer.echo(f"error: SUBJECT: {text[:1].lower()}{text[1:]}", err=True)
+        raise typer.Exit(2) from None
+    except ConfigError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2) from None
