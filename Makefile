@@ -2,11 +2,13 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 STAMP := $(VENV)/.ready
+MODEL ?= stub
+HOST ?= 127.0.0.1
+PORT ?= 8080
+SEEDS ?= 2000
 
-.PHONY: help setup demo serve test test-slow simulate check format bench docs proto lock clean
+.PHONY: help setup demo serve test test-slow simulate check format bench docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,8 +16,7 @@ help: ## list the targets
 setup: $(STAMP) ## the environment in .venv (quick when it is there)
 
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) is needed; none was found."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || scripts/make-venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
@@ -24,8 +25,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## speak to it: a recording streamed in real time, its words printed while they are said
 	@$(BIN)/python -m streamer demo
 
-serve: $(STAMP) ## a server on port 8080 (MODEL=stub)
-	@$(BIN)/streamer serve $(or $(MODEL),stub)
+serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
+	@$(BIN)/streamer serve $(MODEL) --host $(HOST) --port $(PORT)
 
 test: $(STAMP) ## the test suite
 	@scripts/system-packages sox flite
@@ -35,7 +36,7 @@ test-slow: $(STAMP) ## what takes minutes
 	@$(BIN)/python -m pytest -m slow --timeout 1200
 
 simulate: $(STAMP) ## the whole server in memory on a clock of its own, thousands of sessions (SEEDS=2000)
-	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 check: $(STAMP) ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .
@@ -59,10 +60,17 @@ proto: $(STAMP) ## the Python code of proto/ anew
 	@rm -r build/proto
 	@$(BIN)/python -m tests.protocols.proto_shape
 
-lock: ## resolve the dependencies anew
+docs: $(STAMP) ## the documentation as pages in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
+sample: ## the demo's recording, made anew
+	@scripts/make-sample
+
+lock: $(STAMP) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
-		--extra grpc --extra otel --extra plot --extra pocketsphinx --group dev pyproject.toml -o requirements.lock
+		--extra grpc --extra otel --extra plot --extra pocketsphinx --group dev --group docs pyproject.toml -o requirements.lock
 
 clean: ## remove what was made
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
