@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from socket import SO_RCVBUF, SOL_SOCKET
 
 from aiohttp import web
 
@@ -44,10 +45,12 @@ async def listen(
     handshakes: Handshakes,
     *,
     tls: ssl.SSLContext | None = None,
+    receive_buffer_bytes: int = 0,
     shutdown_timeout_s: float,
 ) -> tuple[web.AppRunner, int]:
     """Serve an application; the port is the one that was taken where 0 was asked for. Raises ListenFailed.
 
+    `receive_buffer_bytes`: the kernel's buffer for what is not read yet of a connection; 0 leaves it to the kernel.
     A request's head has to be there within the time-out, and so has the next one on a connection that is kept.
     """
     runner = web.AppRunner(
@@ -64,6 +67,8 @@ async def listen(
         await runner.cleanup()
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
+    if receive_buffer_bytes:
+        site.bound_receive_buffers(receive_buffer_bytes)
     return runner, runner.addresses[0][1]
 
 
@@ -100,6 +105,12 @@ class _Site(web.BaseSite):
             ssl_handshake_timeout=self._handshakes.timeout_s if self._tls else None,
             backlog=BACKLOG,
         )
+
+    def bound_receive_buffers(self, size: int) -> None:
+        """Of connections that are accepted from now on: they inherit it."""
+        assert self._server is not None
+        for listening in self._server.sockets:  # type: ignore[attr-defined] # aiohttp takes it for an AbstractServer
+            listening.setsockopt(SOL_SOCKET, SO_RCVBUF, size)
 
     def _accept(self) -> asyncio.Protocol:
         server = self._runner.server

@@ -1,0 +1,84 @@
+"""A file sent as fast as possible, over a real socket: slowed, never punished, never buffered without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import websockets
+
+from streamer.app import App
+from streamer.config import Settings
+from streamer.telemetry.observer import SessionObserver
+from streamer.testing import noise, s16le
+from tests.runtime.stage import Notes
+from tests.transports.serving import V2_START, V2_STOP
+
+AHEAD_S = 2.0
+MESSAGE_S = 0.1
+FILE = s16le(noise(60.0))
+CUT = round(MESSAGE_S * 32_000)
+
+
+class Watching(Notes):
+    """Notes how far ahead the client is, whenever the model answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backlogs: list[float] = []
+
+    def session(self, info, progress, now: float) -> SessionObserver:  # type: ignore[no-untyped-def]
+        self.progress = progress
+        return super().session(info, progress, now)
+
+    def asked(self, job, now: float) -> None:  # type: ignore[no-untyped-def]
+        self.backlogs.append(self.progress.backlog_s)
+
+
+def narrow(port: int) -> socket.socket:
+    """A socket with a small buffer of its own, as a real network would leave it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+@asynccontextmanager
+async def slow_server(notes: Notes) -> AsyncIterator[App]:
+    """A model that takes a thirtieth of real time, so that a file has to wait."""
+    settings = Settings(server={"port": 0}, model={"constant_factor": 1 / 30}, limits={"audio_ahead_s": AHEAD_S})
+    async with App(settings, observers=[notes]) as app:
+        yield app
+
+
+async def test_a_file_at_full_speed_is_slowed_while_its_pings_are_answered() -> None:
+    notes = Watching()
+    async with (
+        slow_server(notes) as app,
+        websockets.connect(
+            f"ws://127.0.0.1:{app.port}/api/v2/simple", sock=narrow(app.port), ping_interval=0.1, ping_timeout=10
+        ) as client,
+    ):
+        await client.send(json.dumps(V2_START))
+        reading = asyncio.create_task(_last_event(client))
+        for at in range(0, len(FILE), CUT):
+            await client.send(FILE[at : at + CUT])
+        pong = await client.ping()
+        await client.send(json.dumps(V2_STOP))
+        finished = await reading
+        await pong
+        assert client.latency > 0  # the keepalive's own pings have been answered too
+    assert (finished["type"], finished["received"], finished["processed"]) == ("finished", 960_000, 960_000)
+    assert client.close_code == 1000
+    assert notes.holds > 0
+    assert max(notes.backlogs) <= AHEAD_S + MESSAGE_S
+
+
+async def _last_event(client: websockets.ClientConnection) -> dict[str, object]:
+    event = {}
+    async for message in client:
+        event = json.loads(message)
+    return event
