@@ -101,6 +101,7 @@ class App:
             OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
         )
         self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
+        self.scoring.on_failure = lambda _: self.lifecycle.broken("speech scoring has failed")
         self._runners: list[web.AppRunner] = []
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
@@ -160,7 +161,7 @@ class App:
         server = self.settings.server
         warn_if_open(self.door, server.host)
         application = web.Application()
-        application.add_routes(http.routes(self._info(), lambda: self.lifecycle.readiness))
+        application.add_routes(http.routes(self._info(), self.lifecycle))
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         for endpoint in self._endpoints():
             handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)
@@ -184,7 +185,15 @@ class App:
     ) -> int:
         server = self.settings.server
         handshakes = Handshakes(server.max_handshakes, server.handshake_timeout_s, lambda: len(self.conductor))
-        runner, port = await listen(application, host, port, handshakes, tls=tls, shutdown_timeout_s=STOP_TIMEOUT_S)
+        runner, port = await listen(
+            application,
+            host,
+            port,
+            handshakes,
+            tls=tls,
+            receive_buffer_bytes=server.receive_buffer_bytes,
+            shutdown_timeout_s=STOP_TIMEOUT_S,
+        )
         self._runners.append(runner)
         return port
 

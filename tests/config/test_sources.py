@@ -83,6 +83,7 @@ def test_names_that_kubernetes_makes_for_a_service_are_not_settings() -> None:
             "vad.negative_speech_threshold: expected at most positive_speech_threshold (0.5), got 0.9",
         ),
         ("[limits]\nidle_timeout_s = 0", "limits.idle_timeout_s: expected a number above 0, got 0.0"),
+        ("[engine]\nmax_pending_items = -1", "engine.max_pending_items: expected a number above 0, got -1"),
         ("[limits]\nmax_channels = 1.5", "limits.max_channels: expected a valid integer, got 1.5"),
         ("port = ", "expected TOML, got Invalid value (at end of document)"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from streamer.inference.contract import Readiness
 from streamer.testing import ScriptedEngine
-from tests.transports.serving import scripted, serving
+from tests.transports.serving import V2_START, dialled, events, scripted, serving
 
 
 @pytest.mark.parametrize(("path", "body"), [("/api/v1/health", {"status": "healthy"}), ("/livez", {"status": "alive"})])
@@ -56,3 +56,21 @@ async def test_a_stream_address_without_an_upgrade_is_a_bad_request() -> None:
     async with serving() as app, aiohttp.ClientSession() as http, http.get(app.url + "/api/v2/simple") as response:
         assert response.status == 400
         assert app.admission.active == 0
+
+
+async def test_a_server_whose_scorer_has_failed_ends_its_sessions_and_asks_to_be_started_anew() -> None:
+    async with serving() as app, dialled(app) as stream:
+        await stream.send_json(V2_START)
+        assert (await stream.receive_json())["type"] == "started"
+        assert app.scoring.on_failure is not None
+        app.scoring.on_failure(MemoryError())
+        assert [(event["code"], event["fatal"]) for event in await events(stream)] == [("internal", True)]
+        assert stream.close_code == 1011
+        async with aiohttp.ClientSession() as http:
+            for path in ("/livez", "/readyz"):
+                async with http.get(app.url + path) as response:
+                    assert (response.status, (await response.json())["reason"]) == (503, "speech scoring has failed")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with dialled(app):
+                pass
+        assert refused.value.status == 500

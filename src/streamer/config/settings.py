@@ -53,6 +53,8 @@ class ServerSettings:
     """How long a reader may take nothing while events wait for it."""
     close_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the peer may take to answer a close."""
+    receive_buffer_bytes: Annotated[int, Field(ge=0, le=2**26)] = 128 * 1024
+    """The kernel's buffer for what is not read yet of one connection; 0: the kernel decides."""
     metrics_address: str = ""
     """`host:port` where /metrics answers, and nothing else does; empty: beside everything else."""
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.config.settings import Settings
-from streamer.errors import BadRequest, ConfigError, brief
+from streamer.errors import ConfigError, StreamerError, brief
 
 Key = tuple[str, ...]
 
@@ -62,7 +62,7 @@ def load(
         return Loaded(Settings(**tree), origins)
     except ValidationError as error:
         raise _wrong(error.errors()[0], origins) from None
-    except BadRequest as error:  # a rule of a section's own, such as one threshold above another
+    except StreamerError as error:  # a rule of a section's own, such as one threshold above another
         key = tuple((error.field or "").split("."))
         raise ConfigError(f"{_origin(origins, key)}: {error.message}", field=error.field) from None
 

@@ -49,6 +49,8 @@ class Admission:
         """Nobody is taken on yet."""
         self.draining = False
         """Nobody is taken on any more."""
+        self.fault = ""
+        """Why nobody can be served any more."""
 
     def check(self) -> None:
         """Whether a place can be had at all. Raises Overloaded (with `retry_after_s`) or NotServing.
@@ -57,6 +59,8 @@ class Admission:
         """
         if self.draining:
             raise NotServing("the server is draining")
+        if self.fault:
+            raise StreamerError("internal server error")
         if self.starting:
             raise Overloaded("the server is starting", retry_after_s=self._retry_after_s)
         if self.active >= self._max:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from streamer.access import Lease
+from streamer.errors import ErrorCode
 from streamer.protocols.codec import Codec
 from streamer.runtime.driver import Connection, Services
 from streamer.runtime.outbox import OutboxBounds
@@ -97,6 +98,11 @@ class Conductor:
             if index and spread_s:
                 await asyncio.sleep(spread_s / len(connections))
             connection.finish()
+
+    def expel(self, code: ErrorCode, text: str) -> None:
+        """End every session with this fault."""
+        for connection in tuple(self._live):
+            connection.expel(code, text)
 
     def abort(self) -> int:
         """Cut off whoever is left; returns how many."""

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 class Scoring(Protocol):
     """What a server needs of the speech scorer; `deliver` is called on the loop, never before `submit` returns."""
 
+    on_failure: Callable[[BaseException], None] | None
+    """Called once if it can never score again."""
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
@@ -143,6 +146,10 @@ class Connection(Generic[FrameT]):
     def finish(self) -> None:
         """End the stream as if the client had stopped it; its results still go out."""
         self._enter(self._session.finish)
+
+    def expel(self, code: ErrorCode, text: str) -> None:
+        """End the session with this fault."""
+        self._enter(self._session.expel, code, text)
 
     def abort(self) -> None:
         """Let go of the peer now."""

@@ -7,6 +7,7 @@ import logging
 from enum import StrEnum
 
 from streamer.config import DrainSettings
+from streamer.errors import ErrorCode
 from streamer.inference.contract import InferenceEngine, Readiness
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
@@ -32,13 +33,24 @@ class Lifecycle:
         self._conductor = conductor
         self._engine = engine
         self.stage = Stage.STARTING
+        self._fault = ""
 
     @property
     def readiness(self) -> Readiness:
         """Whether new work should be sent here; if not, why."""
         if self.stage is not Stage.READY:
             return Readiness(False, self.stage)
-        return self._engine.readiness
+        return Readiness(False, self._fault) if self._fault else self._engine.readiness
+
+    @property
+    def alive(self) -> Readiness:
+        """Whether the process can still do its work; if not, it should be started anew."""
+        return Readiness(not self._fault, self._fault)
+
+    def broken(self, fault: str) -> None:
+        """A part that every session needs has failed for good: nobody is taken on, nobody can go on."""
+        self._fault = self._admission.fault = fault
+        self._conductor.expel(ErrorCode.INTERNAL, "internal server error")
 
     def ready(self) -> None:
         """The model is warm: sessions are taken."""

@@ -95,7 +95,7 @@ class ScoringService:
         self._scorer = scorer
         self._policy = policy or ScoringPolicy()
         self._clock = clock or LoopClock()
-        self._on_failure = on_failure
+        self.on_failure = on_failure
         self._numbers = count()
         self._streams: dict[Row, _Stream] = {}
         self._ready: dict[Row, _Stream] = {}  # in order of waiting
@@ -259,5 +259,5 @@ class ScoringService:
         self.failed = error
         self._ready.clear()
         log.critical("speech scoring failed; nothing is scored any more", exc_info=error)
-        if self._on_failure is not None:
-            self._on_failure(error)
+        if self.on_failure is not None:
+            self.on_failure(error)

@@ -31,6 +31,7 @@ class ScriptedScoring:
         self._next: Row = 0
         self.rows: set[Row] = set()
         self.resets = 0
+        self.on_failure: Callable[[BaseException], None] | None = None
         self.held = False
         self.waiting: list[Callable[[], None]] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from streamer.errors import Overloaded, StreamerError
-from streamer.inference.contract import Readiness
+from streamer.runtime.lifecycle import Lifecycle
 from streamer.transports.wire import HTTP_STATUS
 
 _JSON = "application/json"
@@ -47,17 +47,18 @@ class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_s: float | None = None
 
 
-def routes(info: Info, readiness: Callable[[], Readiness]) -> list[web.RouteDef]:
+def routes(info: Info, lifecycle: Lifecycle) -> list[web.RouteDef]:
     """What answers without streaming."""
 
     async def health(_: web.Request) -> web.Response:
         return _json(_Status("healthy"))
 
     async def live(_: web.Request) -> web.Response:
-        return _json(_Status("alive"))
+        now = lifecycle.alive
+        return _json(_Status("alive")) if now.ready else _json(_Status("broken", now.reason), status=503)
 
     async def ready(_: web.Request) -> web.Response:
-        now = readiness()
+        now = lifecycle.readiness
         return _json(_Status("ready")) if now.ready else _json(_Status("not ready", now.reason), status=503)
 
     async def describe(_: web.Request) -> web.Response:
