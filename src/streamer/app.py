@@ -9,10 +9,11 @@ import ssl
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from signal import SIGINT, SIGTERM, Signals
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,7 @@ from prometheus_client import CollectorRegistry
 import streamer
 from streamer.audio.format import Encoding
 from streamer.config import Settings
+from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
 from streamer.models.loading import ModelSpec
@@ -33,12 +35,16 @@ from streamer.runtime.lifecycle import Lifecycle
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.scoring import ScoringService
 from streamer.session.events import Mode
+from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Observer, Observers
 from streamer.transports import http
 from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
 from streamer.transports.listener import Handshakes, host_and_port, listen
 from streamer.transports.tls import Certificate
 from streamer.vad.silero import SileroScorer
+
+if TYPE_CHECKING:
+    from streamer.transports.grpc.server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +71,15 @@ class Parts:
     model: ServedModel
 
 
+class Grpc(Enum):
+    """Whether `grpc.port` is served too."""
+
+    OFF = "off"
+    IF_POSSIBLE = "if possible"
+    """Not where its packages are not installed, or its port is taken."""
+    NEEDED = "needed"
+
+
 def build(settings: Settings) -> Parts:
     """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
     engine = Engine(ModelSpec(settings.server.model, settings.model), settings.engine)
@@ -80,7 +95,14 @@ class App:
     `parts` replaces what does the work, in tests. Raises what `build` raises.
     """
 
-    def __init__(self, settings: Settings, *, parts: Parts | None = None, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        parts: Parts | None = None,
+        observers: Sequence[Observer] = (),
+        grpc: Grpc = Grpc.OFF,
+    ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
         parts = parts or build(settings)
@@ -110,6 +132,10 @@ class App:
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
         self.metrics_port: int | None = None
         """Where /metrics answers, if not beside everything else."""
+        self._grpc = grpc if settings.grpc.port else Grpc.OFF
+        self._grpc_server: GrpcServer | None = None
+        self.grpc_port: int | None = None
+        """Where gRPC listens, once it does; None where it does not."""
 
     @property
     def port(self) -> int:
@@ -118,13 +144,26 @@ class App:
 
     @property
     def url(self) -> str:
-        host = self.settings.server.host
         scheme = "https" if self.settings.tls.certificate else "http"
-        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        return f"{scheme}://{self._host}:{self.port}"
+
+    @property
+    def grpc_url(self) -> str | None:
+        scheme = "grpcs" if self.settings.tls.certificate else "grpc"
+        return f"{scheme}://{self._host}:{self.grpc_port}" if self.grpc_port else None
+
+    @property
+    def _host(self) -> str:
+        host = self.settings.server.host
+        return f"[{host}]" if ":" in host else host
 
     async def start(self) -> None:
-        """Listen, then warm the model; until it is, sessions are refused. Raises ListenFailed or ModelLoadError."""
+        """Listen, then warm the model; until it is, sessions are refused.
+
+        Raises ListenFailed, ModelLoadError, and ConfigError where gRPC is needed and not installed.
+        """
         await self._listen()
+        await self._listen_grpc()
         await self.scoring.start()
         await self.engine.start()
         self.lifecycle.ready()
@@ -141,6 +180,9 @@ class App:
             self._watch.cancel()
         while self._runners:
             await self._runners.pop().cleanup()
+        if self._grpc_server is not None:
+            await self._grpc_server.stop(STOP_TIMEOUT_S)
+            self._grpc_server = None
         await self.engine.stop(STOP_TIMEOUT_S)
         await self.scoring.stop()
 
@@ -197,25 +239,52 @@ class App:
         self._runners.append(runner)
         return port
 
+    async def _listen_grpc(self) -> None:
+        if self._grpc is Grpc.OFF:
+            return
+        try:
+            from streamer.transports.grpc.server import GrpcServer, Service  # noqa: PLC0415 (an extra)
+        except ModuleNotFoundError as error:
+            if self._grpc is Grpc.IF_POSSIBLE:
+                return
+            raise ConfigError(f"gRPC needs the extra: pip install 'streamer[grpc]' ({error})") from None
+        from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
+
+        settings = self.settings
+        codec = partial(GrpcCodec, self.model.sample_rate, **self._message_limits())
+        service = Service(self._session(Mode.SEGMENTED), codec, self.conductor, self.admission, self.door)
+        server = GrpcServer(service, settings, lambda: self.lifecycle.readiness)
+        try:
+            self.grpc_port = await server.start()
+            self._grpc_server = server
+        except ListenFailed as error:
+            if self._grpc is Grpc.NEEDED:
+                raise
+            log.warning("gRPC is off: %s", error.message)
+
+    def _session(self, mode: Mode) -> SessionSettings:
+        model = self.model
+        return self.settings.for_session(
+            mode,
+            model=model.name,
+            sample_rate=model.sample_rate,
+            stateful=model.stateful,
+            max_inflight=model.max_inflight,
+        )
+
+    def _message_limits(self) -> dict[str, int]:
+        limits = self.settings.limits
+        return {
+            "max_control_bytes": limits.max_control_bytes,
+            "max_audio_message_bytes": limits.max_audio_message_bytes,
+        }
+
     def _endpoints(self) -> list[Endpoint]:
-        model, limits = self.model, self.settings.limits
         endpoints = []
         for mode in Mode:
-            settings = self.settings.for_session(
-                mode,
-                model=model.name,
-                sample_rate=model.sample_rate,
-                stateful=model.stateful,
-                max_inflight=model.max_inflight,
-            )
+            settings = self._session(mode)
             for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
-                codec = partial(
-                    dialect,
-                    mode,
-                    model.sample_rate,
-                    max_control_bytes=limits.max_control_bytes,
-                    max_audio_message_bytes=limits.max_audio_message_bytes,
-                )
+                codec = partial(dialect, mode, self.model.sample_rate, **self._message_limits())
                 endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols))
         return endpoints
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
-from streamer.protocols.grpc import MAX_OUTPUT_DEPTH, Grpc
+from streamer.protocols.grpc import MAX_OUTPUT_DEPTH, Grpc, HalfClose
 from streamer.protocols.grpc_words import ENCODINGS, ERRORS, MODES, REASONS, WARNINGS, read_struct, read_value
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session import events
 from streamer.session.events import FinishReason, Json, Mode, WarningCode
-from streamer.session.messages import Audio, Flush, KeepAlive, Malformed, Message, Start, Stop, VadOverrides
+from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Malformed, Message, Start, Stop, VadOverrides
 
 G = Grpc(16_000)
 PLAIN = pb.AudioFormat(encoding="ENCODING_PCM_S16LE", sample_rate=16_000, channels=1)
@@ -92,16 +92,6 @@ def test_zero_is_not_left_out() -> None:
     assert (message.chunk_ms, message.interim_interval_ms, message.vad.redemption_time_ms) == (0, 0, 0.0)
 
 
-def test_the_trace_of_the_call_serves_a_start_that_names_none() -> None:
-    codec = Grpc(16_000, traceparent="00-call", tracestate="call")
-    bare = pb.ClientMessage(start=pb.Start(format=PLAIN)).SerializeToString()
-    own = pb.ClientMessage(start=pb.Start(format=PLAIN, traceparent="00-own")).SerializeToString()
-    for frame, expected in ((bare, ("00-call", "call")), (own, ("00-own", None))):
-        message = codec.decode(frame)
-        assert isinstance(message, Start)
-        assert (message.traceparent, message.tracestate) == expected
-
-
 @pytest.mark.parametrize("encoding", list(Encoding))
 def test_every_encoding_is_known(encoding: Encoding) -> None:
     format_ = pb.AudioFormat(encoding=ENCODINGS.name(encoding), sample_rate=8_000, channels=8)  # type: ignore[arg-type]
@@ -115,6 +105,7 @@ def test_the_other_messages_are_read() -> None:
     assert said(stop=pb.Stop(keep_open=True)) == Stop(keep_open=True)
     assert said(stop=pb.Stop()) == Stop(keep_open=False)
     assert said(keepalive=pb.KeepAlive()) == KeepAlive()
+    assert G.decode(HalfClose.HALF_CLOSE) == Leave()
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 640, 16_383, 16_384, 65_536])

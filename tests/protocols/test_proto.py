@@ -41,7 +41,7 @@ def test_nothing_released_has_changed_and_the_snapshot_knows_all() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("bytes audio = 2;", "bytes audio = 6;"),
+        ("bytes audio = 2;", "bytes audio = 60;"),
         ("bytes audio = 2;", "string audio = 2;"),
         ("bytes audio = 2;", "bytes sound = 2;"),
         ("uint32 sample_rate = 2;", "repeated uint32 sample_rate = 2;"),

@@ -26,7 +26,7 @@ async def serving(*arguments: str) -> AsyncIterator[str]:
 
     Raises ServerFailed where it ends first, or is not ready within a minute. SIGTERM ends it, SIGKILL if it must.
     """
-    private = ["--port", "0", "--set", "drain.lag_s=0"]  # no balancer has to notice that it goes
+    private = ["--port", "0", "--grpc-port", "0", "--set", "drain.lag_s=0"]  # no balancer has to notice that it goes
     command = [sys.executable, "-m", "streamer", "serve", *arguments, *private]
     process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
     said: deque[str] = deque(maxlen=_LAST_LINES)

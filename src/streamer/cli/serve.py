@@ -26,6 +26,10 @@ def serve(
     port: Annotated[
         str | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8080", metavar="PORT")
     ] = None,
+    grpc_port: Annotated[
+        str | None,
+        typer.Option(help="TCP port of gRPC; 0: none, -1: a free one.", show_default="50051", metavar="PORT"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
     set_: Annotated[
         list[str] | None,
@@ -35,7 +39,7 @@ def serve(
         bool, typer.Option("--print-config", help="Print all settings as TOML, with what they mean, and end.")
     ] = False,
 ) -> None:
-    """Serve a model over WebSocket.
+    """Serve a model over WebSocket and gRPC.
 
     Settings come from FILE, then STREAMER_SECTION__KEY variables, then flags. SIGTERM and Ctrl-C drain: running
     streams are finished; a second signal ends at once.
@@ -46,7 +50,11 @@ def serve(
     from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 
     flags = overrides(
-        set_ or (), ("MODEL", "server.model", model), ("--host", "server.host", host), ("--port", "server.port", port)
+        set_ or (),
+        ("MODEL", "server.model", model),
+        ("--host", "server.host", host),
+        ("--port", "server.port", port),
+        ("--grpc-port", "grpc.port", grpc_port),
     )
     try:
         loaded = load(config, flags=list(flags))
@@ -66,14 +74,15 @@ def _run(loaded: Loaded, began: float) -> None:
     """Serve until a signal."""
     import asyncio
 
-    from streamer.app import App, loop_factory, serve
+    from streamer.app import App, Grpc, loop_factory, serve
     from streamer.errors import ConfigError
 
     _log(loaded)
 
     async def main() -> None:
+        asked_for = loaded.origin("grpc.port") != "default"
         try:
-            app = App(loaded.settings)
+            app = App(loaded.settings, grpc=Grpc.NEEDED if asked_for else Grpc.IF_POSSIBLE)
         except ConfigError as error:  # the model knows its parameters, we know who set them
             raise ConfigError(f"{loaded.origin(error.field or '')}: {error.message}") from None
         await serve(app, lambda: _announce(app, monotonic() - began))
@@ -88,6 +97,8 @@ def _announce(app: App, took_s: float) -> None:
 
     say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
     say(f"listening on [bold]{app.url}[/bold]")
+    if app.grpc_url:
+        say(f"listening on [bold]{app.grpc_url}[/bold]")
     model = app.model
     say(f"[dim]model {model.name} at {model.sample_rate} Hz, ready in {took_s:.1f} s; try: streamer client -i FILE "
         f"-a {app.url.replace('http', 'ws', 1)}/api/v2/segmented[/dim]")  # fmt: skip

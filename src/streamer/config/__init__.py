@@ -4,6 +4,7 @@ from streamer.config.describe import describe
 from streamer.config.settings import (
     AccessSettings,
     DrainSettings,
+    GrpcSettings,
     LogSettings,
     ServerSettings,
     SessionSection,
@@ -15,6 +16,7 @@ from streamer.config.sources import Loaded, Override, load
 __all__ = [
     "AccessSettings",
     "DrainSettings",
+    "GrpcSettings",
     "Loaded",
     "LogSettings",
     "Override",

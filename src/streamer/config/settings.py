@@ -90,6 +90,22 @@ class TlsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcSettings:
+    """The same service over gRPC, on a port of its own at `server.host`."""
+
+    port: Annotated[int, Field(ge=-1, le=65_535)] = 50_051
+    """TCP port; 0 turns gRPC off, -1 takes a free port and says which."""
+    reflection: bool = True
+    """Clients such as grpcurl may ask what is served."""
+    keepalive_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+    """A connection on which nothing came for so long is pinged."""
+    keepalive_timeout_s: Annotated[float, Field(ge=1, le=3_600)] = 10.0
+    """A connection that does not answer a ping for so long is dropped."""
+    min_ping_interval_s: Annotated[float, Field(ge=0, le=3_600)] = 10.0
+    """A client that pings more often, with nothing to say, is sent away (too_many_pings)."""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainSettings:
     """What happens between SIGTERM and the end, in seconds from the signal."""
 
@@ -136,6 +152,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     server: ServerSettings = ServerSettings()
+    grpc: GrpcSettings = GrpcSettings()
     model: dict[str, Any] = Field(default_factory=dict)
     """The model's own parameters, and its numbers (`workers`, `executor`, `max_batch_size`, ...)."""
     access: AccessSettings = AccessSettings()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import msgspec
 from google.protobuf.message import DecodeError
 
@@ -27,10 +29,21 @@ from streamer.protocols.reading import (
     unserved,
 )
 from streamer.protocols.seconds import Clock, milliseconds
-from streamer.protocols.v2_wire import MAX_FLUSH_ID
+from streamer.protocols.v2_wire import MAX_FLUSH_ID, MAX_TOKEN
 from streamer.session import events
 from streamer.session.events import Event, Mode
-from streamer.session.messages import Audio, Flush, KeepAlive, Malformed, Message, Start, Stop, VadOverrides
+from streamer.session.messages import (
+    Audio,
+    Auth,
+    Flush,
+    KeepAlive,
+    Leave,
+    Malformed,
+    Message,
+    Start,
+    Stop,
+    VadOverrides,
+)
 
 MAX_OUTPUT_DEPTH = 32
 """Nesting of an output: readers of protobuf give up at 100 levels, and each of JSON's costs three."""
@@ -39,11 +52,22 @@ _AUDIO_TAG = pb.ClientMessage.AUDIO_FIELD_NUMBER << 3 | 2
 _WORDS = ", ".join(field.name for field in pb.ClientMessage.DESCRIPTOR.fields)
 
 
-class Grpc:
-    """The codec of one call. `sample_rate`: the model's, in Hz, at which event positions count.
+class HalfClose(Enum):
+    """What comes in place of a frame when the client has ended its side of the call and still listens."""
 
-    `traceparent` and `tracestate` are the call's own, for a start that names none.
-    """
+    HALF_CLOSE = "half_close"
+
+
+Frame = bytes | HalfClose
+
+
+def size(frame: Frame) -> int:
+    """Bytes that a frame takes while it waits."""
+    return len(frame) if isinstance(frame, bytes) else 0
+
+
+class Grpc:
+    """The codec of one call. `sample_rate`: the model's, in Hz, at which event positions count."""
 
     name = "grpc"
 
@@ -51,23 +75,20 @@ class Grpc:
         self,
         sample_rate: int,
         *,
-        traceparent: str | None = None,
-        tracestate: str | None = None,
         max_control_bytes: int = MAX_CONTROL_BYTES,
         max_audio_message_bytes: int = MAX_AUDIO_BYTES,
     ) -> None:
         self._clock = Clock(sample_rate)
-        self._traceparent = traceparent
-        self._tracestate = tracestate
         self._max_control = max_control_bytes
         self._max_audio = max_audio_message_bytes
 
-    def decode(self, frame: bytes) -> Message:
+    def decode(self, frame: Frame) -> Message:
+        if isinstance(frame, HalfClose):
+            return Leave()
         if (audio := _plain_audio(frame)) is not None:
             return self._audio(audio)
-        try:
-            message = pb.ClientMessage.FromString(frame)
-        except DecodeError:
+        message = _parsed(frame)
+        if message is None:
             return Malformed(ErrorCode.BAD_REQUEST, "not a streamer.v2.ClientMessage, or nested too deep")
         if message.HasField("audio"):
             return self._audio(message.audio)
@@ -88,6 +109,8 @@ class Grpc:
                 return Stop(message.stop.keep_open)
             case "keepalive":
                 return KeepAlive()
+            case "auth":
+                return _auth(message.auth.token)
             case _:
                 return Malformed(ErrorCode.BAD_REQUEST, f"message: expected one of {_WORDS}, got none of them")
 
@@ -107,19 +130,40 @@ class Grpc:
         options = checked_options(msgspec.json.encode(read_struct(start.options)))
         if isinstance(options, Malformed):
             return options
-        own_trace = start.HasField("traceparent")
         return Start(
             format=agreed,
             interim_results=start.interim_results,
             interim_interval_ms=start.interim_interval_ms if start.HasField("interim_interval_ms") else None,
             chunk_ms=start.chunk_ms if start.HasField("chunk_ms") else None,
             vad=_overrides(start.vad),
-            traceparent=start.traceparent if own_trace else self._traceparent,
-            tracestate=(start.tracestate or None) if own_trace else self._tracestate,
+            traceparent=start.traceparent if start.HasField("traceparent") else None,
+            tracestate=start.tracestate if start.HasField("tracestate") else None,
             metadata=dict(start.metadata),
             options=options,
             mode=mode,
         )
+
+
+def introduction(frame: Frame) -> tuple[Auth | None, bool]:
+    """Who a first message says this is: an `auth`, or a `start` with a token; True where it says more than that."""
+    message = _parsed(frame) if isinstance(frame, bytes) else None
+    if message is None:
+        return None, False
+    said = _auth(message.auth.token or message.start.token)
+    return (said if isinstance(said, Auth) and said.secret else None), message.HasField("start")
+
+
+def _parsed(frame: bytes) -> pb.ClientMessage | None:
+    try:
+        return pb.ClientMessage.FromString(frame)
+    except DecodeError:
+        return None
+
+
+def _auth(token: str) -> Auth | Malformed:
+    if len(token) > MAX_TOKEN:
+        return Malformed(ErrorCode.BAD_REQUEST, f"token: expected at most {MAX_TOKEN} characters, got {len(token)}")
+    return Auth(token)
 
 
 def _plain_audio(frame: bytes) -> bytes | None:

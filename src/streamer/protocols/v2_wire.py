@@ -16,6 +16,7 @@ from streamer.session.events import Mode
 from streamer.session.messages import VadOverrides
 
 MAX_FLUSH_ID = 256
+MAX_TOKEN = 4_096
 FlushId = Annotated[str, msgspec.Meta(max_length=MAX_FLUSH_ID)]
 
 
@@ -68,7 +69,7 @@ class KeepAlive(ToServer, frozen=True, tag="keepalive"):
 class Auth(ToServer, frozen=True, tag="auth"):
     """A key or a token: as the first message, where the server lets it be said here, or a newer one later."""
 
-    token: Annotated[str, msgspec.Meta(max_length=4_096)]
+    token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)]
 
 
 ClientMessage = Start | Flush | Stop | KeepAlive | Auth

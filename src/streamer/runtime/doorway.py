@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from streamer.access import Door, Key, KeyRing, Origins, TokenReader, Verifier
+from streamer.access import Door, Identity, Key, KeyRing, Origins, TokenReader, Verifier
 from streamer.access.tokens import parse_secrets
 from streamer.config import AccessSettings
 from streamer.errors import ConfigError
+from streamer.session.settings import SessionSettings
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,14 @@ def open_door(settings: AccessSettings) -> Door:
         first_message=settings.first_message,
         refuse_after_upgrade=settings.refuse_after_upgrade,
     )
+
+
+def granted(settings: SessionSettings, identity: Identity | None) -> SessionSettings:
+    """The settings of a session under what its key or token allows."""
+    if identity is None or identity.grant.max_stream_s is None:
+        return settings
+    most = min(settings.limits.max_stream_s, identity.grant.max_stream_s)
+    return replace(settings, limits=replace(settings.limits, max_stream_s=most))
 
 
 def warn_if_open(door: Door, host: str) -> None:

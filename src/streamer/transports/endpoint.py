@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from streamer.errors import BadRequest, StreamerError
 from streamer.protocols.codec import Codec
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
+from streamer.runtime.doorway import granted
 from streamer.session.events import Failed
 from streamer.session.messages import Auth
 from streamer.session.settings import SessionSettings
@@ -125,14 +126,6 @@ class Visit:
             return None
         message = None if frame is None else self.codec.decode(frame)
         return Credential(message.secret, Carrier.MESSAGE) if isinstance(message, Auth) else None
-
-
-def granted(settings: SessionSettings, identity: Identity | None) -> SessionSettings:
-    """The settings of a session under what its key or token allows."""
-    if identity is None or identity.grant.max_stream_s is None:
-        return settings
-    most = min(settings.limits.max_stream_s, identity.grant.max_stream_s)
-    return replace(settings, limits=replace(settings.limits, max_stream_s=most))
 
 
 def _offered(request: web.Request) -> list[str]:

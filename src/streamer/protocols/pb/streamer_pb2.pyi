@@ -123,18 +123,20 @@ FINISH_REASON_DRAINED: FinishReason
 FINISH_REASON_FAILED: FinishReason
 
 class ClientMessage(_message.Message):
-    __slots__ = ("start", "audio", "flush", "stop", "keepalive")
+    __slots__ = ("start", "audio", "flush", "stop", "keepalive", "auth")
     START_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     FLUSH_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     KEEPALIVE_FIELD_NUMBER: _ClassVar[int]
+    AUTH_FIELD_NUMBER: _ClassVar[int]
     start: Start
     audio: bytes
     flush: Flush
     stop: Stop
     keepalive: KeepAlive
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., audio: _Optional[bytes] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., keepalive: _Optional[_Union[KeepAlive, _Mapping]] = ...) -> None: ...
+    auth: Auth
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., audio: _Optional[bytes] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., keepalive: _Optional[_Union[KeepAlive, _Mapping]] = ..., auth: _Optional[_Union[Auth, _Mapping]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
     __slots__ = ("started", "speech_started", "speech_ended", "segment", "ack", "flushed", "warning", "error", "draining", "finished")
@@ -236,6 +238,12 @@ class Stop(_message.Message):
 class KeepAlive(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Auth(_message.Message):
+    __slots__ = ("token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("session_id", "mode", "model", "limits", "traceparent")

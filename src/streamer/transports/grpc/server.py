@@ -1,0 +1,163 @@
+"""The gRPC server: takes calls on, has them conducted, ends them with their status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from streamer.access import Carrier, Credential, Door, Identity, find_credential
+from streamer.config import Settings
+from streamer.errors import ListenFailed, Overloaded, StreamerError
+from streamer.inference.contract import Readiness
+from streamer.protocols.codec import Codec
+from streamer.protocols.grpc import Frame, introduction, size
+from streamer.protocols.pb import streamer_pb2 as pb
+from streamer.runtime.admission import Admission
+from streamer.runtime.conductor import Conductor
+from streamer.runtime.doorway import granted
+from streamer.session.settings import SessionSettings
+from streamer.telemetry.observer import Handshake
+from streamer.transports.grpc.health import Health
+from streamer.transports.grpc.options import options
+from streamer.transports.grpc.status import STATUS, trailers
+from streamer.transports.grpc.tls import credentials
+from streamer.transports.grpc.transport import Call, GrpcTransport
+
+SERVICE: str = pb.DESCRIPTOR.services_by_name["Streamer"].full_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a call comes to: one method for both modes."""
+
+    session: SessionSettings
+    """Of a start that names no mode."""
+    codec: Callable[[], Codec[Frame]]
+    conductor: Conductor
+    admission: Admission
+    door: Door
+
+
+class GrpcServer:
+    """Serves on a port of its own from `start` to `stop`."""
+
+    def __init__(self, service: Service, settings: Settings, readiness: Callable[[], Readiness]) -> None:
+        self._settings = settings
+        self._reception = Reception(service, settings.server.handshake_timeout_s, settings.server.close_timeout_s)
+        self._health = Health(readiness, frozenset({"", SERVICE}))
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises ListenFailed, and ConfigError for a certificate that cannot be read."""
+        settings = self._settings
+        server = grpc.aio.server(options=options(settings))
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reception.stream)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Stream": method}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if settings.grpc.reflection:
+            reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        port = self._bind(server)
+        await server.start()
+        self._server = server
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Calls that end by themselves have `grace_s`; the rest is cut off."""
+        self._health.stop()
+        if self._server is not None:
+            await self._server.stop(grace_s)
+            self._server = None
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        host, tls = self._settings.server.host, self._settings.tls
+        address = f"[{host}]" if ":" in host else host
+        address = f"{address}:{max(0, self._settings.grpc.port)}"
+        try:
+            if tls.certificate:
+                return server.add_secure_port(address, credentials(tls))
+            return server.add_insecure_port(address)
+        except RuntimeError:  # gRPC logs why, and does not say it
+            raise ListenFailed(f"cannot listen on {address} for gRPC: is the port taken?") from None
+
+
+class Reception:
+    """Takes one call after the other from its metadata to its status."""
+
+    def __init__(self, service: Service, handshake_timeout_s: float, close_timeout_s: float) -> None:
+        self._service = service
+        self._handshake_timeout_s = handshake_timeout_s
+        self._close_timeout_s = close_timeout_s
+
+    async def stream(self, _: object, call: Call) -> None:
+        """The handler of the method."""
+        service, transport = self._service, GrpcTransport(call)
+        metadata = {key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)}
+        handshake = Handshake(time.monotonic(), metadata.get("traceparent"), metadata.get("tracestate"))
+        try:
+            service.admission.check()
+            identity = await self._introduced(metadata.get("authorization"), transport)
+            with service.admission.place(transport.peer, identity):
+                await transport.accept()
+                await self._conduct(transport, identity, handshake)
+        except StreamerError as error:
+            service.conductor.services.observer.refused(GrpcTransport.name, error.code)
+            retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
+            await call.abort(STATUS[error.code], error.message, trailers(error.code, retry_after_s))
+        await self._end(transport, call)
+
+    async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
+        """Who this is, by metadata or by a first message; None where nobody has to say."""
+        door = self._service.door
+        credential = find_credential(authorization, (), None)
+        if credential is None and door.locked and door.first_message:
+            await transport.accept()
+            credential = await self._first_message(transport)
+        return door.show(credential)
+
+    async def _first_message(self, transport: GrpcTransport) -> Credential | None:
+        try:
+            async with asyncio.timeout(self._handshake_timeout_s):
+                frame = await transport.receive()
+        except TimeoutError:
+            return None
+        if frame is None:
+            return None
+        auth, says_more = introduction(frame)
+        if says_more:
+            transport.unread(frame)
+        return None if auth is None else Credential(auth.secret, Carrier.MESSAGE)
+
+    async def _conduct(self, transport: GrpcTransport, identity: Identity | None, handshake: Handshake) -> None:
+        """Run the connection. gRPC cancels its handler where the client cancels or its deadline passes: a hang-up."""
+        service = self._service
+        lease = service.door.lease(identity, service.conductor.services.clock.now())
+        settings = granted(service.session, identity)
+        running = asyncio.create_task(
+            service.conductor.run(transport, service.codec(), settings, measure=size, handshake=handshake, lease=lease)
+        )
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            transport.hang_up()
+            await running
+            raise
+
+    async def _end(self, transport: GrpcTransport, call: Call) -> None:
+        """Send the status, for as long as the client may take to read what comes before it."""
+        ending = transport.ending
+        if ending is None:
+            raise asyncio.CancelledError  # no status: the client is gone, or does not listen
+        if ending.code is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._close_timeout_s):
+                    await call.abort(STATUS[ending.code], ending.reason, trailers(ending.code))

@@ -1,0 +1,56 @@
+"""What each failure is on the wire of gRPC: a status, and trailing metadata that a program can read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from grpc import StatusCode
+
+from streamer.errors import ErrorCode
+
+STATUS: Mapping[ErrorCode, StatusCode] = MappingProxyType(
+    {
+        ErrorCode.BAD_REQUEST: StatusCode.INVALID_ARGUMENT,
+        ErrorCode.BAD_STATE: StatusCode.FAILED_PRECONDITION,
+        ErrorCode.INVALID_FORMAT: StatusCode.INVALID_ARGUMENT,
+        ErrorCode.INVALID_AUDIO: StatusCode.INVALID_ARGUMENT,
+        ErrorCode.WRONG_FRAME_TYPE: StatusCode.INVALID_ARGUMENT,
+        ErrorCode.INVALID_UTF8: StatusCode.INVALID_ARGUMENT,
+        ErrorCode.PROTOCOL_ERROR: StatusCode.INVALID_ARGUMENT,
+        ErrorCode.MESSAGE_TOO_BIG: StatusCode.RESOURCE_EXHAUSTED,
+        ErrorCode.UNAUTHENTICATED: StatusCode.UNAUTHENTICATED,
+        ErrorCode.TOKEN_EXPIRED: StatusCode.UNAUTHENTICATED,
+        ErrorCode.TOKEN_REPLAYED: StatusCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN: StatusCode.PERMISSION_DENIED,
+        ErrorCode.FORBIDDEN_ORIGIN: StatusCode.PERMISSION_DENIED,
+        ErrorCode.START_TIMEOUT: StatusCode.DEADLINE_EXCEEDED,
+        ErrorCode.IDLE_TIMEOUT: StatusCode.DEADLINE_EXCEEDED,
+        ErrorCode.STREAM_TOO_LONG: StatusCode.OUT_OF_RANGE,
+        ErrorCode.TOO_FAST: StatusCode.RESOURCE_EXHAUSTED,
+        ErrorCode.RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
+        ErrorCode.SLOW_CONSUMER: StatusCode.ABORTED,
+        ErrorCode.MODEL_ERROR: StatusCode.INTERNAL,
+        ErrorCode.MODEL_TIMEOUT: StatusCode.INTERNAL,
+        ErrorCode.MODEL_CRASHED: StatusCode.UNAVAILABLE,
+        ErrorCode.OVERLOADED: StatusCode.UNAVAILABLE,
+        ErrorCode.DRAINING: StatusCode.UNAVAILABLE,
+        ErrorCode.INTERNAL: StatusCode.INTERNAL,
+    }
+)
+"""Total over ErrorCode; the proto's comment on the service says the same."""
+
+CODE_KEY = "streamer-code"
+RETRY_KEY = "retry-after-ms"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""What gRPC's own retries mind (proposal A6)."""
+
+
+def trailers(code: ErrorCode, retry_after_s: float | None = None) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata of a failure."""
+    named = ((CODE_KEY, code.value),)
+    if retry_after_s is None:
+        return named
+    after = str(math.ceil(retry_after_s * 1000))
+    return (*named, (RETRY_KEY, after), (PUSHBACK_KEY, after))
