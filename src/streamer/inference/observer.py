@@ -32,8 +32,8 @@ class Lost(StrEnum):
 class EngineObserver:
     """Called on the event loop: a listener must not block and must not raise. The base class listens to nothing."""
 
-    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> None:
-        """`waits`: seconds that each job has waited, in order."""
+    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
+        """`waits`: seconds that each job has waited, in order. Returns the traceparent that goes to the worker."""
 
     def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
         """`seconds`: from the start of the call to its end."""
@@ -51,4 +51,38 @@ class EngineObserver:
         """It is no more; another is started in its place, now or later."""
 
 
-__all__ = ["Dropped", "Ended", "EngineObserver", "Lost"]
+class EngineObservers(EngineObserver):
+    """Several listeners as one; more may join while nothing runs."""
+
+    def __init__(self) -> None:
+        self._listeners: list[EngineObserver] = []
+
+    def add(self, listener: EngineObserver) -> None:
+        self._listeners.append(listener)
+
+    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
+        answers = [listener.batch_started(worker, jobs, waits) for listener in self._listeners]
+        return next((answer for answer in answers if answer is not None), None)
+
+    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
+        for listener in self._listeners:
+            listener.batch_finished(worker, jobs, seconds, ended)
+
+    def job_failed(self, job: Job, code: str) -> None:
+        for listener in self._listeners:
+            listener.job_failed(job, code)
+
+    def interim_dropped(self, job: Job, cause: Dropped) -> None:
+        for listener in self._listeners:
+            listener.interim_dropped(job, cause)
+
+    def worker_started(self, worker: int, seconds: float) -> None:
+        for listener in self._listeners:
+            listener.worker_started(worker, seconds)
+
+    def worker_lost(self, worker: int, cause: Lost) -> None:
+        for listener in self._listeners:
+            listener.worker_lost(worker, cause)
+
+
+__all__ = ["Dropped", "Ended", "EngineObserver", "EngineObservers", "Lost"]

@@ -1,0 +1,84 @@
+"""Errors that nobody caught, wherever they were raised: counted and logged, as the original's panic hook does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from streamer.telemetry.observer import Subsystem
+
+log = logging.getLogger(__name__)
+
+THREADS = {
+    "speech-scorer": Subsystem.AUDIO_DECODING,
+    "streamer-worker": Subsystem.INFERENCE,
+    "streamer-spans": Subsystem.METRICS,
+    "streamer-log": Subsystem.METRICS,
+}
+"""Whose threads have names that begin so."""
+
+ErrorHook = Callable[[Subsystem, BaseException], None]
+
+
+class Guard:
+    """Hears of every unhandled error of the process while open: `with Guard(loop, told)`.
+
+    `told` is called on the event loop where there still is one. What was there before is put back.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, told: ErrorHook) -> None:
+        self._loop = loop
+        self._told = told
+        self._before = (sys.excepthook, threading.excepthook, sys.unraisablehook)
+        self._handler = loop.get_exception_handler()
+
+    def __enter__(self) -> Self:
+        self._loop.set_exception_handler(self._in_loop)
+        threading.excepthook = self._in_thread
+        sys.unraisablehook = self._unraisable
+        sys.excepthook = self._at_last
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.set_exception_handler(self._handler)
+        sys.excepthook, threading.excepthook, sys.unraisablehook = self._before
+
+    def _in_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised, or a task failed and nobody asked it."""
+        error = context.get("exception") or RuntimeError(context.get("message", "no message"))
+        log.error("unhandled in the event loop: %s", context.get("message"), exc_info=error)
+        self._told(Subsystem.OTHER, error)
+
+    def _in_thread(self, args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is None or isinstance(args.exc_value, SystemExit):
+            return
+        name = args.thread.name if args.thread is not None else "unknown"
+        log.error("unhandled in thread %s", name, exc_info=args.exc_value)
+        where = next((part for begin, part in THREADS.items() if name.startswith(begin)), Subsystem.OTHER)
+        self._tell(where, args.exc_value)
+
+    def _unraisable(self, args: sys.UnraisableHookArgs) -> None:
+        """Raised where nothing can be raised: in `__del__`, or while the collector runs."""
+        if args.exc_value is not None:
+            log.error("unraisable: %s", args.err_msg or "in a finaliser", exc_info=args.exc_value)
+            self._tell(Subsystem.OTHER, args.exc_value)
+
+    def _at_last(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        """The process ends with this."""
+        if not issubclass(kind, KeyboardInterrupt):
+            log.critical("unhandled: the process ends", exc_info=error)
+            self._told(Subsystem.OTHER, error)
+        self._before[0](kind, error, traceback)
+
+    def _tell(self, where: Subsystem, error: BaseException) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._told, where, error)
+        except RuntimeError:  # the loop is closed: no scrape will come for it
+            self._told(where, error)

@@ -1,0 +1,192 @@
+"""All that listens to a server, behind one observer: metrics, task metrics, traces, session records."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+import streamer
+from streamer.errors import ConfigError, ErrorCode
+from streamer.inference.contract import EngineDepth
+from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
+from streamer.session.actions import Job
+from streamer.session.summary import Summary
+from streamer.telemetry.chronicle import Chronicle, Passage, Reader
+from streamer.telemetry.context import CURRENT, Ids
+from streamer.telemetry.measuring import Measuring, untraced
+from streamer.telemetry.metrics import Metrics, Signal
+from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView, Subsystem
+from streamer.telemetry.session_log import SessionLog
+from streamer.telemetry.tasks import TaskStats, watch_lag
+from streamer.telemetry.wanted import traces_wanted
+
+if TYPE_CHECKING:
+    from streamer.telemetry.tracing import Tracing
+
+T = TypeVar("T")
+
+
+class Telemetry(Observer, EngineObserver):
+    """Hears everything, on the event loop. `registry` is what /metrics writes down.
+
+    `environment`: where the OTEL_* variables are; without them nothing is traced. Raises ConfigError for a wrong one.
+    """
+
+    def __init__(
+        self, model: str, environment: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._metrics = Metrics(model, streamer.__version__)
+        self._measuring = Measuring(self._metrics)
+        self._tasks = {subsystem: TaskStats() for subsystem in Subsystem}
+        self._sessions: dict[str, tuple[Chronicle, Ids]] = {}
+        self._lag: asyncio.Task[None] | None = None
+        self._tracing: Tracing | None = None
+        if traces_wanted(environment or {}):
+            self._trace(model, environment or {})
+        self._metrics.instruments.refresh.append(self._read_tasks)
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self._metrics.instruments)
+        ProcessCollector(registry=self.registry)
+
+    # Life ---------------------------------------------------------------------------------------
+
+    def watch(
+        self, *, ready: Callable[[], bool], draining: Callable[[], bool], depth: Callable[[], EngineDepth]
+    ) -> None:
+        """Where to look for states, at each scrape."""
+        self._measuring.watch(ready=ready, draining=draining, depth=depth)
+
+    def watch_dropped(self, signal: Signal, dropped: Callable[[], int]) -> None:
+        """Where to look for how many spans or log records were lost."""
+        counter = self._metrics.telemetry_dropped.child(signal)
+
+        def refresh() -> None:
+            counter.value = float(dropped())
+
+        self._metrics.instruments.refresh.append(refresh)
+
+    def start(self) -> None:
+        """Begin to measure the running event loop."""
+        self._lag = asyncio.create_task(watch_lag(self._metrics.loop_lag.child().observe), name="event-loop-lag")
+
+    async def stop(self) -> None:
+        """Send the last spans, within a bound. Idempotent."""
+        if self._lag is not None:
+            self._lag.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._lag
+            self._lag = None
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
+
+    def ids_of(self, session_id: str) -> Ids | None:
+        """The ids of a session that runs."""
+        _, ids = self._sessions.get(session_id, (None, None))
+        return ids
+
+    # What the conductor tells -------------------------------------------------------------------
+
+    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+        ids = Ids(info.id)
+        readers = [SessionLog(info, now), _End(self._sessions, info.id, CURRENT.set(ids))]
+        if self._tracing is None:
+            readers.insert(0, self._measuring.reader(info, now, untraced))
+        else:  # the trace is asked for while it is there: metrics read first
+            readers.insert(0, self._tracing.reader(info, ids, now))
+            readers.insert(0, self._measuring.reader(info, now, self._tracing.trace_of))
+        chronicle = Chronicle(info, view, now, readers)
+        self._sessions[info.id] = chronicle, ids
+        return chronicle
+
+    def refused(self, transport: str, code: ErrorCode) -> None:
+        self._measuring.refused(transport, code)
+
+    def scored(self, audio_s: float, took_s: float) -> None:
+        self._measuring.scored(audio_s, took_s)
+
+    def broken(self, where: Subsystem, error: BaseException) -> None:
+        self._measuring.broken(where, error)
+
+    def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        return self._tasks[where].task(work)
+
+    # What the engine tells ----------------------------------------------------------------------
+
+    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
+        self._measuring.batch_started(worker, jobs, waits)
+        now = self._clock()
+        passages: list[Passage] = []
+        for job in jobs:
+            chronicle, _ = self._sessions.get(job.session_id, (None, None))
+            if chronicle is not None:
+                chronicle.batch_started(job, now)
+                if self._tracing is not None and (passage := chronicle.passage(job)) is not None:
+                    passages.append(passage)
+        return self._tracing.batch_started(worker, passages, now) if self._tracing is not None else None
+
+    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
+        self._measuring.batch_finished(worker, jobs, seconds, ended)
+        now = self._clock()
+        for job in jobs:
+            chronicle, _ = self._sessions.get(job.session_id, (None, None))
+            if chronicle is not None:
+                chronicle.batch_finished(job, ended, now)
+        if self._tracing is not None:
+            self._tracing.batch_finished(worker, ended, now)
+
+    def job_failed(self, job: Job, code: str) -> None:
+        self._measuring.job_failed(job, code)
+
+    def interim_dropped(self, job: Job, cause: Dropped) -> None:
+        self._measuring.interim_dropped(job, cause)
+
+    def worker_lost(self, worker: int, cause: Lost) -> None:
+        self._measuring.worker_lost(worker, cause)
+
+    # Inside -------------------------------------------------------------------------------------
+
+    def _trace(self, model: str, environment: Mapping[str, str]) -> None:
+        try:
+            from streamer.telemetry.otel import provider  # noqa: PLC0415 (an extra)
+            from streamer.telemetry.tracing import Tracing  # noqa: PLC0415
+        except ImportError as error:
+            raise ConfigError(f"OTEL_* asks for traces, but {error}; pip install 'streamer[otel]'") from None
+        made, queue = provider(environment)
+        self._tracing = Tracing(made, model)
+        self.watch_dropped(Signal.SPANS, lambda: queue.dropped)
+
+    def _read_tasks(self) -> None:
+        metrics = self._metrics
+        for subsystem, stats in self._tasks.items():
+            for family, value in (
+                (metrics.tasks_instrumented, stats.instrumented),
+                (metrics.tasks_dropped, stats.dropped),
+                (metrics.task_polls, stats.polls),
+                (metrics.task_slow_polls, stats.slow_polls),
+                (metrics.task_poll_seconds, stats.poll_s),
+                (metrics.task_first_poll_delay, stats.first_poll_delay_s),
+                (metrics.task_idle, stats.idle_s),
+                (metrics.task_scheduled, stats.scheduled_s),
+            ):
+                family.child(subsystem).value = float(value)
+
+
+class _End(Reader):
+    """The last reader of a session forgets it."""
+
+    def __init__(self, sessions: dict[str, tuple[Chronicle, Ids]], session_id: str, token: Token[Ids | None]) -> None:
+        self._sessions = sessions
+        self._session_id = session_id
+        self._token = token
+
+    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+        del self._sessions[self._session_id]
+        with suppress(ValueError):  # told from another task than the one that runs the connection
+            CURRENT.reset(self._token)

@@ -1,0 +1,227 @@
+"""What goes to the log and how: records through a bounded queue to one thread, so that the event loop never waits."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import msgspec
+
+from streamer.telemetry.context import CURRENT, Ids
+from streamer.telemetry.repeats import Repeats
+
+QUEUE = 10_000
+"""Records that may wait for a slow terminal, pipe or disk; what is more is dropped and counted."""
+STOP_TIMEOUT_S = 2.0
+
+Style = Literal["auto", "text", "json"]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields of a record beside its message; subclasses name them. Given as `extra={"facts": ...}`."""
+
+
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A record as JSON; the facts follow."""
+
+    time: str
+    level: str
+    logger: str
+    message: str
+    session_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    exception: str | None = None
+
+
+class JsonFormatter(logging.Formatter):
+    """One line of JSON per record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        ids: Ids | None = getattr(record, "ids", None)
+        line = _Line(
+            time=datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            level=record.levelname.lower(),
+            logger=record.name,
+            message=record.getMessage(),
+            session_id=ids.session_id if ids is not None else None,
+            trace_id=ids.trace_id if ids is not None else None,
+            span_id=ids.span_id if ids is not None else None,
+            exception=record.exc_text,
+        )
+        facts: Facts | None = getattr(record, "facts", None)
+        encoded = msgspec.json.encode(line)
+        if facts is not None and (more := msgspec.json.encode(facts)) != b"{}":
+            encoded = encoded[:-1] + b"," + more[1:]
+        return encoded.decode()
+
+
+class TextFormatter(logging.Formatter):
+    """For people: time, level, who, what, then the facts as name=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        text = f"{at} {record.levelname:<7} {record.name}: {told(record)}"
+        return f"{text}\n{record.exc_text}" if record.exc_text else text
+
+
+def told(record: logging.LogRecord) -> str:
+    """A record's message and facts on one line."""
+    ids: Ids | None = getattr(record, "ids", None)
+    facts: Facts | None = getattr(record, "facts", None)
+    parts = [record.getMessage()]
+    if ids is not None and ids.session_id not in parts[0]:
+        parts.append(f"session={ids.session_id}")
+    if ids is not None and ids.trace_id:
+        parts.append(f"trace={ids.trace_id}")
+    if facts is not None:
+        named = {name: getattr(facts, name) for name in facts.__struct_fields__}
+        parts += [
+            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in named.items()
+            if value is not None
+        ]
+    return " ".join(parts)
+
+
+class _Intake(logging.Handler):
+    """On the thread that logs: adds ids, holds back repeats, queues. Never waits, never raises."""
+
+    def __init__(self, repeats: Repeats) -> None:
+        super().__init__()
+        self.queue: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        self.dropped = 0
+        self.ids_of: Callable[[str], Ids | None] = Ids
+        self._repeats = repeats
+        self._plain = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "facts", None) is None:
+            held = self._repeats.ask((record.name, record.levelno, record.msg), time.monotonic())
+            if held is None:
+                return
+            if held:
+                record.msg = f"{record.msg} (and {held} more like this)"
+        if self.queue.qsize() >= QUEUE:
+            self.dropped += 1
+            return
+        session_id: str | None = getattr(record, "session_id", None)
+        record.ids = CURRENT.get() or (self.ids_of(session_id) if session_id else None)
+        try:
+            record.msg, record.args = record.getMessage(), None  # what it speaks of may have changed by then
+        except (TypeError, ValueError):
+            record.msg, record.args = f"{record.msg} (its arguments do not fit)", None
+        if record.exc_info:
+            record.exc_text = self._plain.formatException(record.exc_info)
+            record.exc_info = None  # frames hold audio
+        self.queue.put(record)
+
+
+class Logs:
+    """The log of a process, while open: `with Logs(...)`. Takes the root logger over and gives it back."""
+
+    def __init__(
+        self,
+        level: str = "info",
+        style: Style = "auto",
+        *,
+        stream: Stream | None = None,
+        repeats: Repeats | None = None,
+    ) -> None:
+        self._level = level.upper()
+        self._stream: Stream = stream or sys.stderr
+        self._unwritten = 0
+        self._write = _writer(self._stream, style)
+        self._intake = _Intake(repeats or Repeats())
+        self._thread = threading.Thread(target=self._run, name="streamer-log", daemon=True)
+        self._before: tuple[list[logging.Handler], int] = ([], logging.WARNING)
+
+    @property
+    def dropped(self) -> int:
+        """Records lost: more came than could be written, or writing failed."""
+        return self._intake.dropped + self._unwritten
+
+    def know(self, ids_of: Callable[[str], Ids | None]) -> None:
+        """Where to ask for the trace of a session, for records from outside of its tasks."""
+        self._intake.ids_of = ids_of
+
+    def __enter__(self) -> Self:
+        root = logging.getLogger()
+        self._before = root.handlers[:], root.level
+        root.handlers[:] = [self._intake]
+        root.setLevel(self._level)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what waits, within a bound: a reader that has stopped reading does not keep the process."""
+        root = logging.getLogger()
+        root.handlers[:], level = self._before
+        root.setLevel(level)
+        self._intake.queue.put(None)
+        self._thread.join(STOP_TIMEOUT_S)
+        with suppress(Empty):
+            while self._thread.is_alive() and self._intake.queue.get_nowait() is not None:
+                self._intake.dropped += 1
+
+    def _run(self) -> None:
+        while (record := self._intake.queue.get()) is not None:
+            try:
+                self._write(record)
+            except Exception:  # noqa: BLE001 (a full disk, a closed pipe: counted, and nobody to tell)
+                self._unwritten += 1
+
+
+def _writer(stream: Stream, style: Style) -> Callable[[logging.LogRecord], None]:
+    terminal = getattr(stream, "isatty", bool)()
+    if style == "json" or (style == "auto" and not terminal):
+        return _lines(stream, JsonFormatter())
+    if terminal:
+        return _coloured(stream)
+    return _lines(stream, TextFormatter())
+
+
+def _lines(stream: Stream, formatter: logging.Formatter) -> Callable[[logging.LogRecord], None]:
+    def write(record: logging.LogRecord) -> None:
+        stream.write(formatter.format(record) + "\n")
+        stream.flush()
+
+    return write
+
+
+def _coloured(stream: Any) -> Callable[[logging.LogRecord], None]:
+    from rich.console import Console  # noqa: PLC0415 (only on a terminal)
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    styles = {"DEBUG": "dim", "INFO": "cyan", "WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
+
+    def write(record: logging.LogRecord) -> None:
+        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        line = Text(f"{at} ", style="dim")
+        line.append(f"{record.levelname.lower():<8}", style=styles.get(record.levelname, ""))
+        line.append(f"{record.name} ", style="dim")
+        line.append(told(record), style="")
+        console.print(line)
+        if record.exc_text:
+            console.print(Text(record.exc_text, style="red"))
+
+    return write

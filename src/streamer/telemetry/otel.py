@@ -1,0 +1,129 @@
+"""The way of finished spans to a collector, by the standard OTEL_* variables. It may be down or slow: nobody waits."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
+
+from streamer.errors import ConfigError
+from streamer.telemetry.wanted import protocol_of
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+log = logging.getLogger(__name__)
+
+FLUSH_TIMEOUT_S = 2.0
+"""How long the end of a process waits for the last spans to go out."""
+
+
+class SpanQueue(SpanProcessor):
+    """Keeps finished spans until its thread has exported them; what finds it full is dropped and counted.
+
+    The SDK's own BatchSpanProcessor logs a line per dropped span on the thread that ended it, and keeps no account of
+    the spans that a collector did not take.
+    """
+
+    def __init__(self, exporter: SpanExporter, *, most: int = 2_048, batch: int = 512, delay_s: float = 1.0) -> None:
+        self._exporter = exporter
+        self._refused = self._unsent = 0  # each counted by one thread
+        self._most, self._batch, self._delay_s = most, batch, delay_s
+        self._spans: deque[ReadableSpan] = deque()
+        self._full = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="streamer-spans", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Spans that found the queue full, or that the collector did not take."""
+        return self._refused + self._unsent
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing is sent before its end."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if len(self._spans) >= self._most or self._stopping:
+            self._refused += 1
+            return
+        self._spans.append(span)
+        if len(self._spans) >= self._batch:
+            self._full.set()
+
+    def shutdown(self) -> None:
+        """Export what waits, within a bound."""
+        self._stopping = True
+        self._full.set()
+        self._thread.join(FLUSH_TIMEOUT_S)
+        self._refused += len(self._spans)
+        self._spans.clear()
+        # An export that still runs is told to give up; where it does not listen, its thread is a daemon.
+        threading.Thread(target=self._exporter.shutdown, name="streamer-spans-end", daemon=True).start()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Not needed: the thread exports at most a second later, and `shutdown` exports the rest."""
+        return True
+
+    def _run(self) -> None:
+        while True:
+            self._full.wait(self._delay_s)
+            self._full.clear()
+            while self._spans and (self._stopping or len(self._spans) >= self._batch or not self._full.is_set()):
+                self._export([self._spans.popleft() for _ in range(min(len(self._spans), self._batch))])
+            if self._stopping:
+                return
+
+    def _export(self, spans: list[ReadableSpan]) -> None:
+        try:
+            sent = self._exporter.export(spans) is SpanExportResult.SUCCESS
+        except Exception:
+            log.exception("exporting spans failed")
+            sent = False
+        if not sent:
+            self._unsent += len(spans)
+
+
+def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]:
+    """What makes spans and what sends them, as the variables say. Raises ConfigError naming one that is wrong."""
+
+    def number(name: str, default: int) -> int:
+        text = environment.get(name, "")
+        if not text:
+            return default
+        if not text.isascii() or not text.isdigit() or int(text) < 1:
+            raise ConfigError(field=name, expected="a whole number of at least 1", got=text)
+        return int(text)
+
+    batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)
+    queue = SpanQueue(
+        _exporter(environment),
+        most=max(batch, number("OTEL_BSP_MAX_QUEUE_SIZE", 2_048)),
+        batch=batch,
+        delay_s=number("OTEL_BSP_SCHEDULE_DELAY", 1_000) / 1_000,
+    )
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, read by the SDK, come before ours.
+    name = environment.get("OTEL_SERVICE_NAME") or "streamer"
+    made = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=False)
+    made.add_span_processor(queue)
+    return made, queue
+
+
+def _exporter(environment: Mapping[str, str]) -> SpanExporter:
+    protocol = protocol_of(environment)
+    if protocol == "console":
+        return ConsoleSpanExporter()
+    kind = "grpc" if protocol == "grpc" else "http"
+    try:
+        module = importlib.import_module(f"opentelemetry.exporter.otlp.proto.{kind}.trace_exporter")
+    except ImportError as error:
+        raise ConfigError(f"traces over OTLP/{kind}: {error}; pip install 'streamer[otel]'") from None
+    exporter: SpanExporter = module.OTLPSpanExporter()  # reads the rest of the variables itself
+    return exporter

@@ -1,0 +1,108 @@
+"""One record for each session, at its end: what a reader of logs asks first."""
+
+from __future__ import annotations
+
+import logging
+
+from streamer.errors import ErrorCode
+from streamer.session.summary import Summary
+from streamer.telemetry.chronicle import Heartbeat, Passage, Reader
+from streamer.telemetry.logs import Facts
+from streamer.telemetry.metrics import GONE, STOPPED
+from streamer.telemetry.observer import SessionInfo
+
+log = logging.getLogger("streamer.session")
+
+
+class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
+    """A session in numbers. Seconds; real-time factors over all of it; latencies of finals. No audio, text or token."""
+
+    transport: str
+    dialect: str
+    mode: str
+    peer: str
+    reason: str
+    duration_s: float
+    received_s: float
+    answered_s: float
+    """Audio handed to the model for finals: the speech, in segmented mode."""
+    streams: int
+    segments: int
+    interims: int
+    failed: int
+    interims_dropped: int
+    rtf_decoding: float | None = None
+    rtf_inference: float | None = None
+    first_result_s: float | None = None
+    final_latency_mean_s: float | None = None
+    final_latency_max_s: float | None = None
+    held: int = 0
+    """Times that the client was too far ahead and was not read."""
+
+
+class SessionLog(Reader):
+    """Sums one session up."""
+
+    def __init__(self, info: SessionInfo, now: float) -> None:
+        self._info = info
+        self._born = now
+        self._busy_s = 0.0
+        self._inference_s = self._inferred_s = 0.0
+        self._first_result_s: float | None = None
+        self._latencies = 0
+        self._latency_sum_s = self._latency_max_s = 0.0
+        self._held = 0
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        self._busy_s += beat.busy_s
+
+    def first_result(self, latency_s: float) -> None:
+        if self._first_result_s is None:
+            self._first_result_s = latency_s
+
+    def done(self, passage: Passage) -> None:
+        if passage.written is None or passage.heard is None:
+            return
+        latency_s = passage.written - passage.heard
+        self._latencies += 1
+        self._latency_sum_s += latency_s
+        self._latency_max_s = max(self._latency_max_s, latency_s)
+        if passage.started is not None and passage.finished is not None:
+            self._inference_s += passage.finished - passage.started
+            self._inferred_s += passage.length_s
+
+    def held(self, now: float) -> None:
+        self._held += 1
+
+    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+        info = self._info
+        facts = SessionFacts(
+            transport=info.transport,
+            dialect=info.dialect,
+            mode=info.mode,
+            peer=info.peer,
+            reason=code or (GONE if gone else STOPPED),
+            duration_s=_short(now - self._born),
+            received_s=_short(summary.received_s),
+            answered_s=_short(summary.answered_s),
+            streams=summary.streams,
+            segments=summary.segments,
+            interims=summary.interims,
+            failed=summary.failed,
+            interims_dropped=summary.interims_dropped,
+            rtf_decoding=_ratio(self._busy_s, summary.received_s),
+            rtf_inference=_ratio(self._inference_s, self._inferred_s),
+            first_result_s=_short(self._first_result_s) if self._first_result_s is not None else None,
+            final_latency_mean_s=_ratio(self._latency_sum_s, self._latencies),
+            final_latency_max_s=_short(self._latency_max_s) if self._latencies else None,
+            held=self._held,
+        )
+        log.info("session closed", extra={"facts": facts, "session_id": info.id})
+
+
+def _short(seconds: float) -> float:
+    return round(seconds, 4)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, 5) if whole else None
