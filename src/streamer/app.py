@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import ssl
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 import streamer
 from streamer.audio.format import Encoding
@@ -24,6 +24,7 @@ from streamer.config import Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
+from streamer.inference.observer import EngineObservers
 from streamer.models.loading import ModelSpec
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
@@ -31,12 +32,13 @@ from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import open_door, warn_if_open
 from streamer.runtime.driver import Scoring, Services
-from streamer.runtime.lifecycle import Lifecycle
+from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.scoring import ScoringService
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.observer import Observer, Observers
+from streamer.telemetry.hub import Telemetry, worker_observer
+from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http
 from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
 from streamer.transports.listener import Handshakes, host_and_port, listen
@@ -69,6 +71,8 @@ class Parts:
     engine: InferenceEngine
     scoring: Scoring
     model: ServedModel
+    telemetry: Telemetry | None = None
+    """None: one is made."""
 
 
 class Grpc(Enum):
@@ -82,10 +86,18 @@ class Grpc(Enum):
 
 def build(settings: Settings) -> Parts:
     """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
-    engine = Engine(ModelSpec(settings.server.model, settings.model), settings.engine)
+    listeners = EngineObservers()
+    engine = Engine(
+        ModelSpec(settings.server.model, settings.model),
+        settings.engine,
+        observer=listeners,
+        worker_observer=worker_observer(os.environ),
+    )
     card = engine.model
+    telemetry = Telemetry(card.name, os.environ)
+    listeners.add(telemetry)
     model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
-    return Parts(engine, ScoringService(SileroScorer()), model)
+    return Parts(engine, ScoringService(SileroScorer(), observer=telemetry), model, telemetry)
 
 
 class App:
@@ -104,8 +116,9 @@ class App:
         grpc: Grpc = Grpc.OFF,
     ) -> None:
         self.settings = settings
-        self.registry = CollectorRegistry()
         parts = parts or build(settings)
+        self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
+        self.registry = self.telemetry.registry
         self.model = parts.model
         self.engine = parts.engine
         self.scoring = parts.scoring
@@ -119,11 +132,16 @@ class App:
             per_subject=server.max_sessions_per_subject or math.inf,
         )
         self.conductor = Conductor(
-            Services(self.scoring, self.engine, Observers(observers)),
+            Services(self.scoring, self.engine, Observers([self.telemetry, *observers])),
             OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
         )
         self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
         self.scoring.on_failure = lambda _: self.lifecycle.broken("speech scoring has failed")
+        self.telemetry.watch(
+            ready=lambda: self.lifecycle.readiness.ready,
+            draining=lambda: self.lifecycle.stage is Stage.DRAINING,
+            depth=lambda: self.engine.depth,
+        )
         self._runners: list[web.AppRunner] = []
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
@@ -162,10 +180,11 @@ class App:
 
         Raises ListenFailed, ModelLoadError, and ConfigError where gRPC is needed and not installed.
         """
+        self.telemetry.start()
         await self._listen()
         await self._listen_grpc()
         await self.scoring.start()
-        await self.engine.start()
+        await self.telemetry.task(Subsystem.INFERENCE, self.engine.start())
         self.lifecycle.ready()
 
     async def drain(self, *, lag_s: float) -> None:
@@ -185,6 +204,7 @@ class App:
             self._grpc_server = None
         await self.engine.stop(STOP_TIMEOUT_S)
         await self.scoring.stop()
+        await self.telemetry.stop()
 
     async def __aenter__(self) -> Self:
         try:
@@ -203,17 +223,17 @@ class App:
         server = self.settings.server
         warn_if_open(self.door, server.host)
         application = web.Application()
-        application.add_routes(http.routes(self._info(), self.lifecycle))
+        application.add_routes(http.routes(self._info(), self.lifecycle, self.telemetry))
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         for endpoint in self._endpoints():
             handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)
             application.router.add_get(endpoint.path, handler)
         if self._metrics_at is not None:
             beside = web.Application()
-            beside.add_routes([http.metrics_route(self.registry)])
+            beside.add_routes([http.metrics_route(self.registry, self.telemetry)])
             self.metrics_port = await self._serve(beside, *self._metrics_at)
         else:
-            application.add_routes([http.metrics_route(self.registry)])
+            application.add_routes([http.metrics_route(self.registry, self.telemetry)])
         self._port = await self._serve(application, server.host, server.port, self._tls())
 
     def _tls(self) -> ssl.SSLContext | None:

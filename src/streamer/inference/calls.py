@@ -57,11 +57,12 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """Do `op`. `closing`: lanes whose states are let go first."""
+    """Do `op`. `closing`: lanes whose states are let go first. `trace`: the traceparent of the batch."""
 
     op: Op
     items: list[Item] = []
     closing: list[Lane] = []
+    trace: str | None = None
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
@@ -84,13 +85,14 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 class Reply(msgspec.Struct, frozen=True, array_like=True):
     """Answers, as they become known. `done`: the call is over; `fault`: it failed as a whole.
 
-    `rss`: resident bytes of the worker's process, where it has one of its own.
+    `rss`: resident bytes of the worker's process, where it has one of its own. `spans_lost`: since the last call.
     """
 
     answers: list[Answer] = []
     done: bool = True
     fault: Fault | None = None
     rss: int = 0
+    spans_lost: int = 0
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -19,7 +19,7 @@ from streamer.inference.card import ModelCard
 from streamer.inference.contract import Deliver, EngineDepth, Readiness
 from streamer.inference.fleet import Fleet
 from streamer.inference.lanes import Lanes
-from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
+from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
 from streamer.inference.outputs import FAILED, UNCAUGHT
 from streamer.inference.settings import EngineSettings
 from streamer.inference.slot import Slot, SlotState, Spawn
@@ -81,6 +81,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.monotonic,
         observer: EngineObserver | None = None,
+        worker_observer: Callable[[], WorkerObserver] = WorkerObserver,
         log: logging.Logger | None = None,
         spawn: Spawn | None = None,
     ) -> None:
@@ -89,7 +90,7 @@ class Engine:
         self._clock = clock
         self._observer = observer or EngineObserver()
         self._log = log or logging.getLogger("streamer.inference")
-        self._fleet: Fleet[_Flight] = Fleet(source, card, settings, self._observer, self._log, spawn)
+        self._fleet: Fleet[_Flight] = Fleet(source, card, settings, self._observer, self._log, spawn, worker_observer)
         self._backlog = Backlog(
             BatchLimits(
                 size=card.max_batch_size,
@@ -277,9 +278,9 @@ class Engine:
                 entry.state_lost = self._lanes.open(entry.lane)
         self._running_items += len(flight.entries)
         jobs = flight.jobs
-        self._observer.batch_started(batch.worker, jobs, [now - entry.since for entry in flight.entries])
+        trace = self._observer.batch_started(batch.worker, jobs, [now - entry.since for entry in flight.entries])
         items = [Item.of(job) for job in jobs]
-        self._fleet.slots[batch.worker].run(items, flight, sum(job.seconds for job in jobs))
+        self._fleet.slots[batch.worker].run(items, flight, sum(job.seconds for job in jobs), trace)
 
     def _landed(self, slot: Slot[_Flight], flight: _Flight, ended: Ended) -> None:
         seconds = self._clock() - flight.since
@@ -337,7 +338,10 @@ class Engine:
     def _fail(self, entry: _Entry, fault: Fault) -> None:
         if entry.deliver is not None:
             job, detail = entry.job, fault.detail or fault.code
-            self._log.warning("job %d of session %s failed: %s: %s", job.id, job.session_id, fault.message, detail)
+            ids = {"session_id": job.session_id}
+            self._log.warning(
+                "job %d of session %s failed: %s: %s", job.id, job.session_id, fault.message, detail, extra=ids
+            )
             self._observer.job_failed(job, fault.code)
         self._end(entry, JobFailed(fault.code, fault.message))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
@@ -11,7 +12,7 @@ from streamer.errors import ModelLoadError
 from streamer.inference.card import ModelCard
 from streamer.inference.contract import Readiness
 from streamer.inference.executor import Worker, WorkerOwner
-from streamer.inference.observer import EngineObserver
+from streamer.inference.observer import EngineObserver, WorkerObserver
 from streamer.inference.settings import EngineSettings
 from streamer.inference.slot import Slot, SlotOwner, SlotState, Spawn, WorkT
 from streamer.inference.worker import ModelHost, ModelSource
@@ -31,14 +32,20 @@ class Fleet(Generic[WorkT]):
         observer: EngineObserver,
         log: logging.Logger,
         spawn: Spawn | None = None,
+        observe: Callable[[], WorkerObserver] = WorkerObserver,
     ) -> None:
+        """`observe` is called in each worker: it must survive pickling where workers are processes."""
         self._start_worker = spawn or self._spawn
         self._card = card
         self._settings = settings
         self._observer = observer
         self._log = log
         self._host = partial(
-            ModelHost, source, max_output_bytes=settings.max_output_bytes, max_partials=settings.max_partials
+            ModelHost,
+            source,
+            max_output_bytes=settings.max_output_bytes,
+            max_partials=settings.max_partials,
+            observe=observe,
         )
         self._change = asyncio.Event()
         self._stopping = False

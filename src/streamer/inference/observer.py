@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 
 from streamer.inference.batching import Dropped
@@ -50,6 +51,24 @@ class EngineObserver:
     def worker_lost(self, worker: int, cause: Lost) -> None:
         """It is no more; another is started in its place, now or later."""
 
+    def spans_lost(self, count: int) -> None:
+        """A worker could not send so many spans."""
+
+
+class WorkerObserver:
+    """Inside a worker, on its thread; made there. The base class does nothing."""
+
+    def calling(self, trace: str | None, items: int) -> AbstractContextManager[object]:
+        """Around each call of the model; `trace`: the traceparent that `batch_started` returned."""
+        return nullcontext()
+
+    def take_lost(self) -> int:
+        """Spans that could not be sent since this was asked last."""
+        return 0
+
+    def stop(self) -> None:
+        """The worker ends, in order."""
+
 
 class EngineObservers(EngineObserver):
     """Several listeners as one; more may join while nothing runs."""
@@ -84,5 +103,9 @@ class EngineObservers(EngineObserver):
         for listener in self._listeners:
             listener.worker_lost(worker, cause)
 
+    def spans_lost(self, count: int) -> None:
+        for listener in self._listeners:
+            listener.spans_lost(count)
 
-__all__ = ["Dropped", "Ended", "EngineObserver", "EngineObservers", "Lost"]
+
+__all__ = ["Dropped", "Ended", "EngineObserver", "EngineObservers", "Lost", "WorkerObserver"]

@@ -94,12 +94,12 @@ class Slot(Generic[WorkT]):
         self.worker.start()
         self._call(Call(Op.LOAD), None, self.settings.load_timeout_s)
 
-    def run(self, items: list[Item], work: WorkT, seconds: float) -> None:
+    def run(self, items: list[Item], work: WorkT, seconds: float, trace: str | None) -> None:
         """Begin a batch on an idle worker. `seconds`: length of its audio, which says how long it may last."""
         assert self.state is SlotState.IDLE
         self._disarm()
         closing, self.closing = self.closing, []
-        self._call(Call(Op.INFER, items, closing), work, self.card.timeout_s(seconds))
+        self._call(Call(Op.INFER, items, closing, trace), work, self.card.timeout_s(seconds))
 
     def close(self, lanes: Sequence[Lane]) -> None:
         """Let go of these states, now or with the next call."""
@@ -154,6 +154,8 @@ class Slot(Generic[WorkT]):
             self.log.warning("worker %d: %s failed: %s", self.index, running.op, reply.fault.detail)
         if not reply.done:
             return
+        if reply.spans_lost:
+            self.observer.spans_lost(reply.spans_lost)
         running.timer.cancel()
         self.running = None
         if running.op is Op.LOAD:

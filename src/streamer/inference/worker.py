@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -10,6 +10,7 @@ import numpy as np
 
 from streamer.inference.batching import Lane
 from streamer.inference.calls import Call, Item, Op, Reply
+from streamer.inference.observer import WorkerObserver
 from streamer.inference.outputs import UNCAUGHT, Outputs, fault_of
 from streamer.models.contract import AnyModel, Segment, StreamInfo, StreamingModel
 
@@ -27,14 +28,27 @@ class ModelSource(Protocol):
 class ModelHost:
     """One model in one worker."""
 
-    def __init__(self, source: ModelSource, *, max_output_bytes: int, max_partials: int) -> None:
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        max_output_bytes: int,
+        max_partials: int,
+        observe: Callable[[], WorkerObserver] = WorkerObserver,
+    ) -> None:
         self._source = source
+        self._observer = observe()
         self._model: AnyModel | None = None
         self._states: dict[Lane, Any] = {}
         self._outputs = Outputs(max_output_bytes, max_partials)
 
     def run(self, call: Call) -> Iterator[Reply]:
         """Replies to one call, the last of which says done."""
+        for reply in self._replies(call):
+            lost = self._observer.take_lost() if reply.done else 0
+            yield msgspec.structs.replace(reply, spans_lost=lost) if lost else reply
+
+    def _replies(self, call: Call) -> Iterator[Reply]:
         try:
             yield from self._let_go(call.closing)
             match call.op:
@@ -45,9 +59,11 @@ class ModelHost:
                 case Op.UNLOAD:
                     self._unload()
                 case Op.INFER:
-                    outputs = self._infer([_segment(item) for item in call.items], [item.lane for item in call.items])
-                    for answers, complete in self._outputs.answers(outputs):
-                        yield Reply(answers, done=complete)
+                    items = [_segment(item) for item in call.items]
+                    with self._observer.calling(call.trace, len(items)):
+                        outputs = self._infer(items, [item.lane for item in call.items])
+                        for answers, complete in self._outputs.answers(outputs):
+                            yield Reply(answers, done=complete)
                     return
             yield Reply()
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the call's answer; the engine counts and logs it)
@@ -116,6 +132,7 @@ class ModelHost:
         if self._model is not None:
             self._model.unload()
         self._outputs.close()
+        self._observer.stop()
 
     @property
     def _loaded(self) -> AnyModel:

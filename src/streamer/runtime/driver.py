@@ -125,11 +125,12 @@ class Connection(Generic[FrameT]):
 
     async def run(self) -> None:
         """Conduct until the end. Cancelling it lets go of everything at once."""
+        observer = self._services.observer
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._arm()
-                writer = tasks.create_task(self._write())
-                await self._read()
+                writer = tasks.create_task(observer.task(Subsystem.CLIENT, self._write()))
+                await observer.task(Subsystem.AUDIO_DECODING, self._read())
                 if self._gone:
                     writer.cancel()
                     await self._transport.close(None)

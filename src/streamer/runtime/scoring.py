@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.runtime.clock import Clock, LoopClock, Timer
+from streamer.telemetry.observer import Observer
 from streamer.vad.blas import one_blas_thread
 from streamer.vad.scorer import Row, SpeechScorer
 
@@ -91,11 +92,13 @@ class ScoringService:
         policy: ScoringPolicy | None = None,
         clock: Clock | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._scorer = scorer
         self._policy = policy or ScoringPolicy()
         self._clock = clock or LoopClock()
         self.on_failure = on_failure
+        self._observer = observer or Observer()
         self._numbers = count()
         self._streams: dict[Row, _Stream] = {}
         self._ready: dict[Row, _Stream] = {}  # in order of waiting
@@ -236,6 +239,7 @@ class ScoringService:
             self._batches += 1
             self._last_batch = sum(map(len, scores))
             self._windows += self._last_batch
+            self._observer.scored(self._last_batch * self._scorer.window / self._scorer.sample_rate, seconds)
         for (row, _), probabilities in zip(batch.entries, scores, strict=True):
             stream = self._streams.get(row)
             if stream is None:

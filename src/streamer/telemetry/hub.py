@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 import streamer
 from streamer.errors import ConfigError, ErrorCode
 from streamer.inference.contract import EngineDepth
-from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
+from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
 from streamer.session.actions import Job
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Chronicle, Passage, Reader
@@ -46,6 +46,7 @@ class Telemetry(Observer, EngineObserver):
         self._measuring = Measuring(self._metrics)
         self._tasks = {subsystem: TaskStats() for subsystem in Subsystem}
         self._sessions: dict[str, tuple[Chronicle, Ids]] = {}
+        self._spans_lost = 0
         self._lag: asyncio.Task[None] | None = None
         self._tracing: Tracing | None = None
         if traces_wanted(environment or {}):
@@ -150,6 +151,9 @@ class Telemetry(Observer, EngineObserver):
     def worker_lost(self, worker: int, cause: Lost) -> None:
         self._measuring.worker_lost(worker, cause)
 
+    def spans_lost(self, count: int) -> None:
+        self._spans_lost += count
+
     # Inside -------------------------------------------------------------------------------------
 
     def _trace(self, model: str, environment: Mapping[str, str]) -> None:
@@ -157,10 +161,10 @@ class Telemetry(Observer, EngineObserver):
             from streamer.telemetry.otel import provider  # noqa: PLC0415 (an extra)
             from streamer.telemetry.tracing import Tracing  # noqa: PLC0415
         except ImportError as error:
-            raise ConfigError(f"OTEL_* asks for traces, but {error}; pip install 'streamer[otel]'") from None
+            raise _extra_missing(error) from None
         made, queue = provider(environment)
         self._tracing = Tracing(made, model)
-        self.watch_dropped(Signal.SPANS, lambda: queue.dropped)
+        self.watch_dropped(Signal.SPANS, lambda: queue.dropped + self._spans_lost)
 
     def _read_tasks(self) -> None:
         metrics = self._metrics
@@ -176,6 +180,21 @@ class Telemetry(Observer, EngineObserver):
                 (metrics.task_scheduled, stats.scheduled_s),
             ):
                 family.child(subsystem).value = float(value)
+
+
+def worker_observer(environment: Mapping[str, str]) -> Callable[[], WorkerObserver]:
+    """What traces the model where it runs; picklable, for workers that are processes."""
+    if not traces_wanted(environment):
+        return WorkerObserver
+    try:
+        from streamer.telemetry.worker import TracedWorker  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise _extra_missing(error) from None
+    return TracedWorker
+
+
+def _extra_missing(error: ImportError) -> ConfigError:
+    return ConfigError(f"OTEL_* asks for traces, but {error}; pip install 'streamer[otel]'")
 
 
 class _End(Reader):

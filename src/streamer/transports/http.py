@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -12,7 +13,10 @@ from prometheus_client.exposition import choose_encoder
 
 from streamer.errors import Overloaded, StreamerError
 from streamer.runtime.lifecycle import Lifecycle
+from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.wire import HTTP_STATUS
+
+Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
 _JSON = "application/json"
 
@@ -47,8 +51,11 @@ class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_s: float | None = None
 
 
-def routes(info: Info, lifecycle: Lifecycle) -> list[web.RouteDef]:
+def routes(info: Info, lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
     """What answers without streaming."""
+
+    def get(path: str, handler: Handler) -> web.RouteDef:
+        return web.get(path, _watched(handler, observer, Subsystem.API_ROUTING))
 
     async def health(_: web.Request) -> web.Response:
         return _json(_Status("healthy"))
@@ -65,21 +72,30 @@ def routes(info: Info, lifecycle: Lifecycle) -> list[web.RouteDef]:
         return _json(info)
 
     return [
-        web.get("/api/v1/health", health),
-        web.get("/livez", live),
-        web.get("/readyz", ready),
-        web.get("/api/v2/info", describe),
+        get("/api/v1/health", health),
+        get("/livez", live),
+        get("/readyz", ready),
+        get("/api/v2/info", describe),
     ]
 
 
-def metrics_route(registry: CollectorRegistry) -> web.RouteDef:
+def metrics_route(registry: CollectorRegistry, observer: Observer) -> web.RouteDef:
     """The metrics, as Prometheus text or OpenMetrics where asked for."""
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
-    return web.get("/metrics", metrics)
+    return web.get("/metrics", _watched(metrics, observer, Subsystem.METRICS))
+
+
+def _watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
+    """The same handler, its polls counted."""
+
+    async def watched(request: web.Request) -> web.StreamResponse:
+        return await observer.task(where, handler(request))
+
+    return watched
 
 
 def refusal(error: StreamerError) -> web.Response:
