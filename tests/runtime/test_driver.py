@@ -198,6 +198,21 @@ async def test_a_client_too_far_ahead_is_not_read_until_half_is_dealt_with() -> 
     await stage.over()
 
 
+async def test_a_client_that_runs_ahead_of_a_stream_being_finished_is_slowed_too() -> None:
+    stage = Stage(limits=Limits(audio_ahead_s=4.0), pipe=2)
+    client = stage.connect()
+    reader = asyncio.create_task(hear(client))
+    with stage.held():
+        frames = [START, SECOND, '{"type":"stop","keep_open":true}', START, *[SECOND] * 20, STOP]
+        sender = asyncio.create_task(_send(client, frames))
+        await turns()
+        assert stage.notes.holds == 1
+    await sender
+    events = await reader
+    assert [event["processed"] for event in events if event["type"] == "finished"] == [16_000, 320_000]
+    await stage.over()
+
+
 async def test_speech_is_not_cut_while_its_client_is_not_read() -> None:
     stage = Stage(Mode.SEGMENTED, limits=Limits(audio_ahead_s=2.0), pipe=1)
     client = stage.connect()

@@ -25,6 +25,7 @@ from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, 
 from streamer.session.events import Ack, Event, Failed, Segment
 from streamer.session.messages import Auth, KeepAlive, Start
 from streamer.session.session import Session
+from streamer.session.state import State
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import Observer, SessionInfo, Subsystem
 from streamer.vad.scorer import Row
@@ -166,10 +167,13 @@ class Connection(Generic[FrameT]):
             message = decode(frame)
             if type(message) is Start:
                 session.traceparent = self._observer.starting(message, self._clock.now())
-            # Most audio asks for nothing; what could hold us back shows at the latest with an ack.
             step = self._renew if type(message) is Auth else session.receive
-            if self._enter(step, message) and session.backlog_s > self._ahead_s and not self._over:
-                await self._hold()
+            # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
+            # there are none while a stream is being finished.
+            if self._apply(step, message) or session.state is not State.STREAMING:
+                self._settle()
+                if session.backlog_s > self._ahead_s and not self._over:
+                    await self._hold()
         if not self._over:
             self._gone = True
             self._enter(session.hangup)
@@ -185,12 +189,16 @@ class Connection(Generic[FrameT]):
             self._resume = None
         self._session.held(self._clock.now())
 
-    def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> bool:
-        """The only door into the session; whether it asked for anything. A bug behind it costs this session, nobody
-        else's."""
+    def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> None:
+        """The door into the session for everybody but the reader."""
+        self._apply(step, *arguments)
+        self._settle()
+
+    def _apply(self, step: Callable[..., Sequence[Action]], *arguments: object) -> bool:
+        """Let the session take a step and do what it asks for; whether it asked for anything. A bug in it costs this
+        session, nobody else's."""
         if self._over:
             return False
-        actions: Sequence[Action] = ()
         now = self._clock.now()
         began = perf_counter()
         try:
@@ -204,11 +212,15 @@ class Connection(Generic[FrameT]):
             log.exception("session %s failed", self._session.id)
             self._services.observer.broken(Subsystem.AUDIO_DECODING, error)
             self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True, retryable=True), now)
-        if actions and (deadline := self._session.deadline) is not None and deadline < self._armed:
+            return True
+        return bool(actions)
+
+    def _settle(self) -> None:
+        """After a step: the deadline may be nearer, the backlog smaller."""
+        if (deadline := self._session.deadline) is not None and deadline < self._armed:
             self._arm()
         if self._resume is not None and (self._over or self._session.backlog_s < self._ahead_s / 2):
             self._resume.set()
-        return bool(actions)
 
     # Out ----------------------------------------------------------------------------------------
 
