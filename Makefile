@@ -8,7 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 SEEDS ?= 2000
 
-.PHONY: help setup demo serve test test-slow simulate check format bench docs sample proto lock clean
+.PHONY: help setup demo serve test test-slow simulate conformance check format bench docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ test-slow: $(STAMP) ## what takes minutes
 
 simulate: $(STAMP) ## the whole server in memory on a clock of its own, thousands of sessions (SEEDS=2000)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+conformance: $(STAMP) ## Autobahn's fuzzing client against our WebSocket settings
+	@$(BIN)/python -m tests.conformance
 
 check: $(STAMP) ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .
