@@ -2,16 +2,21 @@
 
 from streamer.testing.clock import ManualClock
 from streamer.testing.fakes import ScriptedEngine, ScriptedScoring
+from streamer.testing.faults import HEALTHY, FaultProxy, Toxics, fault_proxy
 from streamer.testing.signals import noise, s16le, silence, speech, tone
 from streamer.transports.memory import Goodbye, MemoryClient, MemoryTransport, memory_pair
 
 __all__ = [
+    "HEALTHY",
+    "FaultProxy",
     "Goodbye",
     "ManualClock",
     "MemoryClient",
     "MemoryTransport",
     "ScriptedEngine",
     "ScriptedScoring",
+    "Toxics",
+    "fault_proxy",
     "memory_pair",
     "noise",
     "s16le",

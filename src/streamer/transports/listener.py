@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from streamer.errors import ConfigError, ListenFailed
 BACKLOG = 1_024
 """Connections that the kernel keeps while the loop is busy: when all clients come back at once, none should have to
 wait for TCP's retransmission."""
+SEND_BUFFER = 128 * 1024
+RECEIVE_BUFFER = 256 * 1024
+"""Bytes that the kernel keeps for one connection. Left to itself it may keep several megabytes each way: memory that no
+setting bounds, and a reader that stopped would be noticed megabytes later. 256 KiB is 8 s of 16 kHz audio."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -105,6 +110,9 @@ class _Site(web.BaseSite):
             ssl_handshake_timeout=self._handshakes.timeout_s if self._tls else None,
             backlog=BACKLOG,
         )
+        for listening in self._server.sockets:  # what is accepted inherits them
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
     def bound_receive_buffers(self, size: int) -> None:
         """Of connections that are accepted from now on: they inherit it."""

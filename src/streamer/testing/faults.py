@@ -1,0 +1,184 @@
+"""A TCP proxy that breaks the network between a client and a server, on purpose and exactly."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+_CHUNK = 64 * 1024
+_RESET_ON_CLOSE = b"\x01\0\0\0\0\0\0\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Toxics:
+    """What happens to bytes on one way."""
+
+    latency_s: float = 0.0
+    """Each piece comes so much later."""
+    bytes_per_s: float | None = None
+    """Bandwidth. What does not fit waits, and makes the sender wait."""
+    slice_bytes: int | None = None
+    """Pieces of so many bytes, each in a packet of its own."""
+    limit_bytes: int | None = None
+    """After so many bytes in all the connection is reset."""
+    silent: bool = False
+    """Nothing comes through and nothing ends: no FIN, no RST, no answer."""
+
+
+HEALTHY = Toxics()
+
+
+class _Way:
+    """One direction of one connection."""
+
+    def __init__(self, toxics: Callable[[], Toxics], cut: Callable[[], None], changed: asyncio.Condition) -> None:
+        self._toxics = toxics
+        self._cut = cut
+        self._changed = changed
+        self.passed = 0
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until the reader's end, which is passed on."""
+        while data := await self._read(reader):
+            for piece in self._sliced(data):
+                await self._delay(len(piece))
+                await self._heard()
+                writer.write(piece[: self._room()])
+                await writer.drain()
+                self.passed += len(piece)
+                if not self._room():
+                    self._cut()
+                    return
+        await self._heard()
+        writer.write_eof()
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        """A second's worth at most: a narrow way leaves what waits with the sender."""
+        rate = self._toxics().bytes_per_s
+        return await reader.read(_CHUNK if rate is None else max(1, min(_CHUNK, int(rate))))
+
+    def _sliced(self, data: bytes) -> list[bytes]:
+        size = self._toxics().slice_bytes or len(data)
+        return [data[at : at + size] for at in range(0, len(data), size)]
+
+    def _room(self) -> int:
+        limit = self._toxics().limit_bytes
+        return _CHUNK if limit is None else max(0, limit - self.passed)
+
+    async def _delay(self, size: int) -> None:
+        toxics = self._toxics()
+        seconds = toxics.latency_s + (size / toxics.bytes_per_s if toxics.bytes_per_s else 0.0)
+        if seconds:
+            await asyncio.sleep(seconds)
+
+    async def _heard(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._toxics().silent)
+
+
+class FaultProxy:
+    """Stands in front of a server; `up` is the way to it, `down` the way back. Both may be changed at any time.
+
+    ```python
+    async with fault_proxy("127.0.0.1", server_port) as proxy:
+        ...  # connect to proxy.port
+        await proxy.set(down=Toxics(bytes_per_s=1_000))
+    ```
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self.up = self.down = HEALTHY
+        self.port = 0
+        """Where it listens, on 127.0.0.1."""
+        self._changed = asyncio.Condition()
+        self._idle = asyncio.Event()
+        self._live: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
+
+    def __len__(self) -> int:
+        """Connections that are open."""
+        return len(self._live)
+
+    async def set(self, *, up: Toxics | None = None, down: Toxics | None = None) -> None:
+        """Change what happens from now on; None leaves a way as it is."""
+        async with self._changed:
+            self.up, self.down = up or self.up, down or self.down
+            self._changed.notify_all()
+
+    def reset(self) -> None:
+        """Cut every connection with an RST, both ways."""
+        for writers in tuple(self._live.values()):
+            _reset(writers)
+
+    async def idle(self) -> None:
+        """Wait until no connection is open."""
+        while self._live:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Reset whoever is left."""
+        self.reset()
+        tasks = tuple(self._live)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._live[task] = (writer,)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            self._live[task] = writers = (writer, far_writer)
+            with suppress(asyncio.CancelledError):  # by `stop`, which waits for this
+                await self._join(reader, writer, far_reader, far_writer)
+            for one in writers:
+                one.close()
+        finally:
+            del self._live[task]
+            self._idle.set()
+
+    async def _join(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        far_reader: asyncio.StreamReader,
+        far_writer: asyncio.StreamWriter,
+    ) -> None:
+        def cut() -> None:
+            _reset((writer, far_writer))
+
+        up = _Way(lambda: self.up, cut, self._changed)
+        down = _Way(lambda: self.down, cut, self._changed)
+        try:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(up.carry(reader, far_writer))
+                ways.create_task(down.carry(far_reader, writer))
+        except* ConnectionError:
+            cut()  # what breaks on one side is broken on the other
+
+
+def _reset(writers: tuple[asyncio.StreamWriter, ...]) -> None:
+    for writer in writers:
+        raw = writer.get_extra_info("socket")
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def fault_proxy(host: str, port: int) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of host:port on a free port."""
+    proxy = FaultProxy(host, port)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.stop()
