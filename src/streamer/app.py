@@ -41,7 +41,7 @@ from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http
 from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
-from streamer.transports.listener import Handshakes, host_and_port, listen
+from streamer.transports.listener import Buffers, Handshakes, host_and_port, listen
 from streamer.transports.tls import Certificate
 from streamer.vad.silero import SileroScorer
 
@@ -253,7 +253,7 @@ class App:
             port,
             handshakes,
             tls=tls,
-            receive_buffer_bytes=server.receive_buffer_bytes,
+            buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )
         self._runners.append(runner)

@@ -55,6 +55,8 @@ class ServerSettings:
     """How long the peer may take to answer a close."""
     receive_buffer_bytes: Annotated[int, Field(ge=0, le=2**26)] = 128 * 1024
     """The kernel's buffer for what is not read yet of one connection; 0: the kernel decides."""
+    send_buffer_bytes: Annotated[int, Field(ge=0, le=2**26)] = 128 * 1024
+    """The kernel's buffer for what one connection has not taken yet; 0: the kernel decides."""
     metrics_address: str = ""
     """`host:port` where /metrics answers, and nothing else does; empty: beside everything else."""
 

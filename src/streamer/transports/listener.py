@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from socket import SO_RCVBUF, SOL_SOCKET
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 
 from aiohttp import web
 
@@ -17,10 +16,6 @@ from streamer.errors import ConfigError, ListenFailed
 BACKLOG = 1_024
 """Connections that the kernel keeps while the loop is busy: when all clients come back at once, none should have to
 wait for TCP's retransmission."""
-SEND_BUFFER = 128 * 1024
-RECEIVE_BUFFER = 256 * 1024
-"""Bytes that the kernel keeps for one connection. Left to itself it may keep several megabytes each way: memory that no
-setting bounds, and a reader that stopped would be noticed megabytes later. 256 KiB is 8 s of 16 kHz audio."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -32,6 +27,15 @@ class Handshakes:
     timeout_s: float
     sessions: Callable[[], int]
     """Connections that are sessions by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """Bytes that the kernel keeps of one connection: not read yet, not taken yet. 0 leaves it to the kernel, which may
+    keep megabytes: memory that nothing else bounds, and a reader that stopped would be noticed that much later."""
+
+    receive: int = 0
+    send: int = 0
 
 
 class _TurnedAway(asyncio.Protocol):
@@ -50,12 +54,11 @@ async def listen(
     handshakes: Handshakes,
     *,
     tls: ssl.SSLContext | None = None,
-    receive_buffer_bytes: int = 0,
+    buffers: Buffers | None = None,
     shutdown_timeout_s: float,
 ) -> tuple[web.AppRunner, int]:
     """Serve an application; the port is the one that was taken where 0 was asked for. Raises ListenFailed.
 
-    `receive_buffer_bytes`: the kernel's buffer for what is not read yet of a connection; 0 leaves it to the kernel.
     A request's head has to be there within the time-out, and so has the next one on a connection that is kept.
     """
     runner = web.AppRunner(
@@ -65,15 +68,13 @@ async def listen(
         shutdown_timeout=shutdown_timeout_s,
     )
     await runner.setup()
-    site = _Site(runner, host, port, handshakes, tls)
+    site = _Site(runner, host, port, handshakes, buffers or Buffers(), tls)
     try:
         await site.start()
     except OSError as error:
         await runner.cleanup()
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
-    if receive_buffer_bytes:
-        site.bound_receive_buffers(receive_buffer_bytes)
     return runner, runner.addresses[0][1]
 
 
@@ -89,11 +90,18 @@ class _Site(web.BaseSite):
     """aiohttp's TCPSite with a bound on handshakes, and with TLS's own handshake timed."""
 
     def __init__(
-        self, runner: web.AppRunner, host: str, port: int, handshakes: Handshakes, tls: ssl.SSLContext | None
+        self,
+        runner: web.AppRunner,
+        host: str,
+        port: int,
+        handshakes: Handshakes,
+        buffers: Buffers,
+        tls: ssl.SSLContext | None,
     ) -> None:
         super().__init__(runner, ssl_context=tls)
         self._host, self._port = host, port
         self._handshakes = handshakes
+        self._buffers = buffers
         self._tls = tls
 
     @property
@@ -110,15 +118,10 @@ class _Site(web.BaseSite):
             ssl_handshake_timeout=self._handshakes.timeout_s if self._tls else None,
             backlog=BACKLOG,
         )
-        for listening in self._server.sockets:  # what is accepted inherits them
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-
-    def bound_receive_buffers(self, size: int) -> None:
-        """Of connections that are accepted from now on: they inherit it."""
-        assert self._server is not None
-        for listening in self._server.sockets:  # type: ignore[attr-defined] # aiohttp takes it for an AbstractServer
-            listening.setsockopt(SOL_SOCKET, SO_RCVBUF, size)
+        for listening in self._server.sockets:
+            for option, size in ((SO_RCVBUF, self._buffers.receive), (SO_SNDBUF, self._buffers.send)):
+                if size:
+                    listening.setsockopt(SOL_SOCKET, option, size)
 
     def _accept(self) -> asyncio.Protocol:
         server = self._runner.server
