@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -76,36 +75,40 @@ def _run(loaded: Loaded, began: float) -> None:
 
     from streamer.app import App, Grpc, loop_factory, serve
     from streamer.errors import ConfigError
+    from streamer.telemetry.guard import Guard
+    from streamer.telemetry.logs import Logs
 
-    _log(loaded)
+    settings = loaded.settings.log
 
-    async def main() -> None:
+    async def main(logs: Logs) -> None:
         asked_for = loaded.origin("grpc.port") != "default"
         try:
             app = App(loaded.settings, grpc=Grpc.NEEDED if asked_for else Grpc.IF_POSSIBLE)
         except ConfigError as error:  # the model knows its parameters, we know who set them
             raise ConfigError(f"{loaded.origin(error.field or '')}: {error.message}") from None
-        await serve(app, lambda: _announce(app, monotonic() - began))
+        app.telemetry.watch_log(logs)
+        with Guard(asyncio.get_running_loop(), app.telemetry.broken):
+            await serve(app, lambda: _announce(app, monotonic() - began, as_log=settings.format == "json"))
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(main())
-
-
-def _announce(app: App, took_s: float) -> None:
-    """Scripts wait for the first line; people read the rest."""
-    from rich.console import Console
-
-    say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
-    say(f"listening on [bold]{app.url}[/bold]")
-    if app.grpc_url:
-        say(f"listening on [bold]{app.grpc_url}[/bold]")
-    model = app.model
-    say(f"[dim]model {model.name} at {model.sample_rate} Hz, ready in {took_s:.1f} s; try: streamer client -i FILE "
-        f"-a {app.url.replace('http', 'ws', 1)}/api/v2/segmented[/dim]")  # fmt: skip
+    with Logs(settings.level, settings.format) as logs, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main(logs))
 
 
-def _log(loaded: Loaded) -> None:
+def _announce(app: App, took_s: float, *, as_log: bool) -> None:
+    """Scripts wait for the first line; people read the rest. Readers of JSON get it as records."""
     import logging
 
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=loaded.settings.log.level.upper(), format=form, stream=sys.stderr)
+    from rich.console import Console
+
+    model = app.model
+    ready = f"model {model.name} at {model.sample_rate} Hz, ready in {took_s:.1f} s"
+    urls = [url for url in (app.url, app.grpc_url) if url]
+    if as_log:
+        for line in (*(f"listening on {url}" for url in urls), ready):
+            logging.getLogger(__name__).info(line)
+        return
+    say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
+    for url in urls:
+        say(f"listening on [bold]{url}[/bold]")
+    say(f"[dim]{ready}; try: streamer client -i FILE "
+        f"-a {app.url.replace('http', 'ws', 1)}/api/v2/segmented[/dim]")  # fmt: skip

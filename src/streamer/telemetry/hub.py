@@ -19,6 +19,7 @@ from streamer.session.actions import Job
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Chronicle, Passage, Reader
 from streamer.telemetry.context import CURRENT, Ids
+from streamer.telemetry.logs import Logs
 from streamer.telemetry.measuring import Measuring, untraced
 from streamer.telemetry.metrics import Metrics, Signal
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView, Subsystem
@@ -64,8 +65,12 @@ class Telemetry(Observer, EngineObserver):
         """Where to look for states, at each scrape."""
         self._measuring.watch(ready=ready, draining=draining, depth=depth)
 
-    def watch_dropped(self, signal: Signal, dropped: Callable[[], int]) -> None:
-        """Where to look for how many spans or log records were lost."""
+    def watch_log(self, logs: Logs) -> None:
+        """Count what the log drops, and tell it the traces of sessions."""
+        logs.know(self.ids_of)
+        self._watch_dropped(Signal.LOGS, lambda: logs.dropped)
+
+    def _watch_dropped(self, signal: Signal, dropped: Callable[[], int]) -> None:
         counter = self._metrics.telemetry_dropped.child(signal)
 
         def refresh() -> None:
@@ -164,7 +169,7 @@ class Telemetry(Observer, EngineObserver):
             raise _extra_missing(error) from None
         made, queue = provider(environment)
         self._tracing = Tracing(made, model)
-        self.watch_dropped(Signal.SPANS, lambda: queue.dropped + self._spans_lost)
+        self._watch_dropped(Signal.SPANS, lambda: queue.dropped + self._spans_lost)
 
     def _read_tasks(self) -> None:
         metrics = self._metrics
