@@ -1,4 +1,4 @@
-"""Many streams in one call of a network: sixteen segments cost little more than one.
+"""Many streams in one call of a network.
 
 pip install onnx onnxruntime
 streamer serve examples/batched_onnx.py:Classifier
