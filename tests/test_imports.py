@@ -7,7 +7,7 @@ import sys
 
 HEAVY = (
     "aiohttp", "uvloop", "soxr", "soundfile", "pydantic", "pydantic_settings", "matplotlib", "onnx", "onnxruntime",
-    "scipy", "grpc", "opentelemetry", "prometheus_client", "pebble", "psutil", "rich", "typer", "pocketsphinx",
+    "scipy", "grpc", "opentelemetry", "prometheus_client", "psutil", "rich", "typer", "pocketsphinx",
 )  # fmt: skip
 
 
