@@ -1,7 +1,7 @@
 """The server that a competent engineer writes on the first day: FastAPI, uvicorn, one Silero call per stream and frame.
 
 `python -m benchmarks.plain_server --port 8090` speaks v1 on /api/v1/segmented, with the stub's output. Nothing in it is
-slow on purpose: numpy conversion, a streaming resampler, one onnxruntime session shared by all with one thread (more only
+slow on purpose: numpy conversion, a streaming resampler, one onnxruntime session for all with one thread (more only
 cost CPU at this size), the model in the thread pool. What it lacks is what Streamer is about: batching over sessions.
 """
 

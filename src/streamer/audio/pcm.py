@@ -16,6 +16,10 @@ _INTEGERS: dict[Encoding, np.dtype[np.signedinteger]] = {
 }
 
 
+_SCALES = {size: np.float32(2.0 ** (1 - 8 * size)) for size in (2, 4)}
+"""By the bytes of a sample."""
+
+
 class Decoder:
     """Decodes one stream. A frame that is cut in two is carried to the next push; nothing is lost or repeated.
 
@@ -70,7 +74,7 @@ class Decoder:
     def _scale(self, samples: NDArray[np.signedinteger]) -> NDArray[np.float32]:
         # Exact up to 24 bits; 32 bits round to the nearest float32. The scale is a power of two.
         values = samples.astype(np.float32)
-        values *= np.float32(2.0 ** (1 - 8 * samples.itemsize))
+        values *= _SCALES[samples.itemsize]
         return self._separate(values)
 
     def _separate(self, interleaved: NDArray[np.float32]) -> NDArray[np.float32]:

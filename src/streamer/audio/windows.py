@@ -22,6 +22,8 @@ class Windower:
 
     def push(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take x [n]; return the windows it completes, [k * window], k may be 0. May share its memory with x."""
+        if not self._pending and not x.size % self._rest.size:
+            return x
         total = self._pending + x.size
         left = total % self._rest.size
         if total == left:

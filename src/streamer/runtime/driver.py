@@ -195,16 +195,21 @@ class Connection(Generic[FrameT]):
         self._settle()
 
     def _apply(self, step: Callable[..., Sequence[Action]], *arguments: object) -> bool:
-        """Let the session take a step and do what it asks for; whether it asked for anything. A bug in it costs this
-        session, nobody else's."""
+        """Let the session take a step and do what it asks for; whether that was more than scores. A bug in it costs
+        this session, nobody else's."""
         if self._over:
             return False
+        more = False
         now = self._clock.now()
         began = perf_counter()
         try:
             actions = step(*arguments, now)
             self.busy_s += perf_counter() - began
             for action in actions:
+                if type(action) is Score:  # by far the most frequent, and nothing else changes with it
+                    self._score(action)
+                    continue
+                more = True
                 self._perform(action, now)
                 if self._over:
                     break  # a close comes last; what a slow peer cut short is not begun
@@ -213,7 +218,7 @@ class Connection(Generic[FrameT]):
             self._services.observer.broken(Subsystem.AUDIO_DECODING, error)
             self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True, retryable=True), now)
             return True
-        return bool(actions)
+        return more
 
     def _settle(self) -> None:
         """After a step: the deadline may be nearer, the backlog smaller."""
@@ -226,9 +231,6 @@ class Connection(Generic[FrameT]):
 
     def _perform(self, action: Action, now: float) -> None:
         match action:
-            case Score(channel, first, samples):  # by far the most frequent
-                row = self._row(channel, fresh=first == 0)
-                self._scoring.submit(row, samples, partial(self._scored, channel, first))
             case Emit(event):
                 self._emit(event, now)
             case Infer(job):
@@ -242,6 +244,10 @@ class Connection(Generic[FrameT]):
                 self._over = True
                 self._outbox.close(code)
 
+    def _score(self, score: Score) -> None:
+        row = self._row(score.channel, fresh=score.first == 0)
+        self._scoring.submit(row, score.samples, partial(self._scored, score.channel, score.first))
+
     def _row(self, channel: int, *, fresh: bool) -> Row:
         row = self._rows.get(channel)
         if row is None:
@@ -251,7 +257,8 @@ class Connection(Generic[FrameT]):
         return row
 
     def _scored(self, channel: int, first: int, speech: Probabilities) -> None:
-        self._enter(self._session.scored, channel, first, speech)
+        if self._apply(self._session.scored, channel, first, speech) or self._resume is not None:
+            self._settle()
 
     def _inferred(self, job: JobId, outcome: Outcome) -> None:
         if self._over:

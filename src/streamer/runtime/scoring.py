@@ -95,6 +95,7 @@ class ScoringService:
         observer: Observer | None = None,
     ) -> None:
         self._scorer = scorer
+        self._window = scorer.window
         self._policy = policy or ScoringPolicy()
         self._clock = clock or LoopClock()
         self.on_failure = on_failure
@@ -167,8 +168,8 @@ class ScoringService:
         stream = self._streams[row]
         if stream.deliver is not None:
             raise RuntimeError(f"row {row} has a request outstanding")
-        if samples.dtype != np.float32 or samples.ndim != 1 or not len(samples) or len(samples) % self._scorer.window:
-            shape = f"float32 [k * {self._scorer.window}], k > 0"
+        if samples.dtype.char != "f" or samples.ndim != 1 or not samples.size or samples.size % self._window:
+            shape = f"float32 [k * {self._window}], k > 0"
             raise ValueError(f"expected {shape}, got {samples.dtype} {list(samples.shape)}")
         stream.deliver, stream.samples = deliver, samples
         if stream.fresh:
@@ -195,7 +196,7 @@ class ScoringService:
         """Give the thread everything that waits."""
         self._timer = None
         batch, self._next = self._next, _Batch()
-        policy, window = self._policy, self._scorer.window
+        policy, window = self._policy, self._window
         share = policy.max_batch_windows // max(1, len(self._ready))
         size = window * max(1, min(share, policy.max_entry_windows))
         for row, stream in tuple(self._ready.items()):

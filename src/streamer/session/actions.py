@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,15 +81,13 @@ class Shed:
 Outcome = Output | JobFailed | Shed
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(msgspec.Struct, frozen=True):
     """Tell the client."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Score:
+class Score(msgspec.Struct, frozen=True, eq=False):
     """Score speech. `samples`: float32 [k * window], contiguous; `first`: index of its first window in the stream.
 
     At most one is outstanding per channel. `first == 0` means a fresh stream: the scorer's state for it starts anew.

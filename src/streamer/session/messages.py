@@ -42,9 +42,9 @@ class Start:
     """None: the mode of the address that the client came to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """Interleaved samples in the agreed format, cut anywhere."""
+class Audio(msgspec.Struct, frozen=True, gc=False):
+    """Interleaved samples in the agreed format, cut anywhere. (A struct: one is made per message, at a fifth of the
+    cost of a frozen dataclass.)"""
 
     data: bytes
 

@@ -19,6 +19,7 @@ class PieceSegmenter:
     """
 
     speaking = False
+    asks = True
 
     def __init__(self, chunk: int | None, shortest: int, longest: int, capacity: int) -> None:
         self._chunk = chunk

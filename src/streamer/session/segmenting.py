@@ -49,6 +49,11 @@ class Segmenter(Protocol):
         ...
 
     @property
+    def asks(self) -> bool:
+        """Whether `wanted` or `interim` may have something."""
+        ...
+
+    @property
     def waiting(self) -> int:
         """Samples that have been pushed and neither looked at nor handed out."""
         ...

@@ -84,7 +84,7 @@ class Session:
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` is wanted; None for never. Only a call that answers with actions can bring it nearer."""
+        """When `tick` is wanted; None for never. Only a call that answers with more than scores can bring it nearer."""
         limits, stream = self.settings.limits, self._stream
         if self._state is State.CLOSED:
             return None
@@ -122,7 +122,8 @@ class Session:
             return NOTHING
         out: list[Action] = []
         self._stream.scored(channel, speech, out, now)
-        self._advance(out, now)
+        if self._boundary is not None:
+            self._advance(out, now)
         return out
 
     def inferred(self, job: JobId, outcome: Outcome, now: float) -> Sequence[Action]:

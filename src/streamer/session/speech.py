@@ -53,6 +53,10 @@ class SpeechSegmenter:
         return not self._queue
 
     @property
+    def asks(self) -> bool:
+        return bool(self._queue) or self._due is not None
+
+    @property
     def waiting(self) -> int:
         return 0  # at most MAX_WINDOWS are being scored; the rest waits as bytes
 

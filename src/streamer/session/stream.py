@@ -158,9 +158,12 @@ class Stream:
     def scored(self, channel: int, probabilities: NDArray[np.float32], out: list[Action], now: float) -> None:
         """The scores of what this channel asked for last."""
         self._scoring -= 1
-        self._tell(self._channels[channel], self._channels[channel].segmenter.scored(probabilities), out)
-        self._ask(self._channels[channel], out, now)
-        if not self._scoring:
+        scored = self._channels[channel]
+        if facts := scored.segmenter.scored(probabilities):
+            self._tell(scored, facts, out)
+        if scored.segmenter.asks:
+            self._ask(scored, out, now)
+        if not self._scoring and (self._ending or self._intake.pending_bytes >= self._intake.wanted_bytes):
             self._pump(out, now)
 
     def inferred(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:

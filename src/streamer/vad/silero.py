@@ -132,7 +132,7 @@ class SileroScorer:
 
     def _whole_windows(self, row: Row, samples: Floats) -> int:
         self._check(row)
-        if samples.dtype != np.float32 or samples.ndim != 1 or len(samples) % WINDOW:
+        if samples.dtype.char != "f" or samples.ndim != 1 or len(samples) % WINDOW:
             raise ValueError(f"expected float32 [k * {WINDOW}], got {samples.dtype} {list(samples.shape)}")
         return len(samples) // WINDOW
 
