@@ -76,9 +76,9 @@ def test_interim_hears_the_beginning(recogniser):
 
 
 def test_answer_depends_on_nothing_heard_before(recogniser):
-    samples = read("0930")
+    samples = read("0930")[:20_000]
     [first] = recogniser.infer([segment(samples)])
-    recogniser.infer([segment(read("0890"))])
+    recogniser.infer([segment(read("0890")[:20_000])])
     [again] = recogniser.infer([segment(samples)])
     assert again == first
 

@@ -90,8 +90,13 @@ class Slot(Generic[WorkT]):
         self.state = SlotState.STARTING
         self.problem = "loading" if not self.failures else f"{self.problem}; starting again"
         self.closing.clear()
-        self.worker = self.spawn(f"streamer-worker-{self.index}", self)
-        self.worker.start()
+        worker = self.spawn(f"streamer-worker-{self.index}", self)
+        try:
+            worker.start()
+        except RuntimeError as error:  # no thread is to be had now
+            self._lose(Lost.LOAD_FAILED, f"worker {self.index} could not be started: {error}")
+            return
+        self.worker = worker
         self._call(Call(Op.LOAD), None, self.settings.load_timeout_s)
 
     def run(self, items: list[Item], work: WorkT, seconds: float, trace: str | None) -> None:
