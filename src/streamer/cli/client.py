@@ -31,24 +31,28 @@ def client(
     Exit code 1: no server, or a stream that failed. 2: a file that cannot be read, or an address that is none.
     """
     import asyncio
+    import os
 
     from streamer.cli.streaming import stream_recording
     from streamer.cli.view import view_for
+    from streamer.telemetry.client_trace import client_trace
 
     recording = _read(input_)
     view = view_for(recording.seconds, recording.format.channels, as_json=json)
     try:
-        failure = asyncio.run(
-            stream_recording(
-                recording,
-                address,
-                view,
-                token=token,
-                chunk_bytes=chunk_size,
-                real_time=real_time,
-                interim_results=interim_results,
+        with client_trace(os.environ, address) as traceparent:
+            failure = asyncio.run(
+                stream_recording(
+                    recording,
+                    address,
+                    view,
+                    token=token,
+                    chunk_bytes=chunk_size,
+                    real_time=real_time,
+                    interim_results=interim_results,
+                    traceparent=traceparent,
+                )
             )
-        )
     except* BrokenPipeError:
         failure = _reader_left()
     if failure is not None:

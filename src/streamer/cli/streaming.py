@@ -51,13 +51,20 @@ async def stream_recording(
     chunk_bytes: int = 256,
     real_time: bool = False,
     interim_results: bool = False,
+    traceparent: str | None = None,
 ) -> Failure | None:
     """Stream a recording and show it in `view`; None where everything went well."""
     try:
-        talk = connect(address, format=recording.format, interim_results=interim_results, token=token)
+        talk = connect(
+            address,
+            format=recording.format,
+            interim_results=interim_results,
+            token=token,
+            traceparent=traceparent,
+        )
         async with talk as stream:
             with view:
-                return await _converse(stream, recording, view, chunk_bytes, real_time=real_time)
+                return await _converse(stream, recording, view, chunk_bytes, traceparent, real_time=real_time)
     except BadRequest as error:
         return Failure(error.message, exit_code=2)
     except ConnectFailed as error:
@@ -65,14 +72,15 @@ async def stream_recording(
 
 
 async def _converse(
-    stream: Stream, recording: Recording, view: View, chunk_bytes: int, *, real_time: bool
+    stream: Stream, recording: Recording, view: View, chunk_bytes: int, traceparent: str | None, *, real_time: bool
 ) -> Failure | None:
     began = monotonic()
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(_send(stream, recording, view, chunk_bytes, real_time=real_time))
         failure, first = await _hear(stream, view)
         sending.cancel()
-    view.ended(Times(None if first is None else first - began, monotonic() - began))
+    trace = traceparent.split("-")[1] if traceparent else None
+    view.ended(Times(None if first is None else first - began, monotonic() - began, trace))
     return failure
 
 

@@ -26,14 +26,19 @@ _INDENT = " " * len("[ 0.17 - 2.59] ")
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long it took. `first_s`: until the first event about the audio; None where there was none."""
+    """How long it took. `first_s`: until the first event about the audio; None where there was none.
+
+    `trace`: the id under which the server's traces have it.
+    """
 
     first_s: float | None
     total_s: float
+    trace: str | None = None
 
     def __str__(self) -> str:
         first = "no message" if self.first_s is None else f"first message after {self.first_s:.2f} s"
-        return f"{first}, total {self.total_s:.2f} s"
+        trace = f", trace {self.trace}" if self.trace else ""
+        return f"{first}, total {self.total_s:.2f} s{trace}"
 
 
 class View(Protocol):

@@ -18,6 +18,7 @@ from streamer.runtime.doorway import granted
 from streamer.session.events import Failed
 from streamer.session.messages import Auth
 from streamer.session.settings import SessionSettings
+from streamer.telemetry.observer import Handshake
 from streamer.transports.http import refusal
 from streamer.transports.websocket import Frame, WebSocketTransport, new_socket
 from streamer.transports.wire import ACCESS_CODES
@@ -51,6 +52,8 @@ def endpoint_handler(
     most = max(limits.max_audio_message_bytes, limits.max_control_bytes)
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        headers = request.headers
+        handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
         socket = new_socket(endpoint.subprotocols, most, timeouts.close_s)
         visit = Visit(socket, request, endpoint, door)
         try:
@@ -60,7 +63,9 @@ def endpoint_handler(
                 await visit.upgrade()
                 lease = door.lease(identity, conductor.services.clock.now())
                 settings = granted(endpoint.settings, identity)
-                await conductor.run(visit.transport, visit.codec, settings, measure=len, lease=lease)
+                await conductor.run(
+                    visit.transport, visit.codec, settings, measure=len, handshake=handshake, lease=lease
+                )
         except StreamerError as error:
             conductor.services.observer.refused(WebSocketTransport.name, error.code)
             return await visit.refuse(error)

@@ -1,0 +1,34 @@
+"""The client's end of a trace: its own span where OTEL_* asks for one, else an id that the server goes on with."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from streamer.telemetry.wanted import traces_wanted
+
+
+@contextmanager
+def client_trace(environment: Mapping[str, str], address: str) -> Iterator[str]:
+    """The traceparent to send; with the context, the client's span ends and is exported (within a bound).
+
+    `address` becomes an attribute of the span, without its query. Raises ConfigError for a wrong OTEL_* variable.
+    """
+    if not traces_wanted(environment):
+        yield f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        return
+    from opentelemetry.trace import SpanKind  # noqa: PLC0415 (an extra)
+
+    from streamer.telemetry.otel import provider  # noqa: PLC0415
+    from streamer.telemetry.tracing import SCOPE, traceparent  # noqa: PLC0415
+
+    made, _ = provider({"OTEL_SERVICE_NAME": "streamer-client", **environment})
+    attributes = {"url.full": address.partition("?")[0]}
+    try:
+        with made.get_tracer(SCOPE).start_as_current_span(
+            "client", kind=SpanKind.CLIENT, attributes=attributes
+        ) as span:
+            yield traceparent(span.get_span_context())
+    finally:
+        made.shutdown()
