@@ -1,0 +1,103 @@
+"""The stages of a server, and what a drain does to sessions that end, linger, or hang."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streamer.config import DrainSettings
+from streamer.errors import ErrorCode, Overloaded, StreamerError
+from streamer.runtime.admission import Admission, NotServing
+from streamer.runtime.lifecycle import Lifecycle, Stage
+from tests.runtime.stage import SECOND, START, hear, kinds, turns
+from tests.runtime.stage import Stage as Theatre
+
+AT_ONCE = DrainSettings(lag_s=0, soft_s=0, spread_s=0, hard_s=30)
+
+
+def staged() -> tuple[Theatre, Admission, Lifecycle]:
+    theatre = Theatre()
+    admission = Admission(10, theatre.engine, retry_after_s=1.0)
+    return theatre, admission, Lifecycle(admission, theatre.conductor, theatre.engine)
+
+
+async def test_a_server_takes_sessions_when_it_is_ready_and_not_before() -> None:
+    _, admission, lifecycle = staged()
+    assert (lifecycle.stage, lifecycle.readiness.ready) == (Stage.STARTING, False)
+    with pytest.raises(Overloaded), admission.place():
+        pass
+    lifecycle.ready()
+    assert lifecycle.readiness.ready
+    with admission.place():
+        assert admission.active == 1
+    assert admission.active == 0
+
+
+async def test_while_load_balancers_notice_sessions_are_still_taken() -> None:
+    _, admission, lifecycle = staged()
+    lifecycle.ready()
+    draining = asyncio.create_task(lifecycle.drain(AT_ONCE, lag_s=0.05))
+    await turns(1)
+    assert (lifecycle.readiness.ready, lifecycle.readiness.reason) == (False, "draining")
+    with admission.place():
+        pass
+    assert await draining == 0
+    with pytest.raises(NotServing), admission.place():
+        pass
+
+
+async def test_sessions_that_end_by_themselves_are_not_touched() -> None:
+    theatre, _, lifecycle = staged()
+    client = theatre.connect()
+    await client.send(START)
+    draining = asyncio.create_task(lifecycle.drain(DrainSettings(soft_s=30, hard_s=30), lag_s=0))
+    await turns()
+    await client.send('{"type":"stop"}')
+    assert kinds(await hear(client)) == ["started", "draining", "finished"]
+    assert client.goodbye is not None
+    assert client.goodbye.code is None
+    assert await draining == 0
+    await theatre.over()
+
+
+async def test_sessions_that_linger_are_finished_with_their_results() -> None:
+    theatre, _, lifecycle = staged()
+    clients = [theatre.connect() for _ in range(5)]
+    for client in clients:
+        await client.send(START)
+        await client.send(SECOND)
+    await turns()
+    assert await lifecycle.drain(AT_ONCE, lag_s=0) == 0
+    for client in clients:
+        assert kinds(await hear(client)).count("segment") == 2
+        assert client.goodbye is not None
+        assert client.goodbye.code is ErrorCode.DRAINING
+    await theatre.over()
+
+
+async def test_sessions_whose_model_hangs_are_cut_off_at_the_hard_end_and_counted() -> None:
+    theatre, _, lifecycle = staged()
+    theatre.scripted.held = True
+    client = theatre.connect()
+    await client.send(START)
+    await client.send(SECOND)
+    await turns()
+    assert await lifecycle.drain(DrainSettings(soft_s=0, spread_s=0, hard_s=0.05), lag_s=0) == 1
+    await theatre.over()
+    assert client.goodbye is not None
+    assert client.goodbye.aborted
+
+
+async def test_a_broken_server_ends_its_sessions_and_takes_no_more() -> None:
+    theatre, admission, lifecycle = staged()
+    lifecycle.ready()
+    client = theatre.connect()
+    await client.send(START)
+    await turns()
+    lifecycle.broken("the scorer is gone")
+    assert (lifecycle.alive.ready, lifecycle.readiness.reason) == (False, "the scorer is gone")
+    with pytest.raises(StreamerError), admission.place():
+        pass
+    assert (await hear(client))[-1]["code"] == "internal"
+    await theatre.over()
