@@ -305,7 +305,7 @@ class App:
             settings = self._session(mode)
             for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
                 codec = partial(dialect, mode, self.model.sample_rate, **self._message_limits())
-                endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols))
+                endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols, dialect is V2))
         return endpoints
 
     def _info(self) -> http.Info:

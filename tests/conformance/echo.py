@@ -8,19 +8,18 @@ from aiohttp import web
 
 from streamer.app import loop_factory
 from streamer.transports.listener import Handshakes, listen
-from streamer.transports.websocket import WebSocketTransport, new_socket
+from streamer.transports.websocket import WebSocketTransport
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The limit is not what is tested here: some cases send 16 MiB."""
 
 
 async def echo(request: web.Request) -> web.StreamResponse:
-    socket = new_socket((), MAX_MESSAGE_BYTES, close_timeout_s=5.0)
-    await socket.prepare(request)
-    transport = WebSocketTransport(socket, request)
+    transport = WebSocketTransport(request, (), MAX_MESSAGE_BYTES, close_timeout_s=5.0)
+    await transport.upgrade()
     while (frame := await transport.receive()) is not None:
         await transport.send(frame)
-    return socket
+    return transport.response
 
 
 async def main() -> None:

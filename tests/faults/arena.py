@@ -144,7 +144,7 @@ class Arena:
     @asynccontextmanager
     async def healthy_session(self) -> AsyncIterator[None]:
         """A session that has begun before the fault and goes on after it, and must hear what it would hear alone."""
-        async with self.peer("v2", "segmented") as peer:
+        async with self.peer("v2", "segmented", heartbeat=0.3) as peer:
             half = len(WEATHER) // 2
             await peer.start()
             await peer.audio(WEATHER[:half])

@@ -20,7 +20,7 @@ from streamer.session.messages import Auth
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake
 from streamer.transports.http import refusal
-from streamer.transports.websocket import Frame, WebSocketTransport, new_socket
+from streamer.transports.websocket import Frame, WebSocketTransport
 from streamer.transports.wire import ACCESS_CODES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,6 +42,8 @@ class Endpoint:
     settings: SessionSettings
     codec: Callable[[], Codec[Frame]]
     subprotocols: tuple[str, ...]
+    hears_auth: bool = False
+    """The dialect has a word for a token in a first message."""
 
 
 def endpoint_handler(
@@ -54,22 +56,20 @@ def endpoint_handler(
     async def handle(request: web.Request) -> web.StreamResponse:
         headers = request.headers
         handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
-        socket = new_socket(endpoint.subprotocols, most, timeouts.close_s)
-        visit = Visit(socket, request, endpoint, door)
+        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s)
+        visit = Visit(transport, request, endpoint, door)
         try:
             admission.check()
             identity = await visit.introduced(timeouts.handshake_s)
             with admission.place(request.remote, identity):
-                await visit.upgrade()
+                await transport.upgrade()
                 lease = door.lease(identity, conductor.services.clock.now())
                 settings = granted(endpoint.settings, identity)
-                await conductor.run(
-                    visit.transport, visit.codec, settings, measure=len, handshake=handshake, lease=lease
-                )
+                await conductor.run(transport, visit.codec, settings, measure=len, handshake=handshake, lease=lease)
         except StreamerError as error:
             conductor.services.observer.refused(WebSocketTransport.name, error.code)
             return await visit.refuse(error)
-        return socket
+        return transport.response
 
     return handle
 
@@ -77,10 +77,9 @@ def endpoint_handler(
 class Visit:
     """One request for an upgrade, until it is answered."""
 
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request, endpoint: Endpoint, door: Door) -> None:
-        self.transport = WebSocketTransport(socket, request)
+    def __init__(self, transport: WebSocketTransport, request: web.Request, endpoint: Endpoint, door: Door) -> None:
         self.codec = endpoint.codec()
-        self._socket = socket
+        self._transport = transport
         self._request = request
         self._endpoint = endpoint
         self._door = door
@@ -92,29 +91,25 @@ class Visit:
         headers, query = self._request.headers, self._request.query
         credential = find_credential(headers.get("Authorization"), offered, query.get(QUERY_NAME))
         origin = headers.get("Origin")
-        if credential is not None or not self._door.locked or not self._door.first_message:
+        by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
+        if credential is not None or not by_message:
             return self._door.enter(origin, credential)
         self._door.origins.check(origin)
-        await self.upgrade()
+        await self._transport.upgrade()
         return self._door.show(await self._first_message(timeout_s))
-
-    async def upgrade(self) -> None:
-        """Answer with 101, once."""
-        if not self._socket.prepared:
-            await self._socket.prepare(self._request)
 
     async def refuse(self, error: StreamerError) -> web.StreamResponse:
         """Over HTTP; over the WebSocket where that is open already, or is to be opened so that browsers can read it."""
         if self._door.refuse_after_upgrade and error.code in ACCESS_CODES:
-            await self.upgrade()
-        if not self._socket.prepared:
+            await self._transport.upgrade()
+        if not self._transport.response.prepared:
             return refusal(error)
         with suppress(ConnectionError):
             frame = self.codec.encode(Failed(error.code, error.message, True, error.retryable))
             if frame is not None:
-                await self.transport.send(frame)
-            await self.transport.close(error.code, error.code)
-        return self._socket
+                await self._transport.send(frame)
+            await self._transport.close(error.code, error.code)
+        return self._transport.response
 
     def _check_subprotocols(self, offered: Sequence[str]) -> None:
         """A token among subprotocols of which none can be chosen: no browser could go on, and aiohttp would log it."""
@@ -126,7 +121,7 @@ class Visit:
     async def _first_message(self, timeout_s: float) -> Credential | None:
         try:
             async with asyncio.timeout(timeout_s):
-                frame = await self.transport.receive()
+                frame = await self._transport.receive()
         except TimeoutError:
             return None
         message = None if frame is None else self.codec.decode(frame)

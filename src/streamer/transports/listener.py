@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from streamer.errors import ConfigError, ListenFailed
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 1_024
 """Connections that the kernel keeps while the loop is busy: when all clients come back at once, none should have to
@@ -36,6 +41,16 @@ class Buffers:
 
     receive: int = 0
     send: int = 0
+
+
+class _HttpLog(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp's server logs, but for strangers who do not speak HTTP: they would fill the log with tracebacks."""
+
+    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        if isinstance(kwargs.get("exc_info"), HttpProcessingError):
+            self.debug(msg, *args)
+        else:
+            super().exception(msg, *args, **kwargs)
 
 
 class _TurnedAway(asyncio.Protocol):
@@ -64,6 +79,7 @@ async def listen(
     runner = web.AppRunner(
         application,
         access_log=None,
+        logger=_HttpLog(log),
         keepalive_timeout=handshakes.timeout_s,
         shutdown_timeout=shutdown_timeout_s,
     )

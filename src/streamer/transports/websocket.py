@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -15,6 +16,11 @@ Frame = str | bytes
 _BINARY, _TEXT, _PING, _PONG = WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG
 
 
+FAIR_SHARE = 32
+"""Messages of one peer after which the others have their turn. aiohttp hands out what is queued without ever waiting: a
+peer that sends 10 000 pings in one piece would hold the loop for a fifth of a second."""
+
+
 class WebSocketTransport:
     """One accepted WebSocket; a `runtime.transport.Transport`.
 
@@ -24,15 +30,33 @@ class WebSocketTransport:
 
     name = "websocket"
 
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
-        self._socket = socket
-        self._request = request
+    def __init__(
+        self, request: web.Request, subprotocols: Sequence[str], max_message_bytes: int, close_timeout_s: float
+    ) -> None:
         self.peer = request.remote or "unknown"
         self.signs = 0
+        self.response = web.WebSocketResponse(
+            protocols=subprotocols,
+            compress=False,  # audio does not compress, and what inflates can be a bomb
+            max_msg_size=max_message_bytes + 1,  # aiohttp refuses a message of exactly its limit; ours still passes
+            autoping=False,
+            timeout=close_timeout_s,
+        )
+        self._request = request
+        self._close_timeout_s = close_timeout_s
+        self._received = 0
+
+    async def upgrade(self) -> None:
+        """Answer with 101, once."""
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
 
     async def receive(self) -> Frame | None:
-        socket = self._socket
+        socket = self.response
         while True:
+            self._received += 1
+            if not self._received % FAIR_SHARE:
+                await asyncio.sleep(0)
             message = await socket.receive()
             kind = message.type
             if kind is _BINARY or kind is _TEXT:
@@ -47,13 +71,18 @@ class WebSocketTransport:
 
     async def send(self, frame: Frame) -> None:
         if isinstance(frame, str):
-            await self._socket.send_str(frame)
+            await self.response.send_str(frame)
         else:
-            await self._socket.send_bytes(frame)
+            await self.response.send_bytes(frame)
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
         number = NORMAL_CLOSE if code is None else CLOSE_CODES[code]
-        await self._socket.close(code=number, message=reason.encode())
+        try:
+            # aiohttp bounds the wait for the peer's answer, but not that for room to say goodbye in.
+            async with asyncio.timeout(self._close_timeout_s):
+                await self.response.close(code=number, message=reason.encode())
+        except TimeoutError:
+            self.abort()
 
     def abort(self) -> None:
         if (transport := self._request.transport) is not None:
@@ -61,15 +90,4 @@ class WebSocketTransport:
 
     async def _pong(self, data: bytes) -> None:
         with suppress(ConnectionError):  # the next receive says that the peer is gone
-            await self._socket.pong(data)
-
-
-def new_socket(subprotocols: Sequence[str], max_message_bytes: int, close_timeout_s: float) -> web.WebSocketResponse:
-    """An unanswered WebSocket as the server wants it: no compression (a bomb needs one), messages bounded."""
-    return web.WebSocketResponse(
-        protocols=subprotocols,
-        compress=False,
-        max_msg_size=max_message_bytes + 1,  # aiohttp refuses a message of exactly its limit; ours still passes
-        autoping=False,
-        timeout=close_timeout_s,
-    )
+            await self.response.pong(data)

@@ -1,0 +1,126 @@
+"""A WebSocket client that frames by hand, and so can frame wrongly; and what a server says of its sessions' ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from streamer.errors import ErrorCode
+from streamer.session.summary import Summary
+from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
+
+TEXT, BINARY, CONTINUATION, CLOSE, PING = 0x1, 0x2, 0x0, 0x8, 0x9
+SMALL_BUFFER = 4_096
+UPGRADE = (
+    b"GET /api/v2/simple HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+def header(opcode: int, length: int, *, fin: bool = True, rsv1: bool = False) -> bytes:
+    """A client's frame header, masked with zeros; `length` is what it claims."""
+    first = (fin << 7) | (rsv1 << 6) | opcode
+    if length < 126:
+        return struct.pack("!BB4x", first, 0x80 | length)
+    if length < 2**16:
+        return struct.pack("!BBH4x", first, 0xFE, length)
+    return struct.pack("!BBQ4x", first, 0xFF, length)
+
+
+def frame(opcode: int, payload: bytes = b"", **bits: bool) -> bytes:
+    return header(opcode, len(payload), **bits) + payload
+
+
+def text(message: dict[str, Any]) -> bytes:
+    return frame(TEXT, json.dumps(message).encode())
+
+
+class Raw:
+    """One upgraded connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def flood(self, data: bytes, times: int) -> None:
+        """As much of it as the server takes, until it hangs up or stops reading for half a second."""
+        try:
+            for _ in range(times):
+                self.writer.write(data)
+                async with asyncio.timeout(0.5):
+                    await self.writer.drain()
+        except (TimeoutError, ConnectionError):
+            pass
+
+    async def next_frame(self) -> tuple[int, bytes]:
+        first, second = await self.reader.readexactly(2)
+        length = second & 0x7F
+        if length > 125:
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(await self.reader.readexactly(size), "big")
+        return first & 0xF, await self.reader.readexactly(length)
+
+    async def next_event(self) -> dict[str, Any]:
+        while True:
+            opcode, payload = await self.next_frame()
+            if opcode == TEXT:
+                event: dict[str, Any] = json.loads(payload)
+                return event
+
+    async def close_code(self) -> int | None:
+        """Read to the end; None where it came without a close frame."""
+        try:
+            async with asyncio.timeout(10):
+                while True:
+                    opcode, payload = await self.next_frame()
+                    if opcode == CLOSE:
+                        return int.from_bytes(payload[:2], "big")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+
+@asynccontextmanager
+async def raw(port: int, *, headers: bytes = b"", small_buffers: bool = False) -> AsyncIterator[Raw]:
+    """Upgraded to /api/v2/simple. `small_buffers`: what is not read is felt by the server at once."""
+    connection = socket.socket()
+    if small_buffers:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=SMALL_BUFFER)
+    try:
+        writer.write(UPGRADE + headers + b"\r\n")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101"), answer
+        yield Raw(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+class Ends(Observer, SessionObserver):
+    """Counts how sessions end: what a metric would show."""
+
+    def __init__(self) -> None:
+        self.codes: Counter[ErrorCode | None] = Counter()
+        self.gone = 0
+        self.holds = 0
+
+    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+        return self
+
+    def held(self, now: float) -> None:
+        self.holds += 1
+
+    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+        self.codes[code] += 1
+        self.gone += gone
