@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -93,14 +93,16 @@ class Stage:
         limits: Limits | None = None,
         stall_timeout_s: float = 2.0,
         pipe: int = 64,
+        observe: Callable[[ManualClock], Observer] | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.scripted = ScriptedEngine()
         self.engine: InferenceEngine = engine or self.scripted
         self.scoring = ScriptedScoring()
         self.notes = Notes()
+        self.observer = observe(self.clock) if observe else self.notes
         self.settings = SessionSettings(mode, limits=limits or Limits(), stall_timeout_s=stall_timeout_s)
-        services = Services(self.scoring, self.engine, self.notes, self.clock)
+        services = Services(self.scoring, self.engine, self.observer, self.clock)
         self.conductor = Conductor(services, bounds or OutboxBounds())
         self.pipe = pipe
         self.runs: list[asyncio.Task[None]] = []
