@@ -46,8 +46,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "client": ("errors", "audio", "protocols", "telemetry.observer", "root", *WORDS),
     "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "samples"),
     "app": (*BELOW_SHELL, "root", "transports", "telemetry"),
+    "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "app"),
     "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "samples"),
-    "cli": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "samples", "bench"),
+    "cli": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "serving", "samples", "bench"),
     "__main__": ("cli",),
     "root": ("errors", "audio", "vad", "session", "models", "client", "config"),
 }

@@ -7,16 +7,15 @@ import logging
 import math
 import os
 import ssl
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from signal import SIGINT, SIGTERM, Signals
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
+from prometheus_client import Metric
 
 import streamer
 from streamer.audio.format import Encoding
@@ -34,6 +33,7 @@ from streamer.runtime.doorway import open_door, warn_if_open
 from streamer.runtime.driver import Scoring, Services
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.ports import host_and_port
 from streamer.runtime.scoring import ScoringService
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
@@ -41,7 +41,7 @@ from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http
 from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
-from streamer.transports.listener import Buffers, Handshakes, host_and_port, listen
+from streamer.transports.listener import Buffers, Handshakes, listen
 from streamer.transports.tls import Certificate
 from streamer.vad.silero import SileroScorer
 
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
 
 log = logging.getLogger(__name__)
+
+Gather = Callable[[], Awaitable[Iterable[Metric]]]
+"""Collects the metrics of all processes of a server. May raise TimeoutError."""
 
 STOP_TIMEOUT_S = 5.0
 """How long handlers, and then model workers, may take to end."""
@@ -114,8 +117,11 @@ class App:
         parts: Parts | None = None,
         observers: Sequence[Observer] = (),
         grpc: Grpc = Grpc.OFF,
+        gather: Gather | None = None,
     ) -> None:
+        """`gather`: the server is one of several on the same ports, and this is how to ask all of them for metrics."""
         self.settings = settings
+        self._gather = gather
         parts = parts or build(settings)
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
         self.registry = self.telemetry.registry
@@ -228,13 +234,17 @@ class App:
         for endpoint in self._endpoints():
             handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)
             application.router.add_get(endpoint.path, handler)
+        metrics = http.metrics_route(self._gather or self._collect, self.telemetry)
         if self._metrics_at is not None:
             beside = web.Application()
-            beside.add_routes([http.metrics_route(self.registry, self.telemetry)])
+            beside.add_routes([metrics])
             self.metrics_port = await self._serve(beside, *self._metrics_at)
         else:
-            application.add_routes([http.metrics_route(self.registry, self.telemetry)])
+            application.add_routes([metrics])
         self._port = await self._serve(application, server.host, server.port, self._tls())
+
+    async def _collect(self) -> Iterable[Metric]:
+        return self.registry.collect()
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -254,6 +264,7 @@ class App:
             handshakes,
             tls=tls,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
+            shared=self._gather is not None,
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )
         self._runners.append(runner)
@@ -273,7 +284,7 @@ class App:
         settings = self.settings
         codec = partial(GrpcCodec, self.model.sample_rate, **self._message_limits())
         service = Service(self._session(Mode.SEGMENTED), codec, self.conductor, self.admission, self.door)
-        server = GrpcServer(service, settings, lambda: self.lifecycle.readiness)
+        server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._gather is not None)
         try:
             self.grpc_port = await server.start()
             self._grpc_server = server
@@ -317,60 +328,3 @@ class App:
             encodings=tuple(Encoding),
             limits=dict(self.settings.limits.announced()),
         )
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop where there is one."""
-    if sys.platform == "win32":
-        return asyncio.new_event_loop
-    import uvloop  # noqa: PLC0415 (only on the platforms that have it)
-
-    return uvloop.new_event_loop
-
-
-async def serve(app: App, announce: Callable[[], None]) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal means now. `announce` is called once it is ready."""
-    with _Signalled() as signalled:
-        try:
-            if not await signalled.during(app.start()):
-                return
-            announce()
-            first = await signalled.next()
-            lag_s = 0.0 if first is SIGINT else app.settings.drain.lag_s
-            if not await signalled.during(app.drain(lag_s=lag_s)):
-                log.warning("a second signal: %d sessions are cut off", len(app.conductor))
-        finally:
-            await app.stop()
-
-
-class _Signalled:
-    """The signals that end a server, one after the other."""
-
-    def __init__(self) -> None:
-        self._came: asyncio.Queue[Signals] = asyncio.Queue()
-
-    def __enter__(self) -> Self:
-        for signal in (SIGTERM, SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signal, self._came.put_nowait, signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signal in (SIGTERM, SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(signal)
-
-    async def next(self) -> Signals:
-        return await self._came.get()
-
-    async def during(self, work: Coroutine[None, None, None]) -> bool:
-        """Do the work; False where a signal came first, and the work was cancelled."""
-        working, signal = asyncio.create_task(work), asyncio.create_task(self.next())
-        try:
-            await asyncio.wait({working, signal}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-                return True
-            return False
-        finally:
-            for task in (working, signal):
-                task.cancel()
-            await asyncio.gather(working, signal, return_exceptions=True)

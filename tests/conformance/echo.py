@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from streamer.app import loop_factory
+from streamer.serving.loop import loop_factory
 from streamer.transports.listener import Handshakes, listen
 from streamer.transports.websocket import WebSocketTransport
 

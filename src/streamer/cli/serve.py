@@ -1,4 +1,4 @@
-"""`streamer serve`: one process that serves one model."""
+"""`streamer serve`: one model, served by one process or by several."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import typer
 from streamer.cli.overrides import overrides
 
 if TYPE_CHECKING:
-    from streamer.app import App
     from streamer.config import Loaded
+    from streamer.runtime.control import Ready
 
 
 def serve(
@@ -28,6 +28,10 @@ def serve(
     grpc_port: Annotated[
         str | None,
         typer.Option(help="TCP port of gRPC; 0: none, -1: a free one.", show_default="50051", metavar="PORT"),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="Serving processes on the same ports (more than one: Linux).", show_default="1", metavar="N"),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
     set_: Annotated[
@@ -54,61 +58,64 @@ def serve(
         ("--host", "server.host", host),
         ("--port", "server.port", port),
         ("--grpc-port", "grpc.port", grpc_port),
+        ("--workers", "server.processes", workers),
     )
     try:
         loaded = load(config, flags=list(flags))
         if print_config:
             typer.echo(describe(loaded))
             return
-        _run(loaded, began)
-    except ListenFailed as error:
+        code = _run(loaded, began)
+    except (ConfigError, ListenFailed, ModelLoadError) as error:
         typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(1) from None
-    except (ConfigError, ModelLoadError) as error:
-        typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(1 if isinstance(error, ListenFailed) else 2) from None
+    raise typer.Exit(code)
 
 
-def _run(loaded: Loaded, began: float) -> None:
-    """Serve until a signal."""
+def _run(loaded: Loaded, began: float) -> int:
+    """Serve until the end; the exit code. Raises what keeps a server from coming up."""
     import asyncio
 
-    from streamer.app import App, Grpc, loop_factory, serve
-    from streamer.errors import ConfigError
-    from streamer.telemetry.guard import Guard
+    from streamer.serving.loop import loop_factory
     from streamer.telemetry.logs import Logs
 
-    settings = loaded.settings.log
+    settings = loaded.settings
 
-    async def main(logs: Logs) -> None:
-        asked_for = loaded.origin("grpc.port") != "default"
-        try:
-            app = App(loaded.settings, grpc=Grpc.NEEDED if asked_for else Grpc.IF_POSSIBLE)
-        except ConfigError as error:  # the model knows its parameters, we know who set them
-            raise ConfigError(f"{loaded.origin(error.field or '')}: {error.message}") from None
-        app.telemetry.watch_log(logs)
-        with Guard(asyncio.get_running_loop(), app.telemetry.broken):
-            await serve(app, lambda: _announce(app, monotonic() - began, as_log=settings.format == "json"))
+    def announce(ready: Ready) -> None:
+        _announce(ready, settings.server.processes, monotonic() - began, as_log=settings.log.format == "json")
 
-    with Logs(settings.level, settings.format) as logs, asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(main(logs))
+    with (
+        Logs(settings.log.level, settings.log.format) as logs,
+        asyncio.Runner(loop_factory=loop_factory()) as runner,
+    ):
+        if settings.server.processes == 1:
+            from streamer.serving.server import serve_alone
+
+            runner.run(serve_alone(loaded, logs, announce))
+            return 0
+        from streamer.serving.several import supervise
+
+        outcome = runner.run(supervise(loaded, announce))
+    if outcome.problem is not None:
+        typer.echo(f"error: {outcome.problem}", err=True)
+    return outcome.exit_code
 
 
-def _announce(app: App, took_s: float, *, as_log: bool) -> None:
+def _announce(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> None:
     """Scripts wait for the first line; people read the rest. Readers of JSON get it as records."""
     import logging
 
     from rich.console import Console
 
-    model = app.model
-    ready = f"model {model.name} at {model.sample_rate} Hz, ready in {took_s:.1f} s"
-    urls = [url for url in (app.url, app.grpc_url) if url]
+    times = f" in {processes} processes" if processes > 1 else ""
+    model = f"model {ready.model} at {ready.sample_rate} Hz{times}, ready in {took_s:.1f} s"
+    urls = [url for url in (ready.url, ready.grpc_url) if url]
     if as_log:
-        for line in (*(f"listening on {url}" for url in urls), ready):
+        for line in (*(f"listening on {url}" for url in urls), model):
             logging.getLogger(__name__).info(line)
         return
     say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
     for url in urls:
         say(f"listening on [bold]{url}[/bold]")
-    say(f"[dim]{ready}; try: streamer client -i FILE "
-        f"-a {app.url.replace('http', 'ws', 1)}/api/v2/segmented[/dim]")  # fmt: skip
+    say(f"[dim]{model}; try: streamer client -i FILE "
+        f"-a {ready.url.replace('http', 'ws', 1)}/api/v2/segmented[/dim]")  # fmt: skip

@@ -35,6 +35,9 @@ class ServerSettings:
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """TCP port; 0 takes a free one and says which."""
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Serving processes on the same ports, each with model workers of its own; more than one needs Linux. What is
+    bounded below is bounded in each of them."""
     max_sessions: Count = 1_000
     """Sessions at a time; more are refused with `overloaded`."""
     max_sessions_per_address: Share = 0

@@ -1,4 +1,4 @@
-"""Every metric of a server, by name: what it means, its unit, its labels. No other module names one."""
+"""Every metric of a server, by name: what it means, its unit, its labels. No other module names one of these."""
 
 from __future__ import annotations
 

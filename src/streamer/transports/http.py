@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from streamer.errors import Overloaded, StreamerError
 from streamer.runtime.lifecycle import Lifecycle
@@ -79,12 +80,26 @@ def routes(info: Info, lifecycle: Lifecycle, observer: Observer) -> list[web.Rou
     ]
 
 
-def metrics_route(registry: CollectorRegistry, observer: Observer) -> web.RouteDef:
-    """The metrics, as Prometheus text or OpenMetrics where asked for."""
+class _Collected(Collector):
+    """Metrics that are there, for an encoder that wants a registry."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def metrics_route(collect: Callable[[], Awaitable[Iterable[Metric]]], observer: Observer) -> web.RouteDef:
+    """The metrics, as Prometheus text or OpenMetrics where asked for; 503 where `collect` raises TimeoutError."""
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        try:
+            collected = await collect()
+        except TimeoutError:
+            return _json(_Status("no metrics", "the supervisor of this process does not answer"), status=503)
+        return web.Response(body=encode(_Collected(collected)), headers={"Content-Type": content_type})
 
     return web.get("/metrics", _watched(metrics, observer, Subsystem.METRICS))
 

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from streamer.errors import ConfigError, ListenFailed
+from streamer.errors import ListenFailed
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +70,12 @@ async def listen(
     *,
     tls: ssl.SSLContext | None = None,
     buffers: Buffers | None = None,
+    shared: bool = False,
     shutdown_timeout_s: float,
 ) -> tuple[web.AppRunner, int]:
     """Serve an application; the port is the one that was taken where 0 was asked for. Raises ListenFailed.
 
+    `shared`: other processes listen there too, and the kernel shares the connections out (SO_REUSEPORT).
     A request's head has to be there within the time-out, and so has the next one on a connection that is kept.
     """
     runner = web.AppRunner(
@@ -84,7 +86,7 @@ async def listen(
         shutdown_timeout=shutdown_timeout_s,
     )
     await runner.setup()
-    site = _Site(runner, host, port, handshakes, buffers or Buffers(), tls)
+    site = _Site(runner, host, port, handshakes, buffers or Buffers(), tls, shared=shared)
     try:
         await site.start()
     except OSError as error:
@@ -92,14 +94,6 @@ async def listen(
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
     return runner, runner.addresses[0][1]
-
-
-def host_and_port(address: str, field: str) -> tuple[str, int]:
-    """`host:port`, with an IPv6 host in brackets; `field` is the setting's name. Raises ConfigError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(field=field, expected="host:port", got=address)
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 class _Site(web.BaseSite):
@@ -113,12 +107,15 @@ class _Site(web.BaseSite):
         handshakes: Handshakes,
         buffers: Buffers,
         tls: ssl.SSLContext | None,
+        *,
+        shared: bool,
     ) -> None:
         super().__init__(runner, ssl_context=tls)
         self._host, self._port = host, port
         self._handshakes = handshakes
         self._buffers = buffers
         self._tls = tls
+        self._shared = shared
 
     @property
     def name(self) -> str:
@@ -133,6 +130,7 @@ class _Site(web.BaseSite):
             ssl=self._tls,
             ssl_handshake_timeout=self._handshakes.timeout_s if self._tls else None,
             backlog=BACKLOG,
+            reuse_port=self._shared,
         )
         for listening in self._server.sockets:
             for option, size in ((SO_RCVBUF, self._buffers.receive), (SO_SNDBUF, self._buffers.send)):

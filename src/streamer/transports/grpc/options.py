@@ -13,7 +13,7 @@ _MAX_UNUSED_S = 300.0
 """A connection without a call is closed after so long."""
 
 
-def options(settings: Settings) -> list[tuple[str, int]]:
+def options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     """The channel arguments of a server."""
     limits, grpc = settings.limits, settings.grpc
     most = max(limits.max_audio_message_bytes, limits.max_control_bytes) + _MESSAGE_OVERHEAD
@@ -22,7 +22,7 @@ def options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
-        ("grpc.so_reuseport", 0),  # gRPC shares a port that is taken unless told not to
+        ("grpc.so_reuseport", int(shared)),  # gRPC shares a port that is taken unless told not to
         ("grpc.max_connection_idle_ms", _ms(_MAX_UNUSED_S)),
         ("grpc.server_handshake_timeout_ms", _ms(settings.server.handshake_timeout_s)),
         ("grpc.keepalive_time_ms", _ms(grpc.keepalive_s)),

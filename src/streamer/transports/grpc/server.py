@@ -51,8 +51,12 @@ class Service:
 class GrpcServer:
     """Serves on a port of its own from `start` to `stop`."""
 
-    def __init__(self, service: Service, settings: Settings, readiness: Callable[[], Readiness]) -> None:
+    def __init__(
+        self, service: Service, settings: Settings, readiness: Callable[[], Readiness], *, shared: bool = False
+    ) -> None:
+        """`shared`: other processes listen on the same port, and the kernel shares the connections out."""
         self._settings = settings
+        self._shared = shared
         self._reception = Reception(service, settings.server.handshake_timeout_s, settings.server.close_timeout_s)
         self._health = Health(readiness, frozenset({"", SERVICE}))
         self._server: grpc.aio.Server | None = None
@@ -60,7 +64,7 @@ class GrpcServer:
     async def start(self) -> int:
         """Listen; returns the port. Raises ListenFailed, and ConfigError for a certificate that cannot be read."""
         settings = self._settings
-        server = grpc.aio.server(options=options(settings))
+        server = grpc.aio.server(options=options(settings, shared=self._shared))
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reception.stream)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Stream": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -1,0 +1,179 @@
+"""Several serving processes as one server: started together, replaced when they die, counted and drained as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamer.runtime.control import Answer, Drain, End, Gather, Gathered, Order, Ready, Setup
+from streamer.runtime.restarts import RestartPolicy, Restarts
+from streamer.runtime.serving_process import Gone, ServingProcess, State, Watch
+
+GATHER_TIMEOUT_S = 1.0
+"""How long a scrape waits for a process; of one that is late it shows what that had counted before."""
+
+log = logging.getLogger(__name__)
+
+
+class Tally(Protocol):
+    """What a supervisor needs of the metrics, which are opaque to it."""
+
+    def own(self, states: Mapping[State, int], restarts: int) -> bytes:
+        """What the supervisor itself has to say."""
+
+    def merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
+        """The sum. Of the `past` (processes that are gone, or do not answer) only what never falls is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be kept running."""
+
+    command: Sequence[str]
+    """Starts one process; the number of its end of the socket pair comes as a last argument."""
+    setup: Setup
+    processes: int
+    drain_timeout_s: float
+    """A process that is not gone so long after it was told to drain, or to end, is killed."""
+    end_timeout_s: float
+    watch: Watch = Watch()
+    restarts: RestartPolicy = RestartPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it all ended; `problem` where nobody asked for it."""
+
+    exit_code: int
+    problem: str | None = None
+
+
+class Supervisor:
+    """Runs the plan until it is told to stop, or gives up.
+
+    It gives up where a process cannot start before the server was ever whole, and where the processes of one place die
+    again and again: then the others are drained. `announce` is called once, when all serve.
+    """
+
+    def __init__(self, plan: Plan, tally: Tally, announce: Callable[[Ready], None]) -> None:
+        self._plan = plan
+        self._tally = tally
+        self._announce = announce
+        self.processes: dict[int, ServingProcess] = {}
+        """The newest one of each place."""
+        self._announced = False
+        self._stopping = asyncio.Event()
+        self._kill: asyncio.TimerHandle | None = None
+        self._outcome = Outcome(0)
+        self._restarts = 0
+        self._past = b""
+        """What processes that are gone had counted."""
+        self._tasks = asyncio.TaskGroup()
+
+    async def run(self) -> Outcome:
+        try:
+            async with self._tasks:
+                for number in range(self._plan.processes):
+                    self._tasks.create_task(self._keep(number))
+        finally:
+            if self._kill is not None:
+                self._kill.cancel()
+        return self._outcome
+
+    def drain(self, *, lag: bool) -> None:
+        """See all sessions out, then end."""
+        self._stop(Drain(lag), self._plan.drain_timeout_s)
+
+    def end(self) -> None:
+        """End now."""
+        self._stop(End(), self._plan.end_timeout_s)
+
+    # One place ----------------------------------------------------------------------------------
+
+    async def _keep(self, number: int) -> None:
+        """One process after the other."""
+        plan = self._plan
+        restarts = Restarts(plan.restarts)
+        while not self._stopping.is_set():
+            process = ServingProcess(number, plan.command, plan.setup, plan.watch, self._hear)
+            self.processes[number] = process
+            gone = await process.run()
+            self._past, process.counts = self._merge((), [self._past, process.counts]), b""
+            if self._stopping.is_set():
+                self._ended(number, gone)
+            elif not self._announced:
+                self._give_up(gone.failure or f"serving process {number} {gone}", max(gone.code, 1))
+            elif (pause_s := restarts.died(gone.served_s)) is None:
+                self._give_up(f"serving process {number} {gone}, and so {restarts.in_a_row} times in a row", 1)
+            else:
+                self._restarts += 1
+                log.error("serving process %d %s; another one follows in %g s", number, gone, pause_s)
+                await self._pause(pause_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stopping.wait()
+
+    # All ----------------------------------------------------------------------------------------
+
+    def _hear(self, process: ServingProcess, word: Answer) -> None:
+        match word:
+            case Gather():
+                self._tasks.create_task(self._gather(process))
+            case Ready() if not self._announced and self.states[State.SERVING] == self._plan.processes:
+                self._announced = True
+                self._announce(word)
+
+    @property
+    def states(self) -> Counter[State]:
+        """How many processes stand where."""
+        return Counter(process.state for process in self.processes.values())
+
+    async def _gather(self, asker: ServingProcess) -> None:
+        processes = list(self.processes.values())
+        fresh = await asyncio.gather(*(process.report(GATHER_TIMEOUT_S) for process in processes))
+        now = [process.counts for process, answered in zip(processes, fresh, strict=True) if answered]
+        late = [process.counts for process, answered in zip(processes, fresh, strict=True) if not answered]
+        own = self._tally.own(self.states, self._restarts)
+        asker.tell(Gathered(self._merge([own, *now], [self._past, *late])))
+
+    def _merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
+        try:
+            return self._tally.merge(now, past)
+        except Exception:  # figures that do not add up are no reason to end a server
+            log.exception("the counts of the serving processes cannot be merged")
+            return b""
+
+    def _stop(self, order: Order, timeout_s: float) -> None:
+        self._stopping.set()
+        for process in self.processes.values():
+            process.tell(order)
+        if self._kill is not None:
+            self._kill.cancel()
+        self._kill = asyncio.get_running_loop().call_later(timeout_s, self._kill_all, timeout_s)
+
+    def _kill_all(self, after_s: float) -> None:
+        for process in self.processes.values():
+            if process.state is not State.DOWN:
+                log.error("serving process %d has not ended within %g s and is killed", process.number, after_s)
+                process.kill()
+
+    def _ended(self, number: int, gone: Gone) -> None:
+        """As it was told to, one hopes."""
+        if gone.code and self._outcome.exit_code == 0:
+            log.error("serving process %d %s while it was to see its sessions out", number, gone)
+            self._outcome = Outcome(1)
+
+    def _give_up(self, problem: str, exit_code: int) -> None:
+        self._outcome = Outcome(exit_code, problem)
+        if self._announced:
+            log.critical("giving up: %s", problem)
+            self.drain(lag=False)
+        else:
+            self.end()

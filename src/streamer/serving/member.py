@@ -1,0 +1,107 @@
+"""One of several serving processes; its supervisor starts it as `python -m streamer.serving.member DESCRIPTOR`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Metric
+
+from streamer.config import Loaded, Settings
+from streamer.errors import ConfigError, ListenFailed, ModelLoadError
+from streamer.runtime.control import ORDERS, Drain, End, Failed, Gather, Gathered, Link, Order, Report, Reported, Setup
+from streamer.serving.ending import Ending
+from streamer.serving.loop import loop_factory
+from streamer.serving.server import exit_code, open_app, serve
+from streamer.telemetry.logs import Logs
+from streamer.telemetry.tally import pack, unpack
+
+GATHER_TIMEOUT_S = 3.0
+"""How long a scrape waits for its supervisor."""
+
+log = logging.getLogger(__name__)
+
+
+class Member:
+    """The process's side of its link to the supervisor."""
+
+    def __init__(self, link: Link[Order]) -> None:
+        self._link = link
+        self.registry = CollectorRegistry()
+        """What this process counts."""
+        self._gathered: asyncio.Future[bytes] | None = None
+
+    async def gather(self) -> Iterable[Metric]:
+        """The metrics of all processes. Scrapes that come together share one answer. Raises TimeoutError."""
+        if self._gathered is None:
+            self._gathered = asyncio.get_running_loop().create_future()
+            self._link.tell(Gather())
+        async with asyncio.timeout(GATHER_TIMEOUT_S):
+            return unpack(await asyncio.shield(self._gathered))
+
+    async def obey(self, ending: Ending) -> None:
+        """Do as the supervisor says, for as long as there is one."""
+        while (order := await self._link.hear()) is not None:
+            match order:
+                case Report():
+                    self._link.tell(Reported(pack(self.registry.collect())))
+                case Gathered(counts):
+                    if self._gathered is not None:
+                        self._gathered.set_result(counts)
+                        self._gathered = None
+                case Drain(lag):
+                    ending.drain(lag=lag)
+                case End():
+                    ending.end()
+        log.error("the supervisor is gone: this process sees its sessions out and ends")
+        ending.drain(lag=True)
+
+
+async def _serve(link: Link[Order], loaded: Loaded, logs: Logs) -> int:
+    """Until the end; the exit code."""
+    member = Member(link)
+    with Ending() as ending:
+        async with asyncio.TaskGroup() as tasks:
+            obeying = tasks.create_task(member.obey(ending))
+            try:
+                app = open_app(loaded, logs, gather=member.gather)
+                member.registry = app.registry
+                await serve(app, ending, link.tell)
+            except (ConfigError, ListenFailed, ModelLoadError) as refusal:
+                link.tell(Failed(refusal.message))
+                return exit_code(refusal)
+            finally:
+                obeying.cancel()
+    return 0
+
+
+async def _live(end: socket.socket) -> int:
+    link = await Link.over(end, ORDERS)
+    try:
+        setup = await link.hear()
+        if not isinstance(setup, Setup):
+            return 1  # the supervisor is gone already
+        loaded = _loaded(setup)
+        with Logs(loaded.settings.log.level, loaded.settings.log.format) as logs:
+            return await _serve(link, loaded, logs)
+    finally:
+        await link.close()
+
+
+def _loaded(setup: Setup) -> Loaded:
+    origins = {tuple(key.split(".", 1)): origin for key, origin in setup.origins.items()}
+    return Loaded(Settings.model_validate_json(setup.settings), origins)
+
+
+def main() -> int:
+    end = socket.socket(fileno=int(sys.argv[1]))
+    end.set_inheritable(False)  # model workers have no part in this
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_live(end))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

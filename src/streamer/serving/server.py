@@ -1,0 +1,57 @@
+"""One app in this process, from its settings to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from streamer.app import App, Gather, Grpc
+from streamer.config import Loaded
+from streamer.errors import ConfigError, ListenFailed, ModelLoadError
+from streamer.runtime.control import Ready
+from streamer.serving.ending import Ending
+from streamer.telemetry.guard import Guard
+from streamer.telemetry.logs import Logs
+
+Refusal = ConfigError | ListenFailed | ModelLoadError
+"""Why a server does not come up."""
+
+log = logging.getLogger(__name__)
+
+
+def exit_code(refusal: Refusal) -> int:
+    """2 where something has to be set differently, 1 where it may work another time."""
+    return 1 if isinstance(refusal, ListenFailed) else 2
+
+
+def open_app(loaded: Loaded, logs: Logs, *, gather: Gather | None = None) -> App:
+    """The app of these settings, not started. Raises ModelLoadError, or a ConfigError that says who set it wrong."""
+    asked_for = loaded.origin("grpc.port") != "default"
+    try:
+        app = App(loaded.settings, grpc=Grpc.NEEDED if asked_for else Grpc.IF_POSSIBLE, gather=gather)
+    except ConfigError as error:  # the model knows its parameters, we know who set them
+        raise ConfigError(f"{loaded.origin(error.field or '')}: {error.message}") from None
+    app.telemetry.watch_log(logs)
+    return app
+
+
+async def serve(app: App, ending: Ending, announce: Callable[[Ready], None]) -> None:
+    """Run until it is told to end. `announce` is called once it is ready. Raises what `App.start` raises."""
+    with Guard(asyncio.get_running_loop(), app.telemetry.broken):
+        try:
+            if not await ending.unless(ending.asked, app.start()):
+                return
+            announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate))
+            await ending.asked.wait()
+            lag_s = app.settings.drain.lag_s if ending.lag else 0.0
+            if not await ending.unless(ending.now, app.drain(lag_s=lag_s)):
+                log.warning("a second signal: %d sessions are cut off", len(app.conductor))
+        finally:
+            await app.stop()
+
+
+async def serve_alone(loaded: Loaded, logs: Logs, announce: Callable[[Ready], None]) -> None:
+    """The whole server, until a signal. Raises what `open_app` and `serve` raise."""
+    with Ending() as ending:
+        await serve(open_app(loaded, logs), ending, announce)

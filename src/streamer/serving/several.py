@@ -1,0 +1,77 @@
+"""Several serving processes on the same ports, from their settings to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from streamer.config import Loaded, Settings
+from streamer.errors import ListenFailed
+from streamer.runtime.control import Ready, Setup
+from streamer.runtime.ports import SharedPorts, host_and_port
+from streamer.runtime.supervisor import Outcome, Plan, Supervisor
+from streamer.serving.ending import Ending
+from streamer.telemetry.tally import Tally
+
+COMMAND = (sys.executable, "-m", "streamer.serving.member")
+TEARDOWN_S = 20.0
+"""What a process may need beyond its drain, with all of its parts slow to end."""
+
+log = logging.getLogger(__name__)
+
+
+async def supervise(loaded: Loaded, announce: Callable[[Ready], None]) -> Outcome:
+    """The whole server, until a signal or until it is given up. `announce` is called once all processes serve.
+
+    Raises ConfigError and ListenFailed.
+    """
+    with SharedPorts() as ports, Ending() as ending:
+        settings = _with_ports(loaded, ports)
+        origins = {".".join(key): origin for key, origin in loaded.origins.items()}
+        plan = Plan(
+            COMMAND,
+            Setup(settings.model_dump_json().encode(), origins),
+            settings.server.processes,
+            settings.drain.hard_s + TEARDOWN_S,
+            TEARDOWN_S,
+        )
+        supervisor = Supervisor(plan, Tally(), announce)
+        async with asyncio.TaskGroup() as tasks:
+            telling = tasks.create_task(_tell(supervisor, ending))
+            outcome = await supervisor.run()
+            telling.cancel()
+    return outcome
+
+
+async def _tell(supervisor: Supervisor, ending: Ending) -> None:
+    await ending.asked.wait()
+    supervisor.drain(lag=ending.lag)
+    await ending.now.wait()
+    log.warning("a second signal: whoever is left is cut off")
+    supervisor.end()
+
+
+def _with_ports(loaded: Loaded, ports: SharedPorts) -> Settings:
+    """The settings, with every port taken and known."""
+    settings = loaded.settings
+    server, grpc = settings.server, settings.grpc
+    changes: dict[str, Any] = {}
+    if grpc.port:
+        try:
+            changes["grpc"] = replace(grpc, port=ports.take(server.host, max(0, grpc.port)))
+        except ListenFailed as error:
+            if loaded.origin("grpc.port") != "default":
+                raise
+            log.warning("gRPC is off: %s", error.message)
+            changes["grpc"] = replace(grpc, port=0)
+    address = server.metrics_address
+    if address:
+        host, port = host_and_port(address, "server.metrics_address")
+        port = ports.take(host, port)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    changes["server"] = replace(server, port=ports.take(server.host, server.port), metrics_address=address)
+    return settings.model_copy(update=changes)

@@ -1,0 +1,121 @@
+"""Counts of several serving processes as one: written down to be sent, added up, read back for /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+
+import msgspec
+from prometheus_client import Metric
+from prometheus_client.samples import Exemplar
+
+from streamer.runtime.serving_process import State
+from streamer.telemetry.instruments import Instruments
+
+_GROWING = frozenset({"counter", "histogram"})
+"""Kinds of which the sum over processes never falls, if those that are gone stay in it."""
+_NOT_A_SUM: Mapping[str, Callable[[float, float], float]] = {
+    "streamer_build_info": max,
+    "streamer_ready": max,
+    "streamer_draining": max,
+    "process_start_time_seconds": min,
+    "process_max_fds": min,
+}
+"""Gauges whose values are not added up."""
+
+_Labels = tuple[tuple[str, str], ...]
+_Exemplar = tuple[dict[str, str], float, float | None]
+"""Labels, value, Unix time."""
+
+
+class _Series(msgspec.Struct, array_like=True):
+    name: str
+    labels: _Labels
+    value: float
+    exemplar: _Exemplar | None = None
+
+
+class _Family(msgspec.Struct, array_like=True):
+    name: str
+    help: str
+    kind: str
+    series: list[_Series]
+
+
+_DECODER = msgspec.msgpack.Decoder(list[_Family])
+
+
+def pack(metrics: Iterable[Metric]) -> bytes:
+    """What a registry collects, to be sent."""
+    return msgspec.msgpack.encode([_Family(it.name, it.documentation, it.type, list(_series(it))) for it in metrics])
+
+
+def unpack(packed: bytes) -> list[Metric]:
+    """As a registry would collect it."""
+    metrics = []
+    for family in _DECODER.decode(packed):
+        metric = Metric(family.name, family.help, family.kind)
+        for it in family.series:
+            exemplar = Exemplar(dict(it.exemplar[0]), *it.exemplar[1:]) if it.exemplar else None
+            metric.add_sample(it.name, dict(it.labels), it.value, None, exemplar)
+        metrics.append(metric)
+    return metrics
+
+
+class Tally:
+    """Adds up; a `runtime.supervisor.Tally`."""
+
+    def __init__(self) -> None:
+        # Not among telemetry.metrics, which would bring all of the server into a process that serves nothing.
+        self._own = make = Instruments("streamer_")
+        self._processes = make.gauge("processes", "Serving processes by what they do.", state=tuple(State))
+        self._restarts = make.counter("process_restarts", "Serving processes that died and were replaced.")
+
+    def own(self, states: Mapping[State, int], restarts: int) -> bytes:
+        """What a supervisor itself has to say."""
+        for state in State:
+            self._processes.child(state).set(states.get(state, 0))
+        self._restarts.child().value = float(restarts)
+        return pack(self._own.collect())
+
+    def merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
+        """Counters and histograms are added up over all, gauges over `now` only. Empty ones count nothing."""
+        families: dict[str, _Family] = {}
+        sums: dict[tuple[str, _Labels], _Series] = {}
+        living = [_DECODER.decode(packed) for packed in now if packed]
+        gone = [_growing(_DECODER.decode(packed)) for packed in past if packed]
+        for family in chain.from_iterable((*living, *gone)):
+            whole = families.setdefault(family.name, _Family(family.name, family.help, family.kind, []))
+            _add(whole, family.series, sums)
+        return msgspec.msgpack.encode(list(families.values()))
+
+
+def _series(metric: Metric) -> Iterator[_Series]:
+    for sample in metric.samples:
+        it = sample.exemplar
+        exemplar = (dict(it.labels), it.value, None if it.timestamp is None else float(it.timestamp)) if it else None
+        yield _Series(sample.name, tuple(sample.labels.items()), sample.value, exemplar)
+
+
+def _growing(families: Iterable[_Family]) -> list[_Family]:
+    return [family for family in families if family.kind in _GROWING]
+
+
+def _add(whole: _Family, series: Iterable[_Series], sums: dict[tuple[str, _Labels], _Series]) -> None:
+    """Series are of the same instruments, so their labels come in the same order in every process."""
+    join = _NOT_A_SUM.get(whole.name)
+    for one in series:
+        key = one.name, one.labels
+        total = sums.get(key)
+        if total is None:
+            sums[key] = one
+            whole.series.append(one)
+        else:
+            total.value = join(total.value, one.value) if join else total.value + one.value
+            total.exemplar = _newer(total.exemplar, one.exemplar)
+
+
+def _newer(one: _Exemplar | None, other: _Exemplar | None) -> _Exemplar | None:
+    if one is None or other is None:
+        return one or other
+    return one if (one[2] or 0.0) >= (other[2] or 0.0) else other

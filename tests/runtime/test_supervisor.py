@@ -1,0 +1,167 @@
+"""Several serving processes as one: replaced, given up, counted, drained. The processes are real, and serve nothing;
+tests/cli/test_workers.py has those that do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from streamer.runtime.control import Ready, Setup
+from streamer.runtime.restarts import RestartPolicy, Restarts
+from streamer.runtime.serving_process import State, Watch
+from streamer.runtime.supervisor import Outcome, Plan, Supervisor
+
+QUICK = RestartPolicy(most_in_a_row=2, first_pause_s=0.01, longest_pause_s=0.02)
+
+
+class Sum:
+    """Counts are numbers in text."""
+
+    def own(self, states: Mapping[State, int], restarts: int) -> bytes:
+        return b"0"
+
+    def merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
+        return str(sum(int(count) for count in (*now, *past) if count)).encode()
+
+
+class Stage:
+    """A supervisor that runs, and what it said."""
+
+    def __init__(self, how: str, **plan: Any) -> None:
+        command = (sys.executable, "-m", "tests.runtime.fake_member", how)
+        plan = {"processes": 2, "drain_timeout_s": 20.0, "end_timeout_s": 20.0, "restarts": QUICK} | plan
+        self.announced: list[Ready] = []
+        self.whole = asyncio.Event()
+        self.supervisor = Supervisor(Plan(command, Setup(b"7", {}), **plan), Sum(), self._announce)
+
+    def _announce(self, ready: Ready) -> None:
+        self.announced.append(ready)
+        self.whole.set()
+
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.supervisor.processes.values() if process.pid]
+
+
+@asynccontextmanager
+async def supervised(how: str, **plan: Any) -> AsyncIterator[tuple[Stage, asyncio.Task[Outcome]]]:
+    stage = Stage(how, **plan)
+    task = asyncio.create_task(stage.supervisor.run())
+    try:
+        yield stage, task
+    finally:
+        stage.supervisor.end()
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 30)
+
+
+async def until(what: Any) -> None:
+    async with asyncio.timeout(30):
+        while not what():  # noqa: ASYNC110 (of other processes)
+            await asyncio.sleep(0.01)
+
+
+async def test_it_is_announced_once_when_all_serve() -> None:
+    async with supervised("serve", processes=3) as (stage, task):
+        await stage.whole.wait()
+        assert len(set(stage.pids())) == 3
+        stage.supervisor.drain(lag=True)
+        assert await task == Outcome(0)
+    assert len(stage.announced) == 1
+
+
+async def test_a_killed_process_is_replaced_and_the_other_one_stays() -> None:
+    async with supervised("serve") as (stage, task):
+        await stage.whole.wait()
+        killed, other = stage.pids()
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: stage.pids()[0] != killed and stage.supervisor.states[State.SERVING] == 2)
+        assert stage.pids()[1] == other
+        stage.supervisor.drain(lag=False)
+        assert await task == Outcome(0)
+    assert len(stage.announced) == 1
+
+
+async def test_what_cannot_start_is_given_up_at_once_with_its_own_words_and_code() -> None:
+    async with supervised("refuse") as (stage, task):
+        assert await task == Outcome(2, "there is no such model")
+    assert not stage.announced
+
+
+async def test_what_dies_before_it_serves_is_given_up_at_once() -> None:
+    async with supervised("die", processes=1) as (_, task):
+        assert await task == Outcome(1, "serving process 0 was killed by SIGKILL")
+
+
+async def test_a_crash_loop_is_given_up_after_its_last_pause() -> None:
+    async with supervised("crash", processes=1) as (stage, task):
+        assert await task == Outcome(1, "serving process 0 ended with exit code 3, and so 3 times in a row")
+    assert len(stage.announced) == 1
+
+
+async def test_a_process_that_hangs_is_killed_and_replaced() -> None:
+    async with supervised("hang", watch=Watch(interval_s=0.05, hung_s=0.2)) as (stage, task):
+        await stage.whole.wait()
+        outcome = await task
+        assert outcome.exit_code == 1
+        assert "was killed by SIGKILL, and so 3 times in a row" in str(outcome.problem)
+
+
+async def test_a_process_that_does_not_drain_in_time_is_killed_and_that_is_exit_1() -> None:
+    async with supervised("stay", drain_timeout_s=0.3) as (stage, task):
+        await stage.whole.wait()
+        stage.supervisor.drain(lag=False)
+        assert await task == Outcome(1)
+
+
+async def test_a_process_that_ends_badly_after_its_drain_is_exit_1() -> None:
+    async with supervised("fail to drain") as (stage, task):
+        await stage.whole.wait()
+        stage.supervisor.drain(lag=False)
+        assert await task == Outcome(1)
+
+
+async def test_who_is_told_to_end_while_draining_ends_at_once() -> None:
+    async with supervised("stay") as (stage, task):
+        await stage.whole.wait()
+        stage.supervisor.drain(lag=True)
+        stage.supervisor.end()
+        assert await task == Outcome(0)
+
+
+async def test_a_process_that_is_just_being_started_hears_of_the_end_too() -> None:
+    async with supervised("serve") as (stage, task):
+        await asyncio.sleep(0)
+        stage.supervisor.drain(lag=False)
+        assert await task == Outcome(0)
+    assert not stage.announced
+
+
+async def test_the_counts_of_the_dead_stay_in_the_sum() -> None:
+    async with supervised("gather", watch=Watch(interval_s=0.02)) as (stage, _):
+        processes = stage.supervisor.processes
+        await until(lambda: all(process.counts for process in processes.values()) and len(processes) == 2)
+        first = processes[0]
+        await until(lambda: first.failure == "14")
+        os.kill(stage.pids()[0], signal.SIGKILL)
+        await until(lambda: processes[0] is not first and processes[0].failure == "21")
+
+
+def test_a_pause_doubles_up_to_its_bound_and_a_stable_time_ends_the_row() -> None:
+    restarts = Restarts(RestartPolicy(most_in_a_row=4, stable_s=60, first_pause_s=1, longest_pause_s=3))
+    assert [restarts.died(0), restarts.died(5), restarts.died(59)] == [1, 2, 3]
+    assert [restarts.died(60), restarts.died(0), restarts.died(0), restarts.died(0), restarts.died(0)] == [
+        1, 2, 3, 3, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("served_s", [0.0, 59.9])
+def test_one_death_too_many_in_a_row_is_the_end(served_s: float) -> None:
+    restarts = Restarts(RestartPolicy(most_in_a_row=1))
+    assert restarts.died(served_s) is not None
+    assert restarts.died(served_s) is None
