@@ -1,0 +1,81 @@
+"""CPU per second of a stream: our server beside the plain one, and beside the least that is possible.
+
+Real processes, real sockets, paced streams of speech. The servers take turns, round after round, so that a noisy
+neighbour meets all of them; a ratio is made of two turns that follow each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from contextlib import ExitStack
+from statistics import median
+
+from benchmarks.paced import Load
+from benchmarks.servers import running
+
+ROUNDS = 4
+SECONDS = 2.5
+STREAMS = 200
+MANY = 400
+PLAIN_STREAMS = 50
+"""What the plain server carries on one core with the smallest chunks; its cost per stream does not fall with more."""
+
+Points = tuple[tuple[int, int], ...]
+POINTS: Points = ((16_000, 8), (16_000, 20), (16_000, 100), (8_000, 20), (48_000, 20))
+"""Hz, ms of a message."""
+AT_MANY: Points = ((16_000, 20), (16_000, 100))
+
+
+def spread(values: list[float]) -> str:
+    return f"{median(values):5.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def ratios(above: list[float], below: list[float]) -> list[float]:
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def measure(points: Points, rounds: int, seconds: float) -> dict[tuple[str, int, int], list[float]]:
+    """CPU ms per stream-second by (server, rate, chunk_ms), one figure a round."""
+    cost: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(running(name)) for name in ("ours", "plain", "floor")}
+        turns = (("ours", "ours", STREAMS), ("plain", "plain", PLAIN_STREAMS), ("floor", "floor", STREAMS))
+        for _ in range(rounds):
+            for rate, chunk_ms in points:
+                extra = (("many", "ours", MANY),) if (rate, chunk_ms) in AT_MANY else ()
+                for label, name, streams in turns + extra:
+                    spent = servers[name].under(Load(streams, chunk_ms, rate, seconds))
+                    if spent.unread or not (spent.segments or name == "floor"):
+                        print(f"  {label} at {rate} Hz, {chunk_ms} ms could not follow: {spent}")
+                    cost[label, rate, chunk_ms].append(spent.cpu_ms)
+    return cost
+
+
+def main(points: Points = POINTS, rounds: int = ROUNDS, seconds: float = SECONDS) -> None:
+    print(f"CPU ms per stream-second, median of {rounds} turns (least to most); {seconds} s a turn")
+    print(f"ours and the floor with {STREAMS} streams, the plain server with {PLAIN_STREAMS}")
+    cost = measure(points, rounds, seconds)
+    heads = ("ours", "plain", "plain / ours", "floor", "ours / floor")
+    print(f"{'rate':>6}{'chunk':>8}  " + "".join(f"{head:<23}" for head in heads))
+    for rate, chunk_ms in points:
+        ours, plain, floor = (cost[name, rate, chunk_ms] for name in ("ours", "plain", "floor"))
+        columns = (ours, plain, ratios(plain, ours), floor, ratios(ours, floor))
+        print(f"{rate:>6}{chunk_ms:>5} ms  " + "".join(f"{spread(column):<23}" for column in columns))
+    for rate, chunk_ms in AT_MANY:
+        if many := cost.get(("many", rate, chunk_ms)):
+            print(f"ours with {MANY} streams, {rate} Hz, {chunk_ms} ms: {spread(many)}")
+
+
+def point(text: str) -> tuple[int, int]:
+    rate, chunk_ms = text.split(":")
+    return int(rate), int(chunk_ms)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("points", nargs="*", type=point, metavar="RATE:CHUNK_MS", help="16000:20 and such; all if none")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    options = parser.parse_args()
+    main(tuple(options.points) or POINTS, options.rounds, options.seconds)
