@@ -9,10 +9,15 @@ from streamer.session.events import Mode
 from streamer.session.messages import Start
 from streamer.session.ordering import OrderedResults
 from streamer.session.pieces import PieceSegmenter
-from streamer.session.segmenting import Segmenter, Wanted
+from streamer.session.segmenting import WINDOW, Segmenter, Wanted
 from streamer.session.settings import SessionSettings
 from streamer.session.speech import SpeechSegmenter
 from streamer.vad.endpointer import VadConfig
+
+_STEP_MS = 20
+"""In simple mode: what a client's message usually holds."""
+MAX_STEPS = 500
+"""Converted at once in simple mode, so that what has come together goes to the model together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,17 @@ def segmenter_for(index: int, settings: SessionSettings, start: Start, vad: VadC
     return _pieces(settings, start)
 
 
+def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
+    """How much audio is converted at a time: (samples, parts), see Intake."""
+    if settings.mode is Mode.SEGMENTED:
+        return WINDOW, 1
+    step = _samples(_STEP_MS, settings)
+    if not start.chunk_ms:
+        return step, 1
+    chunk = _samples(start.chunk_ms, settings)
+    return chunk, -(-chunk // step)
+
+
 def _speech(index: int, settings: SessionSettings, start: Start, vad: VadConfig) -> Segmenter:
     interval: int | None = None
     if start.interim_results and not settings.stateful:
@@ -54,9 +70,11 @@ def _speech(index: int, settings: SessionSettings, start: Start, vad: VadConfig)
 
 
 def _pieces(settings: SessionSettings, start: Start) -> Segmenter:
-    def samples(ms: float) -> int:
-        return max(1, round(ms * settings.model_sample_rate / 1000))
+    capacity = _samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms, settings)
+    chunk = _samples(start.chunk_ms, settings) if start.chunk_ms else None
+    shortest, longest = _samples(settings.min_piece_ms, settings), _samples(settings.max_piece_ms, settings)
+    return PieceSegmenter(chunk, shortest, longest, capacity)
 
-    capacity = samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms)
-    chunk = samples(start.chunk_ms) if start.chunk_ms else None
-    return PieceSegmenter(chunk, samples(settings.min_piece_ms), samples(settings.max_piece_ms), capacity)
+
+def _samples(ms: float, settings: SessionSettings) -> int:
+    return max(1, round(ms * settings.model_sample_rate / 1000))

@@ -22,12 +22,15 @@ class Samples(NamedTuple):
 class Intake:
     """Appends bytes when they come, converts them when they are wanted.
 
-    A message costs one append. The conversion waits until another `window` of audio at `speech_rate` can be completed,
-    because per-call costs dominate at 20 ms messages, and takes just what completes it. Rates in Hz; `speech_rate` None
-    where no speech is looked for (then a window is counted at the model's rate).
+    A message costs one append. The conversion waits until another step of audio can be completed, because per-call
+    costs dominate at 20 ms messages, and takes just what completes it. Rates in Hz; `speech_rate` None where no speech
+    is looked for. `step` and `parts`: `parts` steps are `step` samples at `speech_rate` (else the model's), so that
+    what is cut there, a window or a piece, never waits for a message more.
     """
 
-    def __init__(self, format: AudioFormat, model_rate: int, speech_rate: int | None, window: int) -> None:
+    def __init__(
+        self, format: AudioFormat, model_rate: int, speech_rate: int | None, step: int, parts: int = 1
+    ) -> None:
         rate, channels = format.sample_rate, format.channels
         self.format = format
         self._raw = bytearray()
@@ -38,8 +41,8 @@ class Intake:
             self._speech = Resampler(rate, speech_rate, channels)
         slowest = self._speech or self._model
         self._lag = slowest.least_delay if slowest else 0
-        self._step = (window, rate, speech_rate or model_rate)
-        self._taken = self._base = self._windows = 0
+        self._step = (step, parts, rate, speech_rate or model_rate)
+        self._taken = self._base = self._steps = 0
         self.wanted_bytes = self._bytes_until(1)
         """How many bytes must wait before `take` is worth a call."""
 
@@ -58,14 +61,14 @@ class Intake:
         self._raw += data
         return len(self._raw)
 
-    def take(self, max_windows: int) -> Samples:
-        """Convert what completes as many windows as have come, `max_windows` at most."""
-        windows, count, more = 0, 0, self.wanted_bytes
-        while windows < max_windows and more <= len(self._raw):
-            windows, count = windows + 1, more
-            more = self._bytes_until(windows + 1)
+    def take(self, max_steps: int) -> Samples:
+        """Convert what completes as many steps as have come, `max_steps` at most."""
+        steps, count, more = 0, 0, self.wanted_bytes
+        while steps < max_steps and more <= len(self._raw):
+            steps, count = steps + 1, more
+            more = self._bytes_until(steps + 1)
         samples = self._convert(count)
-        self._windows += windows
+        self._steps += steps
         self.wanted_bytes = more - count
         return samples
 
@@ -73,7 +76,7 @@ class Intake:
         """Convert every whole frame and what the resamplers hold back. Audio may follow; positions go on."""
         whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
         taken = self._convert(whole)
-        self._base, self._windows = self._taken, 0
+        self._base, self._steps = self._taken, 0
         self.wanted_bytes = self._bytes_until(1)
         model = _concat(taken.model, self._model.flush()) if self._model else taken.model
         if self._speech:
@@ -88,10 +91,10 @@ class Intake:
         model = self._model.push(samples) if self._model else samples
         return Samples(model, self._speech.push(samples) if self._speech else model)
 
-    def _bytes_until(self, windows: int) -> int:
-        """Bytes that must be converted for so many windows more to come out of the resampler."""
-        window, rate, speech_rate = self._step
-        samples = (self._windows + windows) * window + self._lag
+    def _bytes_until(self, steps: int) -> int:
+        """Bytes that must be converted for so many steps more to come out of the resampler."""
+        step, parts, rate, speech_rate = self._step
+        samples = (self._steps + steps) * step // parts + self._lag
         return (self._base - self._taken - (-samples * rate // speech_rate)) * self.format.frame_bytes
 
 

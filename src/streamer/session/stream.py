@@ -22,7 +22,7 @@ from streamer.session.actions import (
     Score,
 )
 from streamer.session.arrivals import INTERVAL_S, Arrivals
-from streamer.session.channel import Asked, Channel, segmenter_for
+from streamer.session.channel import MAX_STEPS, Asked, Channel, segmenter_for, step_for
 from streamer.session.events import Ack, Event, Failed, Mode, Segment, SpeechEnded, Warned, WarningCode
 from streamer.session.intake import Intake
 from streamer.session.messages import Start
@@ -66,7 +66,9 @@ class Stream:
         self._inflight = 1 if settings.stateful else settings.max_inflight
         segmented = settings.mode is Mode.SEGMENTED
         form = start.format
-        self._intake = Intake(form, self.sample_rate, SPEECH_RATE if segmented else None, WINDOW)
+        self._most_steps = MAX_WINDOWS if segmented else MAX_STEPS
+        step, parts = step_for(settings, start)
+        self._intake = Intake(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
         self._channels = [Channel(index, segmenter_for(index, settings, start, vad)) for index in range(form.channels)]
         self._fences = Fences([channel.results for channel in self._channels])
         self._jobs: dict[JobId, Asked] = {}
@@ -233,7 +235,7 @@ class Stream:
         intake = self._intake
         while not self._scoring:
             if intake.pending_bytes >= intake.wanted_bytes:
-                self._spread(intake.take(MAX_WINDOWS), out, now)
+                self._spread(intake.take(self._most_steps), out, now)
             elif self._ending and not self._sealed:
                 self._sealed = True
                 self._spread(intake.drain(), out, now)
