@@ -7,8 +7,9 @@ MODEL ?= stub
 HOST ?= 127.0.0.1
 PORT ?= 8080
 SEEDS ?= 2000
+MINUTES ?= 60
 
-.PHONY: help setup demo serve test test-slow simulate conformance check format bench docs sample proto lock clean
+.PHONY: help setup demo serve test test-slow simulate soak conformance check format bench docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +38,9 @@ test-slow: $(STAMP) ## what takes minutes
 
 simulate: $(STAMP) ## the whole server in memory on a clock of its own, thousands of sessions (SEEDS=2000)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+soak: $(STAMP) ## a server under seeded faults: promises and memory (MINUTES=60)
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 conformance: $(STAMP) ## Autobahn's fuzzing client against our WebSocket settings
 	@$(BIN)/python -m tests.conformance

@@ -133,5 +133,5 @@ async def running(source, settings=None, *, observer=None, stop_s=5.0):
 async def until(condition):
     """Wait, bounded, for what nothing announces."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 (no event tells)
+        while not condition():
             await asyncio.sleep(0.005)

@@ -159,7 +159,7 @@ class FaultProxy:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(up.carry(reader, far_writer))
                 ways.create_task(down.carry(far_reader, writer))
-        except* ConnectionError:
+        except* OSError:  # a reset, or an end that can no longer be passed on
             cut()  # what breaks on one side is broken on the other
 
 
