@@ -13,7 +13,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from streamer.errors import ErrorCode
 from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.instruments import Histogram, Instruments
-from streamer.telemetry.merging import merged, snapshot
 from streamer.telemetry.observer import Subsystem
 
 NAMES = [
@@ -90,15 +89,3 @@ def test_refusals_are_counted_by_what_they_are() -> None:
     assert value("streamer_admission_rejected_total", {"reason": "overloaded"}) == 1
     assert value("streamer_auth_failures_total", {"reason": "token_expired"}) == 1
     assert value("streamer_handshakes_total", {"transport": "websocket", "outcome": "bad_request"}) == 1
-
-
-def test_several_serving_processes_are_one_registry() -> None:
-    one, other = Telemetry("stub"), Telemetry("stub")
-    for telemetry in (one, other, other):
-        telemetry.refused("websocket", ErrorCode.OVERLOADED)
-        telemetry.scored(1.0, 0.03)
-    text = generate_latest(merged([snapshot(one.instruments), snapshot(other.instruments)])).decode()
-    assert 'streamer_admission_rejected_total{reason="overloaded"} 3.0' in text
-    assert 'streamer_rtf_count{stage="vad_processing"} 3.0' in text
-    assert 'streamer_rtf_bucket{le="0.05",stage="vad_processing"} 3.0' in text
-    assert 'streamer_build_info{model="stub"' in text

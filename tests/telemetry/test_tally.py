@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 
+from streamer.errors import ErrorCode
 from streamer.runtime.serving_process import State
+from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.instruments import Instruments
 from streamer.telemetry.tally import Tally, pack, unpack
 
@@ -71,7 +73,19 @@ def test_a_yes_or_no_is_not_added_up() -> None:
     processes = [Process(), Process(), Process()]
     for ready, process in zip((1, 1, 0), processes, strict=True):
         process.ready.child().set(ready)
-    assert value(unpack(Tally().merge([process.packed() for process in processes], [])), "streamer_ready") == 1
+    assert value(unpack(Tally().merge([process.packed() for process in processes], [])), "streamer_ready") == 0
+
+
+def test_what_a_server_really_counts_is_added_up() -> None:
+    one, other = Telemetry("stub"), Telemetry("stub")
+    for telemetry in (one, other, other):
+        telemetry.refused("websocket", ErrorCode.OVERLOADED)
+        telemetry.scored(1.0, 0.03)
+    text = written(Tally().merge([pack(one.registry.collect()), pack(other.registry.collect())], []))
+    assert 'streamer_admission_rejected_total{reason="overloaded"} 3.0' in text
+    assert 'streamer_rtf_count{stage="vad_processing"} 3.0' in text
+    assert 'streamer_build_info{model="stub"' in text
+    assert "process_cpu_seconds_total" in text
 
 
 def test_of_those_that_are_gone_only_what_never_falls_is_kept() -> None:

@@ -53,8 +53,6 @@ class Telemetry(Observer, EngineObserver):
         if traces_wanted(environment or {}):
             self._trace(model, environment or {})
         self._metrics.instruments.refresh.append(self._read_tasks)
-        self.instruments = self._metrics.instruments
-        """This process's part, where several serve: see `merging`."""
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self._metrics.instruments)
         ProcessCollector(registry=self.registry)

@@ -16,8 +16,8 @@ _GROWING = frozenset({"counter", "histogram"})
 """Kinds of which the sum over processes never falls, if those that are gone stay in it."""
 _NOT_A_SUM: Mapping[str, Callable[[float, float], float]] = {
     "streamer_build_info": max,
-    "streamer_ready": max,
-    "streamer_draining": max,
+    "streamer_ready": min,  # all are
+    "streamer_draining": max,  # one is
     "process_start_time_seconds": min,
     "process_max_fds": min,
 }
