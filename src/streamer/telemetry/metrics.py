@@ -153,7 +153,7 @@ class Metrics:
         self.interims_unread = make.counter(
             "interims_unread", "Interims and acks dropped for a client that reads slowly."
         )
-        self.job_failures = make.counter("inference_failures", "Jobs without an answer.", code=CODES, eager=False)
+        self.job_failures = make.counter("inference_failures", "Jobs without an answer.", code=CODES)
 
     def _tasks(self, make: Instruments) -> None:
         def counter(name: str, help: str) -> Family[Counter]:
