@@ -37,7 +37,7 @@ async def test_a_server_that_does_not_come_up_is_named_with_its_last_words() -> 
 
 async def test_the_server_is_ready_when_it_is_handed_out_and_gone_afterwards() -> None:
     async with aiohttp.ClientSession() as http:
-        async with serving("stub") as address, http.get(f"{address}/readyz") as answer:
+        async with serving("stub") as child, http.get(f"{child.address}/readyz") as answer:
             assert answer.status == 200
         with pytest.raises(aiohttp.ClientConnectorError):
-            await http.get(f"{address}/readyz")
+            await http.get(f"{child.address}/readyz")

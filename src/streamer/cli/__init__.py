@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 import streamer
+from streamer.cli.bench import bench as _bench
 from streamer.cli.check import check as _check
 from streamer.cli.client import client as _client
 from streamer.cli.demo import demo as _demo
@@ -38,6 +39,7 @@ def _options(
 # By alias and by name: a function named as its module would hide it from `import streamer.cli.serve`.
 app.command("serve")(_serve)
 app.command("check")(_check)
+app.command("bench")(_bench)
 app.command("client")(_client)
 app.command("demo")(_demo)
 app.command("vad")(_vad)

@@ -9,6 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
@@ -20,9 +21,17 @@ class ServerFailed(Exception):
     """The server did not come up; the message has its last words."""
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A server that is ready: `http://127.0.0.1:PORT`, and its process."""
+
+    address: str
+    pid: int
+
+
 @asynccontextmanager
-async def serving(*arguments: str) -> AsyncIterator[str]:
-    """Run `streamer serve ARGUMENTS --port 0`; yields its address, `http://127.0.0.1:PORT`, once it is ready.
+async def serving(*arguments: str) -> AsyncIterator[Child]:
+    """Run `streamer serve ARGUMENTS --port 0`; yields it once it is ready.
 
     Raises ServerFailed where it ends first, or is not ready within a minute. SIGTERM ends it, SIGKILL if it must.
     """
@@ -41,7 +50,7 @@ async def serving(*arguments: str) -> AsyncIterator[str]:
             raise ServerFailed(
                 f"the server was not ready within {_READY_TIMEOUT_S:.0f} s\n" + "\n".join(said)
             ) from None
-        yield where
+        yield Child(where, process.pid)
     finally:
         await _stop(process)
         listening.cancel()  # a grandchild may still hold the pipe open

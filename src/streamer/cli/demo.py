@@ -55,11 +55,11 @@ async def _demo(recording: Recording) -> Failure | None:
     from streamer.cli.view import view_for
 
     typer.echo(f"Starting a server with {MODEL} ...")
-    async with serving(MODEL) as address:
-        typer.echo(f"It listens on {address}. Streaming {recording.seconds:.1f} s of speech in real time:\n")
+    async with serving(MODEL) as child:
+        typer.echo(f"It listens on {child.address}. Streaming {recording.seconds:.1f} s of speech in real time:\n")
         return await stream_recording(
             recording,
-            address.replace("http", "ws", 1) + PATH,
+            child.address.replace("http", "ws", 1) + PATH,
             view_for(recording.seconds, recording.format.channels),
             chunk_bytes=640,
             real_time=True,

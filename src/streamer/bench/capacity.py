@@ -1,0 +1,90 @@
+"""The most streams within a goal: what a goal is, and the search for it. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from streamer.bench.results import Distribution, Step
+from streamer.errors import ConfigError
+
+CLOSE = 0.05
+"""The search ends when the most that held and the fewest that did not are this near, as a share of the former."""
+_GOAL = re.compile(r"(p50|p90|p95|p99|max)_(first|interim|final_whole|final|lag)_ms=([0-9]*\.?[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A percentile of a latency that must not pass `limit_ms`; and nobody may lose anything."""
+
+    percentile: str
+    measure: str
+    limit_ms: float
+
+    @classmethod
+    def parse(cls, text: str) -> Goal:
+        """`p99_final_ms=250`. Raises ConfigError."""
+        match = _GOAL.fullmatch(text.replace(" ", ""))
+        if match is None or float(match[3]) <= 0:
+            expected = "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag _ms=NUMBER, such as p99_final_ms=250"
+            raise ConfigError(field="--slo", expected=expected, got=text)
+        return cls(match[1], match[2], float(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.percentile}_{self.measure}_ms={self.limit_ms:g}"
+
+    def missed(self, step: Step) -> str:
+        """Why a step does not hold the goal; empty where it does.
+
+        A late generator did not make the load that it claims, so its step shows nothing, and holds nothing.
+        """
+        if step.opened < step.streams:
+            return f"{step.streams - step.opened} streams were refused"
+        if not step.frames.clean:
+            return f"{step.frames.lost} frames lost, {step.frames.unfinished_streams} streams unfinished"
+        if step.load.was_late:
+            return f"the generator was late (p99 {step.load.late.p99_ms:.0f} ms)"
+        distribution: Distribution = getattr(step, self.measure)
+        if not distribution.count:
+            return f"no result that {self.measure} could be measured on"
+        value: float = getattr(distribution, f"{self.percentile}_ms")
+        return f"{self.percentile} {self.measure} {value:.0f} ms" if value > self.limit_ms else ""
+
+
+class Search:
+    """Doubles until a number fails, then halves the gap. A failure counts when it happens twice.
+
+    `next` is how many to try, None when all is known; `told` what became of it.
+    """
+
+    def __init__(self, first: int, limit: int) -> None:
+        self._limit = limit
+        self._next: int | None = min(first, limit)
+        self._suspect = False
+        self.most = 0
+        self.too_many: int | None = None
+
+    @property
+    def next(self) -> int | None:
+        return self._next
+
+    def told(self, held: bool) -> None:
+        """The outcome of `next`."""
+        assert self._next is not None
+        if held:
+            self.most = self._next
+        elif not self._suspect:
+            self._suspect = True  # a neighbour's moment of noise is no capacity
+            return
+        else:
+            self.too_many = self._next
+        self._suspect = False
+        self._next = self._choose()
+
+    def _choose(self) -> int | None:
+        if self.too_many is None:
+            return None if self.most == self._limit else min(2 * self.most, self._limit)
+        gap = self.too_many - self.most
+        if gap <= max(1, CLOSE * self.most):
+            return None
+        return self.most + gap // 2

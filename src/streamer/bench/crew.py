@@ -1,0 +1,114 @@
+"""The generator processes, seen by their parent: started together, sent off together, heard until they are done."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+from streamer.bench import generator
+from streamer.bench.generator import Assignment, Connected, Done, Go, Progress
+from streamer.errors import StreamerError
+
+_END_S = 2.0
+
+
+class GeneratorDied(StreamerError):
+    """A process of the load ended before its time; the run says nothing."""
+
+
+class Crew:
+    """Some generators."""
+
+    def __init__(self, pipes: Sequence[Connection]) -> None:
+        self._pipes = pipes
+        self._messages: list[asyncio.Queue[object]] = [asyncio.Queue() for _ in pipes]
+        self._progress: list[Progress] = [Progress(0, 0, 0.0) for _ in pipes]
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for pipe, messages in zip(self._pipes, self._messages, strict=True):
+            loop.add_reader(pipe.fileno(), self._read, pipe, messages)
+
+    def deafen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for pipe in self._pipes:
+            loop.remove_reader(pipe.fileno())
+
+    async def connected(self) -> tuple[int, Counter[str]]:
+        """How many streams are open once all have tried, and why the others are not."""
+        streams, refused = 0, Counter[str]()
+        for messages in self._messages:
+            message = await self._next(messages)
+            assert isinstance(message, Connected)
+            streams += message.streams
+            refused += message.refused
+        return streams, refused
+
+    def go(self, at: float) -> None:
+        for pipe in self._pipes:
+            pipe.send(Go(at))
+
+    async def done(self, say: Callable[[Progress], None]) -> list[Done]:
+        """Their records at the end; `say` hears how all together fare meanwhile."""
+        return await asyncio.gather(
+            *(self._done(index, messages, say) for index, messages in enumerate(self._messages))
+        )
+
+    async def _done(self, index: int, messages: asyncio.Queue[object], say: Callable[[Progress], None]) -> Done:
+        while True:
+            match await self._next(messages):
+                case Done() as done:
+                    return done
+                case Progress() as progress:
+                    self._progress[index] = progress
+                    say(
+                        Progress(
+                            live=sum(each.live for each in self._progress),
+                            results=sum(each.results for each in self._progress),
+                            late_s=max(each.late_s for each in self._progress),
+                        )
+                    )
+
+    async def _next(self, messages: asyncio.Queue[object]) -> object:
+        message = await messages.get()
+        if message is None:
+            raise GeneratorDied("a process of the load generator ended; nothing was measured")
+        return message
+
+    def _read(self, pipe: Connection, messages: asyncio.Queue[object]) -> None:
+        try:
+            messages.put_nowait(pipe.recv())
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(pipe.fileno())
+            messages.put_nowait(None)
+
+
+@asynccontextmanager
+async def hired(assignments: Sequence[Assignment]) -> AsyncIterator[Crew]:
+    """A process for each assignment, ended when the block is left."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = [], list[SpawnProcess]()
+    for assignment in assignments:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=generator.main, args=(assignment, theirs), daemon=True)
+        process.start()
+        theirs.close()  # so that its end is seen here
+        pipes.append(ours)
+        processes.append(process)
+    crew = Crew(pipes)
+    crew.listen()
+    try:
+        yield crew
+    finally:
+        crew.deafen()
+        for process in processes:
+            process.join(0 if process.is_alive() and not process.exitcode else _END_S)
+            process.kill()
+            process.join()
+        for pipe in pipes:
+            pipe.close()

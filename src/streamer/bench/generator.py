@@ -1,0 +1,202 @@
+"""A process that speaks as many streams at once, on a schedule that waits for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+from array import array
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
+from multiprocessing.connection import Connection
+from time import monotonic, process_time
+
+from streamer.bench.endpoint import Endpointing
+from streamer.bench.speech import Tape
+from streamer.bench.stream import LoadStream, Record
+from streamer.bench.websocket import Refused, WebSocketCaller
+from streamer.bench.workload import Workload, delays, schedule
+from streamer.client.stream import dialect_of
+from streamer.client.websocket import SUBPROTOCOL
+from streamer.session.messages import Start, VadOverrides
+
+CONNECTING = 64
+"""Handshakes at a time."""
+REPORT_S = 0.25
+DRAIN_S = 15.0
+"""For the rest of the results after the stop."""
+LATE_BINS = 2_000
+"""Of a millisecond; the last one holds all above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one process is to do. `streams` of `of`; `vad` is said in the start where the dialect has the word."""
+
+    url: str
+    token: str | None
+    workload: Workload
+    tape: Tape
+    streams: range
+    of: int
+    endpointing: Endpointing
+    vad: VadOverrides
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Before the go: how many of the streams are open, and why others are not."""
+
+    streams: int
+    refused: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The schedule's zero, as time.monotonic(), which all processes of a machine share."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """While it runs. `late_s`: the worst since the last one."""
+
+    live: int
+    results: int
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end. `late`: messages by whole milliseconds that they were sent after their time. `cpu_s`: of the load."""
+
+    records: list[Record]
+    late: array[int]
+    cpu_s: float
+    seconds: float
+
+
+class Generator:
+    """Speaks an assignment's streams over one pipe's orders."""
+
+    def __init__(self, assignment: Assignment, pipe: Connection) -> None:
+        self._assignment = assignment
+        self._pipe = pipe
+        self._streams: list[LoadStream] = []
+        self._late = array("q", [0]) * LATE_BINS
+        self._worst_s = 0.0
+
+    async def run(self) -> None:
+        refused = await self._connect()
+        self._pipe.send(Connected(len(self._streams), refused))
+        go: Go = await asyncio.get_running_loop().run_in_executor(None, self._pipe.recv)
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # a pause of the collector would be a late generator; little here makes cycles
+        began, cpu = monotonic(), process_time()
+        reporting = asyncio.create_task(self._report())
+        await self._speak(go.at)
+        spent, seconds = process_time() - cpu, monotonic() - began
+        await self._drain()
+        reporting.cancel()
+        await asyncio.wait([reporting])
+        self._pipe.send(Done([stream.record() for stream in self._streams], self._late, spent, seconds))
+
+    async def _connect(self) -> Counter[str]:
+        work, tape = self._assignment.workload, self._assignment.tape
+        dialect = dialect_of(self._assignment.url)
+        caller = WebSocketCaller(
+            self._assignment.url,
+            token=self._assignment.token,
+            subprotocol=SUBPROTOCOL if dialect.name == "v2" else None,
+        )
+        frames, jitter = caller.frames(tape.chunks), delays(work)
+        vad = self._assignment.vad if dialect.name == "v2" else VadOverrides()
+        start = Start(work.format, interim_results=work.interim_results, vad=vad)
+        refused: Counter[str] = Counter()
+        gate = asyncio.Semaphore(CONNECTING)
+
+        async def open_(index: int) -> None:
+            stream = LoadStream(
+                index,
+                work,
+                schedule(work, index, self._assignment.of, len(frames), jitter),
+                frames,
+                dialect_of(self._assignment.url),
+                self._assignment.endpointing,
+                simple=self._assignment.url.rstrip("/").endswith("simple"),
+                counts=self._assignment.counts,
+            )
+            async with gate:
+                began = monotonic()
+                try:
+                    line = await caller.call(stream)
+                except Refused as why:
+                    refused[str(why)] += 1
+                    return
+                stream.line, stream.connect_s = line, monotonic() - began
+                line.say(dialect.encode(start))
+                self._streams.append(stream)
+
+        async with asyncio.TaskGroup() as calls:
+            for index in self._assignment.streams:
+                calls.create_task(open_(index))
+        return refused
+
+    async def _speak(self, go: float) -> None:
+        """Each message when it is due, whatever the server does; late ones at once, and counted."""
+        due = [(go + next(stream.dues_s), stream.index, stream) for stream in self._streams]
+        heapify(due)
+        while due:
+            wait = due[0][0] - monotonic()
+            # The loop's timers count whole milliseconds; a zero lets it read what has come.
+            await asyncio.sleep(math.ceil(wait * 1e3) / 1e3 if wait > 0 else 0)
+            until = monotonic()
+            while due and due[0][0] <= until:
+                self._next(due, go)
+
+    def _next(self, due: list[tuple[float, int, LoadStream]], go: float) -> None:
+        """Send the message that is due first, and put the stream's next one in its place."""
+        at, index, stream = due[0]
+        following = None if stream.gone else next(stream.dues_s, None)
+        if not stream.gone:
+            late_s = stream.send() - at
+            self._late[min(int(late_s * 1e3), LATE_BINS - 1)] += 1
+            self._worst_s = max(self._worst_s, late_s)
+            if following is None:
+                stream.stop()
+        if following is None:
+            heappop(due)
+        else:
+            heapreplace(due, (go + following, index, stream))
+
+    async def _drain(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                for stream in self._streams:
+                    await stream.over.wait()
+        for stream in self._streams:
+            if not stream.gone and stream.line is not None:
+                stream.line.abort()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            live = sum(not stream.gone for stream in self._streams)
+            results = sum(stream.results for stream in self._streams)
+            self._pipe.send(Progress(live, results, self._worst_s))
+            self._worst_s = 0.0
+
+
+def main(assignment: Assignment, pipe: Connection) -> None:
+    """The process."""
+    import signal  # noqa: PLC0415
+
+    import uvloop  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our parent ends us
+    uvloop.run(Generator(assignment, pipe).run())

@@ -1,0 +1,209 @@
+"""The report as one HTML page that needs nothing else: what was found, drawn, and how it was measured."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+
+from streamer.bench import plots
+from streamer.bench.results import Distribution, Report, Step
+from streamer.bench.verdict import remarks
+
+_STYLE = """
+:root { --ink: #1f2933; --faint: #6b7783; --line: #e4e7eb; --deep: #0b5d4b; --warn: #9c3f12; }
+* { box-sizing: border-box }
+body { margin: 0; background: #f6f8f8; color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif }
+main { max-width: 1120px; margin: 0 auto; padding: 36px 24px 60px }
+h1 { font-size: 27px; line-height: 1.25; margin: 0 0 4px }
+h2 { font-size: 17px; margin: 34px 0 10px }
+.sub { color: var(--faint); margin: 0 0 22px }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, auto)); gap: 14px }
+.card, figure, .box { background: #fff; border: 1px solid var(--line); border-radius: 10px; margin: 0 }
+.card, figure, .box { padding: 14px 16px }
+.card b { display: block; font-size: 25px; line-height: 1.3; color: var(--deep); white-space: nowrap }
+.card span { color: var(--faint); font-size: 13px }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; margin-top: 14px }
+@media (max-width: 800px) { .pair { grid-template-columns: 1fr } }
+.wide { margin-top: 14px }
+img { width: 100%; display: block }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13.5px }
+th { text-align: right; color: var(--faint); font-weight: 500; vertical-align: bottom }
+th, td { padding: 5px 6px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left; padding-left: 0 }
+tr:last-child td { border-bottom: 0 }
+.scroll { overflow-x: auto }
+.warn { border-left: 4px solid var(--warn); margin-top: 14px }
+.warn ul { margin: 4px 0; padding-left: 20px }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 0; font-size: 14px }
+dt { color: var(--faint) } dd { margin: 0 } code { font-size: 13px; overflow-wrap: anywhere }
+"""
+
+
+def page(report: Report) -> str:
+    """The whole page."""
+    return "\n".join(
+        (
+            "<!doctype html><html lang=en><meta charset=utf-8>",
+            "<meta name=viewport content='width=device-width, initial-scale=1'>",
+            f"<title>{escape(_title(report))}</title><style>{_STYLE}</style><main>",
+            f"<h1>{escape(_title(report))}</h1>",
+            f"<p class=sub>{escape(report.server)} · {escape(report.began.replace('T', ' '))}</p>",
+            *_cards(report),
+            *_warnings(report),
+            *_pictures(report),
+            "<h2>Every step</h2><div class='box scroll'>",
+            *_table(report.steps),
+            "</div>",
+            *_method(report),
+            "</main>",
+        )
+    )
+
+
+def _title(report: Report) -> str:
+    if report.capacity is not None:
+        return f"{report.capacity.most} streams within {report.capacity.goal}"
+    step = report.steps[-1]
+    name, latency = plots.headline(step)
+    if not latency.count:
+        return f"{step.streams} streams: no results"
+    return f"{step.streams} streams: {name} {_ms(latency.p50_ms)} ms in the median, {_ms(latency.p99_ms)} ms at 99 %"
+
+
+def _cards(report: Report) -> Iterator[str]:
+    """The step that the title speaks of, in a few large figures."""
+    step = report.steps[-1]
+    if report.capacity is not None:
+        step = max(
+            (s for s in report.steps if s.streams <= report.capacity.most), default=step, key=lambda s: s.streams
+        )
+    name, latency = plots.headline(step)
+    frames = step.frames
+    yield "<div class=cards>"
+    yield _card(f"{step.streams}", f"streams for {step.seconds:g} s, {100 * report.workload.duty:.0f} % of it speech")
+    yield _card(f"{_ms(latency.p50_ms)} / {_ms(latency.p99_ms)} ms", f"{name}, median / 99 %")
+    if step.server is not None:
+        yield _card(f"{step.server.cpu_ms_per_stream_s:.2f} ms", "CPU per second of one stream")
+        yield _card(f"{step.server.rss_per_stream / 1024:.0f} KiB", "memory per stream")
+    yield _card(f"{frames.lost + frames.doubled}", f"frames lost or doubled of {frames.sent / 1e6:.1f} million")
+    yield "</div>"
+
+
+def _card(figure: str, words: str) -> str:
+    return f"<div class=card><b>{escape(figure)}</b><span>{escape(words)}</span></div>"
+
+
+def _warnings(report: Report) -> Iterator[str]:
+    found = remarks(report)
+    if found:
+        yield "<div class='box warn'>Before believing these figures:<ul>"
+        yield from (f"<li>{escape(remark)}</li>" for remark in found)
+        yield "</ul></div>"
+
+
+def _pictures(report: Report) -> Iterator[str]:
+    heard = any(step.lag.count for step in report.steps)
+    if heard and len({step.streams for step in report.steps}) > 1:
+        yield "<div class=pair>"
+        yield _picture(plots.latency_against_streams(report), "latency percentiles against streams")
+        if any(step.server for step in report.steps):
+            yield _picture(plots.cpu_against_streams(report), "CPU against streams")
+        yield "</div>"
+    if heard:
+        yield "<div class=wide>" + _picture(plots.timeline(report), "timeline of lag") + "</div>"
+    yield "<div class=pair>"
+    if heard:
+        yield _picture(plots.distributions(report), "distribution of latency")
+    yield from _workload(report)
+    yield "</div>"
+
+
+def _picture(png: bytes, words: str) -> str:
+    data = base64.b64encode(png).decode()
+    return f"<figure><img alt='{escape(words)}' src='data:image/png;base64,{data}'></figure>"
+
+
+def _workload(report: Report) -> Iterator[str]:
+    """All that decides what was sent, and where it was measured."""
+    said, machine = report.workload, report.machine
+    jitter = f"{said.jitter_ms:g} ms" if said.jitter_ms else "none"
+    processes = sorted({step.load.processes for step in report.steps})
+    facts = [
+        (
+            "each stream",
+            f"{said.encoding}, {said.sample_rate} Hz, {said.chunk_ms:g} ms ({said.chunk_bytes} bytes) a message",
+        ),
+        ("says", ", ".join(said.recordings)),
+        ("speech", f"{100 * said.speech:.0f} % of the time (asked for: {100 * said.duty:.0f} %)"),
+        ("jitter", f"{jitter}; everything drawn from seed {said.seed}"),
+        ("interims", "asked for" if said.interim_results else "not asked for"),
+        ("endpointing", f"an utterance ends after {said.redemption_ms:g} ms of silence"),
+        ("time", f"begins over {said.ramp_s:g} s, {said.warmup_s:g} s of warm-up, {said.seconds:g} s measured"),
+        ("load", f"open loop, {' or '.join(map(str, processes))} generator process{'es' * (processes != [1])}"),
+        ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.system}; the load runs on it too"),
+        ("software", f"streamer {report.version}, Python {machine.python}"),
+    ]
+    yield "<div class=box><dl>"
+    yield from (f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in facts)
+    yield "</dl></div>"
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Step], str]], ...] = (
+    ("streams", lambda step: str(step.streams)),
+    ("first<br>result", lambda step: _of(step.first, "p50_ms")),
+    ("final<br>median", lambda step: _of(step.final, "p50_ms")),
+    ("final<br>90 %", lambda step: _of(step.final, "p90_ms")),
+    ("final<br>99 %", lambda step: _of(step.final, "p99_ms")),
+    ("with end-<br>pointing", lambda step: _of(step.final_whole, "p50_ms")),
+    ("interim<br>99 %", lambda step: _of(step.interim, "p99_ms")),
+    ("lag<br>99 %", lambda step: _of(step.lag, "p99_ms")),
+    ("CPU ms per<br>stream-second", lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else "-"),
+    ("cores", lambda step: f"{step.server.cores:.2f}" if step.server else "-"),
+    ("peak<br>MiB", lambda step: f"{step.server.rss_peak / 2**20:.0f}" if step.server else "-"),
+    ("KiB per<br>stream", lambda step: f"{step.server.rss_per_stream / 1024:.0f}" if step.server else "-"),
+    ("lost,<br>doubled", lambda step: f"{step.frames.lost}, {step.frames.doubled}"),
+    ("late<br>99 %", lambda step: _of(step.load.late, "p99_ms")),
+    ("others'<br>cores", lambda step: "-" if step.others_cores is None else f"{step.others_cores:.1f}"),
+)
+
+
+def _table(steps: Sequence[Step]) -> Iterator[str]:
+    yield "<table><tr>" + "".join(f"<th>{heading}</th>" for heading, _ in _COLUMNS) + "</tr>"
+    for step in steps:
+        yield "<tr>" + "".join(f"<td>{escape(cell(step))}</td>" for _, cell in _COLUMNS) + "</tr>"
+    yield "</table>"
+
+
+_TERMS = (
+    (
+        "first result",
+        "median, from a stream's first message to its first result: mostly the time until somebody speaks",
+    ),
+    (
+        "final latency",
+        "from the sending of the audio that decided an utterance's end (the silence after it, and the window that"
+        " completed it) to the arrival of its final: what the server adds",
+    ),
+    ("with endpointing", "median, from the sending of the last voiced audio to the final: what a speaker waits"),
+    ("interim", "from the last audio that an interim covers to its arrival"),
+    ("lag", "the same over all results: finals without endpointing, interims, pieces"),
+    ("late", "how long after its scheduled time a message left; latencies count from when it did leave"),
+    ("CPU", "user and system time of the server's process and its children, read from outside"),
+    ("memory", "resident size at the end of a step less that before anybody connected, by the number of streams"),
+    ("others' cores", "CPU of this machine that neither the server nor the load took"),
+)
+
+
+def _method(report: Report) -> Iterator[str]:
+    yield "<h2>What the words mean</h2><div class=box><dl>"
+    yield from (f"<dt>{term}</dt><dd>{meaning}</dd>" for term, meaning in _TERMS)
+    yield f"<dt>again</dt><dd><code>{escape(report.command)}</code></dd></dl></div>"
+
+
+def _of(distribution: Distribution, name: str) -> str:
+    return _ms(getattr(distribution, name)) if distribution.count else "-"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"

@@ -1,0 +1,195 @@
+"""The pictures of the report page, as PNG; matplotlib is the extra `streamer[plot]`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from streamer.bench.results import Distribution, Report, Step
+
+INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+DEEP, MID, PALE, WARM = "#0b5d4b", "#0f8a6d", "#7cc5b1", "#d9632b"
+SHADES = ("#7cc5b1", "#0f8a6d", "#0b5d4b", "#d9632b", "#9c3f12", "#4a5568", "#2b6cb0", "#805ad5")
+PANELS = 6
+"""Timelines side by side at most: the largest steps."""
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 11,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+}
+
+
+def headline(step: Step) -> tuple[str, Distribution]:
+    """The latency that says most of a step: of finals where there are utterances, else of all results."""
+    return ("final latency", step.final) if step.final.count else ("result lag", step.lag)
+
+
+def latency_against_streams(report: Report) -> bytes:
+    """Percentiles of each step."""
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        steps = _measured(report.steps)
+        name = headline(steps[-1])[0]
+        at = [step.streams for step in steps]
+        for key, label, color in (("max_ms", "greatest", "#c4ccd4"), ("p99_ms", "99 %", WARM), ("p90_ms", "90 %", PALE),
+                                  ("p50_ms", "median", DEEP)):  # fmt: skip
+            values = [getattr(headline(step)[1], key) for step in steps]
+            axis.plot(at, values, color=color, marker="o", markersize=5, linewidth=1.8, label=label)
+            axis.annotate(f"{values[-1]:.0f}", (at[-1], values[-1]), (7, -3), textcoords="offset points", color=INK)
+        _logarithmic(axis, [value for step in steps for value in (headline(step)[1].p50_ms, headline(step)[1].max_ms)])
+        if (limit := _limit_ms(report)) is not None:
+            axis.axhline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axis.annotate(f"goal {limit:g} ms", (0.01, limit), (0, 4), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", fontsize=8.5)  # fmt: skip
+        _streams(axis, at)
+        axis.set_ylabel("ms")
+        axis.set_title(f"{name.capitalize()} against streams")
+        axis.legend(loc="upper left", ncols=4)
+
+    return _png(draw, (6.4, 3.7))
+
+
+def cpu_against_streams(report: Report) -> bytes:
+    """What a second of one stream costs the server, and how many cores all of them."""
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        uses = [(step.streams, step.server) for step in report.steps if step.server is not None]
+        at = [streams for streams, _ in uses]
+        names = [str(streams) for streams in at]
+        each = [use.cpu_ms_per_stream_s for _, use in uses]
+        bars = left.bar(names, each, color=MID, width=0.6)
+        left.bar_label(bars, fmt="%.2f", fontsize=8.5, color=INK, padding=2)
+        left.set_ylim(0, max(each) * 1.15)
+        left.set_title("CPU ms per stream-second")
+        left.grid(visible=False, axis="x")
+        cores = [use.cores for _, use in uses]
+        right.plot(at, cores, color=DEEP, marker="o", markersize=5, linewidth=1.8)
+        right.set_ylim(0, max([*cores, 0.1]) * 1.2)
+        right.set_title("cores in use")
+        _streams(right, at)
+        left.set_xlabel("streams")
+
+    return _png(draw, (6.4, 3.7))
+
+
+def distributions(report: Report) -> bytes:
+    """The share of the results that came within so many milliseconds, a curve for each step."""
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        steps = _measured(report.steps)
+        name = headline(steps[-1])[0]
+        for index, step in enumerate(steps):
+            values = np.maximum(headline(step)[1].quantiles_ms, 0.1)
+            axis.plot(values, np.arange(101), color=_shade(index, len(steps)), linewidth=1.8, label=f"{step.streams}")
+        axis.set_xscale("log")
+        _plainly(axis.xaxis)
+        for share in (50, 99):
+            axis.axhline(share, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
+        axis.set_yticks([0, 25, 50, 75, 99], ["0 %", "25 %", "50 %", "75 %", "99 %"])
+        axis.set_xlabel("ms")
+        axis.set_title(f"Results within a {name} of …")
+        axis.legend(title="streams", loc="lower right")
+
+    return _png(draw, (6.4, 3.7))
+
+
+def timeline(report: Report) -> bytes:
+    """Lag of the results for the audio of each second, a panel for each of the largest steps."""
+
+    def draw(figure: Figure) -> None:
+        steps = _measured(report.steps)[-PANELS:]
+        axes = figure.subplots(1, len(steps), sharey=True, squeeze=False)[0]
+        quiet = report.workload.ramp_s + report.workload.warmup_s
+        values: list[float] = []
+        for axis, step in zip(axes, steps, strict=True):
+            moments = [moment for moment in step.timeline if moment.results]
+            at = [moment.second + 0.5 for moment in moments]
+            p50 = [moment.lag_p50_ms for moment in moments]
+            p99 = [moment.lag_p99_ms for moment in moments]
+            values += p50 + p99
+            axis.axvspan(0, quiet, color=GRID, alpha=0.5, linewidth=0)
+            axis.fill_between(at, p50, p99, color=PALE, alpha=0.35, linewidth=0, label="to 99 %")
+            axis.plot(at, p50, color=DEEP, linewidth=1.8, label="median")
+            axis.set_xlim(0, quiet + report.workload.seconds)
+            axis.set_title(f"{step.streams} streams", fontsize=9.5)
+            axis.set_xlabel("seconds")
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+        _logarithmic(axes[0], values)
+        axes[0].set_ylabel("lag, ms")
+        axes[0].annotate("warm-up", (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points", va="top",
+                         fontsize=8, color=FAINT)  # fmt: skip
+        axes[-1].legend(loc="upper right")
+
+    return _png(draw, (13.0, 3.3))
+
+
+def _measured(steps: Sequence[Step]) -> list[Step]:
+    return [step for step in steps if step.lag.count]
+
+
+def _limit_ms(report: Report) -> float | None:
+    """The goal's limit, where it is of the latency that is drawn."""
+    if report.capacity is None or "_final_ms=" not in report.capacity.goal:
+        return None
+    return float(report.capacity.goal.partition("=")[2])
+
+
+def _streams(axis: Any, at: Sequence[int]) -> None:
+    axis.set_xlim(0, max(at) * 1.12)
+    axis.set_xticks(sorted(set(at)) if len(set(at)) <= 6 else MaxNLocator(6).tick_values(0, max(at)))
+    axis.set_xlabel("streams")
+
+
+def _logarithmic(axis: Any, values: Sequence[float]) -> None:
+    """A logarithmic scale where the values ask for one; plain numbers on it."""
+    low, high = max(0.1, min(values, default=1.0)), max(values, default=1.0)
+    if high / low > 8:
+        axis.set_yscale("log")
+        _plainly(axis.yaxis)
+        axis.set_ylim(low / 1.6, high * 3)
+    else:
+        axis.set_ylim(0, high * 1.35)
+
+
+def _plainly(axis: Any) -> None:
+    """Plain numbers at 1, 2, 5, 10, ... of a logarithmic axis."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _at: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _shade(index: int, of: int) -> str:
+    return SHADES[index % len(SHADES)] if of > 1 else MID
+
+
+def _png(draw: Callable[[Figure], None], size: tuple[float, float]) -> bytes:
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, dpi=170, layout="constrained")
+        draw(figure)
+        data = io.BytesIO()
+        figure.savefig(data, format="png")
+    return data.getvalue()

@@ -1,0 +1,173 @@
+"""The figures of a run as they are written to JSON and read by the table and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+LATE_MS = 20.0
+"""A generator is late when more than one message in a hundred left later than this: the load was not what it says."""
+
+
+class Distribution(msgspec.Struct, frozen=True):
+    """Milliseconds. `quantiles_ms`: 101 values, at 0, 1, ... 100 %. All empty or 0 where `count` is."""
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    quantiles_ms: Sequence[float]
+
+
+class ServerUse(msgspec.Struct, frozen=True):
+    """Of the server's processes in the measured time. Bytes; `rss_idle`: before anybody connected."""
+
+    cpu_s: float
+    stream_s: float
+    cpu_ms_per_stream_s: float
+    cores: float
+    rss_idle: int
+    rss_end: int
+    rss_peak: int
+    rss_per_stream: float
+
+
+class LoadUse(msgspec.Struct, frozen=True):
+    """How the generator fared. `late`: how long after its time each message left."""
+
+    processes: int
+    cores: float
+    late: Distribution
+
+    @property
+    def was_late(self) -> bool:
+        return self.late.p99_ms > LATE_MS
+
+
+class Frames(msgspec.Struct, frozen=True):
+    """Frames at the client's rate over all streams, and streams and results with something wrong."""
+
+    sent: int
+    lost: int
+    doubled: int
+    failed_results: int
+    miscounted_results: int
+    unfinished_streams: int
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.doubled or self.miscounted_results or self.unfinished_streams)
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One second of the run, counted from the first stream's begin; lag of the results for audio sent in it."""
+
+    second: int
+    results: int
+    lag_p50_ms: float
+    lag_p99_ms: float
+    server_cores: float | None
+
+
+class StreamRow(msgspec.Struct, frozen=True):
+    """One stream."""
+
+    index: int
+    sent_s: float
+    first_ms: float | None
+    results: int
+    lag_p50_ms: float | None
+    lag_max_ms: float | None
+    lost: int
+    doubled: int
+    ending: str
+
+
+class Step(msgspec.Struct, frozen=True):
+    """So many streams at once, `opened` of them. `refused`, `errors` and `endings` count by their words.
+
+    Latencies, each from the sending of the audio in question to the result's arrival: `first` from the stream's first
+    message; `final` from the audio that decided the end (endpointing excluded), `final_whole` from the last voiced
+    audio (endpointing included); `interim` from the last audio it covers; `lag`: all results, endpointing excluded.
+    `early`: finals that came before the audio thought to have decided them. `cut`: finals at the greatest length.
+    """
+
+    streams: int
+    opened: int
+    seconds: float
+    connect: Distribution
+    first: Distribution
+    interim: Distribution
+    final: Distribution
+    final_whole: Distribution
+    lag: Distribution
+    frames: Frames
+    early: int
+    cut: int
+    refused: Mapping[str, int]
+    errors: Mapping[str, int]
+    endings: Mapping[str, int]
+    server: ServerUse | None
+    load: LoadUse
+    others_cores: float | None
+    timeline: Sequence[Moment]
+    each: Sequence[StreamRow]
+
+    @property
+    def clean(self) -> bool:
+        """Everybody was served whole."""
+        return self.opened == self.streams and self.frames.clean
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where the load ran."""
+
+    cores: int
+    cpu: str
+    system: str
+    python: str
+
+
+class Said(msgspec.Struct, frozen=True):
+    """The workload in words that a report shows: all that decides what was sent."""
+
+    encoding: str
+    sample_rate: int
+    chunk_ms: float
+    chunk_bytes: int
+    duty: float
+    speech: float
+    jitter_ms: float
+    seed: int
+    ramp_s: float
+    warmup_s: float
+    seconds: float
+    interim_results: bool
+    recordings: Sequence[str]
+    redemption_ms: float
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """What a search found: the most streams that held the goal, the fewest tried that did not (None: none tried)."""
+
+    goal: str
+    most: int
+    too_many: int | None
+    why: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One run of `streamer bench`. `began`: ISO 8601 UTC."""
+
+    version: str
+    began: str
+    server: str
+    command: str
+    machine: Machine
+    workload: Said
+    steps: Sequence[Step]
+    capacity: Capacity | None = None

@@ -1,0 +1,134 @@
+"""One step of a run: processes that speak, a server that is watched, figures at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from streamer.bench.crew import hired
+from streamer.bench.endpoint import Endpointing
+from streamer.bench.generator import Assignment, Progress
+from streamer.bench.measure import Observed, step_of
+from streamer.bench.results import Step
+from streamer.bench.server_use import Meter, Sample
+from streamer.bench.speech import Tape
+from streamer.bench.workload import Workload, shares
+from streamer.errors import StreamerError
+from streamer.session.messages import VadOverrides
+
+STREAMS_PER_PROCESS = 500
+"""What one generator process speaks without being late, with room to spare."""
+_SAMPLE_S = 0.5
+_HEAD_START_S = 0.2
+
+
+class NothingServed(StreamerError):
+    """Not one stream could be opened; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The server under test. `pid`: its process, where it is on this machine. `counts`: it serves the stub."""
+
+    url: str
+    pid: int | None = None
+    token: str | None = None
+    counts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is the same in all steps of a run. `processes` 0: as many as the streams ask for."""
+
+    workload: Workload
+    tape: Tape
+    endpointing: Endpointing = Endpointing()
+    vad: VadOverrides = VadOverrides()
+    processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """How a running step fares: `seconds` of its `of`, what the streams say, and the server's cores."""
+
+    streams: int
+    seconds: float
+    of: float
+    progress: Progress
+    cores: float | None
+
+
+async def run_step(plan: Plan, target: Target, streams: int, say: Callable[[News], None]) -> Step:
+    """So many streams at once, all through the workload. Raises NothingServed, GeneratorDied, ConfigError."""
+    processes = plan.processes or -(-streams // STREAMS_PER_PROCESS)
+    assignments = [
+        Assignment(
+            url=target.url,
+            token=target.token,
+            workload=plan.workload,
+            tape=plan.tape,
+            streams=share,
+            of=streams,
+            endpointing=plan.endpointing,
+            vad=plan.vad,
+            counts=target.counts,
+        )
+        for share in shares(streams, processes)
+    ]
+    async with _watched(target.pid) as watched, hired(assignments) as crew:
+        opened, refused = await crew.connected()
+        if not opened:
+            [(why, _)] = refused.most_common(1)
+            raise NothingServed(f"{target.url}: {why}")
+        go = monotonic() + _HEAD_START_S
+        crew.go(go)
+        for at_s in (plan.workload.quiet_s, plan.workload.total_s):
+            asyncio.get_running_loop().call_later(_HEAD_START_S + at_s, watched.take)
+
+        def heard(progress: Progress) -> None:
+            say(News(streams, max(0.0, monotonic() - go), plan.workload.total_s, progress, watched.cores))
+
+        dones = await crew.done(heard)
+    return step_of(Observed(streams, opened, refused, go, dones, watched.samples), plan.workload)
+
+
+class _Watched:
+    """Samples of the server's process: none without one, none after its end."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._meter = None if pid is None else Meter(pid)
+        self.samples: list[Sample] = []
+
+    @property
+    def cores(self) -> float | None:
+        """Lately."""
+        if len(self.samples) < 2:
+            return None
+        before, last = self.samples[-2:]
+        return (last.cpu_s - before.cpu_s) / (last.at - before.at)
+
+    def take(self) -> None:
+        sample = None if self._meter is None else self._meter.sample()
+        if sample is not None:
+            self.samples.append(sample)
+
+    async def watch(self) -> None:
+        while True:
+            self.take()
+            await asyncio.sleep(_SAMPLE_S)
+
+
+@asynccontextmanager
+async def _watched(pid: int | None) -> AsyncIterator[_Watched]:
+    """A process that is watched while the block runs, from before it on."""
+    watched = _Watched(pid)
+    watched.take()
+    watching = asyncio.create_task(watched.watch())
+    try:
+        yield watched
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])

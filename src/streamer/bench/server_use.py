@@ -1,0 +1,59 @@
+"""What the server takes of the machine: CPU and memory of its process and all below it, read from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+
+import psutil
+
+from streamer.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`cpu_s`: since the process began, of those that have ended too. `busy_s`: of the whole machine since it booted.
+
+    `rss` in bytes; pages that processes share are counted in each.
+    """
+
+    at: float
+    cpu_s: float
+    rss: int
+    busy_s: float
+
+
+class Meter:
+    """Reads a process tree. Raises ConfigError where there is no such process; afterwards one that has gone is None."""
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._process = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            raise ConfigError(field="--server-pid", expected="a running process", got=pid) from None
+
+    def sample(self) -> Sample | None:
+        try:
+            tree = [self._process, *self._process.children(recursive=True)]
+            cpu_s, rss = 0.0, 0
+            with self._process.oneshot():
+                for process in tree:
+                    used, memory = _read(process)
+                    cpu_s += used
+                    rss += memory
+        except psutil.NoSuchProcess:
+            return None
+        return Sample(monotonic(), cpu_s, rss, machine_busy_s())
+
+
+def _read(process: psutil.Process) -> tuple[float, int]:
+    times = process.cpu_times()
+    # A child that was waited for moves its time to its parent's children_*: nothing is counted twice or forgotten.
+    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return times.user + times.system + ended, process.memory_info().rss
+
+
+def machine_busy_s() -> float:
+    """CPU seconds that all processes of this machine together have taken."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

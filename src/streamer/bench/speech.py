@@ -1,0 +1,118 @@
+"""What is said: utterances cut out of recordings, with pauses between them, on one tape that all streams read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.audio.files import AudioFile
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.bench.workload import Workload
+from streamer.errors import ConfigError
+
+Samples = NDArray[np.float32]
+
+TAPE_S = 60.0
+STEP_S = 0.02
+LOUD = 0.03
+"""Of the recording's loudest step: a step louder than this is speech."""
+GAP_S = 0.5
+"""Shorter quiet belongs to the utterance around it."""
+EDGE_S = 0.1
+"""Kept before and after an utterance, where consonants fade."""
+NOISE = 1e-4
+"""Level of the pauses, -80 dB: no microphone is silent."""
+
+_RAW = {
+    Encoding.PCM_U8: ("PCM_U8", "LITTLE"),
+    Encoding.PCM_S16LE: ("PCM_16", "LITTLE"),
+    Encoding.PCM_S16BE: ("PCM_16", "BIG"),
+    Encoding.PCM_S24LE: ("PCM_24", "LITTLE"),
+    Encoding.PCM_S32LE: ("PCM_32", "LITTLE"),
+    Encoding.PCM_F32LE: ("FLOAT", "LITTLE"),
+    Encoding.PCM_F64LE: ("DOUBLE", "LITTLE"),
+    Encoding.MULAW: ("ULAW", "LITTLE"),
+    Encoding.ALAW: ("ALAW", "LITTLE"),
+}
+"""libsndfile's names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """Audio in the workload's format, a whole number of chunks. `speech`: the share of it that is utterances."""
+
+    pcm: bytes
+    chunk_bytes: int
+    speech: float
+
+    @property
+    def chunks(self) -> list[bytes]:
+        return [self.pcm[at : at + self.chunk_bytes] for at in range(0, len(self.pcm), self.chunk_bytes)]
+
+
+def make_tape(workload: Workload, recordings: Sequence[AudioFile]) -> Tape:
+    """About TAPE_S of the recordings' first channels, in seeded order, with pauses that make up `duty`.
+
+    Raises ConfigError where nobody speaks in the recordings.
+    """
+    import soxr  # noqa: PLC0415 (not for those who only read results)
+
+    rate = workload.format.sample_rate
+    spoken = [utterance for recording in recordings for utterance in utterances(recording)]
+    if not spoken:
+        raise ConfigError(field="--recording", expected="audio with something louder than silence in it", got="none")
+    voices = [
+        soxr.resample(samples, recorded, rate).astype(np.float32) if recorded != rate else samples
+        for samples, recorded in spoken
+    ]
+    samples, speech = _tape(voices, rate, workload)
+    whole = -(-len(samples) // workload.chunk_frames) * workload.chunk_frames
+    padded = np.concatenate([samples, _quiet(whole - len(samples), np.random.default_rng(workload.seed))])
+    return Tape(encoded(padded, workload.format), workload.chunk_bytes, speech / len(padded))
+
+
+def utterances(recording: AudioFile) -> list[tuple[Samples, int]]:
+    """(samples, rate) of each stretch of the first channel in which somebody speaks, by its loudness alone."""
+    samples, rate = recording.samples[0], recording.sample_rate
+    step = max(1, int(STEP_S * rate))
+    steps = len(samples) // step
+    level = np.sqrt((samples[: steps * step].reshape(steps, step) ** 2).mean(axis=1))
+    loud = np.flatnonzero(level > LOUD * level.max(initial=0.0))
+    if not len(loud):
+        return []
+    edge = int(EDGE_S * rate)
+    parts = np.split(loud, np.flatnonzero(np.diff(loud) > GAP_S / STEP_S) + 1)
+    return [(samples[max(0, part[0] * step - edge) : (part[-1] + 1) * step + edge], rate) for part in parts]
+
+
+def encoded(samples: Samples, format: AudioFormat) -> bytes:
+    """One channel as it travels."""
+    import soundfile  # noqa: PLC0415
+
+    subtype, endian = _RAW[format.encoding]
+    file = io.BytesIO()
+    soundfile.write(file, samples.clip(-1, 1), format.sample_rate, subtype, endian, "RAW")
+    return file.getvalue()
+
+
+def _tape(voices: Sequence[Samples], rate: int, workload: Workload) -> tuple[Samples, int]:
+    """Utterances and pauses in turn until the tape is long enough; and the frames of it that are utterances."""
+    chance = np.random.default_rng((workload.seed, 0))
+    pause = np.mean([len(voice) for voice in voices]) * (1 - workload.duty) / workload.duty
+    parts: list[Samples] = []
+    length = speech = 0
+    while length < TAPE_S * rate:
+        for index in chance.permutation(len(voices)):
+            silence = _quiet(int(pause * chance.uniform(0.5, 1.5)), chance)
+            parts += [silence, voices[index]]
+            length += len(silence) + len(voices[index])
+            speech += len(voices[index])
+    return np.concatenate(parts), speech
+
+
+def _quiet(frames: int, chance: np.random.Generator) -> Samples:
+    return chance.normal(0, NOISE, frames).astype(np.float32)

@@ -1,0 +1,211 @@
+"""One stream of the load: sends when told to, remembers when it did, and times what it hears against that."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol
+
+from streamer.bench.account import Account, Balance
+from streamer.bench.endpoint import Endpointing
+from streamer.bench.workload import Schedule, Workload
+from streamer.client.errors import NotOfTheProtocol
+from streamer.client.events import Data, Error, Event, Finished, Segment, Started
+from streamer.client.link import LOST, Dialect
+from streamer.session.messages import Stop
+
+REMEMBERED_S = 120.0
+"""Of each stream's times of sending: a result that lags by more is counted as lagging by this."""
+NORMAL = 1000
+
+
+class Line(Protocol):
+    """An open connection."""
+
+    def send(self, frame: Any) -> None: ...
+
+    def say(self, words: Any) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Timings:
+    """Pairs (when the audio in question was sent, seconds from then to the result); times as time.monotonic().
+
+    `finals`: from the audio that decided the utterance's end. `wholes`: from its last voiced audio, the endpointing's
+    share included. `interims`, and `pieces` of `simple`: from the last audio that they cover.
+    """
+
+    finals: array[float] = field(default_factory=lambda: array("d"))
+    wholes: array[float] = field(default_factory=lambda: array("d"))
+    interims: array[float] = field(default_factory=lambda: array("d"))
+    pieces: array[float] = field(default_factory=lambda: array("d"))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one stream did and heard. `early`: finals that came before the audio thought to have decided them."""
+
+    index: int
+    connect_s: float
+    first_s: float | None
+    begun: float
+    ended: float
+    sent: int
+    timings: Timings
+    balance: Balance
+    early: int
+    cut: int
+    errors: Counter[str]
+    ending: str
+    """Empty where the stream ended as it was asked to; otherwise what happened."""
+
+
+class LoadStream:
+    """Listens to its line. Time is time.monotonic(); nothing here waits."""
+
+    def __init__(
+        self,
+        index: int,
+        workload: Workload,
+        schedule: Schedule,
+        frames: Sequence[Any],
+        dialect: Dialect[Any],
+        endpointing: Endpointing,
+        *,
+        simple: bool,
+        counts: bool,
+    ) -> None:
+        self.index = index
+        self.connect_s = 0.0
+        self.line: Line | None = None
+        self.dues_s: Iterator[float] = schedule.dues_s()
+        self.over = asyncio.Event()
+        self.first_s: float | None = None
+        self.results = 0
+        self._workload = workload
+        self._frames = frames
+        self._at = schedule.offset
+        self._dialect = dialect
+        self._endpointing = endpointing
+        self._simple = simple
+        self._account = Account(workload.format.sample_rate, contiguous=simple, counts=counts)
+        self._times = array("d", bytes(8 * (min(schedule.count, int(REMEMBERED_S / workload.chunk_s)) + 1)))
+        self._sent = 0
+        self._begun = self._last = 0.0
+        self._timings = Timings()
+        self._errors: Counter[str] = Counter()
+        self._early = self._cut = 0
+        self._stopped = False
+        self._ending = "no answer to the stop"
+
+    @property
+    def gone(self) -> bool:
+        """The connection has ended."""
+        return self.over.is_set()
+
+    def send(self) -> float:
+        """The next message; returns the time."""
+        assert self.line is not None
+        self.line.send(self._frames[self._at])
+        now = monotonic()
+        self._at += 1
+        if self._at == len(self._frames):
+            self._at = 0
+        self._times[self._sent % len(self._times)] = self._last = now
+        if not self._sent:
+            self._begun = now
+        self._sent += 1
+        return now
+
+    def stop(self) -> None:
+        assert self.line is not None
+        self._stopped = True
+        self.line.say(self._dialect.encode(Stop(keep_open=False)))
+
+    def heard(self, frame: Any, now: float) -> None:
+        try:
+            event = self._dialect.decode(frame)
+        except NotOfTheProtocol as error:
+            self._errors[error.message[:100]] += 1
+            return
+        self._take(event, now)
+
+    def ended(self, code: int, reason: str, now: float) -> None:
+        self.over.set()
+        if self._stopped and code == NORMAL:
+            self._ending = ""
+        else:
+            early = "" if self._stopped else "before the stop: "
+            self._ending = f"{early}{'connection lost' if code == LOST else f'closed with {code}'} {reason}".strip()
+
+    def record(self) -> Record:
+        return Record(
+            index=self.index,
+            connect_s=self.connect_s,
+            first_s=self.first_s,
+            begun=self._begun,
+            ended=self._last,
+            sent=self._sent * self._workload.chunk_frames,
+            timings=self._timings,
+            balance=self._account.balance(self._sent * self._workload.chunk_frames, ended_well=not self._ending),
+            early=self._early,
+            cut=self._cut,
+            errors=self._errors,
+            ending=self._ending,
+        )
+
+    def _take(self, event: Event | None, now: float) -> None:
+        match event:
+            case Segment():
+                self._result(event, now)
+            case Data():
+                self._note_first(now)
+            case Started():
+                self._account.started(event)
+            case Finished():
+                self._account.finished(event)
+            case Error(code=code):
+                self._errors[code] += 1
+                self._account.error(event)
+
+    def _note_first(self, now: float) -> None:
+        self.results += 1
+        if self.first_s is None:
+            self.first_s = now - self._begun
+
+    def _result(self, segment: Segment, now: float) -> None:
+        self._note_first(now)
+        if not segment.is_final:
+            self._time(self._timings.interims, segment.end_time, now)
+            return
+        self._account.result(segment)
+        if self._simple:
+            self._time(self._timings.pieces, segment.end_time, now)
+            return
+        decided_s = self._endpointing.decided_s(segment.start_time, segment.end_time)
+        if decided_s is None:
+            self._cut += 1
+        elif self._time(self._timings.finals, decided_s, now):
+            self._time(self._timings.wholes, segment.end_time, now)
+        elif not self._stopped:
+            self._early += 1
+
+    def _time(self, into: array[float], position_s: float, now: float) -> bool:
+        """Note how long after the audio up to `position_s` was sent this is. False where it has not been sent."""
+        frames = math.ceil(position_s * self._workload.format.sample_rate - 0.1)
+        chunk = max(0, (frames - 1) // self._workload.chunk_frames)
+        if chunk >= self._sent:
+            return False
+        if self._sent - chunk > len(self._times):
+            into.extend((now - REMEMBERED_S, REMEMBERED_S))
+        else:
+            at = self._times[chunk % len(self._times)]
+            into.extend((at, now - at))
+        return True

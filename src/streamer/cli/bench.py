@@ -1,0 +1,178 @@
+"""`streamer bench`: how many streams a server carries, and what each of them feels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamer.cli.overrides import overrides
+
+if TYPE_CHECKING:
+    from streamer.bench.run import Plan
+    from streamer.bench.workload import Workload
+
+ENDPOINT = "/api/v2/segmented"
+SERVER, LOAD, SEARCH = "The server", "The load", "The most streams within a goal"
+
+
+def _option(panel: str, help_: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_, rich_help_panel=panel, **more)
+
+
+Address = Annotated[str | None, _option(SERVER, "Endpoint of a server that runs.", "--address", "-a", metavar="URL")]
+Serve = Annotated[str | None, _option(SERVER, "Or: start one with this model, anew for each step.", metavar="MODEL")]
+Setting = Annotated[
+    list[str] | None, _option(SERVER, "Any setting of that server. May be repeated.", "--set", metavar="KEY=VALUE")
+]
+Endpoint = Annotated[str, _option(SERVER, "With --serve: dialect and mode.", metavar="PATH")]
+ServerPid = Annotated[
+    int | None, _option(SERVER, "With --address: its process, to measure CPU and memory.", metavar="PID")
+]
+Token = Annotated[str | None, _option(SERVER, "Key or token.", envvar="STREAMER_TOKEN")]
+Streams = Annotated[str, _option(LOAD, "Streams at once; several numbers make several steps.", metavar="N[,N...]")]
+Measured = Annotated[float, _option(LOAD, "Measured time of a step.")]
+Warmup = Annotated[float, _option(LOAD, "Seconds of load before that.")]
+Ramp = Annotated[float, _option(LOAD, "Seconds over which streams begin.")]
+Recordings = Annotated[
+    list[Path] | None,
+    _option(LOAD, "What is said: WAV, FLAC, ... May be repeated.", metavar="FILE", show_default="synthetic speech"),
+]
+Duty = Annotated[float, _option(LOAD, "Share of the time in which somebody speaks.")]
+SampleRate = Annotated[int, _option(LOAD, "Hz.")]
+Coding = Annotated[str, _option(LOAD, "pcm_s16le, pcm_f32le, mulaw, ...")]
+ChunkMs = Annotated[float, _option(LOAD, "Audio in one message.")]
+ChunkBytes = Annotated[int | None, _option(LOAD, "The same in bytes; goes before --chunk-ms.")]
+JitterMs = Annotated[float, _option(LOAD, "Each message is held back by up to so much.")]
+Seed = Annotated[int, _option(LOAD, "Of everything that is drawn.", min=0)]
+Interims = Annotated[bool, _option(LOAD, "Ask for results that grow.", "--interim-results")]
+Redemption = Annotated[
+    float | None,
+    _option(LOAD, "Silence that ends speech: asked for on v2, assumed on v1.", show_default="the server's own, 600"),
+]
+Processes = Annotated[int, _option(LOAD, "Processes that make the load; 0: one for 500 streams.", min=0, max=64)]
+FindCapacity = Annotated[bool, _option(SEARCH, "Search, from --streams on.", "--find-capacity")]
+Slo = Annotated[
+    str, _option(SEARCH, "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag _ms=NUMBER", metavar="GOAL")
+]
+MaxStreams = Annotated[int, _option(SEARCH, "Not more than these.", min=1)]
+Out = Annotated[Path, typer.Option(help="Writes PATH.json and PATH.html.", metavar="PATH")]
+
+
+def bench(
+    *,
+    address: Address = None,
+    serve: Serve = None,
+    set_: Setting = None,
+    endpoint: Endpoint = ENDPOINT,
+    server_pid: ServerPid = None,
+    token: Token = None,
+    streams: Streams = "50",
+    seconds: Measured = 20.0,
+    warmup: Warmup = 3.0,
+    ramp: Ramp = 2.0,
+    recording: Recordings = None,
+    duty: Duty = 0.5,
+    sample_rate: SampleRate = 16_000,
+    encoding: Coding = "pcm_s16le",
+    chunk_ms: ChunkMs = 20.0,
+    chunk_bytes: ChunkBytes = None,
+    jitter_ms: JitterMs = 0.0,
+    seed: Seed = 0,
+    interim_results: Interims = False,
+    redemption_ms: Redemption = None,
+    processes: Processes = 0,
+    find_capacity: FindCapacity = False,
+    slo: Slo = "p99_final_ms=250",
+    max_streams: MaxStreams = 4_000,
+    out: Out = Path("bench"),
+) -> None:
+    """Speak to a server with many streams at once, in real time, and measure what each of them feels.
+
+    Open loop: messages leave on an absolute schedule whatever the server does, and a generator that cannot keep to it
+    is reported. Latencies are percentiles over all streams; final latency excludes the silence that has to pass before
+    an end is an end. Ends with 1 where nothing could be measured, with 2 for options that cannot be.
+    """
+    from streamer.bench.capacity import Goal
+    from streamer.cli.bench_run import Order, Server, perform
+    from streamer.cli.child import ServerFailed
+    from streamer.errors import StreamerError
+
+    try:
+        server = Server(address, serve, tuple(_settings(set_ or ())), endpoint, server_pid, token).check()
+        workload = _workload(
+            encoding, sample_rate, chunk_ms, chunk_bytes, duty, jitter_ms, seed, ramp, warmup, seconds, interim_results
+        )
+        server.can_say(workload.format)
+        numbers = _numbers(streams)
+        goal = Goal.parse(slo) if find_capacity else None
+        plan, names = _plan(workload, recording or [], redemption_ms, processes)
+    except StreamerError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2) from None
+    try:
+        perform(Order(server, plan, names, numbers, goal, max_streams, out))
+    except (StreamerError, ServerFailed) as failure:
+        typer.echo(f"error: {failure}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _settings(pairs: list[str] | tuple[str, ...]) -> list[str]:
+    list(overrides(pairs))  # a pair that is none ends here
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+def _numbers(text: str) -> list[int]:
+    from streamer.bench.workload import MAX_STREAMS
+    from streamer.errors import ConfigError
+
+    try:
+        numbers = [int(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(1 <= number <= MAX_STREAMS for number in numbers):
+        raise ConfigError(field="--streams", expected=f"numbers from 1 to {MAX_STREAMS}, such as 100,200", got=text)
+    return numbers
+
+
+def _workload(
+    encoding: str, sample_rate: int, chunk_ms: float, chunk_bytes: int | None, duty: float, jitter_ms: float,
+    seed: int, ramp_s: float, warmup_s: float, seconds: float, interim_results: bool,
+) -> Workload:  # fmt: skip
+    from streamer.audio.format import AudioFormat, Encoding
+    from streamer.bench.workload import Workload, chunk_frames
+    from streamer.errors import ConfigError
+
+    if encoding not in list(Encoding):
+        raise ConfigError(field="--encoding", expected=f"one of {', '.join(Encoding)}", got=encoding)
+    format_ = AudioFormat(Encoding(encoding), sample_rate, 1).check()
+    frames = chunk_frames(format_, chunk_ms=chunk_ms, chunk_bytes=chunk_bytes)
+    return Workload(format_, frames, duty, jitter_ms, seed, ramp_s, warmup_s, seconds, interim_results)
+
+
+def _plan(
+    workload: Workload, recordings: list[Path], redemption_ms: float | None, processes: int
+) -> tuple[Plan, list[str]]:
+    """What every step sends, and the names of what is said."""
+    from importlib.resources import as_file
+
+    from streamer.audio.files import read_audio
+    from streamer.bench.endpoint import Endpointing
+    from streamer.bench.run import Plan
+    from streamer.bench.speech import make_tape
+    from streamer.samples import sample
+    from streamer.session.messages import VadOverrides
+    from streamer.vad.endpointer import VadConfig
+
+    if recordings:
+        said = [read_audio(path) for path in recordings]
+    else:
+        with as_file(sample()) as path:
+            said = [read_audio(path)]
+    endpointing, vad = Endpointing(), VadOverrides()
+    if redemption_ms is not None:
+        VadConfig(redemption_time_ms=redemption_ms)
+        endpointing, vad = Endpointing(redemption_ms), VadOverrides(redemption_time_ms=redemption_ms)
+    plan = Plan(workload, make_tape(workload, said), endpointing, vad, processes)
+    return plan, [path.name for path in recordings] or ["weather.wav (synthetic speech of the package)"]

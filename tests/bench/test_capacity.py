@@ -1,0 +1,70 @@
+"""The search ends near the truth, and a goal says why it was missed."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.bench.capacity import CLOSE, Goal, Search
+from streamer.bench.measure import distribution
+from streamer.bench.results import Frames, LoadUse, Step
+from streamer.errors import ConfigError
+
+EMPTY = distribution(np.zeros(0))
+
+
+def step(final_ms=(10.0,), *, late_ms=0.1, lost=0, opened=10):
+    return Step(
+        streams=10, opened=opened, seconds=5, connect=EMPTY, first=EMPTY, interim=EMPTY,
+        final=distribution(np.array(final_ms) / 1e3), final_whole=EMPTY, lag=EMPTY,
+        frames=Frames(100, lost, 0, 0, 0, 0), early=0, cut=0, refused={}, errors={}, endings={}, server=None,
+        load=LoadUse(1, 0.1, distribution(np.array([late_ms / 1e3]))), others_cores=None, timeline=(), each=(),
+    )  # fmt: skip
+
+
+@given(st.integers(1, 900), st.integers(1, 200), st.integers(1, 1_000))
+def test_the_most_that_hold_are_found_nearly(truth, first, limit):
+    search, tried = Search(first, limit), 0
+    while (streams := search.next) is not None:
+        assert 1 <= streams <= limit
+        search.told(streams <= truth)
+        tried += 1
+        assert tried < 60
+    assert search.most <= min(truth, limit)
+    if search.too_many is None:
+        assert search.most == limit
+    else:
+        assert search.too_many > truth
+        assert search.too_many - search.most <= max(1, CLOSE * search.most)
+
+
+def test_one_failure_is_tried_again():
+    search = Search(10, 20)
+    search.told(False)
+    assert search.next == 10
+    search.told(True)
+    assert (search.next, search.most) == (20, 10)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "p99_final", "p98_final_ms=3", "p99_late_ms=3", "p99_final_ms=0", "p99_final_ms=x"]
+)
+def test_what_is_no_goal_is_refused(text):
+    with pytest.raises(ConfigError, match="--slo: expected"):
+        Goal.parse(text)
+
+
+def test_a_goal_holds_or_says_why_not():
+    goal = Goal.parse("p99_final_ms=250")
+    assert str(goal) == "p99_final_ms=250"
+    assert goal.missed(step()) == ""
+    assert goal.missed(step((10.0, 300.0))) == "p99 final 297 ms"
+    assert goal.missed(step(lost=3)) == "3 frames lost, 0 streams unfinished"
+    assert goal.missed(step(opened=9)) == "1 streams were refused"
+    assert goal.missed(step(late_ms=55)) == "the generator was late (p99 55 ms)"
+    assert goal.missed(step(())) == "no result that final could be measured on"
+
+
+def test_figures_survive_json():
+    assert msgspec.json.decode(msgspec.json.encode(step()), type=Step).final.p50_ms == 10

@@ -1,0 +1,149 @@
+"""Real runs: processes that speak, a server process that answers, files that say what happened."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import msgspec
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from streamer.audio.files import read_audio
+from streamer.bench.results import Report
+from streamer.bench.run import NothingServed, Plan, Target, run_step
+from streamer.bench.speech import make_tape
+from streamer.bench.verdict import remarks
+from streamer.bench.workload import Workload
+from streamer.cli import app
+from streamer.samples import sample
+from tests.cli.serving import environment, served
+
+BRIEF = Workload(ramp_s=0.2, warmup_s=0.3, seconds=3.0, interim_results=True)
+
+
+def plan(workload=BRIEF, processes=1):
+    return Plan(workload, make_tape(workload, [read_audio(str(sample()))]), processes=processes)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with served("stub", "--grpc-port", "0") as running:
+        yield running
+
+
+def step(server, path, plan, streams=4, say=lambda news: None):
+    target = Target(server.websocket_url + path, server.process.pid, counts=True)
+    return asyncio.run(run_step(plan, target, streams, say))
+
+
+def test_utterances_are_timed_and_every_frame_is_accounted_for(server):
+    heard = []
+    found = step(server, "/api/v2/segmented", plan(processes=2), say=heard.append)
+    assert found.clean
+    assert (found.opened, found.errors, found.endings, found.early) == (4, {}, {}, 0)
+    assert found.frames.sent == sum(round(row.sent_s * 16_000) for row in found.each)
+    assert found.final.count
+    assert found.interim.count
+    assert found.first.count == 4
+    # What a speaker waits is what the server adds and the silence that ends speech: 19 windows of 32 ms.
+    assert found.final_whole.p50_ms > found.final.p50_ms + 500
+    assert found.load.processes == 2
+    assert found.server is not None
+    assert 11 < found.server.stream_s < 12.5
+    assert found.server.cpu_s > 0
+    assert found.timeline[0].second == 0
+    assert heard[-1].streams == 4
+
+
+@pytest.mark.parametrize("path", ["/api/v1/simple", "/api/v2/simple", "/api/v1/segmented"])
+def test_every_dialect_and_mode_comes_out_clean(server, path):
+    found = step(server, path, plan(Workload(ramp_s=0, warmup_s=0.2, seconds=1.5, jitter_ms=30)))
+    assert found.clean
+    assert found.lag.count or "segmented" in path
+
+
+def test_a_generator_that_was_late_is_reported(server):
+    """Stopped for a while in mid-run; its messages left late, and everybody is told."""
+    stopped = []
+
+    def interrupt(news):
+        if news.seconds > 1 and not stopped:
+            stopped.extend(process for process in psutil.Process().children() if "spawn_main" in str(process.cmdline()))
+            for process in stopped:
+                process.send_signal(signal.SIGSTOP)
+            asyncio.get_running_loop().call_later(0.6, resume)
+
+    def resume():
+        for process in stopped:
+            process.send_signal(signal.SIGCONT)
+
+    found = step(server, "/api/v2/segmented", plan(), say=interrupt)
+    assert stopped
+    assert found.load.late.max_ms > 400
+    assert found.load.was_late
+    assert found.clean  # late, but sent: an open loop leaves nothing out
+
+
+def test_a_server_that_is_not_there_is_an_error():
+    with pytest.raises(NothingServed, match=r"ws://127\.0\.0\.1:1/api/v2/simple: "):
+        asyncio.run(run_step(plan(), Target("ws://127.0.0.1:1/api/v2/simple"), 2, lambda news: None))
+
+
+def test_an_address_without_such_a_path_is_an_error(server):
+    with pytest.raises(NothingServed, match=r"the server answered HTTP/1\.1 404"):
+        asyncio.run(run_step(plan(), Target(server.websocket_url + "/nothing/v2/simple"), 2, lambda news: None))
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "streamer", "bench", *arguments],
+        env=environment(), capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+
+
+def test_the_command_starts_a_server_and_writes_figures_and_a_page(tmp_path):
+    out = tmp_path / "run"
+    done = run(
+        "--serve", "stub", "--streams", "2,4", "--seconds", "1.5", "--warmup", "0.3", "--ramp", "0.2", "--out", str(out)
+    )
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "run.json").read_bytes(), type=Report)
+    assert [step.streams for step in report.steps] == [2, 4]
+    assert all(step.clean for step in report.steps)
+    assert report.server == "/api/v2/segmented of streamer serve stub"
+    assert "written: " in done.stdout
+    for remark in remarks(report):
+        assert remark.split(":")[0] in done.stdout
+    page = (tmp_path / "run.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "src='http" not in page
+    assert not [name for name in os.listdir(tmp_path) if not name.startswith("run.")]
+
+
+def test_the_search_ends_with_a_number(server, tmp_path):
+    done = run(
+        "-a", f"{server.websocket_url}/api/v2/simple", "--find-capacity", "--slo", "max_first_ms=1", "--streams", "1",
+        "--seconds", "1", "--warmup", "0", "--ramp", "0", "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "0 streams hold max_first_ms=1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "error: server: expected one of --address URL and --serve MODEL"),
+        (("-a", "ws://localhost/elsewhere"), "error: url: expected ws://HOST:PORT/api/v1|v2/simple|segmented"),
+        (("--serve", "stub", "--streams", "many"), "error: --streams: expected numbers from 1"),
+        (("--serve", "stub", "--encoding", "mp3"), "error: --encoding: expected one of pcm_u8"),
+        (("--serve", "stub", "--recording", "none.wav"), "error: none.wav: No such file"),
+        (("-a", "ws://localhost/api/v1/simple", "--encoding", "mulaw"), "error: format.encoding: expected pcm_s16le"),
+    ],
+)
+def test_options_that_cannot_be_are_named(arguments, said):
+    done = CliRunner().invoke(app, ["bench", *arguments])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(said)
