@@ -153,7 +153,10 @@ async def test_a_refused_handshake_is_one_line_and_exit_1(wav: Path) -> None:
 async def test_an_address_that_names_no_dialect_is_one_line_and_exit_2(wav: Path) -> None:
     code, out, err = await run("-i", wav, "-a", "ws://localhost:8080/")
     assert (code, out) == (2, "")
-    assert err == "error: url: expected ws://HOST:PORT/api/v1|v2/simple|segmented, got 'ws://localhost:8080/'\n"
+    assert (
+        err
+        == "error: url: expected ws://HOST:PORT/api/v1|v2/simple|segmented or grpc://HOST:PORT, got 'ws://localhost:8080/'\n"
+    )
 
 
 async def test_a_stream_that_failed_is_exit_1_and_says_why(wav: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, Encoding
 from streamer.client import events as told
 from streamer.client.dialects import V1Dialect, V2Dialect
+from streamer.client.errors import NotOfTheProtocol
+from streamer.client.grpc_dialect import GrpcDialect
 from streamer.errors import ErrorCode
+from streamer.protocols.grpc import Grpc
+from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.session import events
@@ -54,6 +60,12 @@ V2_STARTS = st.builds(
     metadata=st.dictionaries(TEXT, TEXT, max_size=3),
     options=st.dictionaries(TEXT, JSON, max_size=3).map(lambda value: json.dumps(value).encode()),
 )
+GRPC_STARTS = st.builds(
+    lambda start, mode, options: replace(start, mode=mode, options=options),
+    V2_STARTS,
+    st.none() | st.sampled_from(Mode),
+    st.dictionaries(TEXT, JSON, max_size=3).map(lambda value: json.dumps(value).encode()),
+)
 AUDIO = st.builds(Audio, st.binary(max_size=50))
 STOPS = st.builds(Stop, st.booleans())
 
@@ -68,6 +80,17 @@ def test_v1_requests_arrive_as_they_were_said(request: Start | Audio | Stop) -> 
 @given(request=V2_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()))
 def test_v2_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | KeepAlive) -> None:
     assert V2(Mode.SIMPLE, 16_000).decode(V2Dialect().encode(request)) == request
+
+
+@modest
+@given(request=GRPC_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()))
+def test_grpc_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | KeepAlive) -> None:
+    got = Grpc(16_000).decode(GrpcDialect().encode(request))
+    if isinstance(request, Start):
+        assert isinstance(got, Start)
+        assert json.loads(got.options) == json.loads(request.options)
+        got = replace(got, options=request.options)
+    assert got == request
 
 
 RANGES = st.tuples(POSITIONS, POSITIONS).map(sorted)
@@ -130,6 +153,21 @@ def test_v2_events_arrive_as_they_happened(event: Event, rate: int) -> None:
         assert getattr(got, name) == value
     for name in set(event.__slots__) & set(got.__struct_fields__) - expected(event, rate).keys():
         assert getattr(got, name) == getattr(event, name)
+
+
+@modest
+@given(event=SPEECH | SEGMENTS | FAILED | REST, rate=RATES)
+def test_grpc_says_the_same_as_v2(event: Event, rate: int) -> None:
+    over_grpc = GrpcDialect().decode(Grpc(rate).encode(event))
+    assert over_grpc == V2Dialect().decode(V2(Mode.SEGMENTED, rate).encode(event))
+
+
+def test_a_grpc_client_passes_over_what_a_newer_server_says() -> None:
+    assert GrpcDialect().decode(b"") is None
+    newer = GrpcDialect().decode(pb.ServerMessage(error=pb.Error(code=99)).SerializeToString())  # type: ignore[arg-type]
+    assert newer == told.Error("unknown", "", False, False)
+    with pytest.raises(NotOfTheProtocol):
+        GrpcDialect().decode(b"\xff")
 
 
 @modest

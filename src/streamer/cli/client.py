@@ -16,10 +16,16 @@ ADDRESS = "ws://localhost:8080/api/v1/segmented"
 def client(
     input_: Annotated[Path, typer.Option("--input", "-i", help="Recording to stream: WAV, FLAC, ...", metavar="FILE")],
     address: Annotated[
-        str, typer.Option("--address", "-a", help="Endpoint; its path says dialect and mode.", metavar="URL")
+        str,
+        typer.Option(
+            "--address", "-a", help="Endpoint; its path says dialect and mode. Or grpc://HOST:PORT.", metavar="URL"
+        ),
     ] = ADDRESS,
     chunk_size: Annotated[int, typer.Option(help="Bytes of audio in one message.", min=1, metavar="BYTES")] = 256,
     real_time: Annotated[bool, typer.Option("--real-time", help="Send as fast as it was spoken.")] = False,
+    simple: Annotated[
+        bool, typer.Option("--simple", help="All audio, not speech alone; for grpc://, a ws:// address says it.")
+    ] = False,
     interim_results: Annotated[bool, typer.Option("--interim-results", help="Ask for results that grow.")] = False,
     token: Annotated[
         str | None, typer.Option(help="Key or token, where the server asks for one.", envvar="STREAMER_TOKEN")
@@ -50,6 +56,7 @@ def client(
                     chunk_bytes=chunk_size,
                     real_time=real_time,
                     interim_results=interim_results,
+                    simple=simple,
                     traceparent=traceparent,
                 )
             )

@@ -15,6 +15,7 @@ from streamer.client.events import Ack, Error, Started
 from streamer.client.sources import chunks, paced
 from streamer.client.stream import Stream, connect
 from streamer.errors import BadRequest, StreamerError
+from streamer.session.events import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,16 @@ async def stream_recording(
     chunk_bytes: int = 256,
     real_time: bool = False,
     interim_results: bool = False,
+    simple: bool = False,
     traceparent: str | None = None,
 ) -> Failure | None:
     """Stream a recording and show it in `view`; None where everything went well."""
+    mode = Mode.SIMPLE if simple else None
     try:
         talk = connect(
             address,
             format=recording.format,
+            mode=mode,
             interim_results=interim_results,
             token=token,
             traceparent=traceparent,

@@ -123,6 +123,7 @@ def _v1_start(start: Start) -> v1_wire.Start:
             field="format.encoding", expected="pcm_s16le or pcm_f32le on v1", got=str(start.format.encoding)
         )
     plain = Start(start.format, interim_results=start.interim_results, traceparent=start.traceparent)
+    _no_mode(start)
     for name in ("interim_interval_ms", "chunk_ms", "vad", "tracestate", "metadata", "options"):
         if getattr(start, name) != getattr(plain, name):
             raise BadRequest(f"v1 has no {name}; connect to /api/v2 for it")
@@ -149,6 +150,7 @@ def _v1_error(error: v1_wire.Error) -> Error:
 
 
 def _v2_start(start: Start) -> v2_wire.Start:
+    _no_mode(start)
     format_: AudioFormat = start.format
     return v2_wire.Start(
         format=v2_wire.Format(format_.encoding, format_.sample_rate, format_.channels),
@@ -165,6 +167,11 @@ def _v2_start(start: Start) -> v2_wire.Start:
 
 class _Tag(msgspec.Struct):
     type: str
+
+
+def _no_mode(start: Start) -> None:
+    if start.mode is not None:
+        raise BadRequest("mode: over WebSocket the address says it (/simple or /segmented)")
 
 
 def _newer(frame: str | bytes) -> bool:

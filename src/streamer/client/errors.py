@@ -19,16 +19,18 @@ class ConnectFailed(StreamerError, ConnectionError):
 
 
 class HandshakeRefused(ConnectFailed):
-    """The server answered, and said no. `status` is HTTP's; `retry_after_s` where the server named a time."""
+    """The server answered, and said no. `status` is HTTP's or gRPC's; `retry_after_s` where the server named a time."""
 
-    def __init__(self, message: str, *, status: int, retry_after_s: float | None = None) -> None:
-        super().__init__(message, code=_CODE_OF_STATUS.get(status, ErrorCode.BAD_REQUEST))
+    def __init__(
+        self, message: str, *, status: int, retry_after_s: float | None = None, code: ErrorCode | None = None
+    ) -> None:
+        super().__init__(message, code=code or _CODE_OF_STATUS.get(status, ErrorCode.BAD_REQUEST))
         self.status = status
         self.retry_after_s = retry_after_s
 
 
 class ConnectionClosed(StreamerError, ConnectionError):
-    """The connection ended before the stream did. `close_code` is the WebSocket's, `reason` the server's own."""
+    """The connection ended before the stream did. `close_code`: see `Closed`; `reason`: the server's own."""
 
     def __init__(self, close_code: int, reason: str, explanation: str = "") -> None:
         said = " ".join(filter(None, (str(close_code), reason)))

@@ -19,7 +19,11 @@ LOST = 1006
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """How a connection ended: a WebSocket close code (1000: normally) and the server's reason."""
+    """How a connection ended: its carrier's code and the server's reason.
+
+    Over WebSocket the close code. Over gRPC the number of the status (below 100). On both 1000 is the normal end and
+    1006 a connection that was lost.
+    """
 
     code: int
     reason: str = ""

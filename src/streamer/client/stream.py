@@ -7,7 +7,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from enum import StrEnum
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,12 +19,15 @@ from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Error, Event, Finished, Started
 from streamer.client.link import LOST, Closed, Dialect, Link, Request
 from streamer.errors import BadRequest
+from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
 
 MAX_FRAME_BYTES = 32 * 1024
 """Longer audio is cut before it is sent; a cut changes no result."""
 _MAX_WAITING_EVENTS = 4096
 _NORMAL = 1000
+
+WordT = TypeVar("WordT", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,7 @@ async def connect(
     encoding: str = Encoding.PCM_S16LE,
     sample_rate: int = 16_000,
     channels: int = 1,
+    mode: Mode | str | None = None,
     interim_results: bool = False,
     interim_interval_ms: int | None = None,
     chunk_ms: int | None = None,
@@ -201,7 +206,8 @@ async def connect(
 ) -> AsyncIterator[Stream]:
     """Connect to a server and start a stream; leaving the block closes the connection.
 
-    `url` says the dialect and the mode: `ws://HOST:PORT/api/v2/segmented`, `.../api/v1/simple` and so on.
+    `url` says the dialect and the mode: `ws://HOST:PORT/api/v2/segmented`, `.../api/v1/simple` and so on; or
+    `grpc://HOST:PORT` (`grpcs`: over TLS), where `mode` says it: segmented, unless it is "simple".
     `format` is the audio that will be sent; or `encoding`, `sample_rate` (Hz) and `channels` in its place.
     `vad`, `options`, `metadata`, `chunk_ms` and `interim_interval_ms` are words of v2.
 
@@ -218,6 +224,7 @@ async def connect(
         tracestate=tracestate,
         metadata=dict(metadata or {}),
         options=msgspec.json.encode(dict(options or {})),
+        mode=None if mode is None else _one_of(Mode, "mode", mode),
     )
     async with open_stream(url, start, token=token) as stream:
         yield stream
@@ -226,6 +233,10 @@ async def connect(
 @asynccontextmanager
 async def open_stream(url: str, start: Start, *, token: str | None = None) -> AsyncIterator[Stream]:
     """`connect`, for who has the start as a value."""
+    if is_grpc(url):
+        async with _call(url, start, token) as stream:
+            yield stream
+        return
     dialect = dialect_of(url)
     dialect.encode(start)  # what cannot be said is refused before anyone is called
     from streamer.client.websocket import open_websocket  # noqa: PLC0415 (aiohttp is slow to import)
@@ -238,17 +249,43 @@ async def open_stream(url: str, start: Start, *, token: str | None = None) -> As
         yield stream
 
 
+@asynccontextmanager
+async def _call(url: str, start: Start, token: str | None) -> AsyncIterator[Stream]:
+    try:
+        from streamer.client.grpc_dialect import GrpcDialect  # noqa: PLC0415 (an extra)
+        from streamer.client.grpc_link import open_call  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise BadRequest(f"grpc:// needs the extra: pip install 'streamer[grpc]' ({error})") from None
+    async with open_call(url, token=token) as link, Stream.over(link, GrpcDialect()) as stream:
+        await stream.start(start)
+        yield stream
+
+
+def is_grpc(url: str) -> bool:
+    """Whether a URL is one of gRPC. Raises BadRequest for one that only nearly is."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"grpc", "grpcs"}:
+        return False
+    if not parts.netloc or parts.path.strip("/"):
+        raise BadRequest(field="url", expected="grpc://HOST:PORT", got=url)
+    return True
+
+
 def dialect_of(url: str) -> Dialect[str | bytes]:
     """The dialect that a URL's path names. Raises BadRequest for one that names none."""
     parts = urlsplit(url)
     match = re.search(r"/v([12])/(simple|segmented)/?$", parts.path)
     if parts.scheme not in {"ws", "wss", "http", "https"} or not parts.netloc or match is None:
-        raise BadRequest(field="url", expected="ws://HOST:PORT/api/v1|v2/simple|segmented", got=url)
+        raise BadRequest(field="url", expected="ws://HOST:PORT/api/v1|v2/simple|segmented or grpc://HOST:PORT", got=url)
     return V1Dialect() if match[1] == "1" else V2Dialect()
 
 
 def _format(encoding: str, sample_rate: int, channels: int) -> AudioFormat:
+    return AudioFormat(_one_of(Encoding, "encoding", encoding), sample_rate, channels)
+
+
+def _one_of(words: type[WordT], field: str, word: str) -> WordT:
     try:
-        return AudioFormat(Encoding(encoding), sample_rate, channels)
+        return words(word)
     except ValueError:
-        raise BadRequest(field="encoding", expected=f"one of {', '.join(Encoding)}", got=encoding) from None
+        raise BadRequest(field=field, expected=f"one of {', '.join(words)}", got=word) from None

@@ -1,0 +1,155 @@
+"""The client's half of the gRPC dialect: requests to serialized messages, messages to typed events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from google.protobuf.message import DecodeError, Message
+
+from streamer.client.errors import NotOfTheProtocol
+from streamer.client.events import (
+    Ack,
+    Draining,
+    Error,
+    Event,
+    Finished,
+    Flushed,
+    ModelInfo,
+    Segment,
+    SpeechEnded,
+    SpeechStarted,
+    Started,
+    Warned,
+)
+from streamer.client.link import Request
+from streamer.errors import brief
+from streamer.protocols.grpc_words import (
+    ENCODINGS,
+    ERRORS,
+    MODES,
+    REASONS,
+    WARNINGS,
+    Words,
+    fill_struct,
+    read_struct,
+    read_value,
+)
+from streamer.protocols.pb import streamer_pb2 as pb
+from streamer.session.events import Mode
+from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
+
+NEWER = "unknown"
+"""For a code that a newer server has and this version does not know."""
+
+
+class GrpcDialect:
+    """The same events as over v2."""
+
+    name = "grpc"
+
+    def encode(self, request: Request) -> bytes:
+        return _message(request).SerializeToString()
+
+    def decode(self, frame: bytes) -> Event | None:
+        try:
+            message = pb.ServerMessage.FromString(frame)
+        except DecodeError as error:
+            raise NotOfTheProtocol(f"the server sent what is not of the protocol ({error}): {brief(frame)}") from error
+        word = message.WhichOneof("message")
+        return None if word is None else _EVENTS[word](getattr(message, word))
+
+
+def _message(request: Request) -> pb.ClientMessage:
+    match request:
+        case Audio(data):
+            return pb.ClientMessage(audio=data)
+        case Start():
+            return pb.ClientMessage(start=_start(request))
+        case Flush(id_):
+            return pb.ClientMessage(flush=pb.Flush(id=id_))
+        case Stop(keep_open):
+            return pb.ClientMessage(stop=pb.Stop(keep_open=keep_open))
+        case KeepAlive():
+            return pb.ClientMessage(keepalive=pb.KeepAlive())
+
+
+def _start(start: Start) -> pb.Start:
+    form = start.format
+    message = pb.Start(
+        format=pb.AudioFormat(
+            encoding=ENCODINGS.name(form.encoding), sample_rate=form.sample_rate, channels=form.channels
+        ),
+        mode=None if start.mode is None else MODES.name(start.mode),
+        interim_results=start.interim_results,
+        interim_interval_ms=start.interim_interval_ms,
+        chunk_ms=start.chunk_ms,
+        vad=pb.VadOverrides(**msgspec.structs.asdict(start.vad)),
+        traceparent=start.traceparent,
+        tracestate=start.tracestate,
+        metadata=start.metadata,
+    )
+    fill_struct(message.options, msgspec.json.decode(start.options))
+    return message
+
+
+def _maybe(message: Message, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _code(words: Words[Any], number: int) -> str:
+    return words.word(number) or NEWER
+
+
+def _started(started: pb.Started) -> Started:
+    return Started(
+        session_id=started.session_id,
+        mode=MODES.word(started.mode) or Mode.SEGMENTED,
+        model=ModelInfo(started.model.name, started.model.sample_rate),
+        limits=dict(started.limits),
+        traceparent=_maybe(started, "traceparent"),
+    )
+
+
+def _segment(segment: pb.Segment) -> Segment:
+    is_object = segment.WhichOneof("result") == "output"
+    return Segment(
+        channel=segment.channel,
+        segment_id=segment.segment_id,
+        start_time=segment.start_time,
+        end_time=segment.end_time,
+        is_final=segment.is_final,
+        output=read_struct(segment.output) if is_object else read_value(segment.value),
+    )
+
+
+def _error(error: pb.Error) -> Error:
+    return Error(
+        code=_code(ERRORS, error.code),
+        message=error.message,
+        fatal=error.fatal,
+        retryable=error.retryable,
+        channel=_maybe(error, "channel"),
+        start_time=_maybe(error, "start_time"),
+        end_time=_maybe(error, "end_time"),
+        retry_after_ms=_maybe(error, "retry_after_ms"),
+    )
+
+
+def _finished(sums: pb.Finished) -> Finished:
+    return Finished(_code(REASONS, sums.reason), sums.received, sums.processed, sums.segments, sums.failed)
+
+
+_EVENTS: dict[str, Any] = {
+    "started": _started,
+    "speech_started": lambda event: SpeechStarted(event.channel, event.time),
+    "speech_ended": lambda event: SpeechEnded(event.channel, event.time),
+    "segment": _segment,
+    "ack": lambda event: Ack(event.received, event.committed),
+    "flushed": lambda event: Flushed(_maybe(event, "id")),
+    "warning": lambda event: Warned(_code(WARNINGS, event.code), event.message),
+    "error": _error,
+    "draining": lambda event: Draining(event.deadline_ms),
+    "finished": _finished,
+}
+"""By the word of the oneof."""

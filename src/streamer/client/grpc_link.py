@@ -1,0 +1,122 @@
+"""A call to a server, over grpc.aio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import grpc.aio
+
+from streamer.client.errors import ConnectFailed, HandshakeRefused
+from streamer.client.link import LOST, Closed
+from streamer.errors import ErrorCode
+
+METHOD = "/streamer.v2.Streamer/Stream"
+_CONNECT_TIMEOUT_S = 10.0
+_MAX_EVENT_BYTES = 16 * 1024 * 1024
+_NORMAL = 1000
+
+Call = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+class GrpcLink:
+    """Frames over one call: serialized messages."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._leaving = False
+
+    async def send_frame(self, frame: bytes) -> None:
+        try:
+            await self._call.write(frame)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise ConnectionResetError("the call is over") from error
+
+    async def receive_frame(self) -> bytes | Closed:
+        try:
+            came: object = await self._call.read()
+        except grpc.aio.AioRpcError:
+            return await self._ended()
+        except asyncio.CancelledError:
+            if not self._call.cancelled() or _is_cancelled():
+                raise
+            return await self._ended()
+        return came if isinstance(came, bytes) else await self._ended()
+
+    async def close(self) -> Closed:
+        """Cancel the call, unless it has ended: whoever wants what is still to come has waited for it."""
+        if not self._call.done():
+            self._leaving = True
+            self._call.cancel()
+        return await self._ended()
+
+    async def _ended(self) -> Closed:
+        """OK as a WebSocket's 1000; a status that the server chose by its number, and the error's code."""
+        status = await self._call.code()
+        if self._leaving or status is grpc.StatusCode.OK:
+            return Closed(_NORMAL)
+        said = (await _trailers(self._call)).get("streamer-code")
+        if said is None:
+            return Closed(LOST, f"{status.name}: {await self._call.details()}")
+        return Closed(status.value[0], said)
+
+
+@asynccontextmanager
+async def open_call(url: str, *, token: str | None, deadline_s: float | None = None) -> AsyncIterator[GrpcLink]:
+    """Call the server of `grpc://HOST:PORT` (`grpcs`: over TLS). Raises HandshakeRefused, ConnectFailed.
+
+    `deadline_s`: the call, all of it, is over by then.
+    """
+    async with _channel(url) as channel:
+        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
+        call = method(metadata=(("authorization", f"Bearer {token}"),) if token else (), timeout=deadline_s)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                accepted = "streamer-protocol" in dict(await call.initial_metadata())
+        except TimeoutError:
+            call.cancel()
+            raise ConnectFailed(f"cannot reach {url}: no answer within {_CONNECT_TIMEOUT_S:g} s") from None
+        if not accepted:
+            raise await _refused(url, call)
+        yield GrpcLink(call)
+
+
+def _channel(url: str) -> grpc.aio.Channel:
+    parts = urlsplit(url)
+    options = (("grpc.max_receive_message_length", _MAX_EVENT_BYTES), ("grpc.enable_retries", 0))
+    if parts.scheme == "grpcs":
+        return grpc.aio.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), options)
+    return grpc.aio.insecure_channel(parts.netloc, options)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels this task: gRPC raises the same where it is the call that was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _refused(url: str, call: Call) -> ConnectFailed:
+    status, details, said = await call.code(), await call.details(), await _trailers(call)
+    if "streamer-code" not in said:
+        why = (details or status.name).rpartition(": ")[2]  # gRPC tells the way there, too
+        return ConnectFailed(f"cannot reach {url}: {why[:1].lower()}{why[1:]}")
+    after = said.get("retry-after-ms", "")
+    return HandshakeRefused(
+        f"{url} refused the connection: {status.name} ({details})",
+        status=status.value[0],
+        retry_after_s=int(after) / 1000 if after.isdecimal() else None,
+        code=_known(said["streamer-code"]),
+    )
+
+
+async def _trailers(call: Call) -> dict[str, str]:
+    return {key: value for key, value in await call.trailing_metadata() if isinstance(value, str)}
+
+
+def _known(code: str) -> ErrorCode:
+    try:
+        return ErrorCode(code)
+    except ValueError:
+        return ErrorCode.INTERNAL
