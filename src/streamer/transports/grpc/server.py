@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -106,7 +105,9 @@ class Reception:
         """The handler of the method."""
         service, transport = self._service, GrpcTransport(call)
         metadata = {key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)}
-        handshake = Handshake(time.monotonic(), metadata.get("traceparent"), metadata.get("tracestate"))
+        handshake = Handshake(
+            service.conductor.services.clock.now(), metadata.get("traceparent"), metadata.get("tracestate")
+        )
         try:
             service.admission.check()
             identity = await self._introduced(metadata.get("authorization"), transport)

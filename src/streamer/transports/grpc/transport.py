@@ -17,6 +17,11 @@ Call = grpc.aio.ServicerContext[bytes, bytes]
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
+ACCEPTED = (("streamer-protocol", "streamer.v2"),)
+"""In the initial metadata of a call that was taken on; a refusal is a status without it."""
+_MOMENT_S = 0.01
+"""A few milliseconds were seen between the EOF of a cancelled call and the cancellation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -52,7 +57,7 @@ class GrpcTransport:
         """Tell the client that somebody listens, once: without it, it hears nothing before the first event."""
         if not self._accepted:
             self._accepted = True
-            await self._call.send_initial_metadata(())
+            await self._call.send_initial_metadata(ACCEPTED)
 
     def unread(self, frame: Frame) -> None:
         """Have a frame received again."""
@@ -70,7 +75,15 @@ class GrpcTransport:
             return None
         if isinstance(came, bytes):
             return came
-        self._half_closed = True  # what came is gRPC's EOF
+        return await self._last_word()
+
+    async def _last_word(self) -> Frame | None:
+        """After gRPC's EOF: a half-close, or a call that was cancelled, of which it tells the same a moment earlier."""
+        self._half_closed = True
+        try:
+            await self._unless_over(asyncio.sleep, _MOMENT_S)
+        except ConnectionError:
+            return None
         return HalfClose.HALF_CLOSE
 
     async def send(self, frame: Frame) -> None:
