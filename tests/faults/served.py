@@ -59,6 +59,11 @@ class Served:
         """Records whose message has these words."""
         return [record for record in self.records() if words in record["message"]]
 
+    async def logged(self, words: str) -> dict[str, Any]:
+        """The last record with these words, as soon as there is one: another thread writes it."""
+        await until(lambda: self.said(words))
+        return self.said(words)[-1]
+
     async def metrics(self) -> dict[str, float]:
         """Samples by name and labels, as Prometheus writes them."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/metrics") as answer:

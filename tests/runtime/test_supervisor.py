@@ -62,7 +62,7 @@ async def supervised(how: str, **plan: Any) -> AsyncIterator[tuple[Stage, asynci
 
 async def until(what: Any) -> None:
     async with asyncio.timeout(30):
-        while not what():  # noqa: ASYNC110 (of other processes)
+        while not what():
             await asyncio.sleep(0.01)
 
 
