@@ -39,7 +39,7 @@ from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer, Observers, Subsystem
-from streamer.transports import http
+from streamer.transports import http, page
 from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
 from streamer.transports.listener import Buffers, Handshakes, listen
 from streamer.transports.tls import Certificate
@@ -230,6 +230,8 @@ class App:
         warn_if_open(self.door, server.host)
         application = web.Application()
         application.add_routes(http.routes(self._info(), self.lifecycle, self.telemetry))
+        if server.page:
+            application.add_routes(page.routes())
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         for endpoint in self._endpoints():
             handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)

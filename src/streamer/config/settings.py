@@ -38,6 +38,8 @@ class ServerSettings:
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Serving processes on the same ports, each with model workers of its own; more than one needs Linux. What is
     bounded below is bounded in each of them."""
+    page: bool = True
+    """Serve the page at `/`, where a browser's microphone speaks to the server."""
     max_sessions: Count = 1_000
     """Sessions at a time; more are refused with `overloaded`."""
     max_sessions_per_address: Share = 0

@@ -1,0 +1,36 @@
+"""The page at `/`: speak to the server from a browser and see what it hears."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from aiohttp import web
+
+_FILES = {
+    "": ("index.html", "text/html"),
+    "page/style.css": ("style.css", "text/css"),
+    "page/page.js": ("page.js", "text/javascript"),
+    "page/capture.js": ("capture.js", "text/javascript"),
+}
+
+_HEADERS = {
+    # Nothing comes from elsewhere, and nobody frames a page that may use the microphone.
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
+    "Permissions-Policy": "microphone=(self)",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def routes() -> list[web.RouteDef]:
+    """The page and its parts, read once."""
+    return [_route(path, *_FILES[path]) for path in _FILES]
+
+
+def _route(path: str, name: str, content_type: str) -> web.RouteDef:
+    body = files(__package__).joinpath(name).read_bytes()
+
+    async def serve(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_HEADERS)
+
+    return web.get(f"/{path}", serve)
