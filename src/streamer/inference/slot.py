@@ -244,7 +244,7 @@ class Slot(Generic[WorkT]):
         self._part(kill=kill)
         self.problem = self.last_loss = words
         self._replace(self._delay(cause))
-        self.log.error("%s", self.problem)
+        self.log.error(self.problem)  # not as an argument: repeats are told by the message, and causes differ
         self.observer.worker_lost(self.index, cause)
         self.owner.lost(self, running.work if running is not None else None, cause, words)
         self.owner.changed()
