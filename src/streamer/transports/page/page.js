@@ -186,7 +186,7 @@ function draw() {
   const canvas = by("wave");
   const { width, height } = canvas;
   const paint = canvas.getContext("2d");
-  const accent = getComputedStyle(by("speak")).borderTopColor;
+  const accent = getComputedStyle(canvas).color;
   paint.clearRect(0, 0, width, height);
   if (run) {
     const end = run.time;
