@@ -12,6 +12,7 @@ from streamer.cli.demo import demo as _demo
 from streamer.cli.key import key as _key
 from streamer.cli.serve import serve as _serve
 from streamer.cli.token import token as _token
+from streamer.cli.top import top as _top
 from streamer.cli.vad import vad as _vad
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ app.command("bench")(_bench)
 app.command("client")(_client)
 app.command("demo")(_demo)
 app.command("vad")(_vad)
+app.command("top")(_top)
 app.add_typer(_key, name="key")
 app.add_typer(_token, name="token")
 

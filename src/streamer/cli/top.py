@@ -1,0 +1,75 @@
+"""`streamer top`: a running server, live, from its /metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from streamer.telemetry.reading import Overview, Scrape
+
+URL = "http://localhost:8080"
+TIMEOUT_S = 5.0
+
+
+def top(
+    url: Annotated[str, typer.Argument(help="The server; /metrics is asked of it.", metavar="URL")] = URL,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=60.0)] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="One look, then end.")] = False,
+) -> None:
+    """Watch a running server: sessions, audio, real-time factors, latencies, workers. Ctrl-C ends it.
+
+    All figures are of the time between two looks. Exit code 1: no server, or one without metrics.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from streamer.cli.top_view import screen
+    from streamer.telemetry.reading import Between
+
+    console = Console()
+    before = _scrape(url)
+    if once:
+        console.print(screen(url, _after(before, url, interval)))
+        return
+    try:
+        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                now = _scrape(url)
+                live.update(screen(url, Between(before, now).overview()), refresh=True)
+                before = now
+    except KeyboardInterrupt:
+        return
+
+
+def _after(before: Scrape, url: str, interval: float) -> Overview:
+    from streamer.telemetry.reading import Between
+
+    time.sleep(interval)
+    return Between(before, _scrape(url)).overview()
+
+
+def _scrape(url: str) -> Scrape:
+    """Exits with one line where there is nothing to scrape."""
+    from http.client import HTTPException
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    from streamer.telemetry.reading import Scrape
+
+    address = f"{url.rstrip('/').removesuffix('/metrics')}/metrics"
+    if not address.startswith(("http://", "https://")):
+        typer.echo(f"error: url: expected http://HOST:PORT, got {url!r}", err=True)
+        raise typer.Exit(2)
+    try:
+        with urlopen(address, timeout=TIMEOUT_S) as answer:  # noqa: S310 (http and https only)
+            text = answer.read().decode()
+        return Scrape.parse(text, time.monotonic())
+    except (URLError, HTTPException, OSError) as error:
+        typer.echo(f"error: {address}: {getattr(error, 'reason', error)}", err=True)
+    except ValueError:
+        typer.echo(f"error: {address}: this is no Prometheus text", err=True)
+    raise typer.Exit(1)

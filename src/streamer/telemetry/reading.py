@@ -1,0 +1,181 @@
+"""What two scrapes of a server say of the time between them, for whoever has no Prometheus at hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf, isnan, nan
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamer.telemetry.metrics import PREFIX, Stage, WorkerState
+
+Labels = frozenset[tuple[str, str]]
+
+LATENCIES = (
+    ("final", "final_latency_seconds"),
+    ("endpoint", "endpoint_delay_seconds"),
+    ("first interim", "first_interim_latency_seconds"),
+    ("first result", "first_result_latency_seconds"),
+    ("result lag", "result_lag_seconds"),
+    ("model call", "inference_seconds"),
+    ("queue", "inference_queue_wait_seconds"),
+    ("loop lag", "event_loop_lag_seconds"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Quantiles in seconds of `count` observations; nan where there is none."""
+
+    count: int
+    p50: float = nan
+    p95: float = nan
+    p99: float = nan
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A server, as of the time between two scrapes; rates are per second."""
+
+    model: str
+    version: str
+    ready: bool
+    draining: bool
+    sessions: Mapping[tuple[str, str], int]
+    """Open now, by transport and mode."""
+    begun: float
+    ended: Mapping[str, float]
+    """By reason."""
+    refused: float
+    audio: float
+    """Seconds of audio received in a second."""
+    processed: float
+    buffered_bytes: float
+    rtf: Mapping[Stage, float]
+    """Seconds of work for a second of audio; nan without any."""
+    latencies: Mapping[str, Spread]
+    workers: Mapping[WorkerState, int]
+    pending: int
+    batch: float
+    """Jobs in a call, mean."""
+    failures: float
+    """Jobs without an answer, errors of our own, workers lost."""
+    telemetry_lost: float
+    cores: float
+    memory_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """Every sample of one scrape. `at`: monotonic seconds."""
+
+    at: float
+    samples: Mapping[str, Mapping[Labels, float]]
+
+    @classmethod
+    def parse(cls, text: str, at: float) -> Scrape:
+        """Raises ValueError for what is no Prometheus text."""
+        samples: defaultdict[str, dict[Labels, float]] = defaultdict(dict)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                samples[sample.name][frozenset(sample.labels.items())] = sample.value
+        return cls(at, samples)
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Over all series of ours that have these labels."""
+        wanted = labels.items()
+        return sum(value for found, value in self.samples.get(PREFIX + name, {}).items() if wanted <= found)
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """Summed over all but one label."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        for found, value in self.samples.get(PREFIX + name, {}).items():
+            sums[dict(found)[label]] += value
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What changed from one scrape to the next."""
+
+    before: Scrape
+    now: Scrape
+    seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seconds", max(self.now.at - self.before.at, 1e-9))
+
+    def grew(self, name: str, **labels: str) -> float:
+        """By how much; a counter that went back has begun anew."""
+        before, now = self.before.sum(name, **labels), self.now.sum(name, **labels)
+        return now - before if now >= before else now
+
+    def rate(self, name: str) -> float:
+        return self.grew(name) / self.seconds
+
+    def spread(self, name: str) -> Spread:
+        """Quantiles as Prometheus reckons them: even within a bucket."""
+        bounds = self.now.by(f"{name}_bucket", "le")
+        before = self.before.by(f"{name}_bucket", "le")
+        buckets = sorted((float(bound), count - before.get(bound, 0.0)) for bound, count in bounds.items())
+        if not buckets or buckets[-1][1] <= 0:
+            return Spread(0)
+        return Spread(int(buckets[-1][1]), *(_quantile(q, buckets) for q in (0.5, 0.95, 0.99)))
+
+    def overview(self) -> Overview:
+        now = self.now
+        [build] = [dict(labels) for labels in now.samples.get(f"{PREFIX}build_info", {})] or [{}]
+        process = {name: next(iter(now.samples.get(f"process_{name}", {}).values()), nan) for name in
+                   ("cpu_seconds_total", "resident_memory_bytes")}  # fmt: skip
+        cpu_before = next(iter(self.before.samples.get("process_cpu_seconds_total", {}).values()), nan)
+        calls = self.grew("inference_batch_size_count")
+        before_ended = self.before.by("sessions_closed_total", "reason")
+        return Overview(
+            model=build.get("model", "?"),
+            version=build.get("version", "?"),
+            ready=now.sum("ready") > 0,
+            draining=now.sum("draining") > 0,
+            sessions={
+                (dict(labels)["transport"], dict(labels)["mode"]): int(value)
+                for labels, value in now.samples.get(f"{PREFIX}sessions_active", {}).items()
+            },
+            begun=self.rate("sessions_started_total"),
+            ended={
+                reason: (count - before_ended.get(reason, 0.0)) / self.seconds
+                for reason, count in now.by("sessions_closed_total", "reason").items()
+            },
+            refused=self.rate("admission_rejected_total") + self.rate("auth_failures_total"),
+            audio=self.rate("audio_received_seconds_total"),
+            processed=self.rate("audio_processed_seconds_total"),
+            buffered_bytes=now.sum("audio_buffered_bytes"),
+            rtf={stage: self._rtf(stage) for stage in Stage},
+            latencies={title: self.spread(name) for title, name in LATENCIES},
+            workers={state: int(now.sum("workers", state=state)) for state in WorkerState},
+            pending=int(now.sum("inference_pending")),
+            batch=self.grew("inference_batch_size_sum") / calls if calls else nan,
+            failures=sum(map(self.rate, ("inference_failures_total", "task_failures_total", "worker_restarts_total"))),
+            telemetry_lost=self.rate("telemetry_dropped_total"),
+            cores=(process["cpu_seconds_total"] - cpu_before) / self.seconds,
+            memory_bytes=process["resident_memory_bytes"],
+        )
+
+    def _rtf(self, stage: Stage) -> float:
+        audio_s = self.grew("media_duration_seconds_sum", stage=stage)
+        return self.grew("processing_duration_seconds_sum", stage=stage) / audio_s if audio_s else nan
+
+
+def _quantile(q: float, buckets: list[tuple[float, float]]) -> float:
+    """`buckets`: (upper bound, observations at most so large), ascending, the last without bound."""
+    rank, lower, below = q * buckets[-1][1], 0.0, 0.0
+    for bound, count in buckets:
+        if count >= rank and count > below:
+            return lower if bound == inf else lower + (bound - lower) * (rank - below) / (count - below)
+        lower, below = bound, count
+    return nan
+
+
+def known(value: float) -> bool:
+    """Whether there is a figure at all."""
+    return not isnan(value)
