@@ -1,10 +1,9 @@
-"""What seeing costs: CPU per stream-second and final latency without telemetry, with metrics, with every segment traced,
-and with a collector that is dead, silent or slow."""
+"""What seeing costs: CPU and latency with no telemetry, with metrics, with traces, with collectors that misbehave."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -15,13 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from threading import Thread
-
-import numpy as np
-import psutil
-
-from benchmarks.paced import load
 
 
 @contextmanager
@@ -55,7 +51,7 @@ def black_hole() -> Iterator[str]:
 
 
 @contextmanager
-def served(deaf: bool, endpoint: str | None) -> Iterator[tuple[psutil.Process, str]]:
+def served(deaf: bool, endpoint: str | None) -> Iterator[tuple[int, str]]:
     command = [sys.executable, "-m", "benchmarks.telemetry_server", *(["deaf"] if deaf else [])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if endpoint else {}
@@ -65,7 +61,7 @@ def served(deaf: bool, endpoint: str | None) -> Iterator[tuple[psutil.Process, s
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         try:
-            yield psutil.Process(process.pid), url
+            yield process.pid, url
         finally:
             process.kill()
 
@@ -78,16 +74,25 @@ def lost(url: str) -> float:
     return 0.0
 
 
-def measure(deaf: bool, endpoint: str | None, streams: int, seconds: float) -> tuple[float, list[float], float]:
-    """(CPU ms per stream-second, latencies, spans lost)."""
-    with served(deaf, endpoint) as (process, url):
-        address = url.replace("http", "ws", 1) + "/api/v2/segmented"
-        asyncio.run(load(address, 4, 2.0))
-        before = process.cpu_times()
-        latencies = asyncio.run(load(address, streams, seconds))
-        after = process.cpu_times()
-        cpu_s = after.user + after.system - before.user - before.system
-        return cpu_s / (streams * seconds) * 1e3, latencies, lost(url)
+def load(url: str, pid: int, streams: int, seconds: float) -> tuple[float, float, float]:
+    """CPU ms per stream-second, and the median and the 95th percentile of final latency in ms, by `streamer bench`."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "bench"
+        command = [
+            *(
+                sys.executable,
+                "-m",
+                "streamer",
+                "bench",
+                "--address",
+                url.replace("http", "ws", 1) + "/api/v2/segmented",
+            ),
+            *("--server-pid", str(pid), "--streams", str(streams), "--seconds", str(seconds), "--warmup", "2"),
+            *("--chunk-ms", "100", "--out", str(out)),
+        ]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [step] = json.loads(out.with_suffix(".json").read_text())["steps"]
+        return step["server"]["cpu_ms_per_stream_s"], step["final"]["p50_ms"], step["final"]["p95_ms"]
 
 
 def main() -> None:
@@ -95,9 +100,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="some of the variants")
     asked = parser.parse_args()
-    cpu: dict[str, list[float]] = defaultdict(list)
-    heard: dict[str, list[float]] = defaultdict(list)
+    measured: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     gone: dict[str, float] = defaultdict(float)
     with collector(0.0) as well, collector(5.0) as slow, black_hole() as hole:
         variants = {
@@ -105,24 +110,20 @@ def main() -> None:
             "metrics": (False, None),
             "and traces": (False, well),
             "collector dead": (False, "http://127.0.0.1:9"),
-            "collector black hole": (False, hole),
+            "collector silent": (False, hole),
             "collector slow (5 s)": (False, slow),
         }
         for _ in range(asked.rounds):
-            for name, (deaf, endpoint) in variants.items():
-                each, latencies, spans = measure(deaf, endpoint, asked.streams, asked.seconds)
-                cpu[name].append(each)
-                heard[name] += latencies
-                gone[name] += spans
-    base = median(cpu["nothing"])
-    print(f"{asked.streams} streams of {asked.seconds:g} s, {asked.rounds} rounds")
-    print(f"{'':<22}{'CPU ms/stream-s':>16}{'ratio':>8}{'p50 ms':>8}{'p95 ms':>8}{'finals':>8}{'lost':>8}")
-    for name, values in cpu.items():
-        p50, p95 = np.percentile(heard[name], (50, 95)) * 1e3
-        each = median(values)
-        print(
-            f"{name:<22}{each:>16.3f}{each / base:>8.3f}{p50:>8.0f}{p95:>8.0f}{len(heard[name]):>8}{gone[name]:>8.0f}"
-        )
+            for name in asked.only or variants:
+                with served(*variants[name]) as (pid, url):
+                    measured[name].append(load(url, pid, asked.streams, asked.seconds))
+                    gone[name] += lost(url)
+    print(f"{asked.streams} streams of {asked.seconds:g} s, medians of {asked.rounds} rounds")
+    print(f"{'':<22}{'CPU ms/stream-s':>16}{'ratio':>8}{'p50 ms':>8}{'p95 ms':>8}{'lost':>8}")
+    base = median(each for each, _, _ in measured["nothing"])
+    for name, rounds in measured.items():
+        cpu, p50, p95 = (median(column) for column in zip(*rounds, strict=True))
+        print(f"{name:<22}{cpu:>16.3f}{cpu / base:>8.3f}{p50:>8.0f}{p95:>8.0f}{gone[name]:>8.0f}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from streamer.app import App, build, loop_factory, serve
+from streamer.app import App, build
 from streamer.config import Settings
+from streamer.runtime.control import Ready
+from streamer.serving.ending import Ending
+from streamer.serving.loop import loop_factory
+from streamer.serving.server import serve
 from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer
 
@@ -27,6 +31,10 @@ class Deaf(Telemetry):
     def start(self) -> None: ...
 
 
+def announce(ready: Ready) -> None:
+    print(ready.url, flush=True)
+
+
 async def main(*, deaf: bool) -> None:
     settings = Settings(server={"port": 0}, model={"delay": 0.02, "constant_factor": 0.0, "jitter": 0.0})
     parts = build(settings)
@@ -35,8 +43,8 @@ async def main(*, deaf: bool) -> None:
         parts.scoring._observer = nobody  # type: ignore[attr-defined]
         parts.engine._observer._listeners[:] = []  # type: ignore[attr-defined]
         parts = replace(parts, telemetry=nobody)
-    app = App(settings, parts=parts)
-    await serve(app, lambda: print(app.url, flush=True))
+    with Ending() as ending:
+        await serve(App(settings, parts=parts), ending, announce)
 
 
 if __name__ == "__main__":
