@@ -1,0 +1,149 @@
+"""Many paced streams at little cost: `python -m benchmarks.paced PORT PID ...` loads a server, prints what it spent.
+
+A process of its own on a bare protocol: its frames are built once (masked with zeros, which leaves the audio as it is),
+and answers are only counted. So it loads a server with hundreds of streams from the half of a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import os
+import random
+import struct
+from time import monotonic
+from typing import cast
+
+import msgspec
+import numpy as np
+import psutil
+import soundfile
+import uvloop
+
+from streamer.audio.resample import Resampler
+from streamer.samples import sample
+
+PATH = "/api/v1/segmented"
+SETTLE_S = 1.0
+SLOT_S = 0.002
+"""Streams are spread over a chunk's time in steps of this."""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """So many streams of `rate` Hz in messages of `chunk_ms`, measured for `seconds`."""
+
+    streams: int
+    chunk_ms: int = 20
+    rate: int = 16_000
+    seconds: float = 3.0
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What the server did meanwhile."""
+
+    cpu_ms: float
+    """CPU of the process per second of a stream."""
+    segments: int
+    """Answers of the model that came."""
+    late_ms: float
+    """The most that a message was sent late: the generator's own fault."""
+    unread: int
+    """Bytes that the server had not taken in the end: it is overloaded where this is not 0."""
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """RFC 6455, 5.2: one whole frame of a client."""
+    length = bytes([0x80 | len(payload)]) if len(payload) < 126 else struct.pack(">BH", 0x80 | 126, len(payload))
+    return bytes([0x80 | opcode]) + length + bytes(4) + payload
+
+
+def frames(load: Load) -> list[bytes]:
+    """The package's recording, cut into messages."""
+    audio, rate = soundfile.read(io.BytesIO(sample().read_bytes()), dtype="float32")
+    resampler = Resampler(rate, load.rate)
+    heard = np.concatenate([resampler.push(audio[None]), resampler.flush()], axis=1)[0]
+    data = (heard.clip(-1, 1) * 32_767).astype("<i2").tobytes()
+    size = load.rate * load.chunk_ms // 1000 * 2
+    return [frame(2, data[at : at + size]) for at in range(0, len(data) - size, size)]
+
+
+class Peer(asyncio.Protocol):
+    """One stream: it has been let in, and hears its answers."""
+
+    def __init__(self) -> None:
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.segments = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        key = base64.b64encode(os.urandom(16)).decode()
+        head = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        transport.write(f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        if self.admitted.done():
+            self.segments += data.count(b'"segment"')
+        elif data.startswith(b"HTTP/1.1 101"):
+            self.admitted.set_result(None)
+        else:
+            self.admitted.set_exception(ConnectionError(data.decode(errors="replace")))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.admitted.done():
+            self.admitted.set_exception(ConnectionError("closed before the upgrade"))
+
+
+async def run(port: int, pid: int, load: Load) -> Spent:
+    """Stream until the time is over; everything before SETTLE_S is not counted."""
+    loop, server, audio = asyncio.get_running_loop(), psutil.Process(pid), frames(load)
+    peers = [(await loop.create_connection(Peer, "127.0.0.1", port))[1] for _ in range(load.streams)]
+    await asyncio.gather(*(peer.admitted for peer in peers))
+    form = {"channels": 1, "sample_rate": load.rate, "bit_depth": 16, "is_float": False}
+    for peer in peers:
+        peer.transport.write(frame(1, msgspec.json.encode({"request": "start", "format": form})))
+
+    slots = max(1, round(load.chunk_ms / 1000 / SLOT_S))
+    chance = random.Random(0)
+    places = [(peer.transport, chance.randrange(len(audio))) for peer in peers]
+    began, late, slot = monotonic(), 0.0, 0
+    counted: tuple[float, int] | None = None
+    while (now := monotonic()) < began + SETTLE_S + load.seconds:
+        due = began + slot * load.chunk_ms / 1000 / slots
+        if due > now:
+            await asyncio.sleep(due - now)
+        late = max(late, now - due)
+        if counted is None and now > began + SETTLE_S:
+            counted, late = (_cpu_s(server), slot), 0.0
+        turn, place = divmod(slot, slots)
+        for transport, offset in places[place::slots]:
+            transport.write(audio[(offset + turn) % len(audio)])
+        slot += 1
+    assert counted is not None
+    cpu_s = _cpu_s(server) - counted[0]
+    stream_s = (slot - counted[1]) / slots * load.chunk_ms / 1000 * load.streams
+    unread = sum(peer.transport.get_write_buffer_size() for peer in peers)
+    return Spent(cpu_s / stream_s * 1e3, sum(peer.segments for peer in peers), late * 1e3, unread)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("port", type=int)
+    parser.add_argument("pid", type=int, help="the process whose CPU is measured")
+    parser.add_argument("--streams", type=int, default=50)
+    parser.add_argument("--chunk-ms", type=int, default=20)
+    parser.add_argument("--rate", type=int, default=16_000)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args()
+    load = Load(options.streams, options.chunk_ms, options.rate, options.seconds)
+    print(msgspec.json.encode(uvloop.run(run(options.port, options.pid, load))).decode())
+
+
+if __name__ == "__main__":
+    main()
