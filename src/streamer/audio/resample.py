@@ -13,8 +13,8 @@ from streamer.audio.doubling import Doubler
 _QUALITY = "HQ"
 """Flat to 0.92 of the band; LQ would halve the delay but loses 8 dB at 0.85. Figures: docs/design/resampling.md."""
 
-_BLOCKS_PER_SECOND = 100
-"""The input reaches soxr in blocks of 10 ms."""
+_BLOCK_MS = 32
+"""The input reaches soxr in blocks of a speech window: shorter ones cost more calls, and their rests wait for the next."""
 
 
 class Resampler:
@@ -92,7 +92,7 @@ class Resampler:
 
 def block_samples(rate_in: int, rate_out: int) -> int | None:
     """The samples of one block, None where any number will do: the only place that decides it."""
-    return None if rate_out == 2 * rate_in else max(1, rate_in // _BLOCKS_PER_SECOND)
+    return None if rate_out == 2 * rate_in else max(1, rate_in * _BLOCK_MS // 1000)
 
 
 @lru_cache(maxsize=64)
