@@ -21,15 +21,10 @@ from contextlib import suppress
 import psutil
 
 from benchmarks.crowd import Account, percentiles, speak
-from streamer.cli.child import serving
+from streamer.cli.child import Child, serving
 
 PRICED = "benchmarks/priced.py:Priced"
 BY_PROCESS = "benchmarks/priced.py:ByProcess"
-
-
-def server_process() -> psutil.Process:
-    """The `streamer serve` that this process started."""
-    return next(child for child in psutil.Process().children() if "serve" in child.cmdline())
 
 
 def workers(server: psutil.Process) -> list[psutil.Process]:
@@ -42,18 +37,16 @@ def workers(server: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def ws(address: str, mode: str) -> str:
-    return address.replace("http", "ws") + f"/api/v2/{mode}"
+def ws(server: Child, mode: str) -> str:
+    return server.address.replace("http", "ws") + f"/api/v2/{mode}"
 
 
 async def batching(options: argparse.Namespace) -> None:
     for model in (PRICED, BY_PROCESS):
         for size in (1, 16):
             arguments = [model, "--set", f"model.max_batch_size={size}", "--set", "model.workers=1"]
-            async with serving(*arguments) as address:
-                crowd = [
-                    speak(ws(address, "simple"), 20, offset=i * 0.13, chunk_s=0.5, chunk_ms=500) for i in range(50)
-                ]
+            async with serving(*arguments) as child:
+                crowd = [speak(ws(child, "simple"), 20, offset=i * 0.13, chunk_s=0.5, chunk_ms=500) for i in range(50)]
                 accounts = await asyncio.gather(*crowd)
             answers = [latency for account in accounts for _, latency in account.latencies]
             whole = sum(account.closes for account in accounts)
@@ -61,8 +54,8 @@ async def batching(options: argparse.Namespace) -> None:
 
 
 async def neighbours(options: argparse.Namespace) -> None:
-    async with serving("pocketsphinx", "--set", "model.workers=2") as address:
-        url = ws(address, "segmented")
+    async with serving("pocketsphinx", "--set", "model.workers=2") as child:
+        url = ws(child, "segmented")
         first = Account()
         began = time.monotonic()
         alone, together = 35.0, 70.0
@@ -77,19 +70,19 @@ async def neighbours(options: argparse.Namespace) -> None:
 
 
 async def kill(options: argparse.Namespace) -> None:
-    async with serving(BY_PROCESS) as address:
-        server = server_process()
+    async with serving(BY_PROCESS) as child:
+        server = psutil.Process(child.pid)
         files = server.num_fds()
         for name in ("kill -9", "hang"):
             crowd = [
-                asyncio.create_task(speak(ws(address, "simple"), 12, offset=i * 0.2, chunk_s=0.25, chunk_ms=250))
+                asyncio.create_task(speak(ws(child, "simple"), 12, offset=i * 0.2, chunk_s=0.25, chunk_ms=250))
                 for i in range(50)
             ]
             await asyncio.sleep(5)
             known = {child.pid for child in workers(server)}
             began = time.monotonic()
             if name == "hang":
-                crowd.append(asyncio.create_task(speak(ws(address, "simple"), 0.25, options={"hang": True})))
+                crowd.append(asyncio.create_task(speak(ws(child, "simple"), 0.25, options={"hang": True})))
             else:
                 os.kill(min(known), signal.SIGKILL)
             while not (fresh := {child.pid for child in workers(server)} - known):  # noqa: ASYNC110
@@ -106,8 +99,8 @@ async def kill(options: argparse.Namespace) -> None:
 
 
 async def flood(options: argparse.Namespace) -> None:
-    async with serving("stub") as address:
-        server, url = server_process(), ws(address, "segmented")
+    async with serving("stub") as child:
+        server, url = psutil.Process(child.pid), ws(child, "segmented")
         live = [Account() for _ in range(20)]
         seconds = options.seconds
         crowd = [
@@ -140,14 +133,14 @@ async def _peak(server: psutil.Process) -> None:
 async def overload(options: argparse.Namespace) -> None:
     """One item a call: 47 calls a second. Clients ask for four a second each; new ones keep coming."""
     arguments = [PRICED, "--set", "model.max_batch_size=1", "--set", "engine.max_pending_seconds=20"]
-    async with serving(*arguments) as address:
-        server, accounts, sizes = server_process(), [], []
+    async with serving(*arguments) as child:
+        server, accounts, sizes = psutil.Process(child.pid), [], []
         async with asyncio.TaskGroup() as tasks:
             until = time.monotonic() + options.seconds
             while time.monotonic() < until:
                 account = Account()
                 accounts.append(account)
-                url = ws(address, "simple")
+                url = ws(child, "simple")
                 tasks.create_task(
                     speak(url, 20, offset=len(accounts) * 0.4, chunk_s=0.25, chunk_ms=250, account=account)
                 )
