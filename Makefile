@@ -9,7 +9,7 @@ PORT ?= 8080
 SEEDS ?= 2000
 MINUTES ?= 60
 
-.PHONY: help setup demo serve test test-slow simulate soak conformance check format bench docs sample proto lock clean
+.PHONY: help setup demo serve test test-slow simulate soak conformance fuzz check format bench docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,10 @@ soak: $(STAMP) ## a server under seeded faults: promises and memory (MINUTES=60)
 
 conformance: $(STAMP) ## Autobahn's fuzzing client against our WebSocket settings
 	@$(BIN)/python -m tests.conformance
+
+fuzz: $(STAMP) ## fuzz whatever reads what strangers send (MINUTES=60)
+	@-$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
+	@$(BIN)/python -m tests.fuzz $(MINUTES)
 
 check: $(STAMP) ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,89 @@
+"""What reads bytes of strangers, as functions of bytes that must not fail: for atheris and for the quick tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from streamer.access import Carrier, Credential, KeyRing, TokenReader, Verifier, find_credential
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.audio.pcm import Decoder
+from streamer.errors import StreamerError
+from streamer.protocols.grpc import Grpc, introduction
+from streamer.protocols.v1 import V1
+from streamer.protocols.v2 import V2
+from streamer.session.events import Mode
+from streamer.session.messages import Malformed
+from streamer.session.session import Session
+from streamer.session.settings import SessionSettings
+from streamer.telemetry.tracing import remote
+
+NOW = 1_700_000_000.0
+MAX_ERROR = 600
+ENCODINGS = list(Encoding)
+VERIFIER = Verifier(KeyRing(), TokenReader([b"s" * 32], max_life_s=3_600))
+
+
+def control(data: bytes) -> None:
+    """A text frame of either dialect, and what the session says of it."""
+    text = data.decode("utf-8", "surrogateescape" if data[:1] == b"!" else "replace")
+    for codec in (V1(Mode.SEGMENTED, 16_000), V2(Mode.SEGMENTED, 16_000)):
+        message = codec.decode(text)
+        if isinstance(message, Malformed):
+            assert len(message.message) < MAX_ERROR
+        session = Session(SessionSettings(Mode.SEGMENTED), "s", 0.0)
+        session.receive(message, 1.0)
+
+
+def proto(data: bytes) -> None:
+    """A message over gRPC."""
+    introduction(data)
+    message = Grpc(16_000).decode(data)
+    if isinstance(message, Malformed):
+        assert len(message.message) < MAX_ERROR
+    Session(SessionSettings(Mode.SIMPLE), "s", 0.0).receive(message, 1.0)
+
+
+def pcm(data: bytes) -> None:
+    """Audio in any encoding, cut in two anywhere: finite samples between -1 and 1, the same however it is cut."""
+    if len(data) < 3:
+        return
+    form = AudioFormat(ENCODINGS[data[0] % len(ENCODINGS)], 16_000, 1 + data[1] % 8)
+    cut, audio = data[2] % len(data), data[3:]
+    whole = Decoder(form).push(audio)
+    decoder = Decoder(form)
+    parts = np.concatenate([decoder.push(audio[:cut]), decoder.push(audio[cut:])], axis=1)
+    assert np.array_equal(whole, parts)
+    assert np.isfinite(whole).all()
+    assert whole.size == 0 or np.abs(whole).max() <= 1.0
+
+
+def token(data: bytes) -> None:
+    """A credential by any carrier: nobody gets in who cannot sign."""
+    text = data.decode("latin-1")
+    for credential in (
+        Credential(text, Carrier.MESSAGE),
+        find_credential(text, (), None),
+        find_credential(None, text.split(","), None),
+        find_credential(None, (), text),
+    ):
+        with pytest.raises(StreamerError) as refused:
+            VERIFIER.verify(credential, NOW)
+        assert len(refused.value.message) < MAX_ERROR
+
+
+def trace(data: bytes) -> None:
+    """A trace context: garbage is no context, and no error."""
+    traceparent, _, tracestate = data.decode("latin-1").partition("\n")
+    remote(traceparent, tracestate)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "control": control,
+    "proto": proto,
+    "pcm": pcm,
+    "token": token,
+    "trace": trace,
+}
