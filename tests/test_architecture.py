@@ -120,6 +120,20 @@ def test_pure_rooms_know_no_world() -> None:
     assert not problems, list_of(problems)
 
 
+def test_only_tokens_logs_and_traces_know_what_time_it_is() -> None:
+    """Timeouts and latencies use the monotonic clock: a wall clock that jumps by an hour must change nothing."""
+    knowing = ("runtime.doorway", "telemetry", "cli", "bench")
+    telling = ("time.time", "time.time_ns", "datetime.datetime")
+    problems = [
+        f"{module.where}:{node.lineno} asks for {ast.unparse(node)}"
+        for module in MODULES
+        if not any(under(room(module.name), name) for name in knowing)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in telling
+    ]
+    assert not problems, list_of(problems)
+
+
 def test_files_stay_short() -> None:
     problems = []
     for module in MODULES:

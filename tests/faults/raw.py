@@ -15,6 +15,7 @@ from streamer.errors import ErrorCode
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 
+FORMAT = {"encoding": "pcm_s16le", "sample_rate": 16_000, "channels": 1}
 TEXT, BINARY, CONTINUATION, CLOSE, PING = 0x1, 0x2, 0x0, 0x8, 0x9
 SMALL_BUFFER = 4_096
 UPGRADE = (
@@ -105,6 +106,12 @@ async def raw(port: int, *, headers: bytes = b"", small_buffers: bool = False) -
         yield Raw(reader, writer)
     finally:
         writer.transport.abort()
+
+
+async def started(peer: Raw) -> None:
+    """Begin a stream."""
+    await peer.send(text({"type": "start", "format": FORMAT}))
+    assert (await peer.next_event())["type"] == "started"
 
 
 class Ends(Observer, SessionObserver):

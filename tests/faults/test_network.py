@@ -17,7 +17,7 @@ from streamer.config import Settings
 from streamer.errors import ErrorCode
 from streamer.testing import Toxics, fault_proxy
 from tests.faults.arena import FORMAT, SECOND, START, STOP, Arena, reset
-from tests.faults.raw import BINARY, CONTINUATION, PING, TEXT, UPGRADE, Ends, Raw, frame, header, raw, text
+from tests.faults.raw import BINARY, CONTINUATION, PING, TEXT, UPGRADE, Ends, Raw, frame, header, raw, started, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -79,11 +79,6 @@ async def arena(server: Observed, caplog: pytest.LogCaptureFixture) -> AsyncIter
     await server.counts_back_at(before)
     server.ends.codes.clear()
     assert not [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
-
-
-async def started(peer: Raw) -> None:
-    await peer.send(text({"type": "start", "format": FORMAT}))
-    assert (await peer.next_event())["type"] == "started"
 
 
 # Rows 1 and 2: readers that do not keep up --------------------------------------------------------

@@ -415,3 +415,11 @@ def test_a_state_that_was_lost_is_a_warning_before_the_result_that_began_anew() 
     assert [type(event) for event in told] == [Segment, Warned, Segment]
     assert told[1].code is WarningCode.STATE_LOST
     assert told[1].message.endswith(f"channel 0; it began anew at {told[2].start / 16_000:.3f} s")
+
+
+def test_audio_that_waits_for_the_client_keeps_nobody_from_reading_it() -> None:
+    outside = Outside(SessionSettings(Mode.SIMPLE))
+    outside.say(start(chunk_ms=1_000), Audio(bytes(47_000)))
+    assert outside.session.backlog_s == pytest.approx(1.0, abs=0.05), "the piece that the model has, and not the rest"
+    outside.settle()
+    assert outside.session.backlog_s < 0.05

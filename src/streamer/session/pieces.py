@@ -36,10 +36,15 @@ class PieceSegmenter:
 
     @property
     def settled(self) -> bool:
-        return not self.waiting
+        return not self._uncut
 
     @property
     def waiting(self) -> int:
+        # What is too short for a piece waits for the client. Counted, it could keep that very client from being read.
+        return self._uncut if self._next_length() else 0
+
+    @property
+    def _uncut(self) -> int:
         return self._buffer.end - self._cut
 
     def push(self, model: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
@@ -77,7 +82,7 @@ class PieceSegmenter:
         return piece
 
     def _next_length(self) -> int:
-        pending = self.waiting
+        pending = self._uncut
         if self._chunk:
             whole = pending >= self._chunk
             return self._chunk if whole else pending * self._sealed

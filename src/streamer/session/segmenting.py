@@ -55,7 +55,7 @@ class Segmenter(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Samples that have been pushed and neither looked at nor handed out."""
+        """Samples that have been pushed and could be looked at or handed out, were the model or the scorer free."""
         ...
 
     @property
