@@ -119,7 +119,7 @@ class Soak:
                     self.faults[f"worker {how.name}"] += 1
 
     async def _look(self, minutes: float) -> None:
-        began = time.monotonic()
+        began, told = time.monotonic(), 0
         while True:
             now = await self.server.metrics()
             self.memory.append(((time.monotonic() - began) / 60, now["process_resident_memory_bytes"] / 2**20))
@@ -129,6 +129,8 @@ class Soak:
                 f"{_sum(now, 'streamer_sessions_closed_total'):7.0f} over  {len(self.score.broken)} broken",
                 flush=True,
             )
+            print(*(f"  {problem}\n" for problem in self.score.broken[told:]), sep="", end="", flush=True)
+            told = len(self.score.broken)
             await asyncio.sleep(min(30.0, minutes * 60 / 10))
 
     def _leaks(self, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:

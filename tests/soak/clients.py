@@ -20,6 +20,14 @@ RATE = 16_000
 FORMAT = {"encoding": "pcm_s16le", "sample_rate": RATE, "channels": 1}
 WEATHER = s16le(speech())
 SECOND = s16le(silence(1.0))
+MODEL_ENDS = (
+    "whole",
+    "refused overloaded",  # no worker answered then
+    "closed 1011 model_error",
+    "closed 1011 model_timeout",
+    "closed 1011 model_crashed",
+)
+"""How a stream may end that only the model can disturb."""
 _STREAM_TIMEOUT_S = 120.0
 
 
@@ -57,6 +65,8 @@ class Client:
         except Broken as broken:
             how = "BROKEN"
             self._score.broken.append(f"{name}: {broken}")
+        except AssertionError:  # of a raw client: no upgrade
+            how = "refused"
         except TimeoutError:
             how = "STUCK"
             self._score.broken.append(f"{name}: no end within {_STREAM_TIMEOUT_S:g} s")
@@ -67,7 +77,7 @@ class Client:
         except (StreamerError, OSError, EOFError, aiohttp.ClientError) as error:
             how = type(error).__name__
         self._score.ends[f"{name}: {how}"] += 1
-        if self._direct and how not in ("whole", "closed 1011 model_error", "closed 1011 model_crashed"):
+        if self._direct and how not in MODEL_ENDS:
             self._score.broken.append(f"undisturbed client: {how}")
 
     async def _polite(self) -> str:
