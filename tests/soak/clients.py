@@ -68,8 +68,9 @@ class Client:
         except AssertionError:  # of a raw client: no upgrade
             how = "refused"
         except TimeoutError:
-            how = "STUCK"
-            self._score.broken.append(f"{name}: no end within {_STREAM_TIMEOUT_S:g} s")
+            how = "heard nothing"
+            if rude is None:
+                self._score.broken.append(f"{name}: no end within {_STREAM_TIMEOUT_S:g} s")
         except ConnectionClosed as closed:
             how = f"closed {closed.close_code} {closed.reason}"
         except ConnectFailed as failed:
