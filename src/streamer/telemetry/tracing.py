@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from opentelemetry import trace
@@ -27,6 +28,7 @@ LONG_S = 300.0
 SCOPE = "streamer"
 Attributes = Mapping[str, str | int | float | bool]
 NONE: Attributes = MappingProxyType({})
+UNSET = Status(StatusCode.UNSET)
 
 
 def remote(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
@@ -47,8 +49,28 @@ def traceparent(context: SpanContext) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & TraceFlags.SAMPLED:02x}"
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A span whose place in the tree is known and that is told of once it is over."""
+
+    name: str
+    context: SpanContext
+    parent: SpanContext | None
+    at: float
+    attributes: Attributes
+    links: Sequence[Link]
+
+    @property
+    def sampled(self) -> bool:
+        return self.context.trace_flags.sampled
+
+
 class Tracing:
-    """Makes spans with the provider's sampler and ids. Times come in as monotonic seconds."""
+    """Makes spans. Times come in as monotonic seconds.
+
+    Roots are the provider's, with its sampler. What is below one is sampled as it is, and made without the tracer: that
+    takes 50 us a span for limits, locks and a decision which is made already.
+    """
 
     def __init__(self, provider: TracerProvider, model: str) -> None:
         tracer = provider.get_tracer(SCOPE, streamer.__version__)
@@ -58,8 +80,8 @@ class Tracing:
         self._scope = InstrumentationScope(SCOPE, streamer.__version__)
         self._model = model
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
-        self._batches: dict[int, Span] = {}
-        self.segments: dict[Passage, Span] = {}
+        self._batches: dict[int, Begun] = {}
+        self.segments: dict[Passage, Begun] = {}
         self.calls: dict[Passage, SpanContext] = {}
         """The batch in which each of them went to the model last."""
 
@@ -71,45 +93,41 @@ class Tracing:
         """Traces one session."""
         return _SessionTracing(self, info, ids, now, self._model)
 
-    def leave(self, passage: Passage) -> tuple[Span | None, SpanContext | None]:
+    def leave(self, passage: Passage) -> tuple[Begun | None, SpanContext | None]:
         """A segment is over: its span, and its last call of the model."""
         return self.segments.pop(passage, None), self.calls.pop(passage, None)
 
     def trace_of(self, passage: Passage) -> str | None:
         """The trace id of a segment, where it is sampled."""
         span = self.segments.get(passage)
-        return f"{span.get_span_context().trace_id:032x}" if span is not None and span.is_recording() else None
+        return f"{span.context.trace_id:032x}" if span is not None and span.sampled else None
 
     def batch_started(self, worker: int, passages: Sequence[Passage], now: float) -> str | None:
         """The model is called for these segments. Returns the traceparent of the call, where any of them is sampled.
 
         One trace has to be the batch's own: that of its first segment. It links to all.
         """
-        spans = [span for passage in passages if (span := self.segments.get(passage)) and span.is_recording()]
+        spans = [span for passage in passages if (span := self.segments.get(passage)) and span.sampled]
         if not spans:
             return None
-        batch = self.start(
-            "batch",
-            now,
-            spans[0].get_span_context(),
-            {"streamer.batch.size": len(passages), "streamer.worker": worker, "streamer.model": self._model},
-            [Link(span.get_span_context()) for span in spans],
-        )
-        self._batches[worker] = batch
+        attributes: Attributes = {
+            "streamer.batch.size": len(passages),
+            "streamer.worker": worker,
+            "streamer.model": self._model,
+        }
+        links = [Link(span.context) for span in spans]
+        batch = self._batches[worker] = self.below(spans[0].context, "batch", now, attributes, links)
         for passage in passages:
             if passage in self.segments:
-                self.calls[passage] = batch.get_span_context()
-        return traceparent(batch.get_span_context())
+                self.calls[passage] = batch.context
+        return traceparent(batch.context)
 
     def batch_finished(self, worker: int, ended: Ended, now: float) -> None:
-        batch = self._batches.pop(worker, None)
-        if batch is not None:
-            batch.set_attribute("streamer.outcome", ended)
-            if ended is not Ended.ANSWERED:
-                batch.set_status(Status(StatusCode.ERROR, ended))
-            batch.end(self.ns(now))
+        if (batch := self._batches.pop(worker, None)) is not None:
+            status = UNSET if ended is Ended.ANSWERED else Status(StatusCode.ERROR, ended)
+            self.over(batch, now, {"streamer.outcome": ended}, status)
 
-    def start(
+    def root(
         self,
         name: str,
         at: float,
@@ -118,45 +136,48 @@ class Tracing:
         links: Sequence[Link] = (),
         kind: SpanKind = SpanKind.INTERNAL,
     ) -> Span:
-        """A span that will be ended by its owner."""
+        """The first span of ours in a trace; `parent` is the client's. The sampler decides."""
         context = trace.set_span_in_context(trace.NonRecordingSpan(parent or trace.INVALID_SPAN_CONTEXT))
         return self._tracer.start_span(name, context, kind, dict(attributes), links, self.ns(at))
 
+    def below(
+        self, parent: SpanContext, name: str, at: float, attributes: Attributes = NONE, links: Sequence[Link] = ()
+    ) -> Begun:
+        """A span in the trace of `parent`."""
+        span_id = self._tracer.id_generator.generate_span_id()
+        context = SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+        return Begun(name, context, parent, at, attributes, links)
+
+    def over(self, span: Begun, ended: float, attributes: Attributes = NONE, status: Status | None = None) -> None:
+        """It ended then, with what is known of it now."""
+        if not span.sampled:
+            return
+        told = ReadableSpan(
+            span.name,
+            span.context,
+            span.parent,
+            self._provider.resource,
+            {**span.attributes, **attributes},
+            links=span.links,
+            status=status or UNSET,
+            start_time=self.ns(span.at),
+            end_time=self.ns(max(span.at, ended)),
+            instrumentation_scope=self._scope,
+        )
+        self._tracer.span_processor.on_end(told)
+
     def told(
         self,
+        parent: SpanContext,
         name: str,
-        parent: Span,
         began: float | None,
         ended: float | None,
         attributes: Attributes = NONE,
         links: Sequence[Link] = (),
     ) -> None:
-        """A span that is over already, below one that is sampled; nothing where a time is not known.
-
-        Made without the tracer, whose 20 us a span (limits, locks, sampling) are three quarters of a segment's cost.
-        """
-        if began is None or ended is None:
-            return
-        above = parent.get_span_context()
-        context = SpanContext(
-            above.trace_id,
-            self._tracer.id_generator.generate_span_id(),
-            is_remote=False,
-            trace_flags=above.trace_flags,
-            trace_state=above.trace_state,
-        )
-        span = ReadableSpan(
-            name,
-            context,
-            above,
-            self._provider.resource,
-            dict(attributes),
-            links=links,
-            start_time=self.ns(began),
-            end_time=self.ns(max(began, ended)),
-            instrumentation_scope=self._scope,
-        )
-        self._tracer.span_processor.on_end(span)
+        """A span that is over already; nothing where a time is not known."""
+        if began is not None and ended is not None:
+            self.over(self.below(parent, name, began, attributes, links), ended)
 
     def ns(self, monotonic_s: float) -> int:
         """Nanoseconds since the epoch."""
@@ -190,33 +211,37 @@ class _SessionTracing(Reader):
         return traceparent(self._span.get_span_context())
 
     def opened(self, passage: Passage) -> None:
-        session = self._session()
-        above = session.get_span_context()
+        tracing, above = self._tracing, self._session().get_span_context()
         attributes: Attributes = {
             "streamer.session.id": self._info.id,
             "streamer.channel": passage.channel,
             "streamer.segment.id": passage.segment_id,
             "streamer.segment.start_s": passage.start / passage.rate,
         }
-        if passage.began - self._born > LONG_S:
-            span = self._tracing.start("segment", passage.began, None, attributes, [Link(above)])
-        else:
-            span = self._tracing.start("segment", passage.began, above, attributes)
-        self._tracing.segments[passage] = span
+        if passage.began - self._born <= LONG_S:
+            tracing.segments[passage] = tracing.below(above, "segment", passage.began, attributes)
+            return
+        links = [Link(above)]
+        root = tracing.root("segment", passage.began, None, attributes, links).get_span_context()
+        tracing.segments[passage] = Begun("segment", root, None, passage.began, attributes, links)
 
     def done(self, passage: Passage) -> None:
         span, call = self._tracing.leave(passage)
-        if span is None:
+        if span is None or not span.sampled:
             return
-        if span.is_recording():
-            self._tell(span, passage, call)
-        span.end(self._tracing.ns(passage.written or passage.began))
+        self._tell(span.context, passage, call)
+        attributes: Attributes = {
+            "streamer.segment.end_s": passage.end / passage.rate,
+            "streamer.interims": passage.interims,
+            "streamer.outcome": passage.code or "answered",
+        }
+        status = UNSET if passage.code is None else Status(StatusCode.ERROR, passage.code)
+        self._tracing.over(span, passage.written or passage.began, attributes, status)
 
     def lost(self, passage: Passage, now: float) -> None:
         span, _ = self._tracing.leave(passage)
         if span is not None:
-            span.set_attribute("streamer.outcome", "lost")
-            span.end(self._tracing.ns(now))
+            self._tracing.over(span, now, {"streamer.outcome": "lost"})
 
     def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
         span = self._session()
@@ -245,28 +270,18 @@ class _SessionTracing(Reader):
         came = remote(handshake.traceparent, handshake.tracestate)
         links = [Link(came)] if said is not None and came is not None and said.trace_id != came.trace_id else []
         began = self._born if handshake.began is None else handshake.began
-        span = self._span = tracing.start("session", began, said or came, self._attributes, links, SpanKind.SERVER)
+        span = self._span = tracing.root("session", began, said or came, self._attributes, links, SpanKind.SERVER)
         context = span.get_span_context()
         self._ids.trace_id, self._ids.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
-        if span.is_recording():
-            tracing.told("handshake", span, began, self._born)
+        tracing.told(context, "handshake", began, self._born)
 
-    def _tell(self, span: Span, passage: Passage, call: SpanContext | None) -> None:
+    def _tell(self, segment: SpanContext, passage: Passage, call: SpanContext | None) -> None:
         """What became of a segment, as children of its span."""
         told = self._tracing.told
-        told("decode", span, passage.began, passage.heard, {"streamer.busy_s": passage.busy_s})
+        told(segment, "decode", passage.began, passage.heard, {"streamer.busy_s": passage.busy_s})
         if passage.speech:
-            told("vad", span, passage.heard, passage.ended)
-        told("queue", span, passage.asked, passage.started)
+            told(segment, "vad", passage.heard, passage.ended)
+        told(segment, "queue", passage.asked, passage.started)
         links = [Link(call)] if call is not None else ()
-        told("inference", span, passage.started, passage.finished, NONE, links)
-        told("emit", span, passage.answered, passage.written)
-        span.set_attributes(
-            {
-                "streamer.segment.end_s": passage.end / passage.rate,
-                "streamer.interims": passage.interims,
-                "streamer.outcome": passage.code or "answered",
-            }
-        )
-        if passage.code is not None:
-            span.set_status(Status(StatusCode.ERROR, passage.code))
+        told(segment, "inference", passage.started, passage.finished, NONE, links)
+        told(segment, "emit", passage.answered, passage.written)
