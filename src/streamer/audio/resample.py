@@ -14,7 +14,7 @@ _QUALITY = "HQ"
 """Flat to 0.92 of the band; LQ would halve the delay but loses 8 dB at 0.85. Figures: docs/design/resampling.md."""
 
 _BLOCK_MS = 32
-"""The input reaches soxr in blocks of a speech window: shorter ones cost more calls, and their rests wait for the next."""
+"""The input reaches soxr in blocks of a speech window: shorter ones cost calls, and their rests wait for the next."""
 
 
 class Resampler:
