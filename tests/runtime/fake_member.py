@@ -50,6 +50,8 @@ async def main(how: str, end: socket.socket) -> int:
                     link.tell(Gather())
             case Gathered(counts):
                 link.tell(Failed(counts.decode()))  # the only way to say something that is kept
+                await asyncio.sleep(0.05)
+                link.tell(Gather())
             case Drain() if how == "stay":
                 pass
             case Drain() | End():

@@ -22,6 +22,8 @@ from streamer.vad.scorer import Row, SpeechScorer
 Floats = NDArray[np.float32]
 Deliver = Callable[[Floats], None]
 
+_NOTHING: Floats = np.empty(0, np.float32)
+
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +61,7 @@ class _Stream:
     """One open row: the request that is outstanding on it, if any."""
 
     deliver: Deliver | None = None
-    samples: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    samples: Floats = field(default_factory=lambda: _NOTHING)
     """What has not been sent to the thread."""
     scores: list[Floats] = field(default_factory=list)
     fresh: bool = False
@@ -200,9 +202,12 @@ class ScoringService:
         share = policy.max_batch_windows // max(1, len(self._ready))
         size = window * max(1, min(share, policy.max_entry_windows))
         for row, stream in tuple(self._ready.items()):
-            batch.entries.append((row, stream.samples[:size]))
-            stream.samples = stream.samples[size:]
-            if not len(stream.samples):
+            if len(stream.samples) > size:
+                batch.entries.append((row, stream.samples[:size]))
+                stream.samples = stream.samples[size:]
+            else:
+                batch.entries.append((row, stream.samples))
+                stream.samples = _NOTHING  # an empty rest of them would keep all of them in memory
                 del self._ready[row]
         self._running = True
         self._last_start = self._clock.now()
