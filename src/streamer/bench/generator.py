@@ -14,10 +14,9 @@ from multiprocessing.connection import Connection
 from time import monotonic, process_time
 
 from streamer.bench.endpoint import Endpointing
-from streamer.bench.speech import Tape
 from streamer.bench.stream import LoadStream, Record
 from streamer.bench.websocket import Refused, WebSocketCaller
-from streamer.bench.workload import Workload, delays, schedule
+from streamer.bench.workload import Tape, Workload, delays, schedule
 from streamer.client.stream import dialect_of
 from streamer.client.websocket import SUBPROTOCOL
 from streamer.session.messages import Start, VadOverrides

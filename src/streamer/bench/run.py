@@ -14,8 +14,7 @@ from streamer.bench.generator import Assignment, Progress
 from streamer.bench.measure import Observed, step_of
 from streamer.bench.results import Step
 from streamer.bench.server_use import Meter, Sample
-from streamer.bench.speech import Tape
-from streamer.bench.workload import Workload, shares
+from streamer.bench.workload import Tape, Workload, shares
 from streamer.errors import StreamerError
 from streamer.session.messages import VadOverrides
 

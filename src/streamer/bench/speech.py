@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.files import AudioFile
 from streamer.audio.format import AudioFormat, Encoding
-from streamer.bench.workload import Workload
+from streamer.bench.workload import Tape, Workload
 from streamer.errors import ConfigError
 
 Samples = NDArray[np.float32]
@@ -39,19 +38,6 @@ _RAW = {
     Encoding.ALAW: ("ALAW", "LITTLE"),
 }
 """libsndfile's names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tape:
-    """Audio in the workload's format, a whole number of chunks. `speech`: the share of it that is utterances."""
-
-    pcm: bytes
-    chunk_bytes: int
-    speech: float
-
-    @property
-    def chunks(self) -> list[bytes]:
-        return [self.pcm[at : at + self.chunk_bytes] for at in range(0, len(self.pcm), self.chunk_bytes)]
 
 
 def make_tape(workload: Workload, recordings: Sequence[AudioFile]) -> Tape:

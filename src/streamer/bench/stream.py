@@ -36,10 +36,10 @@ class Line(Protocol):
 
 @dataclass(slots=True)
 class Timings:
-    """Pairs (when the audio in question was sent, seconds from then to the result); times as time.monotonic().
+    """Pairs (when the audio that decided it was sent, as time.monotonic(); seconds to the result).
 
-    `finals`: from the audio that decided the utterance's end. `wholes`: from its last voiced audio, the endpointing's
-    share included. `interims`, and `pieces` of `simple`: from the last audio that they cover.
+    `finals`: seconds from that audio. `wholes`: from the utterance's last voiced audio, the endpointing's share
+    included. `interims`, and `pieces` of `simple`: from the last audio that they cover.
     """
 
     finals: array[float] = field(default_factory=lambda: array("d"))
@@ -182,30 +182,36 @@ class LoadStream:
 
     def _result(self, segment: Segment, now: float) -> None:
         self._note_first(now)
+        at = self._sent_at(segment.end_time)
         if not segment.is_final:
-            self._time(self._timings.interims, segment.end_time, now)
+            _note(self._timings.interims, at, now)
             return
         self._account.result(segment)
         if self._simple:
-            self._time(self._timings.pieces, segment.end_time, now)
+            _note(self._timings.pieces, at, now)
             return
         decided_s = self._endpointing.decided_s(segment.start_time, segment.end_time)
         if decided_s is None:
             self._cut += 1
-        elif self._time(self._timings.finals, decided_s, now):
-            self._time(self._timings.wholes, segment.end_time, now)
+            return
+        decided = self._sent_at(decided_s)
+        if decided is not None and at is not None:
+            _note(self._timings.finals, decided, now)
+            self._timings.wholes.extend((decided, now - at))
         elif not self._stopped:
             self._early += 1
 
-    def _time(self, into: array[float], position_s: float, now: float) -> bool:
-        """Note how long after the audio up to `position_s` was sent this is. False where it has not been sent."""
+    def _sent_at(self, position_s: float) -> float | None:
+        """When the audio up to a position of the stream was complete at the server's door; None where it is to come."""
         frames = math.ceil(position_s * self._workload.format.sample_rate - 0.1)
         chunk = max(0, (frames - 1) // self._workload.chunk_frames)
         if chunk >= self._sent:
-            return False
-        if self._sent - chunk > len(self._times):
-            into.extend((now - REMEMBERED_S, REMEMBERED_S))
-        else:
-            at = self._times[chunk % len(self._times)]
-            into.extend((at, now - at))
-        return True
+            return None
+        if self._sent - chunk > len(self._times):  # forgotten: it lags by this at least
+            return self._last - REMEMBERED_S
+        return self._times[chunk % len(self._times)]
+
+
+def _note(into: array[float], at: float | None, now: float) -> None:
+    if at is not None:
+        into.extend((at, now - at))

@@ -85,6 +85,19 @@ def chunk_frames(format: AudioFormat, *, chunk_ms: float | None, chunk_bytes: in
 
 
 @dataclass(frozen=True, slots=True)
+class Tape:
+    """Audio in the workload's format, a whole number of chunks. `speech`: the share of it that is utterances."""
+
+    pcm: bytes
+    chunk_bytes: int
+    speech: float
+
+    @property
+    def chunks(self) -> list[bytes]:
+        return [self.pcm[at : at + self.chunk_bytes] for at in range(0, len(self.pcm), self.chunk_bytes)]
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """When one stream sends what. Times are seconds after the go; `offset`: where on the tape it begins, in chunks."""
 
