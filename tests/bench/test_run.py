@@ -12,12 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from streamer.audio.files import read_audio
-from streamer.bench.results import Report
+from streamer.bench.page import page
+from streamer.bench.results import Capacity, Machine, Report, Said
 from streamer.bench.run import NothingServed, Plan, Target, run_step
 from streamer.bench.speech import make_tape
 from streamer.bench.verdict import remarks
 from streamer.bench.workload import Workload
 from streamer.cli import app
+from streamer.cli.child import serving
 from streamer.samples import sample
 from tests.cli.serving import environment, served
 
@@ -65,6 +67,15 @@ def test_every_dialect_and_mode_comes_out_clean(server, path):
     assert found.lag.count or "segmented" in path
 
 
+async def test_grpc_is_measured_by_the_same_words():
+    async with serving("stub", grpc=True) as child:
+        target = Target(child.grpc, child.pid, counts=True)
+        found = await run_step(plan(), target, 2, lambda news: None)
+    assert found.clean
+    assert found.final.count
+    assert found.interim.count
+
+
 def test_a_generator_that_was_late_is_reported(server):
     """Stopped for a while in mid-run; its messages left late, and everybody is told."""
     stopped = []
@@ -107,20 +118,36 @@ def run(*arguments):
 def test_the_command_starts_a_server_and_writes_figures_and_a_page(tmp_path):
     out = tmp_path / "run"
     done = run(
-        "--serve", "stub", "--streams", "2,4", "--seconds", "1.5", "--warmup", "0.3", "--ramp", "0.2", "--out", str(out)
+        "--serve", "stub", "--streams", "3", "--seconds", "1.5", "--warmup", "0", "--ramp", "0", "--out", str(out)
     )
     assert done.returncode == 0, done.stderr
-    report = msgspec.json.decode((tmp_path / "run.json").read_bytes(), type=Report)
-    assert [step.streams for step in report.steps] == [2, 4]
-    assert all(step.clean for step in report.steps)
-    assert report.server == "/api/v2/segmented of streamer serve stub"
     assert "written: " in done.stdout
+    assert sorted(os.listdir(tmp_path)) == ["run.html", "run.json"]
+    report = msgspec.json.decode((tmp_path / "run.json").read_bytes(), type=Report)
+    assert report.server == "/api/v2/segmented of streamer serve stub"
+    [step] = report.steps
+    assert step.clean
     for remark in remarks(report):
         assert remark.split(":")[0] in done.stdout
-    page = (tmp_path / "run.html").read_text()
-    assert "data:image/png;base64," in page
-    assert "src='http" not in page
-    assert not [name for name in os.listdir(tmp_path) if not name.startswith("run.")]
+
+
+def test_the_page_needs_nothing_else_and_leaves_nothing_out(server):
+    one = step(server, "/api/v2/simple", plan(Workload(ramp_s=0, warmup_s=0, seconds=1)), streams=2)
+    late = msgspec.structs.replace(one, streams=9, load=msgspec.structs.replace(one.load, late=one.first))
+    report = Report(
+        version="1", began="2020-01-01T00:00:00", server="ws://<here>", command="streamer bench",
+        machine=Machine(2, "cpu", "system", "3"),
+        workload=Said("pcm_s16le", 16_000, 20, 640, 0.5, 0.49, 0, 0, 0, 0, 1, False, ("a.wav",), 600),
+        steps=[one, late],
+        capacity=Capacity("p99_lag_ms=10", 2, 9, "p99 lag 12 ms"),
+    )  # fmt: skip
+    written = page(report)
+    assert written.count("src='data:image/png;base64,") == 4
+    assert "src='http" not in written
+    assert "ws://&lt;here&gt;" in written
+    assert "2 streams within p99_lag_ms=10" in written
+    assert "9 streams: 7 were refused" in written
+    assert "the generator was late" in written
 
 
 def test_the_search_ends_with_a_number(server, tmp_path):

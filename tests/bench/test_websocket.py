@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.bench.websocket import BINARY, MAX_EVENT_BYTES, PING, TEXT, Frames, frame
+from streamer.bench.calling import MAX_EVENT_BYTES
+from streamer.bench.websocket import BINARY, PING, TEXT, Frames, frame
 
 
 def served(opcode, payload, *, final=True):

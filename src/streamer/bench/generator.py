@@ -13,13 +13,11 @@ from heapq import heapify, heappop, heapreplace
 from multiprocessing.connection import Connection
 from time import monotonic, process_time
 
+from streamer.bench.calling import Refused, caller_of
 from streamer.bench.endpoint import Endpointing
 from streamer.bench.stream import LoadStream, Record
-from streamer.bench.websocket import Refused, WebSocketCaller
 from streamer.bench.workload import Tape, Workload, delays, schedule
-from streamer.client.stream import dialect_of
-from streamer.client.websocket import SUBPROTOCOL
-from streamer.session.messages import Start, VadOverrides
+from streamer.session.messages import Start
 
 CONNECTING = 64
 """Handshakes at a time."""
@@ -32,7 +30,7 @@ LATE_BINS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What one process is to do. `streams` of `of`; `vad` is said in the start where the dialect has the word."""
+    """What one process is to do: `streams` of the `of`, each with the same `start`. `simple`: the mode."""
 
     url: str
     token: str | None
@@ -41,7 +39,8 @@ class Assignment:
     streams: range
     of: int
     endpointing: Endpointing
-    vad: VadOverrides
+    start: Start
+    simple: bool
     counts: bool
 
 
@@ -107,15 +106,9 @@ class Generator:
 
     async def _connect(self) -> Counter[str]:
         work, tape = self._assignment.workload, self._assignment.tape
-        dialect = dialect_of(self._assignment.url)
-        caller = WebSocketCaller(
-            self._assignment.url,
-            token=self._assignment.token,
-            subprotocol=SUBPROTOCOL if dialect.name == "v2" else None,
-        )
+        caller = caller_of(self._assignment.url, self._assignment.token)
         frames, jitter = caller.frames(tape.chunks), delays(work)
-        vad = self._assignment.vad if dialect.name == "v2" else VadOverrides()
-        start = Start(work.format, interim_results=work.interim_results, vad=vad)
+        start = caller.dialect().encode(self._assignment.start)
         refused: Counter[str] = Counter()
         gate = asyncio.Semaphore(CONNECTING)
 
@@ -125,9 +118,9 @@ class Generator:
                 work,
                 schedule(work, index, self._assignment.of, len(frames), jitter),
                 frames,
-                dialect_of(self._assignment.url),
+                caller.dialect(),
                 self._assignment.endpointing,
-                simple=self._assignment.url.rstrip("/").endswith("simple"),
+                simple=self._assignment.simple,
                 counts=self._assignment.counts,
             )
             async with gate:
@@ -138,7 +131,7 @@ class Generator:
                     refused[str(why)] += 1
                     return
                 stream.line, stream.connect_s = line, monotonic() - began
-                line.say(dialect.encode(start))
+                line.say(start)
                 self._streams.append(stream)
 
         async with asyncio.TaskGroup() as calls:

@@ -8,7 +8,7 @@ from html import escape
 
 from streamer.bench import plots
 from streamer.bench.results import Distribution, Report, Step
-from streamer.bench.verdict import remarks
+from streamer.bench.verdict import duration, remarks, shown
 
 _STYLE = """
 :root { --ink: #1f2933; --faint: #6b7783; --line: #e4e7eb; --deep: #0b5d4b; --warn: #9c3f12; }
@@ -64,28 +64,27 @@ def page(report: Report) -> str:
 def _title(report: Report) -> str:
     if report.capacity is not None:
         return f"{report.capacity.most} streams within {report.capacity.goal}"
-    step = report.steps[-1]
+    step = shown(report)
     name, latency = plots.headline(step)
     if not latency.count:
         return f"{step.streams} streams: no results"
-    return f"{step.streams} streams: {name} {_ms(latency.p50_ms)} ms in the median, {_ms(latency.p99_ms)} ms at 99 %"
+    return (
+        f"{step.streams} streams: {name} {duration(latency.p50_ms)} in the median, {duration(latency.p99_ms)} at 99 %"
+    )
 
 
 def _cards(report: Report) -> Iterator[str]:
     """The step that the title speaks of, in a few large figures."""
-    step = report.steps[-1]
-    if report.capacity is not None:
-        step = max(
-            (s for s in report.steps if s.streams <= report.capacity.most), default=step, key=lambda s: s.streams
-        )
+    step = shown(report)
     name, latency = plots.headline(step)
     frames = step.frames
     yield "<div class=cards>"
     yield _card(f"{step.streams}", f"streams for {step.seconds:g} s, {100 * report.workload.duty:.0f} % of it speech")
-    yield _card(f"{_ms(latency.p50_ms)} / {_ms(latency.p99_ms)} ms", f"{name}, median / 99 %")
+    yield _card(duration(latency.p50_ms), f"{name}, median")
+    yield _card(duration(latency.p99_ms), f"{name}, 99 %")
     if step.server is not None:
         yield _card(f"{step.server.cpu_ms_per_stream_s:.2f} ms", "CPU per second of one stream")
-        yield _card(f"{step.server.rss_per_stream / 1024:.0f} KiB", "memory per stream")
+        yield _card(f"{max(0, step.server.rss_per_stream) / 1024:.0f} KiB", "memory per stream")
     yield _card(f"{frames.lost + frames.doubled}", f"frames lost or doubled of {frames.sent / 1e6:.1f} million")
     yield "</div>"
 
@@ -161,7 +160,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Step], str]], ...] = (
     ("CPU ms per<br>stream-second", lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else "-"),
     ("cores", lambda step: f"{step.server.cores:.2f}" if step.server else "-"),
     ("peak<br>MiB", lambda step: f"{step.server.rss_peak / 2**20:.0f}" if step.server else "-"),
-    ("KiB per<br>stream", lambda step: f"{step.server.rss_per_stream / 1024:.0f}" if step.server else "-"),
+    ("KiB per<br>stream", lambda step: f"{max(0, step.server.rss_per_stream) / 1024:.0f}" if step.server else "-"),
     ("lost,<br>doubled", lambda step: f"{step.frames.lost}, {step.frames.doubled}"),
     ("late<br>99 %", lambda step: _of(step.load.late, "p99_ms")),
     ("others'<br>cores", lambda step: "-" if step.others_cores is None else f"{step.others_cores:.1f}"),
@@ -202,8 +201,4 @@ def _method(report: Report) -> Iterator[str]:
 
 
 def _of(distribution: Distribution, name: str) -> str:
-    return _ms(getattr(distribution, name)) if distribution.count else "-"
-
-
-def _ms(value: float) -> str:
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return duration(getattr(distribution, name)).removesuffix(" ms") if distribution.count else "-"

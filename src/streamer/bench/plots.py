@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from streamer.bench.results import Distribution, Report, Step
+from streamer.bench.verdict import duration
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 DEEP, MID, PALE, WARM = "#0b5d4b", "#0f8a6d", "#7cc5b1", "#d9632b"
@@ -57,7 +58,9 @@ def latency_against_streams(report: Report) -> bytes:
                                   ("p50_ms", "median", DEEP)):  # fmt: skip
             values = [getattr(headline(step)[1], key) for step in steps]
             axis.plot(at, values, color=color, marker="o", markersize=5, linewidth=1.8, label=label)
-            axis.annotate(f"{values[-1]:.0f}", (at[-1], values[-1]), (7, -3), textcoords="offset points", color=INK)
+        last = headline(steps[-1])[1]
+        for value in (last.p50_ms, last.p99_ms)[last.p99_ms < 1.4 * last.p50_ms :]:
+            axis.annotate(duration(value), (at[-1], value), (7, -3), textcoords="offset points", fontsize=8.5)
         _logarithmic(axis, [value for step in steps for value in (headline(step)[1].p50_ms, headline(step)[1].max_ms)])
         if (limit := _limit_ms(report)) is not None:
             axis.axhline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
@@ -106,7 +109,9 @@ def distributions(report: Report) -> bytes:
             values = np.maximum(headline(step)[1].quantiles_ms, 0.1)
             axis.plot(values, np.arange(101), color=_shade(index, len(steps)), linewidth=1.8, label=f"{step.streams}")
         axis.set_xscale("log")
-        _plainly(axis.xaxis)
+        ends = [headline(step)[1] for step in steps]
+        wide = max(end.max_ms for end in ends) > 500 * max(0.1, min(end.quantiles_ms[0] for end in ends))
+        _plainly(axis.xaxis, wide=wide)
         for share in (50, 99):
             axis.axhline(share, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
         axis.set_yticks([0, 25, 50, 75, 99], ["0 %", "25 %", "50 %", "75 %", "99 %"])
@@ -159,7 +164,7 @@ def _limit_ms(report: Report) -> float | None:
 
 
 def _streams(axis: Any, at: Sequence[int]) -> None:
-    axis.set_xlim(0, max(at) * 1.12)
+    axis.set_xlim(0, max(at) * 1.16)
     axis.set_xticks(sorted(set(at)) if len(set(at)) <= 6 else MaxNLocator(6).tick_values(0, max(at)))
     axis.set_xlabel("streams")
 
@@ -169,15 +174,15 @@ def _logarithmic(axis: Any, values: Sequence[float]) -> None:
     low, high = max(0.1, min(values, default=1.0)), max(values, default=1.0)
     if high / low > 8:
         axis.set_yscale("log")
-        _plainly(axis.yaxis)
+        _plainly(axis.yaxis, wide=high / low > 500)
         axis.set_ylim(low / 1.6, high * 3)
     else:
         axis.set_ylim(0, high * 1.35)
 
 
-def _plainly(axis: Any) -> None:
-    """Plain numbers at 1, 2, 5, 10, ... of a logarithmic axis."""
-    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+def _plainly(axis: Any, *, wide: bool) -> None:
+    """Plain numbers on a logarithmic axis: at 1, 2, 5, 10, ..., or over many decades at their ends."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1,) if wide else (1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _at: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

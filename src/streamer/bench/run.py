@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 
+from streamer.bench.calling import caller_of
 from streamer.bench.crew import hired
 from streamer.bench.endpoint import Endpointing
 from streamer.bench.generator import Assignment, Progress
@@ -15,11 +16,11 @@ from streamer.bench.measure import Observed, step_of
 from streamer.bench.results import Step
 from streamer.bench.server_use import Meter, Sample
 from streamer.bench.workload import Tape, Workload, shares
+from streamer.client.stream import dialect_of, is_grpc
 from streamer.errors import StreamerError
-from streamer.session.messages import VadOverrides
+from streamer.session.events import Mode
+from streamer.session.messages import Start, VadOverrides
 
-STREAMS_PER_PROCESS = 500
-"""What one generator process speaks without being late, with room to spare."""
 _SAMPLE_S = 0.5
 _HEAD_START_S = 0.2
 
@@ -30,12 +31,28 @@ class NothingServed(StreamerError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The server under test. `pid`: its process, where it is on this machine. `counts`: it serves the stub."""
+    """The server under test. `pid`: its process, where it is on this machine. `counts`: it serves the stub.
+
+    `url` as the client library has it; its path says the mode, or, over gRPC, `mode` does.
+    """
 
     url: str
     pid: int | None = None
     token: str | None = None
+    mode: Mode = Mode.SEGMENTED
     counts: bool = False
+
+    @property
+    def simple(self) -> bool:
+        return self.mode is Mode.SIMPLE if is_grpc(self.url) else self.url.rstrip("/").endswith(Mode.SIMPLE)
+
+    def start(self, plan: Plan) -> Start:
+        """The stream's first words. Endpointing is asked for where the dialect has words for it."""
+        work = plan.workload
+        if is_grpc(self.url):
+            return Start(work.format, interim_results=work.interim_results, vad=plan.vad, mode=self.mode)
+        vad = plan.vad if dialect_of(self.url).name == "v2" else VadOverrides()
+        return Start(work.format, interim_results=work.interim_results, vad=vad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class News:
 
 async def run_step(plan: Plan, target: Target, streams: int, say: Callable[[News], None]) -> Step:
     """So many streams at once, all through the workload. Raises NothingServed, GeneratorDied, ConfigError."""
-    processes = plan.processes or -(-streams // STREAMS_PER_PROCESS)
+    processes = plan.processes or -(-streams // caller_of(target.url).streams_per_process)
     assignments = [
         Assignment(
             url=target.url,
@@ -72,7 +89,8 @@ async def run_step(plan: Plan, target: Target, streams: int, say: Callable[[News
             streams=share,
             of=streams,
             endpointing=plan.endpointing,
-            vad=plan.vad,
+            start=target.start(plan),
+            simple=target.simple,
             counts=target.counts,
         )
         for share in shares(streams, processes)

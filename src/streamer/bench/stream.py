@@ -9,29 +9,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from streamer.bench.account import Account, Balance
+from streamer.bench.calling import Line
 from streamer.bench.endpoint import Endpointing
 from streamer.bench.workload import Schedule, Workload
 from streamer.client.errors import NotOfTheProtocol
 from streamer.client.events import Data, Error, Event, Finished, Segment, Started
-from streamer.client.link import LOST, Dialect
+from streamer.client.link import LOST, NORMAL, Dialect
 from streamer.session.messages import Stop
 
 REMEMBERED_S = 120.0
 """Of each stream's times of sending: a result that lags by more is counted as lagging by this."""
-NORMAL = 1000
-
-
-class Line(Protocol):
-    """An open connection."""
-
-    def send(self, frame: Any) -> None: ...
-
-    def say(self, words: Any) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 @dataclass(slots=True)

@@ -16,6 +16,22 @@ def remarks(report: Report) -> list[str]:
     return [f"{step.streams} streams: {remark}" for step in report.steps for remark in _of(step, report)]
 
 
+def shown(report: Report) -> Step:
+    """The step that a headline speaks of: the largest that held the goal of a search, or that can be believed."""
+    if report.capacity is not None:
+        good = [step for step in report.steps if step.streams <= report.capacity.most]
+    else:
+        good = [step for step in report.steps if step.clean and not step.load.was_late]
+    return max(good or report.steps, key=lambda step: step.streams)
+
+
+def duration(ms: float) -> str:
+    """With its unit: 8.5 ms, 250 ms, 14.5 s."""
+    if ms >= 10_000:
+        return f"{ms / 1e3:.1f} s"
+    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
+
+
 def _of(step: Step, report: Report) -> Iterator[str]:
     frames, late = step.frames, step.load.late
     if step.opened < step.streams:

@@ -12,29 +12,17 @@ import ssl
 import struct
 from collections.abc import Iterator
 from time import monotonic
-from typing import Protocol, cast
+from typing import cast
 from urllib.parse import urlsplit
 
-from streamer.client.link import LOST
+from streamer.bench.calling import CONNECT_TIMEOUT_S, MAX_EVENT_BYTES, Listener, Refused
+from streamer.client.link import LOST, SUBPROTOCOL, Dialect
+from streamer.client.stream import dialect_of
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-MAX_EVENT_BYTES = 16 * 1024 * 1024
-CONNECT_TIMEOUT_S = 30.0
 _NO_MASK = b"\0\0\0\0"
 """The mask key. RFC 6455 wants it unpredictable, for proxies between strangers. With zeros a frame is the same for
 every stream and masking costs nothing; a server unmasks it like any other."""
-
-
-class Refused(Exception):
-    """No WebSocket came of it; the message says why."""
-
-
-class Listener(Protocol):
-    """Who hears what a connection hears. `now` is time.monotonic()."""
-
-    def heard(self, frame: str | bytes, now: float) -> None: ...
-
-    def ended(self, code: int, reason: str, now: float) -> None: ...
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -176,9 +164,12 @@ class WebSocketLine(asyncio.Protocol):
 
 
 class WebSocketCaller:
-    """Opens connections to one address. `subprotocol` is offered where given."""
+    """Opens connections to one address."""
 
-    def __init__(self, url: str, *, token: str | None = None, subprotocol: str | None = None) -> None:
+    streams_per_process = 500
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = url
         parts = urlsplit(url)
         secure = parts.scheme in {"wss", "https"}
         self._host = parts.hostname or ""
@@ -186,13 +177,15 @@ class WebSocketCaller:
         self._tls = ssl.create_default_context() if secure else None
         self._head = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
         self._head += "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        if subprotocol:
-            self._head += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+        if self.dialect().name == "v2":
+            self._head += f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
         if token:
             self._head += f"Authorization: Bearer {token}\r\n"
 
+    def dialect(self) -> Dialect[str | bytes]:
+        return dialect_of(self._url)
+
     def frames(self, chunks: list[bytes]) -> list[bytes]:
-        """Audio as it travels, built once for all streams."""
         return [frame(BINARY, chunk) for chunk in chunks]
 
     async def call(self, listener: Listener) -> WebSocketLine:

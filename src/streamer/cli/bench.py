@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamer.cli.overrides import overrides
+from streamer.session.events import Mode
 
 if TYPE_CHECKING:
     from streamer.bench.run import Plan
@@ -26,7 +27,8 @@ Serve = Annotated[str | None, _option(SERVER, "Or: start one with this model, an
 Setting = Annotated[
     list[str] | None, _option(SERVER, "Any setting of that server. May be repeated.", "--set", metavar="KEY=VALUE")
 ]
-Endpoint = Annotated[str, _option(SERVER, "With --serve: dialect and mode.", metavar="PATH")]
+Endpoint = Annotated[str, _option(SERVER, "With --serve: dialect and mode, or grpc.", metavar="PATH|grpc")]
+GrpcMode = Annotated[Mode, _option(SERVER, "Over gRPC; elsewhere the path says it.")]
 ServerPid = Annotated[
     int | None, _option(SERVER, "With --address: its process, to measure CPU and memory.", metavar="PID")
 ]
@@ -51,7 +53,7 @@ Redemption = Annotated[
     float | None,
     _option(LOAD, "Silence that ends speech: asked for on v2, assumed on v1.", show_default="the server's own, 600"),
 ]
-Processes = Annotated[int, _option(LOAD, "Processes that make the load; 0: one for 500 streams.", min=0, max=64)]
+Processes = Annotated[int, _option(LOAD, "Processes that make the load; 0: as many as it takes.", min=0, max=64)]
 FindCapacity = Annotated[bool, _option(SEARCH, "Search, from --streams on.", "--find-capacity")]
 Slo = Annotated[
     str, _option(SEARCH, "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag _ms=NUMBER", metavar="GOAL")
@@ -66,6 +68,7 @@ def bench(
     serve: Serve = None,
     set_: Setting = None,
     endpoint: Endpoint = ENDPOINT,
+    mode: GrpcMode = Mode.SEGMENTED,
     server_pid: ServerPid = None,
     token: Token = None,
     streams: Streams = "50",
@@ -100,14 +103,14 @@ def bench(
     from streamer.errors import StreamerError
 
     try:
-        server = Server(address, serve, tuple(_settings(set_ or ())), endpoint, server_pid, token).check()
         workload = _workload(
             encoding, sample_rate, chunk_ms, chunk_bytes, duty, jitter_ms, seed, ramp, warmup, seconds, interim_results
         )
-        server.can_say(workload.format)
         numbers = _numbers(streams)
         goal = Goal.parse(slo) if find_capacity else None
         plan, names = _plan(workload, recording or [], redemption_ms, processes)
+        settings = tuple(_settings(set_ or ()))
+        server = Server(address, serve, settings, endpoint, mode, server_pid, token).check(plan)
     except StreamerError as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(2) from None

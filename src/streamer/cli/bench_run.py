@@ -18,16 +18,16 @@ import msgspec
 from rich.console import Console
 
 import streamer
-from streamer.audio.format import AudioFormat
+from streamer.bench.calling import caller_of
 from streamer.bench.capacity import Goal, Search
 from streamer.bench.results import Capacity, Machine, Report, Said, Step
 from streamer.bench.run import Plan, Target, run_step
 from streamer.cli.bench_view import Watch, conclude
 from streamer.cli.child import serving
-from streamer.client.stream import dialect_of
 from streamer.errors import ConfigError
-from streamer.session.messages import Start
+from streamer.session.events import Mode
 
+GRPC = "grpc"
 _STUB = "stub"
 _HEADROOM = 1_000
 """A private server refuses nobody for being one too many."""
@@ -41,26 +41,19 @@ class Server:
     model: str | None
     settings: tuple[str, ...]
     endpoint: str
+    mode: Mode
     pid: int | None
     token: str | None
 
-    def check(self) -> Server:
-        """Return self; raises ConfigError or BadRequest for what cannot be."""
+    def check(self, plan: Plan) -> Server:
+        """Return self; raises ConfigError, BadRequest or InvalidFormat for what cannot be, or cannot be said there."""
         if (self.address is None) == (self.model is None):
             raise ConfigError(field="server", expected="one of --address URL and --serve MODEL", got="both, or neither")
         if self.model is not None and self.pid is not None:
             raise ConfigError(field="--server-pid", expected="only with --address", got=self.pid)
-        dialect_of(self._any_url)
+        target = self._at(self.address or self._url("http://localhost:1", "grpc://localhost:1"))
+        caller_of(target.url).dialect().encode(target.start(plan))
         return self
-
-    def can_say(self, format: AudioFormat) -> None:
-        """Raises InvalidFormat for audio that the address's dialect has no word for."""
-        dialect_of(self._any_url).encode(Start(format))
-
-    @property
-    def _any_url(self) -> str:
-        """For its path."""
-        return self.address or f"ws://localhost{self.endpoint}"
 
     @property
     def words(self) -> str:
@@ -70,13 +63,18 @@ class Server:
     async def target(self, streams: int) -> AsyncIterator[Target]:
         """The one that runs, or one of our own that takes so many streams."""
         if self.address is not None:
-            yield Target(self.address, self.pid, self.token)
+            yield self._at(self.address)
             return
         assert self.model is not None
         room = ("--set", f"server.max_sessions={streams + _HEADROOM}", "--set", "log.level=warning")
-        async with serving(self.model, *room, *self.settings) as child:
-            url = child.address.replace("http", "ws", 1) + self.endpoint
-            yield Target(url, child.pid, self.token, counts=self.model == _STUB)
+        async with serving(self.model, *room, *self.settings, grpc=self.endpoint == GRPC) as child:
+            yield self._at(self._url(child.address, child.grpc), child.pid)
+
+    def _at(self, url: str, pid: int | None = None) -> Target:
+        return Target(url, pid or self.pid, self.token, self.mode, counts=self.model == _STUB)
+
+    def _url(self, http: str, grpc: str) -> str:
+        return grpc if self.endpoint == GRPC else http.replace("http", "ws", 1) + self.endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from streamer.bench.results import Distribution, Report, Step
 from streamer.bench.run import News
-from streamer.bench.verdict import remarks
+from streamer.bench.verdict import duration, remarks
 
 
 class Watch:
@@ -56,7 +56,7 @@ class Watch:
         self._progress.update(self._task, visible=False)
         if not self._console.is_terminal:
             final, lag = _ms(step.final, "p99_ms"), _ms(step.lag, "p99_ms")
-            self._console.print(f"{step.streams} streams: final p99 {final} ms, lag p99 {lag} ms", highlight=False)
+            self._console.print(f"{step.streams} streams: final p99 {final}, lag p99 {lag}", highlight=False)
 
     def judged(self, streams: int, missed: str) -> None:
         self._console.print(
@@ -68,8 +68,8 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
     """The table, what has to be said about it, where the files are."""
     console.print(_table(report.steps))
     console.print(
-        "[dim]Latencies in milliseconds. final: from the audio that decided the end of an utterance to its result;"
-        " whole: from its last word, the silence that endpointing waits for included.[/dim]",
+        "[dim]Milliseconds. final: from the audio that decided an utterance's end to its result; whole: from its last"
+        " word. lag: of all results. late: the generator, behind its schedule.[/dim]",
     )
     for remark in remarks(report):
         console.print(Text(f"! {remark}", "yellow"))
@@ -81,34 +81,43 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
         console.print("no page with plots: pip install 'streamer\\[plot]'", highlight=False)
 
 
+Column = tuple[str, Callable[[Step], str]]
+
+
+def _columns(steps: Sequence[Step]) -> Iterator[Column]:
+    """Headings of two lines, and what stands below; none that would be empty."""
+    yield "\nstreams", lambda step: str(step.streams)
+    yield "first\np50", lambda step: _ms(step.first, "p50_ms")
+    if any(step.final.count for step in steps):
+        yield "final\np50", lambda step: _ms(step.final, "p50_ms")
+        yield "\np99", lambda step: _ms(step.final, "p99_ms")
+        yield "whole\np50", lambda step: _ms(step.final_whole, "p50_ms")
+    else:
+        yield "lag\np50", lambda step: _ms(step.lag, "p50_ms")
+        yield "\np99", lambda step: _ms(step.lag, "p99_ms")
+    if any(step.interim.count for step in steps):
+        yield "interim\np50", lambda step: _ms(step.interim, "p50_ms")
+        yield "\np99", lambda step: _ms(step.interim, "p99_ms")
+    if any(step.server for step in steps):
+        yield "CPU ms/\nstream·s", lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else "-"
+        yield "\ncores", lambda step: f"{step.server.cores:.2f}" if step.server else "-"
+        yield "KiB/\nstream", lambda step: f"{max(0, step.server.rss_per_stream) / 1024:.0f}" if step.server else "-"
+    yield "\nlost", lambda step: str(step.frames.lost + step.frames.doubled)
+    yield "late\np99", lambda step: _ms(step.load.late, "p99_ms")
+
+
 def _table(steps: Sequence[Step]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("\nstreams", "first\np50", "final\np50", "\np99", "whole\np50", "lag\np99"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    interims = any(step.interim.count for step in steps)
-    if interims:
-        table.add_column("interim\np99", justify="right")
-    for heading in ("CPU ms/\nstream·s", "\ncores", "KiB/\nstream", "\nlost", "late\np99"):
+    columns = list(_columns(steps))
+    for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for step in steps:
-        row = [
-            str(step.streams), _ms(step.first, "p50_ms"), _ms(step.final, "p50_ms"),
-            _ms(step.final, "p99_ms"), _ms(step.final_whole, "p50_ms"), _ms(step.lag, "p99_ms"),
-        ]  # fmt: skip
-        row += [_ms(step.interim, "p99_ms")] * interims
-        use = step.server
-        row += (
-            [f"{use.cpu_ms_per_stream_s:.2f}", f"{use.cores:.2f}", f"{use.rss_per_stream / 1024:.0f}"]
-            if use
-            else ["-"] * 3
-        )
-        row += [str(step.frames.lost + step.frames.doubled), _ms(step.load.late, "p99_ms")]
-        table.add_row(*row, style=None if step.clean and not step.load.was_late else "yellow")
+        style = None if step.clean and not step.load.was_late else "yellow"
+        table.add_row(*(cell(step) for _, cell in columns), style=style)
     return table
 
 
 def _ms(distribution: Distribution, name: str) -> str:
     if not distribution.count:
         return "-"
-    value: float = getattr(distribution, name)
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return duration(getattr(distribution, name)).removesuffix(" ms").replace(" ", "")

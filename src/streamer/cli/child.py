@@ -14,7 +14,7 @@ from dataclasses import dataclass
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _LAST_LINES = 20
-_LISTENING = re.compile(r"listening on (http://\S+)")
+_LISTENING = re.compile(r"listening on ((?:http|grpc)://\S+)")
 
 
 class ServerFailed(Exception):
@@ -23,52 +23,57 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A server that is ready: `http://127.0.0.1:PORT`, and its process."""
+    """A server that is ready: `http://127.0.0.1:PORT`, its process, and `grpc://...` where that was asked for."""
 
     address: str
     pid: int
+    grpc: str = ""
 
 
 @asynccontextmanager
-async def serving(*arguments: str) -> AsyncIterator[Child]:
-    """Run `streamer serve ARGUMENTS --port 0`; yields it once it is ready.
+async def serving(*arguments: str, grpc: bool = False) -> AsyncIterator[Child]:
+    """Run `streamer serve ARGUMENTS --port 0`; yields it once it is ready. `grpc`: on a port of its own, too.
 
     Raises ServerFailed where it ends first, or is not ready within a minute. SIGTERM ends it, SIGKILL if it must.
     """
-    private = ["--port", "0", "--grpc-port", "0", "--set", "drain.lag_s=0"]  # no balancer has to notice that it goes
+    # No balancer has to notice that it goes.
+    private = ["--port", "0", "--grpc-port", "-1" if grpc else "0", "--set", "drain.lag_s=0"]
     command = [sys.executable, "-m", "streamer", "serve", *arguments, *private]
     process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
     said: deque[str] = deque(maxlen=_LAST_LINES)
-    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    listening = asyncio.create_task(_listen(process, said, address))
+    loop = asyncio.get_running_loop()
+    addresses: list[asyncio.Future[str]] = [loop.create_future() for _ in range(1 + grpc)]
+    listening = asyncio.create_task(_listen(process, said, addresses))
     try:
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
-                where = await address
+                where, *more = await asyncio.gather(*addresses)
                 await _ready(where, process)
         except TimeoutError:
             raise ServerFailed(
                 f"the server was not ready within {_READY_TIMEOUT_S:.0f} s\n" + "\n".join(said)
             ) from None
-        yield Child(where, process.pid)
+        yield Child(where, process.pid, *more)
     finally:
         await _stop(process)
         listening.cancel()  # a grandchild may still hold the pipe open
         await asyncio.wait([listening])
 
 
-async def _listen(process: Process, said: deque[str], address: asyncio.Future[str]) -> None:
-    """Read the server's stderr to its end, so that it never blocks; find the address in it."""
+async def _listen(process: Process, said: deque[str], addresses: list[asyncio.Future[str]]) -> None:
+    """Read the server's stderr to its end, so that it never blocks; find the addresses in it, in their order."""
     assert process.stderr is not None
     async for raw in process.stderr:
         line = raw.decode(errors="replace").rstrip()
         said.append(line)
-        if not address.done() and (match := _LISTENING.search(line)):
-            address.set_result(match[1])
+        waiting = [address for address in addresses if not address.done()]
+        if waiting and (match := _LISTENING.search(line)):
+            waiting[0].set_result(match[1])
     # Reaped before anyone signals it: a signal to a child that asyncio has not seen end confuses its watcher.
     await process.wait()
-    if not address.done():
-        address.set_exception(ServerFailed("the server ended before it listened\n" + "\n".join(said)))
+    for address in addresses:
+        if not address.done():
+            address.set_exception(ServerFailed("the server ended before it listened\n" + "\n".join(said)))
 
 
 async def _ready(address: str, process: Process) -> None:

@@ -13,6 +13,9 @@ FrameT = TypeVar("FrameT")
 Request = Start | Audio | Flush | Stop | KeepAlive
 """What a client can say: the session's messages, without the one for what could not be read."""
 
+SUBPROTOCOL = "streamer.v2"
+"""Of a WebSocket that speaks v2."""
+NORMAL = 1000
 LOST = 1006
 """RFC 6455 7.1.5: the connection ended without a close."""
 

@@ -9,12 +9,11 @@ import aiohttp
 from aiohttp import ClientTimeout, ClientWSTimeout, WSMsgType
 
 from streamer.client.errors import ConnectFailed, HandshakeRefused
-from streamer.client.link import LOST, Closed
+from streamer.client.link import LOST, SUBPROTOCOL, Closed
 
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 5.0
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
-SUBPROTOCOL = "streamer.v2"
 
 
 class WebSocketLink:

@@ -1,0 +1,112 @@
+"""Load over gRPC: messages serialized once for all streams. What grpc.aio itself costs, each message pays."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from urllib.parse import urlsplit
+
+import grpc.aio
+
+from streamer.bench.calling import CONNECT_TIMEOUT_S, MAX_EVENT_BYTES, Listener, Refused
+from streamer.client.grpc_dialect import GrpcDialect
+from streamer.client.grpc_link import METHOD
+from streamer.client.link import LOST, NORMAL
+from streamer.session.messages import Audio
+
+Call = grpc.aio.StreamStreamCall[bytes, bytes]
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_EVENT_BYTES),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),  # a connection for each stream, as users have
+)
+
+
+class GrpcLine:
+    """One call. What the server does not take in time waits here, and shows as latency."""
+
+    def __init__(self, channel: grpc.aio.Channel, call: Call, listener: Listener) -> None:
+        self._channel = channel
+        self._call = call
+        self._listener = listener
+        self._unsent: asyncio.Queue[bytes] = asyncio.Queue()
+        self._running = asyncio.create_task(self._run())
+
+    def send(self, frame: bytes) -> None:
+        self._unsent.put_nowait(frame)
+
+    def say(self, words: str | bytes) -> None:
+        assert isinstance(words, bytes)
+        self._unsent.put_nowait(words)
+
+    def abort(self) -> None:
+        self._call.cancel()
+
+    async def _run(self) -> None:
+        """Until the call is over; then the listener hears how it ended."""
+        writing = asyncio.create_task(self._write())
+        try:
+            await self._read()
+        finally:
+            writing.cancel()
+            await asyncio.wait([writing])
+        status = await self._call.code()
+        normal = status is grpc.StatusCode.OK
+        reason = "" if normal else f"{status.name}: {await self._call.details()}"
+        self._listener.ended(NORMAL if normal else LOST, reason, monotonic())
+        await self._channel.close()
+
+    async def _read(self) -> None:
+        try:
+            while isinstance(frame := await self._call.read(), bytes):
+                self._listener.heard(frame, monotonic())
+        except (grpc.aio.AioRpcError, asyncio.CancelledError):
+            if not self._call.done():
+                raise
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._call.write(await self._unsent.get())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call is over: the reader tells how
+
+
+class GrpcCaller:
+    """Calls `grpc://HOST:PORT` (`grpcs`: over TLS)."""
+
+    streams_per_process = 60
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = urlsplit(url)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+
+    def dialect(self) -> GrpcDialect:
+        return GrpcDialect()
+
+    def frames(self, chunks: list[bytes]) -> list[bytes]:
+        dialect = GrpcDialect()
+        return [dialect.encode(Audio(chunk)) for chunk in chunks]
+
+    async def call(self, listener: Listener) -> GrpcLine:
+        """An open call. Raises Refused."""
+        channel = self._channel()
+        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
+        call = method(metadata=self._metadata)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                accepted = "streamer-protocol" in dict(await call.initial_metadata())
+                why = "" if accepted else f"{(await call.code()).name}: {await call.details()}"
+        except TimeoutError:
+            call.cancel()
+            accepted, why = False, f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        if not accepted:
+            await channel.close()
+            raise Refused(why)
+        return GrpcLine(channel, call, listener)
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self._url.scheme == "grpcs":
+            return grpc.aio.secure_channel(self._url.netloc, grpc.ssl_channel_credentials(), _OPTIONS)
+        return grpc.aio.insecure_channel(self._url.netloc, _OPTIONS)
