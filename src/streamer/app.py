@@ -41,6 +41,7 @@ from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
 from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
+from streamer.transports.grpc.environment import set_defaults
 from streamer.transports.listener import Buffers, Handshakes, listen
 from streamer.transports.tls import Certificate
 from streamer.vad.silero import SileroScorer
@@ -122,6 +123,9 @@ class App:
         """`gather`: the server is one of several on the same ports, and this is how to ask all of them for metrics."""
         self.settings = settings
         self._gather = gather
+        self._grpc = grpc if settings.grpc.port else Grpc.OFF
+        if self._grpc is not Grpc.OFF:
+            set_defaults(os.environ)  # before anyone uses gRPC, as traces may
         parts = parts or build(settings)
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
         self.registry = self.telemetry.registry
@@ -156,7 +160,6 @@ class App:
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
         self.metrics_port: int | None = None
         """Where /metrics answers, if not beside everything else."""
-        self._grpc = grpc if settings.grpc.port else Grpc.OFF
         self._grpc_server: GrpcServer | None = None
         self.grpc_port: int | None = None
         """Where gRPC listens, once it does; None where it does not."""

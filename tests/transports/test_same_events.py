@@ -257,7 +257,7 @@ SCENARIOS: dict[str, Scenario] = {
         the_model_fails_once, f"Started SpeechStarted SpeechEnded Error {UTTERED} Finished", failures=1
     ),
     "model_error too often": Scenario(
-        says(Start(S16, chunk_ms=500), Audio(bytes(35_200))), "Started Error Error Error", "model_error",
+        says(Start(S16, chunk_ms=200), Audio(bytes(16_000))), "Started Error Error Error", "model_error",
         mode=Mode.SIMPLE, failures=9, settings={"limits": {"max_model_failures": 2}},
     ),
     "unauthenticated": Scenario(

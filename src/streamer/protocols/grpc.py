@@ -48,7 +48,6 @@ from streamer.session.messages import (
 MAX_OUTPUT_DEPTH = 32
 """Nesting of an output: readers of protobuf give up at 100 levels, and each of JSON's costs three."""
 
-_AUDIO_TAG = pb.ClientMessage.AUDIO_FIELD_NUMBER << 3 | 2
 _WORDS = ", ".join(field.name for field in pb.ClientMessage.DESCRIPTOR.fields)
 
 
@@ -85,8 +84,6 @@ class Grpc:
     def decode(self, frame: Frame) -> Message:
         if isinstance(frame, HalfClose):
             return Leave()
-        if (audio := _plain_audio(frame)) is not None:
-            return self._audio(audio)
         message = _parsed(frame)
         if message is None:
             return Malformed(ErrorCode.BAD_REQUEST, "not a streamer.v2.ClientMessage, or nested too deep")
@@ -164,24 +161,6 @@ def _auth(token: str) -> Auth | Malformed:
     if len(token) > MAX_TOKEN:
         return Malformed(ErrorCode.BAD_REQUEST, f"token: expected at most {MAX_TOKEN} characters, got {len(token)}")
     return Auth(token)
-
-
-def _plain_audio(frame: bytes) -> bytes | None:
-    """The audio of a message that is nothing else, as all but a few are; None for any other.
-
-    By hand, because a message object costs more than all else that is done with a frame (benchmarks/bench_grpc.py). The
-    wire is tag, length as a varint, bytes.
-    """
-    if not frame or frame[0] != _AUDIO_TAG:
-        return None
-    length = shift = 0
-    for at in range(1, min(len(frame), 6)):
-        byte = frame[at]
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return frame[at + 1 :] if length == len(frame) - at - 1 else None
-    return None
 
 
 def _format(format_: pb.AudioFormat) -> AudioFormat:
