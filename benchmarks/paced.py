@@ -13,6 +13,7 @@ import io
 import os
 import random
 import struct
+from functools import partial
 from time import monotonic
 from typing import cast
 
@@ -25,7 +26,7 @@ import uvloop
 from streamer.audio.resample import Resampler
 from streamer.samples import sample
 
-PATH = "/api/v1/segmented"
+DIALECTS = ("v1", "v2")
 SETTLE_S = 1.0
 SLOT_S = 0.002
 """Streams are spread over a chunk's time in steps of this."""
@@ -38,6 +39,8 @@ class Load(msgspec.Struct, frozen=True):
     chunk_ms: int = 20
     rate: int = 16_000
     seconds: float = 3.0
+    dialect: str = "v1"
+    """v2 has words that v1 has not, of how far the server is."""
 
 
 class Spent(msgspec.Struct, frozen=True):
@@ -59,27 +62,35 @@ def frame(opcode: int, payload: bytes) -> bytes:
     return bytes([0x80 | opcode]) + length + bytes(4) + payload
 
 
-def frames(load: Load) -> list[bytes]:
-    """The package's recording, cut into messages."""
+def pieces(load: Load) -> list[bytes]:
+    """The package's recording, cut into the audio of messages."""
     audio, rate = soundfile.read(io.BytesIO(sample().read_bytes()), dtype="float32")
     resampler = Resampler(rate, load.rate)
     heard = np.concatenate([resampler.push(audio[None]), resampler.flush()], axis=1)[0]
     data = (heard.clip(-1, 1) * 32_767).astype("<i2").tobytes()
     size = load.rate * load.chunk_ms // 1000 * 2
-    return [frame(2, data[at : at + size]) for at in range(0, len(data) - size, size)]
+    return [data[at : at + size] for at in range(0, len(data) - size, size)]
+
+
+def starts(load: Load) -> dict[str, object]:
+    """The start of each dialect."""
+    v1 = {"channels": 1, "sample_rate": load.rate, "bit_depth": 16, "is_float": False}
+    v2 = {"channels": 1, "sample_rate": load.rate, "encoding": "pcm_s16le"}
+    return {"v1": {"request": "start", "format": v1}, "v2": {"type": "start", "format": v2}}
 
 
 class Peer(asyncio.Protocol):
     """One stream: it has been let in, and hears its answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: str) -> None:
+        self._path = f"/api/{dialect}/segmented"
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.segments = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         key = base64.b64encode(os.urandom(16)).decode()
-        head = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        head = f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         transport.write(f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
@@ -97,12 +108,14 @@ class Peer(asyncio.Protocol):
 
 async def run(port: int, pid: int, load: Load) -> Spent:
     """Stream until the time is over; everything before SETTLE_S is not counted."""
-    loop, server, audio = asyncio.get_running_loop(), psutil.Process(pid), frames(load)
-    peers = [(await loop.create_connection(Peer, "127.0.0.1", port))[1] for _ in range(load.streams)]
+    loop, server, audio = asyncio.get_running_loop(), psutil.Process(pid), [frame(2, piece) for piece in pieces(load)]
+    peers = [
+        (await loop.create_connection(partial(Peer, load.dialect), "127.0.0.1", port))[1] for _ in range(load.streams)
+    ]
     await asyncio.gather(*(peer.admitted for peer in peers))
-    form = {"channels": 1, "sample_rate": load.rate, "bit_depth": 16, "is_float": False}
+    start = frame(1, msgspec.json.encode(starts(load)[load.dialect]))
     for peer in peers:
-        peer.transport.write(frame(1, msgspec.json.encode({"request": "start", "format": form})))
+        peer.transport.write(start)
 
     slots = max(1, round(load.chunk_ms / 1000 / SLOT_S))
     chance = random.Random(0)
@@ -115,19 +128,20 @@ async def run(port: int, pid: int, load: Load) -> Spent:
             await asyncio.sleep(due - now)
         late = max(late, now - due)
         if counted is None and now > began + SETTLE_S:
-            counted, late = (_cpu_s(server), slot), 0.0
+            counted, late = (cpu_s(server), slot), 0.0
         turn, place = divmod(slot, slots)
         for transport, offset in places[place::slots]:
             transport.write(audio[(offset + turn) % len(audio)])
         slot += 1
     assert counted is not None
-    cpu_s = _cpu_s(server) - counted[0]
+    spent_s = cpu_s(server) - counted[0]
     stream_s = (slot - counted[1]) / slots * load.chunk_ms / 1000 * load.streams
     unread = sum(peer.transport.get_write_buffer_size() for peer in peers)
-    return Spent(cpu_s / stream_s * 1e3, sum(peer.segments for peer in peers), late * 1e3, unread)
+    return Spent(spent_s / stream_s * 1e3, sum(peer.segments for peer in peers), late * 1e3, unread)
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
+    """Seconds of CPU that a process has had."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
@@ -140,8 +154,9 @@ def main() -> None:
     parser.add_argument("--chunk-ms", type=int, default=20)
     parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--dialect", choices=DIALECTS, default="v1")
     options = parser.parse_args()
-    load = Load(options.streams, options.chunk_ms, options.rate, options.seconds)
+    load = Load(options.streams, options.chunk_ms, options.rate, options.seconds, options.dialect)
     print(msgspec.json.encode(uvloop.run(run(options.port, options.pid, load))).decode())
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 READY_TIMEOUT_S = 60.0
 
 COMMANDS = {
-    "ours": ("-m", "streamer", "serve", "stub", "--grpc-port", "0", "--port"),
+    "ours": ("-m", "streamer", "serve", "stub", "--grpc-port", "{grpc_port}", "--port"),
     "plain": ("-m", "benchmarks.plain_server", "--port"),
     "floor": ("-m", "benchmarks.floor_server", "--port"),
 }
@@ -31,13 +31,16 @@ class Server:
     """A server that is ready."""
 
     port: int
+    grpc_port: int
     pid: int
 
-    def under(self, load: Load) -> Spent:
+    def under(self, load: Load, *, grpc: bool = False) -> Spent:
         """What it spends under this load, which another process makes."""
         options = {"streams": load.streams, "chunk-ms": load.chunk_ms, "rate": load.rate, "seconds": load.seconds}
         flags = [f"--{name}={value}" for name, value in options.items()]
-        command = [sys.executable, "-m", "benchmarks.paced", str(self.port), str(self.pid), *flags]
+        how, port = ("benchmarks.paced_grpc", self.grpc_port) if grpc else ("benchmarks.paced", self.port)
+        flags += [] if grpc else [f"--dialect={load.dialect}"]
+        command = [sys.executable, "-m", how, str(port), str(self.pid), *flags]
         told = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)
         return msgspec.json.decode(told.stdout, type=Spent)
 
@@ -45,12 +48,12 @@ class Server:
 @contextmanager
 def running(name: str) -> Iterator[Server]:
     """One of COMMANDS on a free port, ready; killed afterwards."""
-    port = _free_port()
-    command = [sys.executable, *COMMANDS[name], str(port)]
+    port, grpc_port = _free_port(), _free_port()
+    command = [sys.executable, *(word.format(grpc_port=grpc_port) for word in COMMANDS[name]), str(port)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
         try:
             _wait_until_ready(port, process)
-            yield Server(port, process.pid)
+            yield Server(port, grpc_port, process.pid)
         finally:
             process.kill()
 
