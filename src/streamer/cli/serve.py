@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -105,8 +104,6 @@ def _announce(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> N
     """Scripts wait for the first line; people read the rest. Readers of JSON get it as records."""
     import logging
 
-    from rich.console import Console
-
     times = f" in {processes} processes" if processes > 1 else ""
     model = f"model {ready.model} at {ready.sample_rate} Hz{times}, ready in {took_s:.1f} s"
     urls = [url for url in (ready.url, ready.grpc_url) if url]
@@ -114,8 +111,7 @@ def _announce(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> N
         for line in (*(f"listening on {url}" for url in urls), model):
             logging.getLogger(__name__).info(line)
         return
-    say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
     for url in urls:
-        say(f"listening on [bold]{url}[/bold]")
-    say(f"[dim]{model}; try: streamer client -i FILE "
-        f"-a {ready.url.replace('http', 'ws', 1)}/api/v2/segmented[/dim]")  # fmt: skip
+        typer.echo(f"listening on {typer.style(url, bold=True)}", err=True)
+    address = ready.url.replace("http", "ws", 1) + "/api/v2/segmented"
+    typer.secho(f"{model}; try: streamer client -i FILE -a {address}", dim=True, err=True)
