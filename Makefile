@@ -30,7 +30,7 @@ serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
 	@$(BIN)/streamer serve $(MODEL) --host $(HOST) --port $(PORT)
 
 test: $(STAMP) ## the test suite
-	@scripts/system-packages sox flite
+	@scripts/system-packages sox flite prometheus
 	@$(BIN)/python -m pytest
 
 test-slow: $(STAMP) ## what takes minutes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import numpy as np
 import pytest
@@ -122,6 +123,27 @@ async def test_a_message_against_the_protocol_is_counted_by_its_code() -> None:
     assert counted.value("protocol_errors_total", code="bad_request") == 1
     counted.client.close()
     await counted.stage.over()
+
+
+async def test_what_clients_say_makes_no_series() -> None:
+    counted = Counted(Mode.SIMPLE)
+    before = {
+        (sample.name, *sample.labels.items())
+        for metric in counted.telemetry.registry.collect()
+        for sample in metric.samples
+    }
+    start = json.loads(START) | {"metadata": {"evil": "label"}, "traceparent": "evil", "options": {"evil": 1}}
+    for frame in ('{"type":"evil"}', "{", json.dumps(start)):
+        await counted.client.send(frame)
+    await counted.say(*[SILENCE] * 6)
+    counted.client.close()
+    await counted.stage.over()
+    after = {
+        (sample.name, *sample.labels.items())
+        for metric in counted.telemetry.registry.collect()
+        for sample in metric.samples
+    }
+    assert after == before
 
 
 async def test_nothing_of_a_session_is_left_when_it_is_over() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.runtime.clock import Clock, LoopClock, Timer
-from streamer.telemetry.observer import Observer
+from streamer.telemetry.observer import Observer, Subsystem
 from streamer.vad.blas import one_blas_thread
 from streamer.vad.scorer import Row, SpeechScorer
 
@@ -262,12 +262,14 @@ class ScoringService:
         assert deliver is not None
         try:
             deliver(parts[0] if len(parts) == 1 else np.concatenate(parts))
-        except Exception:  # one receiver's fault must not keep the others' answers back
+        except Exception as error:  # one receiver's fault must not keep the others' answers back
             log.exception("a receiver of speech scores failed")
+            self._observer.broken(Subsystem.AUDIO_DECODING, error)
 
     def _fail(self, error: BaseException) -> None:
         self.failed = error
         self._ready.clear()
         log.critical("speech scoring failed; nothing is scored any more", exc_info=error)
+        self._observer.broken(Subsystem.AUDIO_DECODING, error)
         if self.on_failure is not None:
             self.on_failure(error)

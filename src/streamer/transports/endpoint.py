@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from streamer.runtime.doorway import granted
 from streamer.session.events import Failed
 from streamer.session.messages import Auth
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.observer import Handshake
-from streamer.transports.http import refusal
+from streamer.telemetry.observer import Handshake, Subsystem
+from streamer.transports.http import UNFORESEEN, refusal
 from streamer.transports.websocket import Frame, WebSocketTransport
 from streamer.transports.wire import ACCESS_CODES
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -69,6 +72,12 @@ def endpoint_handler(
         except StreamerError as error:
             conductor.services.observer.refused(WebSocketTransport.name, error.code)
             return await visit.refuse(error)
+        except web.HTTPException:
+            raise  # aiohttp's own answer to a request that is no upgrade
+        except Exception as error:
+            log.exception("a connection to %s failed", endpoint.path)
+            conductor.services.observer.broken(Subsystem.API_ROUTING, error)
+            return await visit.refuse(UNFORESEEN)
         return transport.response
 
     return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
@@ -18,6 +19,11 @@ from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.wire import HTTP_STATUS
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+
+UNFORESEEN = StreamerError("internal server error")
+"""What a client hears where our own code failed."""
+
+log = logging.getLogger(__name__)
 
 _JSON = "application/json"
 
@@ -105,10 +111,17 @@ def metrics_route(collect: Callable[[], Awaitable[Iterable[Metric]]], observer: 
 
 
 def _watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
-    """The same handler, its polls counted."""
+    """The same handler, its polls and its errors counted."""
 
     async def watched(request: web.Request) -> web.StreamResponse:
-        return await observer.task(where, handler(request))
+        try:
+            return await observer.task(where, handler(request))
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            log.exception("%s failed", request.path)
+            observer.broken(where, error)
+            return refusal(UNFORESEEN)
 
     return watched
 
