@@ -21,6 +21,7 @@ from streamer.protocols.codec import Codec
 from streamer.runtime.clock import Clock, LoopClock, Timer
 from streamer.runtime.outbox import Outbox, OutboxBounds
 from streamer.runtime.transport import Transport
+from streamer.runtime.turns import Turns
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Ack, Event, Failed, Segment
 from streamer.session.messages import Auth, KeepAlive, Start
@@ -64,6 +65,8 @@ class Services:
     engine: InferenceEngine
     observer: Observer = field(default_factory=Observer)
     clock: Clock = field(default_factory=LoopClock)
+    turns: Turns = field(default_factory=Turns)
+    """Taken by who begins and who ends."""
 
 
 class Connection(Generic[FrameT]):
@@ -174,6 +177,7 @@ class Connection(Generic[FrameT]):
                 self._settle()
                 if session.backlog_s > self._ahead_s and not self._over:
                     await self._hold()
+        await self._services.turns.take()
         if not self._over:
             self._gone = True
             self._enter(session.hangup)

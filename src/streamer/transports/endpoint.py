@@ -61,6 +61,7 @@ def endpoint_handler(
         handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
         transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s)
         visit = Visit(transport, request, endpoint, door)
+        await conductor.services.turns.take()
         try:
             admission.check()
             identity = await visit.introduced(timeouts.handshake_s)

@@ -108,6 +108,7 @@ class Reception:
         handshake = Handshake(
             service.conductor.services.clock.now(), metadata.get("traceparent"), metadata.get("tracestate")
         )
+        await service.conductor.services.turns.take()
         try:
             service.admission.check()
             identity = await self._introduced(metadata.get("authorization"), transport)
