@@ -148,7 +148,7 @@ def test_a_flush_of_nothing_yields_nothing_and_disturbs_nothing() -> None:
 def test_extreme_samples_stay_finite(x: list[float]) -> None:
     y = resampled(np.array([x], np.float32), 8_000)
     assert np.isfinite(y).all()
-    assert (np.abs(y) < 2).all()
+    assert (np.abs(y) < 3).all()  # the filter's weights, all taken positive, sum to 2.9
 
 
 def test_a_short_rest_does_not_keep_a_long_message() -> None:
