@@ -79,7 +79,7 @@ class Decoder:
 
     def _separate(self, interleaved: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._channels == 1:
-            return interleaved.reshape(1, -1)
+            return interleaved[None]
         return np.ascontiguousarray(interleaved.reshape(-1, self._channels).T)
 
     def _repair(self, values: NDArray[np.floating], bits: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:

@@ -249,16 +249,13 @@ class Connection(Generic[FrameT]):
                 self._outbox.close(code)
 
     def _score(self, score: Score) -> None:
-        row = self._row(score.channel, fresh=score.first == 0)
-        self._scoring.submit(row, score.samples, partial(self._scored, score.channel, score.first))
-
-    def _row(self, channel: int, *, fresh: bool) -> Row:
+        channel, first = score.channel, score.first
         row = self._rows.get(channel)
         if row is None:
             row = self._rows[channel] = self._scoring.open()
-        elif fresh:
+        elif first == 0:
             self._scoring.reset(row)
-        return row
+        self._scoring.submit(row, score.samples, partial(self._scored, channel, first))
 
     def _scored(self, channel: int, first: int, speech: Probabilities) -> None:
         if self._apply(self._session.scored, channel, first, speech) or self._resume is not None:

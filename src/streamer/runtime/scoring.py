@@ -201,14 +201,13 @@ class ScoringService:
         policy, window = self._policy, self._window
         share = policy.max_batch_windows // max(1, len(self._ready))
         size = window * max(1, min(share, policy.max_entry_windows))
-        for row, stream in tuple(self._ready.items()):
-            if len(stream.samples) > size:
-                batch.entries.append((row, stream.samples[:size]))
-                stream.samples = stream.samples[size:]
-            else:
-                batch.entries.append((row, stream.samples))
-                stream.samples = _NOTHING  # an empty rest of them would keep all of them in memory
-                del self._ready[row]
+        waiting, self._ready = self._ready, {}
+        for row, stream in waiting.items():
+            samples, stream.samples = stream.samples, _NOTHING
+            if samples.size > size:
+                samples, stream.samples = samples[:size], samples[size:]
+                self._ready[row] = stream
+            batch.entries.append((row, samples))
         self._running = True
         self._last_start = self._clock.now()
         self._inbox.put(batch)
@@ -250,18 +249,21 @@ class ScoringService:
             stream = self._streams.get(row)
             if stream is None:
                 continue
-            stream.scores.append(probabilities)
-            if row not in self._ready:
-                self._answer(stream)
+            if row in self._ready:
+                stream.scores.append(probabilities)
+            else:
+                self._answer(stream, probabilities)
         if self._ready or self._next.closed:
             self._schedule()
 
-    def _answer(self, stream: _Stream) -> None:
-        deliver, parts = stream.deliver, stream.scores
-        stream.deliver, stream.scores = None, []
+    def _answer(self, stream: _Stream, last: Floats) -> None:
+        deliver, stream.deliver = stream.deliver, None
         assert deliver is not None
+        if stream.scores:
+            last = np.concatenate((*stream.scores, last))
+            stream.scores.clear()
         try:
-            deliver(parts[0] if len(parts) == 1 else np.concatenate(parts))
+            deliver(last)
         except Exception as error:  # one receiver's fault must not keep the others' answers back
             log.exception("a receiver of speech scores failed")
             self._observer.broken(Subsystem.AUDIO_DECODING, error)

@@ -84,7 +84,7 @@ class Intake:
         return Samples(model, model)
 
     def _convert(self, count: int) -> Samples:
-        data = bytes(memoryview(self._raw)[:count])
+        data = self._raw[:count]
         del self._raw[:count]
         self._taken += count // self.format.frame_bytes
         samples = self._decoder.push(data)

@@ -12,7 +12,7 @@ from streamer.audio.windows import Windower
 from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
 from streamer.session.segmenting import SPEECH_RATE, WINDOW, Fact, Wanted
-from streamer.vad import endpointer
+from streamer.vad import endpointer as vad
 from streamer.vad.endpointer import Endpointer, VadConfig
 
 _MARGIN_S = 4.0
@@ -27,16 +27,16 @@ class SpeechSegmenter:
     `interim_interval_ms`: an interim is due after so much speech; None for none.
     """
 
-    def __init__(self, index: int, vad: VadConfig, model_rate: int, interim_interval_ms: int | None) -> None:
+    def __init__(self, index: int, config: VadConfig, model_rate: int, interim_interval_ms: int | None) -> None:
         self._index = index
         self._rate = model_rate
         self._interval = interim_interval_ms and interim_interval_ms * SPEECH_RATE // 1000
-        longest_s = (vad.pre_speech_pad_ms + vad.max_speech_time_ms + vad.redemption_time_ms) / 1000
+        longest_s = (config.pre_speech_pad_ms + config.max_speech_time_ms + config.redemption_time_ms) / 1000
         self._buffer = SampleBuffer(round((longest_s + _MARGIN_S) * model_rate))
         self._windower = Windower(WINDOW)
         self._to_score: NDArray[np.float32] | None = None
         self._tail = 0
-        self._endpointer = Endpointer(vad, SPEECH_RATE)
+        self._endpointer = Endpointer(config, SPEECH_RATE)
         self._segment = 0
         self._interim_from = 0
         self._due: int | None = None
@@ -45,8 +45,10 @@ class SpeechSegmenter:
 
     @property
     def kept_from(self) -> int:
-        needed = self._at(self._endpointer.needed_from) - (self._rate != SPEECH_RATE)
-        return max(0, min(needed, self._queue[0].start) if self._queue else needed)
+        needed = self._endpointer.needed_from
+        if self._rate != SPEECH_RATE:
+            needed = max(0, self._at(needed) - 1)
+        return min(needed, self._queue[0].start) if self._queue else needed
 
     @property
     def settled(self) -> bool:
@@ -86,14 +88,16 @@ class SpeechSegmenter:
 
     def scored(self, probabilities: NDArray[np.float32]) -> list[Fact]:
         facts: list[Fact] = []
+        endpointer = self._endpointer
         last = len(probabilities) - 1
         for index, probability in enumerate(probabilities.tolist()):
             length = WINDOW
             if index == last and self._tail:  # the window that `seal` padded counts only what was there
                 length, self._tail = self._tail, 0
-            facts += self._told(self._endpointer.push(length, probability))
-            if self._interval and self._endpointer.speaking:
-                position = self._endpointer.position
+            if events := endpointer.push(length, probability):
+                facts += self._told(events)
+            if self._interval and endpointer.speaking:
+                position = endpointer.position
                 if position - self._interim_from >= self._interval:
                     self._due = self._interim_from = position
         self._buffer.forget(self.kept_from)
@@ -125,10 +129,10 @@ class SpeechSegmenter:
         at = position * self._rate // SPEECH_RATE
         return min(at, self._buffer.end) if self._sealed else at
 
-    def _told(self, events: list[endpointer.SpeechStarted | endpointer.SpeechEnded]) -> list[Fact]:
+    def _told(self, events: list[vad.SpeechStarted | vad.SpeechEnded]) -> list[Fact]:
         facts: list[Fact] = []
         for event in events:
-            if isinstance(event, endpointer.SpeechStarted):
+            if isinstance(event, vad.SpeechStarted):
                 self._segment += 1
                 self._interim_from = self._endpointer.position
                 facts.append(SpeechStarted(self._index, self._at(event.start)))
