@@ -68,7 +68,7 @@ def test_a_stream_without_a_good_end_is_not_clean():
 @settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([0.0, 0.4, 0.9]), min_size=20, max_size=150),
-    st.sampled_from([0, 100, 600, 640, 601]),
+    st.sampled_from([100, 600, 640, 601]),
     st.sampled_from([0, 50]),
 )
 def test_an_end_is_decided_when_the_endpointer_says_it(probabilities, redemption_ms, pad_ms):
@@ -77,7 +77,7 @@ def test_an_end_is_decided_when_the_endpointer_says_it(probabilities, redemption
     share = Endpointing(redemption_ms, pad_ms)
     for probability in [*probabilities, *[0.0] * 30]:
         for event in endpointer.push(512, probability):
-            if isinstance(event, SpeechEnded) and pad_ms <= redemption_ms:
+            if isinstance(event, SpeechEnded):
                 decided = share.decided_s(event.start / 16_000, event.end / 16_000)
                 assert decided == pytest.approx(endpointer.position / 16_000)
 

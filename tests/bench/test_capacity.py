@@ -62,7 +62,7 @@ def test_a_goal_holds_or_says_why_not():
     assert goal.missed(step((10.0, 300.0))) == "p99 final 297 ms"
     assert goal.missed(step(lost=3)) == "3 frames lost, 0 streams unfinished"
     assert goal.missed(step(opened=9)) == "1 streams were refused"
-    assert goal.missed(step(late_ms=55)) == "the generator was late (p99 55 ms)"
+    assert goal.missed(step(late_ms=55)).startswith("the generator was late (p99 55 ms)")
     assert goal.missed(step(())) == "no result that final could be measured on"
 
 

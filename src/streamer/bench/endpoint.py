@@ -13,7 +13,10 @@ _DEFAULTS = VadConfig()
 
 @dataclass(frozen=True, slots=True)
 class Endpointing:
-    """What the server does, as far as it matters here; milliseconds, the server's own defaults."""
+    """What the server does, as far as it matters here; milliseconds, the server's own defaults.
+
+    The redemption time is longer than the least speech, as it is wherever endpointing is of use.
+    """
 
     redemption_ms: float = _DEFAULTS.redemption_time_ms
     post_pad_ms: float = _DEFAULTS.post_speech_pad_ms

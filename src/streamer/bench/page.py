@@ -8,7 +8,7 @@ from html import escape
 
 from streamer.bench import plots
 from streamer.bench.results import Distribution, Report, Step
-from streamer.bench.verdict import duration, remarks, shown
+from streamer.bench.verdict import duration, goal, remarks, shown
 
 _STYLE = """
 :root { --ink: #1f2933; --faint: #6b7783; --line: #e4e7eb; --deep: #0b5d4b; --warn: #9c3f12; }
@@ -63,7 +63,7 @@ def page(report: Report) -> str:
 
 def _title(report: Report) -> str:
     if report.capacity is not None:
-        return f"{report.capacity.most} streams within {report.capacity.goal}"
+        return f"{report.capacity.most} streams within {goal(report.capacity.goal)}"
     step = shown(report)
     name, latency = plots.headline(step)
     if not latency.count:

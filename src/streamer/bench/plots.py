@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from streamer.bench.results import Distribution, Report, Step
-from streamer.bench.verdict import duration
+from streamer.bench.verdict import decisive, duration
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 DEEP, MID, PALE, WARM = "#0b5d4b", "#0f8a6d", "#7cc5b1", "#d9632b"
@@ -79,7 +80,7 @@ def cpu_against_streams(report: Report) -> bytes:
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        uses = [(step.streams, step.server) for step in report.steps if step.server is not None]
+        uses = [(step.streams, step.server) for step in decisive(report.steps) if step.server is not None]
         at = [streams for streams, _ in uses]
         names = [str(streams) for streams in at]
         each = [use.cpu_ms_per_stream_s for _, use in uses]
@@ -153,7 +154,7 @@ def timeline(report: Report) -> bytes:
 
 
 def _measured(steps: Sequence[Step]) -> list[Step]:
-    return [step for step in steps if step.lag.count]
+    return [step for step in decisive(steps) if step.lag.count]
 
 
 def _limit_ms(report: Report) -> float | None:
@@ -165,7 +166,8 @@ def _limit_ms(report: Report) -> float | None:
 
 def _streams(axis: Any, at: Sequence[int]) -> None:
     axis.set_xlim(0, max(at) * 1.16)
-    axis.set_xticks(sorted(set(at)) if len(set(at)) <= 6 else MaxNLocator(6).tick_values(0, max(at)))
+    crowded = min((high - low for low, high in pairwise(sorted(at))), default=max(at)) < max(at) / 12
+    axis.set_xticks(MaxNLocator(6, integer=True).tick_values(0, max(at)) if crowded else sorted(at))
     axis.set_xlabel("streams")
 
 

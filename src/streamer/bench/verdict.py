@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from streamer.bench.results import LATE_MS, Report, Step
 
@@ -12,17 +12,36 @@ _FEW = 100
 
 
 def remarks(report: Report) -> list[str]:
-    """In order of the steps; empty where there is nothing to say."""
-    return [f"{step.streams} streams: {remark}" for step in report.steps for remark in _of(step, report)]
+    """One for each kind of trouble, with the steps that had it; empty where there is nothing to say."""
+    found: dict[str, list[str]] = {}
+    for step in report.steps:
+        for trouble, figure in _of(step):
+            found.setdefault(trouble, []).append(f"{figure} at {step.streams} streams")
+    return [f"{trouble}: {', '.join(figures)}" for trouble, figures in found.items()]
 
 
 def shown(report: Report) -> Step:
     """The step that a headline speaks of: the largest that held the goal of a search, or that can be believed."""
     if report.capacity is not None:
-        good = [step for step in report.steps if step.streams <= report.capacity.most]
+        good = [step for step in decisive(report.steps) if step.streams <= report.capacity.most]
     else:
         good = [step for step in report.steps if step.clean and not step.load.was_late]
     return max(good or report.steps, key=lambda step: step.streams)
+
+
+def decisive(steps: Sequence[Step]) -> list[Step]:
+    """One for each number of streams: the last, where a search tried twice."""
+    return list({step.streams: step for step in steps}.values())
+
+
+def goal(text: str) -> str:
+    """`p99_final_ms=250` in words."""
+    name, _, limit_ms = text.partition("=")
+    share, _, measure = name.removesuffix("_ms").partition("_")
+    latency = {"first": "time to the first result", "lag": "result lag", "final_whole": "whole latency"}
+    shares = {"p50": "in the median", "max": "at most"}
+    words = latency.get(measure, f"{measure} latency")
+    return f"a {words} of {duration(float(limit_ms))} {shares.get(share, f'at {share[1:]} %')}"
 
 
 def duration(ms: float) -> str:
@@ -32,36 +51,36 @@ def duration(ms: float) -> str:
     return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
 
 
-def _of(step: Step, report: Report) -> Iterator[str]:
-    frames, late = step.frames, step.load.late
+def _of(step: Step) -> Iterator[tuple[str, str]]:
+    """(what is wrong, how much of it)"""
+    frames = step.frames
     if step.opened < step.streams:
-        yield f"{step.streams - step.opened} were refused ({_words(step.refused)})"
+        yield "streams were refused", f"{step.streams - step.opened} ({_words(step.refused)})"
     if frames.lost or frames.doubled:
-        yield f"{frames.lost} frames lost, {frames.doubled} answered twice"
+        yield "frames were lost, or answered twice", f"{frames.lost} and {frames.doubled}"
     if frames.miscounted_results:
-        yield f"{frames.miscounted_results} results counted other samples than their range has"
+        yield "results counted other samples than their range has", f"{frames.miscounted_results}"
     if frames.unfinished_streams:
-        yield f"{frames.unfinished_streams} streams did not end well ({_words(step.endings)})"
+        yield "streams did not end well", f"{frames.unfinished_streams} ({_words(step.endings)})"
     if step.errors:
-        yield f"errors: {_words(step.errors)}"
+        yield "errors", _words(step.errors)
     if step.load.was_late:
-        yield (
-            f"the generator was late: 1 % of the messages left {late.p99_ms:.0f} ms or more after their time "
-            f"(more than {LATE_MS:.0f}), so this load was not quite what it says; more --processes, or another machine"
+        trouble = (
+            f"the generator was late (over 1 % of its messages by more than {LATE_MS:.0f} ms), so the load was not "
+            "quite what it says; more --processes, or another machine"
         )
+        yield trouble, f"by {duration(step.load.late.p99_ms)}"
     if step.early:
-        yield (
-            f"{step.early} finals came before the silence that should have decided them: the server's redemption time "
-            f"is not {report.workload.redemption_ms:.0f} ms (say --redemption-ms)"
+        trouble = (
+            "finals came before the silence that should have decided them; the server's --redemption-ms is another"
         )
+        yield trouble, f"{step.early}"
     if step.cut:
-        yield f"{step.cut} finals were cut at the greatest length and are not in the final latency"
-    if step.final.count + step.lag.count == 0:
-        yield "no results in the measured time"
-    elif 0 < step.lag.count < _FEW:
-        yield f"only {step.lag.count} results: the 99th percentile is a guess; more --seconds"
+        yield "finals were cut at the greatest length and are not in the final latency", f"{step.cut}"
+    if step.lag.count < _FEW:
+        yield "results are few for a 99th percentile; more --seconds", f"{step.lag.count}"
     if step.others_cores is not None and step.others_cores > _NOISY_CORES:
-        yield f"other processes took {step.others_cores:.1f} cores of this machine: latencies carry their noise"
+        yield "other processes took cores of this machine, and latencies carry their noise", f"{step.others_cores:.1f}"
 
 
 def _words(counts: object) -> str:
