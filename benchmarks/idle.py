@@ -230,9 +230,7 @@ def main() -> None:
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     if options.crowd:
-        with asyncio.Runner(
-            loop_factory=loop_factory()
-        ) as runner:  # as quick as it can be: its own delays look like ours
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:  # its own delays look like ours
             runner.run(crowd(options.crowd, options.connections))
     elif options.live:
         asyncio.run(live(options.live))

@@ -1,0 +1,34 @@
+"""docs/promises.md names tests: each of them exists, and no row of the fault table is left out."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tests.architecture import ROOT
+
+PAGE = ROOT / "docs" / "promises.md"
+NAMED = re.compile(r"`((?:tests|faults)/[\w/]+\.py)(?:::(\w+))?`")
+ROWS = 32
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    missing = []
+    for path, name in NAMED.findall(PAGE.read_text()):
+        file = ROOT / (path if path.startswith("tests/") else f"tests/{path}")
+        if not file.is_file() or (name and name not in functions(file.read_text())):
+            missing.append(f"{path}::{name}")
+    assert not missing
+
+
+def test_no_row_of_the_fault_table_is_left_out() -> None:
+    numbers = [int(number) for number in re.findall(r"^\| (\d+) \|", PAGE.read_text(), re.M)]
+    assert numbers == list(range(1, ROWS + 1))
+    rows = [line for line in PAGE.read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    assert all(NAMED.search(row) for row in rows)
+
+
+def functions(source: str) -> set[str]:
+    return {
+        node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
