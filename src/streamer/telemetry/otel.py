@@ -59,13 +59,18 @@ class SpanQueue(SpanProcessor):
             self._full.set()
 
     def shutdown(self) -> None:
-        """Export what waits, within a bound."""
+        """Export what waits, within a bound. Idempotent."""
+        if self._stopping:
+            return
         self._stopping = True
         self._full.set()
         self._thread.join(FLUSH_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._exporter.shutdown()
+            return
         self._refused += len(self._spans)
         self._spans.clear()
-        # An export that still runs is told to give up; where it does not listen, its thread is a daemon.
+        # The export that still runs is told to give up; that may wait for it, so nobody waits for that.
         threading.Thread(target=self._exporter.shutdown, name="streamer-spans-end", daemon=True).start()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -76,12 +81,16 @@ class SpanQueue(SpanProcessor):
         while True:
             self._full.wait(self._delay_s)
             self._full.clear()
-            while self._spans and (self._stopping or len(self._spans) >= self._batch or not self._full.is_set()):
-                self._export([self._spans.popleft() for _ in range(min(len(self._spans), self._batch))])
+            self._export_batch()
+            while len(self._spans) >= self._batch or (self._stopping and self._spans):
+                self._export_batch()
             if self._stopping:
                 return
 
-    def _export(self, spans: list[ReadableSpan]) -> None:
+    def _export_batch(self) -> None:
+        spans = [self._spans.popleft() for _ in range(min(len(self._spans), self._batch))]
+        if not spans:
+            return
         try:
             sent = self._exporter.export(spans) is SpanExportResult.SUCCESS
         except Exception:
