@@ -18,6 +18,7 @@ from aiohttp import web
 from prometheus_client import Metric
 
 import streamer
+from streamer.access import Used
 from streamer.audio.format import Encoding
 from streamer.config import Settings
 from streamer.errors import ConfigError, ListenFailed
@@ -51,9 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Gather = Callable[[], Awaitable[Iterable[Metric]]]
-"""Collects the metrics of all processes of a server. May raise TimeoutError."""
-
 STOP_TIMEOUT_S = 5.0
 """How long handlers, and then model workers, may take to end."""
 
@@ -77,6 +75,15 @@ class Parts:
     model: ServedModel
     telemetry: Telemetry | None = None
     """None: one is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What several processes that listen on the same ports have in common."""
+
+    gather: Callable[[], Awaitable[Iterable[Metric]]]
+    """Collects the metrics of all of them. May raise TimeoutError."""
+    used_tokens: Used
 
 
 class Grpc(Enum):
@@ -118,11 +125,11 @@ class App:
         parts: Parts | None = None,
         observers: Sequence[Observer] = (),
         grpc: Grpc = Grpc.OFF,
-        gather: Gather | None = None,
+        shared: Shared | None = None,
     ) -> None:
-        """`gather`: the server is one of several on the same ports, and this is how to ask all of them for metrics."""
+        """`shared`: the server is one of several on the same ports."""
         self.settings = settings
-        self._gather = gather
+        self._shared = shared
         self._grpc = grpc if settings.grpc.port else Grpc.OFF
         if self._grpc is not Grpc.OFF:
             set_defaults(os.environ)  # before anyone uses gRPC, as traces may
@@ -133,7 +140,7 @@ class App:
         self.engine = parts.engine
         self.scoring = parts.scoring
         server = settings.server
-        self.door = open_door(settings.access)
+        self.door = open_door(settings.access, shared.used_tokens if shared else None)
         self.admission = Admission(
             server.max_sessions,
             self.engine,
@@ -239,7 +246,7 @@ class App:
         for endpoint in self._endpoints():
             handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)
             application.router.add_get(endpoint.path, handler)
-        metrics = http.metrics_route(self._gather or self._collect, self.telemetry)
+        metrics = http.metrics_route(self._shared.gather if self._shared else self._collect, self.telemetry)
         if self._metrics_at is not None:
             beside = web.Application()
             beside.add_routes([metrics])
@@ -269,7 +276,7 @@ class App:
             handshakes,
             tls=tls,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
-            shared=self._gather is not None,
+            shared=self._shared is not None,
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )
         self._runners.append(runner)
@@ -289,7 +296,7 @@ class App:
         settings = self.settings
         codec = partial(GrpcCodec, self.model.sample_rate, **self._message_limits())
         service = Service(self._session(Mode.SEGMENTED), codec, self.conductor, self.admission, self.door)
-        server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._gather is not None)
+        server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._shared is not None)
         try:
             self.grpc_port = await server.start()
             self._grpc_server = server

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamer.access import mint, new_secret
+from streamer.access.tokens import Claims, parse_secrets
 from tests.cli.serving import Server, refused, served
 from tests.faults.arena import FORMAT, SECOND
 
@@ -185,6 +188,26 @@ async def test_a_supervisor_that_is_killed_takes_its_processes_with_it_after_the
                 assert heard[-1]["reason"] == "drained"
         _, alive = await asyncio.to_thread(psutil.wait_procs, list(processes.values()), timeout=20)
         assert alive == []
+
+
+async def test_a_token_that_works_once_works_once_in_all_processes_together(tmp_path: Path) -> None:
+    secret, now = new_secret(), int(time.time())
+    file = tmp_path / "secrets"
+    file.write_text(secret + "\n")
+    token = mint(Claims("bob", "1", now, now + 60, once=True), parse_secrets(secret)[0])
+    opened = 0
+    with workers("--set", f"access.token_secrets_file={file}") as server:
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as http,
+            AsyncExitStack() as stack,
+        ):
+            for _ in range(16):
+                try:
+                    await stack.enter_async_context(http.ws_connect(server.websocket_url + "/api/v2/simple"))
+                    opened += 1
+                except aiohttp.WSServerHandshakeError as refusal:
+                    assert refusal.status == 401
+    assert opened == 1
 
 
 MODEL = """

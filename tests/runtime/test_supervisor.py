@@ -17,6 +17,7 @@ from streamer.runtime.control import Ready, Setup
 from streamer.runtime.restarts import RestartPolicy, Restarts
 from streamer.runtime.serving_process import State, Watch
 from streamer.runtime.supervisor import Outcome, Plan, Supervisor
+from streamer.runtime.used_tokens import new_table
 
 QUICK = RestartPolicy(most_in_a_row=2, first_pause_s=0.01, longest_pause_s=0.02)
 
@@ -39,7 +40,7 @@ class Stage:
         plan = {"processes": 2, "drain_timeout_s": 20.0, "end_timeout_s": 20.0, "restarts": QUICK} | plan
         self.announced: list[Ready] = []
         self.whole = asyncio.Event()
-        self.supervisor = Supervisor(Plan(command, Setup(b"7", {}), **plan), Sum(), self._announce)
+        self.supervisor = Supervisor(Plan(command, Setup(b"7", {}, new_table()), **plan), Sum(), self._announce)
 
     def _announce(self, ready: Ready) -> None:
         self.announced.append(ready)

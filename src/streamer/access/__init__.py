@@ -5,6 +5,7 @@ from streamer.access.door import Door, Lease
 from streamer.access.identity import Grant, Identity
 from streamer.access.keys import Key, KeyRing, new_key
 from streamer.access.origins import Origins
+from streamer.access.replay import Used
 from streamer.access.tokens import TokenReader, mint, new_secret
 from streamer.access.verifier import Verifier
 
@@ -21,6 +22,7 @@ __all__ = [
     "Lease",
     "Origins",
     "TokenReader",
+    "Used",
     "Verifier",
     "find_credential",
     "mint",

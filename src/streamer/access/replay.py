@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from typing import Protocol
 
 from streamer.errors import ErrorCode, Overloaded, StreamerError
 
@@ -11,6 +12,14 @@ class TokenReplayed(StreamerError):
     """A token that works once came twice."""
 
     code = ErrorCode.TOKEN_REPLAYED
+
+
+class Used(Protocol):
+    """What remembers single-use tokens."""
+
+    def use(self, token_id: str, expires_at: float, now: float) -> None:
+        """Use a token up; times in seconds since 1970. Raises TokenReplayed, and Overloaded where no more can be
+        remembered."""
 
 
 class ReplayCache:
@@ -25,7 +34,7 @@ class ReplayCache:
         return len(self._ids)
 
     def use(self, token_id: str, expires_at: float, now: float) -> None:
-        """Use a token up. Raises TokenReplayed; Overloaded where no more can be remembered."""
+        """See `Used`."""
         self._forget(now)
         if token_id in self._ids:
             raise TokenReplayed("this token works once, and was used")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamer.access.carriers import Carrier, Credential
 from streamer.access.identity import Identity
 from streamer.access.keys import KEY_PREFIX, KeyRing
-from streamer.access.replay import ReplayCache
+from streamer.access.replay import ReplayCache, Used
 from streamer.access.tokens import Claims, TokenReader, Unauthenticated
 from streamer.errors import ErrorCode, StreamerError
 
@@ -19,7 +19,7 @@ class Forbidden(StreamerError):
 class Verifier:
     """A credential to an identity. `now` is seconds since 1970: tokens travel between machines."""
 
-    def __init__(self, keys: KeyRing, tokens: TokenReader | None = None, used: ReplayCache | None = None) -> None:
+    def __init__(self, keys: KeyRing, tokens: TokenReader | None = None, used: Used | None = None) -> None:
         self._keys = keys
         self._tokens = tokens
         self._used = used or ReplayCache()

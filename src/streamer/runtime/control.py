@@ -21,6 +21,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """JSON of all settings, in which the ports are known."""
     origins: dict[str, str]
     """Who set a key (dotted), for messages about a wrong one."""
+    used_tokens: int
+    """The descriptor of a table, see `used_tokens`; inherited."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from streamer.access import Door, Identity, Key, KeyRing, Origins, TokenReader, Verifier
+from streamer.access import Door, Identity, Key, KeyRing, Origins, TokenReader, Used, Verifier
 from streamer.access.tokens import parse_secrets
 from streamer.config import AccessSettings
 from streamer.errors import ConfigError
@@ -31,14 +31,14 @@ def read_secrets(path: str) -> list[bytes]:
     raise ConfigError(f"{field}: {path}: {reason}", field=field)
 
 
-def open_door(settings: AccessSettings) -> Door:
-    """Raises ConfigError."""
+def open_door(settings: AccessSettings, used: Used | None = None) -> Door:
+    """`used`: where single-use tokens are remembered; None: here. Raises ConfigError."""
     keys = KeyRing(Key.parse(text) for text in settings.keys)
     tokens = None
     if settings.token_secrets_file:
         tokens = TokenReader(read_secrets(settings.token_secrets_file), max_life_s=settings.max_token_life_s)
     return Door(
-        Verifier(keys, tokens) if keys or tokens else None,
+        Verifier(keys, tokens, used) if keys or tokens else None,
         time.time,
         Origins(settings.origins),
         first_message=settings.first_message,

@@ -78,6 +78,7 @@ class ServingProcess:
         self._command = command
         self._watching = watch
         self._heard = heard
+        self._setup = setup
         self._unsaid: list[Order] = [setup]
         self._link: Link[Answer] | None = None
         self._process: Process | None = None
@@ -137,7 +138,9 @@ class ServingProcess:
             link = await Link.over(ours, ANSWERS)
             end = theirs.fileno()
             try:
-                process = await asyncio.create_subprocess_exec(*self._command, str(end), stdin=DEVNULL, pass_fds=[end])
+                process = await asyncio.create_subprocess_exec(
+                    *self._command, str(end), stdin=DEVNULL, pass_fds=[end, self._setup.used_tokens]
+                )
             except BaseException:
                 await link.close()
                 raise

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Metric
 
+from streamer.app import Shared
 from streamer.config import Loaded, Settings
 from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.runtime.control import ORDERS, Drain, End, Failed, Gather, Gathered, Link, Order, Report, Reported, Setup
+from streamer.runtime.used_tokens import SharedReplayCache
 from streamer.serving.ending import Ending
 from streamer.serving.loop import loop_factory
 from streamer.serving.server import exit_code, open_app, serve
@@ -60,14 +63,14 @@ class Member:
         ending.drain(lag=True)
 
 
-async def _serve(link: Link[Order], loaded: Loaded, logs: Logs) -> int:
+async def _serve(link: Link[Order], loaded: Loaded, used: SharedReplayCache, logs: Logs) -> int:
     """Until the end; the exit code."""
     member = Member(link)
     with Ending() as ending:
         async with asyncio.TaskGroup() as tasks:
             obeying = tasks.create_task(member.obey(ending))
             try:
-                app = open_app(loaded, logs, gather=member.gather)
+                app = open_app(loaded, logs, shared=Shared(member.gather, used))
                 member.registry = app.registry
                 await serve(app, ending, link.tell)
             except (ConfigError, ListenFailed, ModelLoadError) as refusal:
@@ -85,8 +88,10 @@ async def _live(end: socket.socket) -> int:
         if not isinstance(setup, Setup):
             return 1  # the supervisor is gone already
         loaded = _loaded(setup)
+        os.set_inheritable(setup.used_tokens, False)
+        used = SharedReplayCache(setup.used_tokens)
         with Logs(loaded.settings.log.level, loaded.settings.log.format) as logs:
-            return await _serve(link, loaded, logs)
+            return await _serve(link, loaded, used, logs)
     finally:
         await link.close()
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from streamer.app import App, Gather, Grpc
+from streamer.app import App, Grpc, Shared
 from streamer.config import Loaded
 from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.runtime.control import Ready
@@ -25,11 +25,11 @@ def exit_code(refusal: Refusal) -> int:
     return 1 if isinstance(refusal, ListenFailed) else 2
 
 
-def open_app(loaded: Loaded, logs: Logs, *, gather: Gather | None = None) -> App:
+def open_app(loaded: Loaded, logs: Logs, *, shared: Shared | None = None) -> App:
     """The app of these settings, not started. Raises ModelLoadError, or a ConfigError that says who set it wrong."""
     asked_for = loaded.origin("grpc.port") != "default"
     try:
-        app = App(loaded.settings, grpc=Grpc.NEEDED if asked_for else Grpc.IF_POSSIBLE, gather=gather)
+        app = App(loaded.settings, grpc=Grpc.NEEDED if asked_for else Grpc.IF_POSSIBLE, shared=shared)
     except ConfigError as error:  # the model knows its parameters, we know who set them
         raise ConfigError(f"{loaded.origin(error.field or '')}: {error.message}") from None
     app.telemetry.watch_log(logs)

@@ -14,6 +14,7 @@ from streamer.errors import ListenFailed
 from streamer.runtime.control import Ready, Setup
 from streamer.runtime.ports import SharedPorts, host_and_port
 from streamer.runtime.supervisor import Outcome, Plan, Supervisor
+from streamer.runtime.used_tokens import new_table
 from streamer.serving.ending import Ending
 from streamer.telemetry.tally import Tally
 
@@ -34,7 +35,7 @@ async def supervise(loaded: Loaded, announce: Callable[[Ready], None]) -> Outcom
         origins = {".".join(key): origin for key, origin in loaded.origins.items()}
         plan = Plan(
             COMMAND,
-            Setup(settings.model_dump_json().encode(), origins),
+            Setup(settings.model_dump_json().encode(), origins, new_table()),
             settings.server.processes,
             settings.drain.hard_s + TEARDOWN_S,
             TEARDOWN_S,
