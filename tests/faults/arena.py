@@ -102,6 +102,8 @@ class Arena:
         """`headers`: what every client sends that is not told otherwise."""
         self.app = app
         self.headers = headers or {}
+        self.heartbeat: float | None = None
+        """How often the healthy session says that it lives; half of it is how long it waits for the answer."""
         self.alone: dict[str, Events] = {}
 
     def counts(self) -> Counts:
@@ -144,7 +146,7 @@ class Arena:
     @asynccontextmanager
     async def healthy_session(self) -> AsyncIterator[None]:
         """A session that has begun before the fault and goes on after it, and must hear what it would hear alone."""
-        async with self.peer("v2", "segmented", heartbeat=0.3) as peer:
+        async with self.peer("v2", "segmented", heartbeat=self.heartbeat) as peer:
             half = len(WEATHER) // 2
             await peer.start()
             await peer.audio(WEATHER[:half])

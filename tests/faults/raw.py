@@ -1,4 +1,4 @@
-"""A WebSocket client that frames by hand, and so can frame wrongly; and what a server says of its sessions' ends."""
+"""A WebSocket client that frames by hand, and so can frame wrongly."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import asyncio
 import json
 import socket
 import struct
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-
-from streamer.errors import ErrorCode
-from streamer.session.summary import Summary
-from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 
 FORMAT = {"encoding": "pcm_s16le", "sample_rate": 16_000, "channels": 1}
 TEXT, BINARY, CONTINUATION, CLOSE, PING = 0x1, 0x2, 0x0, 0x8, 0x9
@@ -112,22 +107,3 @@ async def started(peer: Raw) -> None:
     """Begin a stream."""
     await peer.send(text({"type": "start", "format": FORMAT}))
     assert (await peer.next_event())["type"] == "started"
-
-
-class Ends(Observer, SessionObserver):
-    """Counts how sessions end: what a metric would show."""
-
-    def __init__(self) -> None:
-        self.codes: Counter[ErrorCode | None] = Counter()
-        self.gone = 0
-        self.holds = 0
-
-    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
-        return self
-
-    def held(self, now: float) -> None:
-        self.holds += 1
-
-    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
-        self.codes[code] += 1
-        self.gone += gone

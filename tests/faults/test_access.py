@@ -21,9 +21,9 @@ from streamer.access.tokens import parse_secrets
 from streamer.app import App
 from streamer.config import Settings
 from streamer.errors import ErrorCode
-from streamer.telemetry.observer import Observer
 from tests.access.makers import token as minted
 from tests.faults.arena import DIALECTS, SECOND, Arena, Peer
+from tests.faults.ends import series
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,22 +40,16 @@ def token(secret: bytes = SECRET, *, ttl: float = 60, age: float = 0, **claims: 
     return minted(secret, iat=now, exp=now + ttl, **claims)
 
 
-class Refusals(Observer):
-    """What a metric counts."""
-
-    def __init__(self) -> None:
-        self.codes: Counter[ErrorCode] = Counter()
-
-    def refused(self, transport: str, code: ErrorCode) -> None:
-        self.codes[code] += 1
-
-
 class AccessArena(Arena):
     """A server that asks who connects; its neighbour has a key."""
 
-    def __init__(self, app: App, refusals: Refusals) -> None:
+    def __init__(self, app: App) -> None:
         super().__init__(app, {"Authorization": f"Bearer {KEY}"})
-        self.refusals = refusals
+
+    def refusals(self) -> Counter[str]:
+        """How often who was refused for what, as /metrics says it."""
+        registry = self.app.registry
+        return series(registry, "auth_failures", "reason") + series(registry, "admission_rejected", "reason")
 
 
 @asynccontextmanager
@@ -67,9 +61,8 @@ async def asking(folder: Path, **access: Any) -> AsyncIterator[AccessArena]:
         model=MODEL,
         access={"keys": [str(KEPT)], "token_secrets_file": str(secrets), "origins": [PAGE], **access},
     )
-    refusals = Refusals()
-    async with App(settings, observers=[refusals]) as app:
-        yield AccessArena(app, refusals)
+    async with App(settings) as app:
+        yield AccessArena(app)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -115,22 +108,22 @@ async def around(arena: AccessArena) -> AsyncIterator[None]:
 
 async def refused(arena: AccessArena, status: int, code: ErrorCode, options: dict[str, Any]) -> None:
     """The handshake is answered with this status, the body says why, and it is counted once."""
-    seen = arena.refusals.codes[code]
+    before = arena.refusals()
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
         async with arena.peer("v2", **options):
             pass
     assert raised.value.status == status
-    assert arena.refusals.codes[code] == seen + 1
+    assert arena.refusals() - before == {code: 1}
 
 
 async def closed(arena: AccessArena, number: int, code: ErrorCode, options: dict[str, Any], *texts: str) -> None:
     """The WebSocket opens, an error event says why, and the close carries the code."""
-    seen = arena.refusals.codes[code]
+    before = arena.refusals()
     async with arena.peer("v2", **options) as peer:
         for text in texts:
             await peer.text(text)
         await peer.closed_after_error(code, number)
-    assert arena.refusals.codes[code] == seen + 1
+    assert arena.refusals() - before == {code: 1}
 
 
 # Over HTTP ----------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import pytest_asyncio
 from streamer.app import App
 from streamer.config import Settings
 from tests.faults.arena import SECOND, Arena
-from tests.faults.raw import Ends, raw, started
+from tests.faults.ends import STOPPED, Ends
+from tests.faults.raw import raw, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,7 +24,7 @@ AHEAD_S = 2.0
 
 
 class Watched(Arena):
-    """A server of which we hear how often it held a client back."""
+    """A server of which we hear how its sessions end."""
 
     def __init__(self, app: App, ends: Ends) -> None:
         super().__init__(app)
@@ -38,12 +39,12 @@ async def server() -> AsyncIterator[Watched]:
         model={"delay": 0.0, "constant_factor": 0.005, "jitter": 0.0, "warmup_penalty": 0.0},
         limits={"audio_ahead_s": AHEAD_S},
     )
-    ends = Ends()
-    async with App(settings, observers=[ends]) as app:
-        arena = Watched(app, ends)
+    async with App(settings) as app:
+        arena = Watched(app, Ends(app.registry))
         async with arena.healthy_session():  # what a session hears when it is alone
             pass
-        yield arena
+        with arena.ends.listening():
+            yield arena
 
 
 # Row 21 -------------------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ async def server() -> AsyncIterator[Watched]:
 
 async def test_a_client_a_hundred_times_faster_is_slowed_and_loses_nothing(arena: Watched) -> None:
     seconds = 100
-    held = arena.ends.holds
+    arena.ends.begin()
     async with arena.peer("v2") as peer:
         await peer.start(chunk_ms=1_000)
         sending = asyncio.create_task(peer.audio(SECOND * seconds, cut=32_000))
@@ -65,7 +66,8 @@ async def test_a_client_a_hundred_times_faster_is_slowed_and_loses_nothing(arena
     assert not [event for event in heard if event["type"] == "error"]
     assert (heard[-1]["received"], heard[-1]["processed"]) == (seconds * 16_000, seconds * 16_000)
     assert peer.socket.close_code == 1000
-    assert arena.ends.holds > held
+    (record,) = await arena.ends.ended(STOPPED)
+    assert record.held > 0
     assert deepest <= AHEAD_S + 2  # a message more, and a piece more
 
 

@@ -17,11 +17,12 @@ from streamer.config import Settings
 from streamer.errors import ErrorCode
 from streamer.testing import Toxics, fault_proxy
 from tests.faults.arena import FORMAT, SECOND, START, STOP, Arena, reset
-from tests.faults.raw import BINARY, CONTINUATION, PING, TEXT, UPGRADE, Ends, Raw, frame, header, raw, started, text
+from tests.faults.ends import GONE, STOPPED, Ends
+from tests.faults.raw import BINARY, CONTINUATION, PING, TEXT, UPGRADE, Raw, frame, header, raw, started, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-IDLE_S = 1.5
+IDLE_S = 2.5
 MODEL = {"delay": 0.0, "constant_factor": 0.0, "jitter": 0.0, "warmup_penalty": 0.0}
 FLUSHES = b"".join(text({"type": "flush", "id": f"{number:0250}"}) for number in range(100))
 """Each is answered by an event of its size that may not be dropped."""
@@ -32,16 +33,8 @@ class Observed(Arena):
 
     def __init__(self, app: App, ends: Ends) -> None:
         super().__init__(app)
+        self.heartbeat = IDLE_S / 2
         self.ends = ends
-
-    async def ended(self, code: ErrorCode | None, count: int = 1) -> None:
-        """So many sessions have ended with this code, and only those; then the slate is clean."""
-        for _ in range(1_000):
-            if self.ends.codes.total() >= count:
-                break
-            await asyncio.sleep(0.01)
-        assert dict(self.ends.codes) == {code: count}
-        self.ends.codes.clear()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -60,13 +53,12 @@ async def server() -> AsyncIterator[Observed]:
         limits={"idle_timeout_s": IDLE_S},
         model=MODEL,
     )
-    ends = Ends()
-    async with App(settings, observers=[ends]) as app:
-        arena = Observed(app, ends)
+    async with App(settings) as app:
+        arena = Observed(app, Ends(app.registry))
         async with arena.healthy_session():  # what a session hears when it is alone
             pass
-        ends.codes.clear()
-        yield arena
+        with arena.ends.listening():
+            yield arena
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -74,10 +66,9 @@ async def arena(server: Observed, caplog: pytest.LogCaptureFixture) -> AsyncIter
     """Around each fault: a healthy session that must not notice; nothing left behind, and no traceback logged."""
     before = await server.settled()
     async with server.healthy_session():
-        server.ends.codes.clear()
+        server.ends.begin()
         yield server
     await server.counts_back_at(before)
-    server.ends.codes.clear()
     assert not [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
 
 
@@ -89,7 +80,7 @@ async def test_a_reader_of_a_kilobyte_a_second_is_cut_off_when_too_much_waits(ar
         await started(peer)
         await proxy.set(down=Toxics(bytes_per_s=1_000))
         await peer.flood(FLUSHES, 40)
-        await arena.ended(ErrorCode.SLOW_CONSUMER)
+        await arena.ends.ended(ErrorCode.SLOW_CONSUMER)
 
 
 async def test_a_reader_of_a_kilobyte_a_second_that_asks_for_little_is_served(arena: Observed) -> None:
@@ -101,14 +92,14 @@ async def test_a_reader_of_a_kilobyte_a_second_that_asks_for_little_is_served(ar
             pass
         assert event["processed"] == 8_000
         assert await peer.close_code() == 1000
-        await arena.ended(None)
+        await arena.ends.ended(STOPPED)
 
 
 async def test_a_client_that_never_reads_is_cut_off(arena: Observed) -> None:
     async with raw(arena.app.port, small_buffers=True) as peer:
         await peer.send(text({"type": "start", "format": FORMAT}))
         await peer.flood(FLUSHES, 40)
-        await arena.ended(ErrorCode.SLOW_CONSUMER)
+        await arena.ends.ended(ErrorCode.SLOW_CONSUMER)
 
 
 async def test_a_client_that_stops_reading_is_told_so_if_it_comes_back_in_time(arena: Observed) -> None:
@@ -121,7 +112,7 @@ async def test_a_client_that_stops_reading_is_told_so_if_it_comes_back_in_time(a
             events.append(await peer.next_event())
         assert (events[-1]["code"], events[-1]["fatal"]) == ("slow_consumer", True)
         assert await peer.close_code() == 4430
-        await arena.ended(ErrorCode.SLOW_CONSUMER)
+        await arena.ends.ended(ErrorCode.SLOW_CONSUMER)
 
 
 # Row 3: handshakes that never end -----------------------------------------------------------------
@@ -170,6 +161,7 @@ async def test_a_frame_that_claims_a_terabyte_is_refused_before_its_payload(aren
     async with raw(arena.app.port) as peer:
         await peer.send(header(BINARY, 2**40) + bytes(1_000))
         assert await peer.close_code() == 1009
+        await arena.ends.ended(ErrorCode.MESSAGE_TOO_BIG)
     assert psutil.Process().memory_info().rss - memory < 50e6
 
 
@@ -188,6 +180,7 @@ async def test_fragments_are_one_message_with_one_limit(arena: Observed) -> None
         await peer.send(frame(BINARY, bytes(1_000), fin=False))
         await peer.flood(frame(CONTINUATION, bytes(1_000), fin=False), 70)
         assert await peer.close_code() == 1009
+        await arena.ends.ended(ErrorCode.MESSAGE_TOO_BIG)
 
 
 async def test_compression_is_not_agreed_to_and_a_bomb_is_a_protocol_error(arena: Observed) -> None:
@@ -196,6 +189,7 @@ async def test_compression_is_not_agreed_to_and_a_bomb_is_a_protocol_error(arena
         await started(peer)
         await peer.send(frame(BINARY, bomb, rsv1=True))
         assert await peer.close_code() == 1002
+        await arena.ends.ended(ErrorCode.PROTOCOL_ERROR)
 
 
 async def test_a_flood_of_empty_fragments_adds_up_to_nothing_and_is_no_sign_of_life(arena: Observed) -> None:
@@ -205,7 +199,7 @@ async def test_a_flood_of_empty_fragments_adds_up_to_nothing_and_is_no_sign_of_l
         for _ in range(20):
             await peer.flood(frame(CONTINUATION, fin=False) * 10_000, 1)
         assert await peer.close_code() == 4408
-        await arena.ended(ErrorCode.IDLE_TIMEOUT)
+        await arena.ends.ended(ErrorCode.IDLE_TIMEOUT)
 
 
 async def test_an_empty_fragmented_message_is_an_empty_message(arena: Observed) -> None:
@@ -235,7 +229,7 @@ async def test_a_flood_of_pings_whose_pongs_nobody_reads_is_cut_off_in_bounded_m
     async with raw(arena.app.port, small_buffers=True) as peer:
         await peer.send(text({"type": "start", "format": FORMAT}))
         await peer.flood(frame(PING) * 10_000, 500)
-        await arena.ended(ErrorCode.IDLE_TIMEOUT)
+        await arena.ends.ended(ErrorCode.IDLE_TIMEOUT)
     assert psutil.Process().memory_info().rss - memory < 50e6
 
 
@@ -260,8 +254,7 @@ async def test_a_reset_in_mid_stream_ends_the_session_at_once(arena: Observed, a
         await peer.send(after)
         await asyncio.sleep(0.05)
         reset(_plain(peer))
-        await arena.ended(None)
-        assert arena.ends.gone
+        await arena.ends.ended(GONE)
 
 
 async def test_a_proxy_that_resets_after_so_many_bytes_leaves_nothing(arena: Observed) -> None:
@@ -282,7 +275,7 @@ async def test_a_peer_that_falls_silent_without_a_word_is_given_up(arena: Observ
         await started(peer)
         await peer.send(frame(BINARY, SECOND))
         await proxy.set(up=silent, down=silent)  # no FIN, no RST, and nobody answers the server's close
-        await arena.ended(ErrorCode.IDLE_TIMEOUT)
+        await arena.ends.ended(ErrorCode.IDLE_TIMEOUT)
         for _ in range(300):
             if len(arena.app.conductor) == 1:
                 break

@@ -103,6 +103,8 @@ class Connection(Generic[FrameT]):
         self._over = False
         """The session takes no more input: it has closed, or the peer is gone."""
         self._gone = False
+        self._fault: ErrorCode | None = None
+        """What the transport itself refused the peer for."""
         self._timer: Timer | None = None
         self._armed = math.inf
         self._signs = transport.signs
@@ -163,6 +165,18 @@ class Connection(Generic[FrameT]):
     # In -----------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        try:
+            await self._hear()
+        except StreamerError as broken:
+            self._fault = broken.code
+        await self._services.turns.take()
+        if not self._over:
+            self._gone = True
+            self._enter(self._session.hangup)
+            self._over = True
+
+    async def _hear(self) -> None:
+        """Until the peer ends. Raises what the transport makes of a peer that breaks its rules."""
         session, receive, decode = self._session, self._transport.receive, self._codec.decode
         while (frame := await receive()) is not None:
             if self._over:
@@ -177,11 +191,6 @@ class Connection(Generic[FrameT]):
                 self._settle()
                 if session.backlog_s > self._ahead_s and not self._over:
                     await self._hold()
-        await self._services.turns.take()
-        if not self._over:
-            self._gone = True
-            self._enter(session.hangup)
-            self._over = True
 
     async def _hold(self) -> None:
         """Leave the peer's bytes to the transport until half of the backlog is dealt with."""
@@ -366,7 +375,8 @@ class Connection(Generic[FrameT]):
         if self._timer is not None:
             self._timer.cancel()
         self._release()
-        self._observer.closed(self._session.summary, self._outbox.code, gone=self._gone, now=self._clock.now())
+        code = self._outbox.code or self._fault
+        self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())
 
 
 def _is_replaceable(event: Event) -> bool:

@@ -20,7 +20,10 @@ class Transport(Protocol[FrameT]):
     """Control frames that came: the peer is alive even if it says nothing. Only ever grows."""
 
     async def receive(self) -> FrameT | None:
-        """The next frame; None when the peer has gone or ended its side. Control frames are the transport's affair."""
+        """The next frame; None when the peer has gone or ended its side. Control frames are the transport's affair.
+
+        Raises StreamerError where what came breaks the transport's own rules; the peer has been told by then.
+        """
         ...
 
     async def send(self, frame: FrameT) -> None:

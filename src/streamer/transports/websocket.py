@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
-from streamer.errors import ErrorCode
+from streamer.errors import ErrorCode, StreamerError
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
 Frame = str | bytes
@@ -16,6 +16,8 @@ Frame = str | bytes
 _BINARY, _TEXT, _PING, _PONG = WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG
 
 
+_REFUSED = {1007: ErrorCode.INVALID_UTF8, 1009: ErrorCode.MESSAGE_TOO_BIG}
+"""What aiohttp closes with by itself; anything else is a protocol error."""
 FAIR_SHARE = 32
 """Messages of one peer after which the others have their turn. aiohttp hands out what is queued without ever waiting: a
 peer that sends 10 000 pings in one piece would hold the loop for a fifth of a second."""
@@ -67,6 +69,7 @@ class WebSocketTransport:
             elif kind is _PONG:
                 self.signs += 1
             else:
+                _check(message)
                 return None
 
     async def send(self, frame: Frame) -> None:
@@ -91,3 +94,10 @@ class WebSocketTransport:
     async def _pong(self, data: bytes) -> None:
         with suppress(ConnectionError):  # the next receive says that the peer is gone
             await self.response.pong(data)
+
+
+def _check(message: WSMessage) -> None:
+    """Raises StreamerError where the framing was wrong: aiohttp has closed the connection with this code."""
+    if isinstance(message.data, WebSocketError):
+        code = _REFUSED.get(message.data.code, ErrorCode.PROTOCOL_ERROR)
+        raise StreamerError(str(message.data), code=code)
