@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 1_024
 """Connections that the kernel keeps while the loop is busy: when all clients come back at once, none should have to
 wait for TCP's retransmission."""
+_TURN_AWAY_S = 0.2
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -54,12 +55,22 @@ class _HttpLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class _TurnedAway(asyncio.Protocol):
-    """A connection past the bound: told so without reading a byte of it."""
+    """A connection past the bound: told so without looking at what it says.
+
+    It is closed once something came, or soon: to close with bytes unread would be a reset, and lose the answer.
+    """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        self._soon = asyncio.get_running_loop().call_later(_TURN_AWAY_S, transport.close)
         transport.write(_BUSY)
-        transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._soon.cancel()
 
 
 async def listen(
