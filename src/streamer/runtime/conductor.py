@@ -77,7 +77,8 @@ class Conductor:
             await connection.run()
         except* Exception as errors:
             for error in errors.exceptions:
-                log.error("connection of session %s failed", session.id, exc_info=error)
+                ids = {"session_id": session.id}
+                log.error("connection of session %s failed", session.id, exc_info=error, extra=ids)
                 services.observer.broken(Subsystem.CLIENT, error)
         finally:
             self._live.discard(connection)

@@ -227,7 +227,7 @@ class Connection(Generic[FrameT]):
                 if self._over:
                     break  # a close comes last; what a slow peer cut short is not begun
         except Exception as error:
-            log.exception("session %s failed", self._session.id)
+            log.exception("session %s failed", self._session.id, extra={"session_id": self._session.id})
             self._services.observer.broken(Subsystem.AUDIO_DECODING, error)
             self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True, retryable=True), now)
             return True

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamer.errors import ErrorCode
-from streamer.inference.observer import Ended
 from streamer.session.actions import Job, JobId, JobKind, Outcome, Output
 from streamer.session.events import Ack, Event, Failed, Finished, Segment, SpeechEnded, SpeechStarted, Started
 from streamer.session.messages import Start
@@ -206,7 +205,7 @@ class Chronicle(SessionObserver):
         if (passage := self._finals.get(job.id)) is not None:
             passage.started = now
 
-    def batch_finished(self, job: Job, ended: Ended, now: float) -> None:
+    def batch_finished(self, job: Job, now: float) -> None:
         if (passage := self._finals.get(job.id)) is not None:
             passage.finished = now
 

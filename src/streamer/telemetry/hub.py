@@ -143,7 +143,7 @@ class Telemetry(Observer, EngineObserver):
         for job in jobs:
             chronicle, _ = self._sessions.get(job.session_id, (None, None))
             if chronicle is not None:
-                chronicle.batch_finished(job, ended, now)
+                chronicle.batch_finished(job, now)
         if self._tracing is not None:
             self._tracing.batch_finished(worker, ended, now)
 
