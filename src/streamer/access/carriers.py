@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,7 +12,6 @@ BEARER_PREFIX = "streamer.bearer."
 """Begins the second of the two subprotocols that a browser offers; base64url without padding follows."""
 QUERY_NAME = "access_token"
 """RFC 6750, 2.3."""
-_QUERY = re.compile(rf"({QUERY_NAME}=)[^&#\s\"]*")
 
 
 class Carrier(StrEnum):
@@ -24,7 +22,8 @@ class Carrier(StrEnum):
     SUBPROTOCOL = "subprotocol"
     MESSAGE = "message"
     QUERY = "query"
-    """The address: it ends up in histories and in the logs of proxies, so only what works once may travel there."""
+    """The address: it ends up in histories and in logs of proxies (never in ours, which hold no address), so only what works
+    once may travel there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,6 @@ def find_credential(authorization: str | None, subprotocols: Iterable[str], quer
 def subprotocol_for(secret: str) -> str:
     """What a browser offers beside `streamer.v2`, of which only that is echoed."""
     return BEARER_PREFIX + base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
-
-
-def redacted(text: str) -> str:
-    """A request's address, or a line with one in it, as it may stand in a log."""
-    return _QUERY.sub(r"\1…", text)
 
 
 def _decoded(text: str) -> str:
