@@ -11,8 +11,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import aiohttp
+import grpc.aio
 import pytest
 
+from streamer.client.grpc_link import METHOD
+from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.samples import sample
 from streamer.testing import s16le, speech
 from tests.cli.serving import Server, environment, served
@@ -34,10 +37,15 @@ def otel(collector: Collector, protocol: str = "http/protobuf") -> dict[str, str
     }
 
 
-async def speak(server: Server, path: str, start: dict[str, object]) -> list[dict[str, object]]:
+async def speak(
+    server: Server, path: str, start: dict[str, object], headers: dict[str, str] | None = None
+) -> list[dict[str, object]]:
     """Two spoken sentences, and all that is answered."""
     stop = {"type": "stop"} if "v2" in path else {"request": "stop", "disconnect": True}
-    async with aiohttp.ClientSession() as session, session.ws_connect(server.websocket_url + path) as socket:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(server.websocket_url + path, headers=headers) as socket,
+    ):
         await socket.send_str(json.dumps(start))
         data = s16le(speech())
         for at in range(0, len(data), 3_200):
@@ -93,6 +101,9 @@ def test_one_trace_goes_from_the_client_through_the_server_to_the_worker(
 
 V1_FORMAT = {"channels": 1, "sample_rate": 16_000, "bit_depth": 16, "is_float": False}
 V2 = {"type": "start", "format": {"encoding": "pcm_s16le", "sample_rate": 16_000, "channels": 1}}
+GRPC_START = pb.ClientMessage(
+    start=pb.Start(format=pb.AudioFormat(encoding="ENCODING_PCM_S16LE", sample_rate=16_000, channels=1))
+).SerializeToString()
 SAID = f"00-{TRACE}-{PARENT}-01"
 
 
@@ -112,6 +123,24 @@ async def test_a_client_that_can_set_no_header_says_its_trace_in_the_start(path:
         assert (session.trace, session.parent) == (TRACE, PARENT)
         if "v2" in path:
             assert events[0]["traceparent"] == f"00-{TRACE}-{session.id}-01"
+
+
+async def test_a_proxys_header_and_grpcs_metadata_say_it_too() -> None:
+    with http_collector() as collector, served("--grpc-port", "-1", **otel(collector)) as server:
+        await speak(server, "/api/v2/segmented", V2, {"traceparent": SAID})
+        collector.wait_for("session", "handshake")
+        assert server.process.stderr is not None
+        target = server.process.stderr.readline().split()[-1].removeprefix("grpc://")
+        async with grpc.aio.insecure_channel(target) as channel:
+            call = channel.stream_stream(METHOD)(iter([GRPC_START]), metadata=(("traceparent", SAID),))
+            started = pb.ServerMessage.FromString(await call.read()).started
+            await call.read()
+        with collector.came:
+            assert collector.came.wait_for(lambda: len(collector.named("session")) == 2, 20)
+        sessions = collector.named("session")
+        assert {(span.trace, span.parent) for span in sessions} == {(TRACE, PARENT)}
+        assert {span.attributes["streamer.transport"] for span in sessions} == {"websocket", "grpc"}
+        assert started.traceparent.startswith(f"00-{TRACE}-")
 
 
 @pytest.mark.parametrize("mood", ["failing", "slow", "dead"])
