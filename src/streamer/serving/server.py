@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 
@@ -42,6 +43,7 @@ async def serve(app: App, ending: Ending, announce: Callable[[Ready], None]) -> 
         try:
             if not await ending.unless(ending.asked, app.start()):
                 return
+            _spare_what_stays()
             announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate))
             await ending.asked.wait()
             lag_s = app.settings.drain.lag_s if ending.lag else 0.0
@@ -49,6 +51,13 @@ async def serve(app: App, ending: Ending, announce: Callable[[Ready], None]) -> 
                 log.warning("a second signal: %d sessions are cut off", len(app.conductor))
         finally:
             await app.stop()
+
+
+def _spare_what_stays() -> None:
+    """What is there now stays: modules, the model, the scorer. While the collector looks at all of it the event loop
+    stands still: for 50 ms at 400 streams, and for 16 ms without what stays."""
+    gc.collect()
+    gc.freeze()
 
 
 async def serve_alone(loaded: Loaded, logs: Logs, announce: Callable[[Ready], None]) -> None:
