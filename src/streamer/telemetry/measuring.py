@@ -8,7 +8,8 @@ from streamer.errors import ErrorCode
 from streamer.inference.contract import EngineDepth
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
 from streamer.session.actions import Job
-from streamer.session.events import Failed
+from streamer.session.events import Failed, Mode
+from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Heartbeat, Passage, Reader
 from streamer.telemetry.metrics import (
@@ -135,9 +136,23 @@ class _SessionMeasuring(Reader):
         self._lag = metrics.result_lag.child()
         self._buffered = metrics.audio_buffered.child()
         self._active = metrics.sessions_active.child(info.transport, info.mode)
-        self._backlog_bytes = 0
-        metrics.sessions_started.child(info.transport, info.mode).add()
         self._active.add()
+        self._counted = False
+        self._backlog_bytes = 0
+
+    def starting(self, start: Start, now: float) -> str | None:
+        mode = start.mode or self._info.mode
+        self._active.add(-1)
+        self._active = self._metrics.sessions_active.child(self._info.transport, mode)
+        self._active.add()
+        self._count(mode)
+        return None
+
+    def _count(self, mode: Mode) -> None:
+        """Once, in the mode of its first start: a gRPC call has one address for both."""
+        if not self._counted:
+            self._counted = True
+            self._metrics.sessions_started.child(self._info.transport, mode).add()
 
     def heartbeat(self, beat: Heartbeat) -> None:
         self._audio_s.add(beat.audio_s)
@@ -173,6 +188,7 @@ class _SessionMeasuring(Reader):
 
     def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
         reason = code or (GONE if gone else STOPPED)
+        self._count(self._info.mode)
         self._active.add(-1)
         self._buffered.add(-self._backlog_bytes)
         self._metrics.sessions_closed.child(self._info.transport, reason).add()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from streamer.errors import ErrorCode
+from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Heartbeat, Passage, Reader
 from streamer.telemetry.logs import Facts
@@ -45,6 +46,7 @@ class SessionLog(Reader):
 
     def __init__(self, info: SessionInfo, now: float) -> None:
         self._info = info
+        self._mode = info.mode
         self._born = now
         self._busy_s = 0.0
         self._inference_s = self._inferred_s = 0.0
@@ -52,6 +54,10 @@ class SessionLog(Reader):
         self._latencies = 0
         self._latency_sum_s = self._latency_max_s = 0.0
         self._held = 0
+
+    def starting(self, start: Start, now: float) -> str | None:
+        self._mode = start.mode or self._info.mode
+        return None
 
     def heartbeat(self, beat: Heartbeat) -> None:
         self._busy_s += beat.busy_s
@@ -79,7 +85,7 @@ class SessionLog(Reader):
         facts = SessionFacts(
             transport=info.transport,
             dialect=info.dialect,
-            mode=info.mode,
+            mode=self._mode,
             peer=info.peer,
             reason=code or (GONE if gone else STOPPED),
             duration_s=_short(now - self._born),

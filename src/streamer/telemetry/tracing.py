@@ -204,6 +204,7 @@ class _SessionTracing(Reader):
     def starting(self, start: Start, now: float) -> str | None:
         said = remote(start.traceparent, start.tracestate)
         if self._span is None:
+            self._attributes = {**self._attributes, "streamer.mode": start.mode or self._info.mode}
             self._begin(said)
         elif said is not None:
             self._span.add_link(said)

@@ -136,6 +136,25 @@ async def test_the_client_library_speaks_it() -> None:
         assert [info.peer for info in notes.sessions] == ["127.0.0.1"]
 
 
+async def test_a_session_counts_in_the_mode_that_its_start_names() -> None:
+    async with serving_all() as (app, _):
+        assert app.grpc_url is not None
+
+        def counted(name: str, mode: str) -> float | None:
+            labels = {"transport": "grpc", "mode": mode}
+            return app.registry.get_sample_value(f"streamer_sessions_{name}", labels)
+
+        async with streamer.connect(app.grpc_url, mode="simple") as stream:
+            await anext(stream)
+            assert counted("active", "simple") == counted("started_total", "simple") == 1
+            await stream.stop()
+            [event async for event in stream]
+        await app.conductor.ended()
+        assert not counted("active", "simple")
+        assert not counted("active", "segmented")
+        assert not counted("started_total", "segmented")
+
+
 async def test_a_connection_that_the_server_ends_says_why() -> None:
     async with serving_all(limits={"idle_timeout_s": 0.1}) as (app, _):
         assert app.grpc_url is not None
