@@ -22,8 +22,8 @@ class Carrier(StrEnum):
     SUBPROTOCOL = "subprotocol"
     MESSAGE = "message"
     QUERY = "query"
-    """The address: it ends up in histories and in logs of proxies (never in ours, which hold no address), so only what works
-    once may travel there."""
+    """The address: it ends up in histories and in logs of proxies (never in ours, which hold no address), so only what
+    works once may travel there."""
 
 
 @dataclass(frozen=True, slots=True)
