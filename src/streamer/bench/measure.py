@@ -133,6 +133,7 @@ def _server(observed: Observed, records: Sequence[Record], since: float, until: 
         stream_s=round(stream_s, 1),
         cpu_ms_per_stream_s=round(cpu_s / stream_s * 1e3, 4) if stream_s else 0.0,
         cores=round(cpu_s / seconds, 4),
+        waiting=round(max(0.0, last.waited_s - first.waited_s) / seconds, 3),
         rss_idle=idle,
         rss_end=last.rss,
         rss_peak=max(sample.rss for sample in observed.samples),

@@ -24,12 +24,16 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class ServerUse(msgspec.Struct, frozen=True):
-    """Of the server's processes in the measured time. Bytes; `rss_idle`: before anybody connected."""
+    """Of the server's processes in the measured time. Bytes; `rss_idle`: before anybody connected.
+
+    `waiting`: threads that were ready to run and had no core, on average.
+    """
 
     cpu_s: float
     stream_s: float
     cpu_ms_per_stream_s: float
     cores: float
+    waiting: float
     rss_idle: int
     rss_end: int
     rss_peak: int

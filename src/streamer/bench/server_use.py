@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 import psutil
@@ -14,11 +16,13 @@ from streamer.errors import ConfigError
 class Sample:
     """`cpu_s`: since the process began, of those that have ended too. `busy_s`: of the whole machine since it booted.
 
-    `rss` in bytes; pages that processes share are counted in each.
+    `waited_s`: how long its threads were ready to run and had no core, where the system says so. `rss` in bytes; pages
+    that processes share are counted in each.
     """
 
     at: float
     cpu_s: float
+    waited_s: float
     rss: int
     busy_s: float
 
@@ -35,15 +39,16 @@ class Meter:
     def sample(self) -> Sample | None:
         try:
             tree = [self._process, *self._process.children(recursive=True)]
-            cpu_s, rss = 0.0, 0
+            cpu_s, waited_s, rss = 0.0, 0.0, 0
             with self._process.oneshot():
                 for process in tree:
                     used, memory = _read(process)
                     cpu_s += used
                     rss += memory
+                    waited_s += _waited_s(process.pid)
         except psutil.NoSuchProcess:
             return None
-        return Sample(monotonic(), cpu_s, rss, machine_busy_s())
+        return Sample(monotonic(), cpu_s, waited_s, rss, machine_busy_s())
 
 
 def _read(process: psutil.Process) -> tuple[float, int]:
@@ -51,6 +56,15 @@ def _read(process: psutil.Process) -> tuple[float, int]:
     # A child that was waited for moves its time to its parent's children_*: nothing is counted twice or forgotten.
     ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return times.user + times.system + ended, process.memory_info().rss
+
+
+def _waited_s(pid: int) -> float:
+    """Of all threads that live, from Linux's /proc/PID/task/*/schedstat: nanoseconds run, nanoseconds waited, turns."""
+    waited = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError, IndexError, ValueError):
+            waited += int(path.read_text().split()[1])
+    return waited / 1e9
 
 
 def machine_busy_s() -> float:

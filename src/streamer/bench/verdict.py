@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from streamer.bench.results import LATE_MS, Report, Step
 
 _NOISY_CORES = 0.3
+_STARVED = 0.25
 _FEW = 100
 """Values below which a 99th percentile is one of the last few."""
 
@@ -79,6 +80,11 @@ def _of(step: Step) -> Iterator[tuple[str, str]]:
         yield "finals were cut at the greatest length and are not in the final latency", f"{step.cut}"
     if step.lag.count < _FEW:
         yield "results are few for a 99th percentile; more --seconds", f"{step.lag.count}"
+    if step.server is not None and step.server.waiting > _STARVED:
+        yield (
+            "threads of the server were ready and had no core, so that it was slower than it is",
+            f"{step.server.waiting:.1f}",
+        )
     if step.others_cores is not None and step.others_cores > _NOISY_CORES:
         yield "other processes took cores of this machine, and latencies carry their noise", f"{step.others_cores:.1f}"
 
