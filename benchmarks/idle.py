@@ -113,8 +113,9 @@ async def live(url: str) -> None:
             due = began
             while True:
                 for at in range(0, len(WEATHER), size):
-                    await stream.send(WEATHER[at : at + size])
-                    due += 0.1
+                    piece = WEATHER[at : at + size]
+                    await stream.send(piece)
+                    due += len(piece) / 2 / RATE
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
 
         async with asyncio.TaskGroup() as tasks:
