@@ -83,7 +83,7 @@ async def dropped(server: Served, signal: str) -> float:
 
 
 async def test_no_client_makes_a_series_or_a_label() -> None:
-    async with serving(scripted()) as app, aiohttp.ClientSession() as http:
+    async with serving(scripted(), limits={"start_timeout_s": 0.5}) as app, aiohttp.ClientSession() as http:
         before = await series(app, http)
         for method in ("GET", "POST", "BREW"):
             for path in (f"/api/{HOSTILE[:20]}/simple", "/api/v2/evil", "/metrics/evil", "/%00"):
