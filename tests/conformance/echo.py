@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from aiohttp import web
 
+from streamer.errors import StreamerError
 from streamer.serving.loop import loop_factory
 from streamer.transports.listener import Handshakes, listen
 from streamer.transports.websocket import WebSocketTransport
@@ -17,8 +19,9 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 async def echo(request: web.Request) -> web.StreamResponse:
     transport = WebSocketTransport(request, (), MAX_MESSAGE_BYTES, close_timeout_s=5.0)
     await transport.upgrade()
-    while (frame := await transport.receive()) is not None:
-        await transport.send(frame)
+    with suppress(StreamerError):  # the framing was wrong, and the peer has been told
+        while (frame := await transport.receive()) is not None:
+            await transport.send(frame)
     return transport.response
 
 

@@ -128,7 +128,7 @@ class Arena:
 
     async def counts_back_at(self, before: Counts) -> None:
         """Nothing leaked; sockets may take a moment to be gone."""
-        for _ in range(300):
+        for _ in range(1_000):
             if self.counts() == before:
                 return
             await asyncio.sleep(0.01)
