@@ -11,6 +11,7 @@ import asyncio
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 import psutil
@@ -46,7 +47,7 @@ class Scales:
 async def connected(port: int, count: int) -> AsyncIterator[list[Peer]]:
     """Connections that have been let in; cut at the end, and gone when this is over."""
     loop = asyncio.get_running_loop()
-    peers = [(await loop.create_connection(Peer, "127.0.0.1", port))[1] for _ in range(count)]
+    peers = [(await loop.create_connection(partial(Peer, "v1"), "127.0.0.1", port))[1] for _ in range(count)]
     await asyncio.gather(*(peer.admitted for peer in peers))
     yield peers
     for peer in peers:
