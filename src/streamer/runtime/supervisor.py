@@ -112,7 +112,9 @@ class Supervisor:
                 self._give_up(f"serving process {number} {gone}, and so {restarts.in_a_row} times in a row", 1)
             else:
                 self._restarts += 1
-                log.error("serving process %d %s; another one follows in %g s", number, gone, pause_s)
+                log.error(
+                    "serving process %d (pid %s) %s; another one follows in %g s", number, process.pid, gone, pause_s
+                )
                 await self._pause(pause_s)
 
     async def _pause(self, pause_s: float) -> None:

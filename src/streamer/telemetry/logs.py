@@ -44,6 +44,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     level: str
     logger: str
     message: str
+    pid: int | None
     session_id: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
@@ -60,6 +61,7 @@ class JsonFormatter(logging.Formatter):
             level=record.levelname.lower(),
             logger=record.name,
             message=record.getMessage(),
+            pid=record.process,
             session_id=ids.session_id if ids is not None else None,
             trace_id=ids.trace_id if ids is not None else None,
             span_id=ids.span_id if ids is not None else None,
