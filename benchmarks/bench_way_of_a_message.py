@@ -88,13 +88,14 @@ class Line:
         self._text: str | None = START % rate
         self._data = bytes(rate * chunk_ms // 1000 * 2)
         self._left = count
+        self._loop = asyncio.get_running_loop()
         self.wakes: asyncio.Future[None] | None = None
 
     async def receive(self) -> str | bytes | None:
         if self._text is not None:
             text, self._text = self._text, None
             return text
-        self.wakes = asyncio.get_running_loop().create_future()
+        self.wakes = self._loop.create_future()
         await self.wakes
         self._left -= 1
         return self._data if self._left >= 0 else None
