@@ -14,8 +14,8 @@ from statistics import median
 from benchmarks.paced import Load, Spent
 from benchmarks.servers import running
 
-ROUNDS = 4
-SECONDS = 2.5
+ROUNDS = 3
+SECONDS = 2.0
 STREAMS = 200
 MANY = 400
 PLAIN_STREAMS = 50
@@ -68,7 +68,7 @@ def followed(name: str, load: Load, spent: Spent) -> bool:
 
 
 def main(points: Points = POINTS, rounds: int = ROUNDS, seconds: float = SECONDS) -> None:
-    print(f"CPU ms per stream-second, median of {rounds} turns (least to most); {seconds} s a turn")
+    print(f"CPU ms per stream-second, median of up to {rounds} turns (least to most) of {seconds} s")
     print(f"ours and the floor with {STREAMS} streams, the plain server with {PLAIN_STREAMS}")
     cost = measure(points, rounds, seconds)
     heads = ("ours", "plain", "plain / ours", "floor", "ours / floor")

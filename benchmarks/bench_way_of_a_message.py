@@ -34,8 +34,8 @@ from streamer.vad.scorer import Row
 WINDOW_MS = 32
 SHORT_MS = 2
 STREAMS = 200
-MESSAGES = 12_000
-ROUNDS = 5
+MESSAGES = 8_000
+ROUNDS = 3
 SETTINGS = SessionSettings(Mode.SEGMENTED)
 START = '{"request":"start","format":{"channels":1,"sample_rate":%d,"bit_depth":16,"is_float":false}}'
 
