@@ -19,9 +19,8 @@ from streamer.errors import ListenFailed
 log = logging.getLogger(__name__)
 
 BACKLOG = 4_096
-"""Connections that the kernel keeps while the loop is busy (Linux's own bound, unless net.core.somaxconn is raised): when
-all clients come back at once, few should have to wait for TCP's retransmissions, of which the seventh is two minutes off.
-"""
+"""Connections that the kernel keeps while the loop is busy (Linux's own bound, unless net.core.somaxconn is raised).
+When all clients come back at once, few should have to wait for TCP's retransmissions, which get minutes apart."""
 _TURN_AWAY_S = 0.2
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
