@@ -146,7 +146,13 @@ def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel
     """
     if unknown := settings.keys() - SETTINGS:
         raise TypeError(f"unknown model settings {sorted(unknown)}; known: {sorted(SETTINGS)}")
-    return lambda function: FunctionModel(function, **settings)
+
+    def decorate(function: Callable[[Samples], Any]) -> FunctionModel:
+        if isinstance(function, type) or not callable(function):
+            raise TypeError(f"@streamer.model decorates a function; {function!r} is none (a class subclasses Model)")
+        return FunctionModel(function, **settings)
+
+    return decorate
 
 
 __all__ = [
