@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobId, JobKind, Outcome, Output
@@ -51,8 +52,7 @@ class Passage:
         return (self.end - self.start) / self.rate
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """A session, each half second of audio and once at its end; what was done since the last one.
 
     `lag_s`: audio received and not yet covered by results. `backlog_s`, `backlog_bytes`: not yet dealt with, decoded.
@@ -107,6 +107,8 @@ class Chronicle(SessionObserver):
         self.born = now
         self._view = view
         self._readers = readers
+        self._beats = [reader.heartbeat for reader in readers if type(reader).heartbeat is not Reader.heartbeat]
+        """Who wants to hear of the only thing that comes often."""
         self._starts: deque[Start] = deque(maxlen=16)
         self._start: Start | None = None
         self._rate = 0
@@ -289,5 +291,5 @@ class Chronicle(SessionObserver):
         )
         self._received, self._committed, self._busy_s = received, committed, busy_s
         self._counted_s += beat.audio_s
-        for reader in self._readers:
-            reader.heartbeat(beat)
+        for hear in self._beats:
+            hear(beat)

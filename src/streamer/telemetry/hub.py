@@ -101,7 +101,7 @@ class Telemetry(Observer, EngineObserver):
 
     def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         ids = Ids(info.id)
-        readers = [SessionLog(info, now), _End(self._sessions, info.id, CURRENT.set(ids))]
+        readers = [SessionLog(info, view, now), _End(self._sessions, info.id, CURRENT.set(ids))]
         if self._tracing is None:
             readers.insert(0, self._measuring.reader(info, now, untraced))
         else:  # the trace is asked for while it is there: metrics read first

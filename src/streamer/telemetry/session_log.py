@@ -7,10 +7,10 @@ import logging
 from streamer.errors import ErrorCode
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
-from streamer.telemetry.chronicle import Heartbeat, Passage, Reader
+from streamer.telemetry.chronicle import Passage, Reader
 from streamer.telemetry.logs import Facts
 from streamer.telemetry.metrics import GONE, STOPPED
-from streamer.telemetry.observer import SessionInfo
+from streamer.telemetry.observer import SessionInfo, SessionView
 
 log = logging.getLogger("streamer.session")
 
@@ -44,11 +44,11 @@ class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
 class SessionLog(Reader):
     """Sums one session up."""
 
-    def __init__(self, info: SessionInfo, now: float) -> None:
+    def __init__(self, info: SessionInfo, view: SessionView, now: float) -> None:
         self._info = info
+        self._view = view
         self._mode = info.mode
         self._born = now
-        self._busy_s = 0.0
         self._inference_s = self._inferred_s = 0.0
         self._first_result_s: float | None = None
         self._latencies = 0
@@ -58,9 +58,6 @@ class SessionLog(Reader):
     def starting(self, start: Start, now: float) -> str | None:
         self._mode = start.mode or self._info.mode
         return None
-
-    def heartbeat(self, beat: Heartbeat) -> None:
-        self._busy_s += beat.busy_s
 
     def first_result(self, latency_s: float) -> None:
         if self._first_result_s is None:
@@ -96,7 +93,7 @@ class SessionLog(Reader):
             interims=summary.interims,
             failed=summary.failed,
             interims_dropped=summary.interims_dropped,
-            rtf_decoding=_ratio(self._busy_s, summary.received_s),
+            rtf_decoding=_ratio(self._view.busy_s, summary.received_s),
             rtf_inference=_ratio(self._inference_s, self._inferred_s),
             first_result_s=_short(self._first_result_s) if self._first_result_s is not None else None,
             final_latency_mean_s=_ratio(self._latency_sum_s, self._latencies),
