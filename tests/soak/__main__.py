@@ -50,7 +50,7 @@ WEATHERS = (
 MAX_SLOPE_MIB_H = 10.0
 """Growth of the server's memory that a run of half an hour or more may show."""
 FEW_DESCRIPTORS = 3
-FEW_TASKS = 20
+FEW_TASKS = 50
 """Tasks that are over count as live until Python's collector has come round."""
 
 
