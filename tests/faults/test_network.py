@@ -289,3 +289,12 @@ def _plain(peer: Raw) -> socket.socket:
     duplicate: socket.socket = taken
     peer.writer.transport.abort()
     return duplicate
+
+
+async def test_a_client_gone_before_its_upgrade_is_answered_is_no_error_of_ours(arena: Observed) -> None:
+    for _ in range(100):
+        connection = socket.create_connection(("127.0.0.1", arena.app.port))
+        connection.sendall(UPGRADE + b"\r\n")
+        reset(connection)
+    async with arena.peer("v2") as peer:
+        await peer.still_works()

@@ -73,6 +73,8 @@ def endpoint_handler(
         except StreamerError as error:
             conductor.services.observer.refused(WebSocketTransport.name, error.code)
             return await visit.refuse(error)
+        except ConnectionError:  # gone before the upgrade was answered: nobody to tell, and no error of ours
+            return web.Response(status=400)
         except web.HTTPException:
             raise  # aiohttp's own answer to a request that is no upgrade
         except Exception as error:
