@@ -82,7 +82,7 @@ def _of(step: Step) -> Iterator[tuple[str, str]]:
         yield "results are few for a 99th percentile; more --seconds", f"{step.lag.count}"
     if step.server is not None and step.server.waiting > _STARVED:
         yield (
-            "threads of the server were ready and had no core, so that it was slower than it is",
+            "threads of the server were ready and had no core, so it was slower than it could be",
             f"{step.server.waiting:.1f}",
         )
     if step.others_cores is not None and step.others_cores > _NOISY_CORES:

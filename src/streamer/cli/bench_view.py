@@ -69,7 +69,7 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
     console.print(_table(report.steps))
     console.print(
         "[dim]Milliseconds. final: from the audio that decided an utterance's end to its result; whole: from its last"
-        " word. lag: of all results. late: the generator, behind its schedule.[/dim]",
+        " word. lag: of all results. CPU: for a second of one stream. late: the generator, behind its schedule.[/dim]",
     )
     for remark in remarks(report):
         console.print(Text(f"! {remark}", "yellow"))
@@ -87,7 +87,9 @@ Column = tuple[str, Callable[[Step], str]]
 def _columns(steps: Sequence[Step]) -> Iterator[Column]:
     """Headings of two lines, and what stands below; none that would be empty."""
     yield "\nstreams", lambda step: str(step.streams)
-    yield "first\np50", lambda step: _ms(step.first, "p50_ms")
+    interims = any(step.interim.count for step in steps)
+    if not interims:  # on 80 columns there is room for one of the two
+        yield "first\np50", lambda step: _ms(step.first, "p50_ms")
     if any(step.final.count for step in steps):
         yield "final\np50", lambda step: _ms(step.final, "p50_ms")
         yield "\np99", lambda step: _ms(step.final, "p99_ms")
@@ -95,11 +97,11 @@ def _columns(steps: Sequence[Step]) -> Iterator[Column]:
     else:
         yield "lag\np50", lambda step: _ms(step.lag, "p50_ms")
         yield "\np99", lambda step: _ms(step.lag, "p99_ms")
-    if any(step.interim.count for step in steps):
+    if interims:
         yield "interim\np50", lambda step: _ms(step.interim, "p50_ms")
         yield "\np99", lambda step: _ms(step.interim, "p99_ms")
     if any(step.server for step in steps):
-        yield "CPU ms/\nstream·s", lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else "-"
+        yield "CPU\nms/s", lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else "-"
         yield "\ncores", lambda step: f"{step.server.cores:.2f}" if step.server else "-"
         yield "KiB/\nstream", lambda step: f"{max(0, step.server.rss_per_stream) / 1024:.0f}" if step.server else "-"
     yield "\nlost", lambda step: str(step.frames.lost + step.frames.doubled)
