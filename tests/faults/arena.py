@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import pytest
 
 from streamer.app import App
 from streamer.testing import s16le, speech
@@ -119,7 +119,8 @@ class Arena:
         )
 
     async def settled(self) -> Counts:
-        """The counts once they hold still: what came before may still be closing."""
+        """The counts once they hold still: what came before may still be closing, or wait for the collector."""
+        gc.collect()
         counts, still = self.counts(), 0
         while still < 5:
             await asyncio.sleep(0.01)
@@ -128,13 +129,13 @@ class Arena:
         return counts
 
     async def counts_back_at(self, before: Counts) -> None:
-        """Nothing leaked; sockets may take a moment. What an earlier test left to the collector may go, too."""
+        """Nothing leaked; sockets may take a moment to be gone."""
         for _ in range(1_000):
-            now = self.counts()
-            if all(count <= counted for count, counted in zip(astuple(now), astuple(before), strict=True)):
+            if self.counts() == before:
                 return
             await asyncio.sleep(0.01)
-        pytest.fail(f"left behind: {now}, where there was {before}")
+        now = self.counts()
+        assert now == before
 
     @asynccontextmanager
     async def peer(self, dialect: str, mode: str = "simple", *, query: str = "", **options: Any) -> AsyncIterator[Peer]:
