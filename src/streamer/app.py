@@ -21,7 +21,7 @@ import streamer
 from streamer.access import Used
 from streamer.audio.format import Encoding
 from streamer.config import Settings
-from streamer.errors import ConfigError, ListenFailed
+from streamer.errors import ConfigError, ErrorCode, ListenFailed
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
 from streamer.inference.observer import EngineObservers
@@ -45,6 +45,7 @@ from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
 from streamer.transports.grpc.environment import set_defaults
 from streamer.transports.listener import Buffers, Handshakes, listen
 from streamer.transports.tls import Certificate
+from streamer.transports.websocket import WebSocketTransport
 from streamer.vad.silero import SileroScorer
 
 if TYPE_CHECKING:
@@ -148,8 +149,9 @@ class App:
             per_address=server.max_sessions_per_address or math.inf,
             per_subject=server.max_sessions_per_subject or math.inf,
         )
+        self._observer = Observers([self.telemetry, *observers])
         self.conductor = Conductor(
-            Services(self.scoring, self.engine, Observers([self.telemetry, *observers])),
+            Services(self.scoring, self.engine, self._observer),
             OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
         )
         self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
@@ -268,7 +270,12 @@ class App:
         self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
     ) -> int:
         server = self.settings.server
-        handshakes = Handshakes(server.max_handshakes, server.handshake_timeout_s, lambda: len(self.conductor))
+        handshakes = Handshakes(
+            server.max_handshakes,
+            server.handshake_timeout_s,
+            lambda: len(self.conductor),
+            partial(self._observer.refused, WebSocketTransport.name, ErrorCode.OVERLOADED),
+        )
         runner, port = await listen(
             application,
             host,

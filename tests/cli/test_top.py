@@ -30,11 +30,11 @@ def scrape(telemetry: Telemetry, at: float) -> Scrape:
 def test_figures_are_of_the_time_between_two_looks() -> None:
     telemetry = Telemetry("stub")
     telemetry.scored(10.0, 9.0)
-    telemetry.refused("websocket", ErrorCode.OVERLOADED)
+    telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
     before = scrape(telemetry, 100.0)
     telemetry.scored(10.0, 1.0)
     for _ in range(4):
-        telemetry.refused("websocket", ErrorCode.OVERLOADED)
+        telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
     seen = Between(before, scrape(telemetry, 102.0)).overview()
     assert seen.rtf[Stage.VAD_PROCESSING] == pytest.approx(0.1)
     assert isnan(seen.rtf[Stage.MODEL_INFERENCE])
@@ -57,11 +57,11 @@ def test_quantiles_lie_within_their_bucket() -> None:
 
 def test_a_server_that_began_anew_has_no_negative_rates() -> None:
     telemetry = Telemetry("stub")
-    telemetry.refused("websocket", ErrorCode.OVERLOADED)
-    telemetry.refused("websocket", ErrorCode.OVERLOADED)
+    telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
+    telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
     before = scrape(telemetry, 0.0)
     again = Telemetry("stub")
-    again.refused("websocket", ErrorCode.OVERLOADED)
+    again.refused("websocket", ErrorCode.OVERLOADED, "somebody")
     assert Between(before, scrape(again, 1.0)).overview().refused == 1.0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streamer.errors import ErrorCode
 from streamer.session.events import Mode
 from streamer.telemetry import logs as logs_module
 from streamer.telemetry.context import CURRENT, Ids
@@ -83,6 +84,19 @@ def test_a_flood_of_one_line_is_a_few_lines(out: io.StringIO) -> None:
         for number in range(1_000):
             log.warning("message %d is odd", number)
     assert [record["message"] for record in records(out)] == [f"message {number} is odd" for number in range(5)]
+
+
+def test_a_crowd_that_is_turned_away_is_a_few_lines_of_each_kind(out: io.StringIO) -> None:
+    telemetry = Telemetry("stub", {})
+    with Logs(stream=out):
+        for _ in range(1_000):
+            telemetry.refused("websocket", ErrorCode.OVERLOADED, "10.0.0.1")
+        telemetry.refused("grpc", ErrorCode.UNAUTHENTICATED, "10.0.0.2")
+    said = [(record["message"], record["transport"], record["code"], record["peer"]) for record in records(out)]
+    assert said == [
+        *[("session refused", "websocket", "overloaded", "10.0.0.1")] * 5,
+        ("session refused", "grpc", "unauthenticated", "10.0.0.2"),
+    ]
 
 
 class Stuck(io.StringIO):

@@ -79,7 +79,7 @@ def test_a_yes_or_no_is_not_added_up() -> None:
 def test_what_a_server_really_counts_is_added_up() -> None:
     one, other = Telemetry("stub"), Telemetry("stub")
     for telemetry in (one, other, other):
-        telemetry.refused("websocket", ErrorCode.OVERLOADED)
+        telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
         telemetry.scored(1.0, 0.03)
     text = written(Tally().merge([pack(one.registry.collect()), pack(other.registry.collect())], []))
     assert 'streamer_admission_rejected_total{reason="overloaded"} 3.0' in text

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobId, JobKind, Outcome, Output
-from streamer.session.events import Ack, Event, Failed, Finished, Segment, SpeechEnded, SpeechStarted, Started
+from streamer.session.events import Ack, Event, Failed, Finished, Segment, SpeechEnded, SpeechStarted, Started, Warned
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import SessionInfo, SessionObserver, SessionView
@@ -92,6 +92,8 @@ class Reader:
 
     def failed(self, event: Failed) -> None: ...
 
+    def warned(self, event: Warned) -> None: ...
+
     def held(self, now: float) -> None: ...
 
     def dropped(self, frames: int) -> None: ...
@@ -147,6 +149,9 @@ class Chronicle(SessionObserver):
             self._leave(event)
             for reader in self._readers:
                 reader.failed(event)
+        elif isinstance(event, Warned):
+            for reader in self._readers:
+                reader.warned(event)
         elif isinstance(event, Finished):
             self._beat(event.received, event.received)
 

@@ -23,7 +23,7 @@ from streamer.telemetry.logs import Logs
 from streamer.telemetry.measuring import Measuring, untraced
 from streamer.telemetry.metrics import Metrics, Signal
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView, Subsystem
-from streamer.telemetry.session_log import SessionLog
+from streamer.telemetry.session_log import SessionLog, log_refusal
 from streamer.telemetry.tasks import TaskStats, watch_lag
 from streamer.telemetry.wanted import traces_wanted
 
@@ -111,8 +111,9 @@ class Telemetry(Observer, EngineObserver):
         self._sessions[info.id] = chronicle, ids
         return chronicle
 
-    def refused(self, transport: str, code: ErrorCode) -> None:
-        self._measuring.refused(transport, code)
+    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
+        self._measuring.refused(transport, code, peer)
+        log_refusal(transport, code, peer)
 
     def scored(self, audio_s: float, took_s: float) -> None:
         self._measuring.scored(audio_s, took_s)

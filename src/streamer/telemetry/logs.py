@@ -28,6 +28,11 @@ Style = Literal["auto", "text", "json"]
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of a record beside its message; subclasses name them. Given as `extra={"facts": ...}`."""
 
+    @property
+    def kind(self) -> str | None:
+        """Records of one message and kind are the same line over and over; None: each says something of its own."""
+        return None
+
 
 class Stream(Protocol):
     """Where lines go."""
@@ -114,8 +119,10 @@ class _Intake(logging.Handler):
         self._plain = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "facts", None) is None:
-            held = self._repeats.ask((record.name, record.levelno, record.msg), time.monotonic())
+        facts: Facts | None = getattr(record, "facts", None)
+        kind = facts.kind if facts is not None else ""
+        if kind is not None:
+            held = self._repeats.ask((record.name, record.levelno, record.msg, kind), time.monotonic())
             if held is None:
                 return
             if held:

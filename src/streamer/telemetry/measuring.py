@@ -8,7 +8,7 @@ from streamer.errors import ErrorCode
 from streamer.inference.contract import EngineDepth
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost
 from streamer.session.actions import Job
-from streamer.session.events import Failed, Mode
+from streamer.session.events import Failed, Mode, Warned
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Heartbeat, Passage, Reader
@@ -86,7 +86,7 @@ class Measuring(Observer, EngineObserver):
         self._metrics.handshakes.child(info.transport, ACCEPTED).add()
         return _SessionMeasuring(self._metrics, self._decoding, info, now, trace_of)
 
-    def refused(self, transport: str, code: ErrorCode) -> None:
+    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
         self._metrics.handshakes.child(transport, code).add()
         if code in AUTH_FAILURES:
             self._metrics.auth_failures.child(code).add()
@@ -182,6 +182,12 @@ class _SessionMeasuring(Reader):
     def failed(self, event: Failed) -> None:
         if event.code in PROTOCOL_ERRORS:
             self._metrics.protocol_errors.child(event.code).add()
+
+    def warned(self, event: Warned) -> None:
+        self._metrics.warnings.child(event.code).add()
+
+    def held(self, now: float) -> None:
+        self._metrics.held.child().add()
 
     def dropped(self, frames: int) -> None:
         self._metrics.interims_unread.child().add(frames)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from streamer.errors import ErrorCode
 from streamer.inference.observer import Dropped, Ended, Lost
-from streamer.session.events import Mode
+from streamer.session.events import Mode, WarningCode
 from streamer.telemetry.instruments import Counter, Family, Gauge, Histogram, Instruments
 from streamer.telemetry.observer import Subsystem
 
@@ -122,6 +122,8 @@ class Metrics:
         self.protocol_errors = make.counter(
             "protocol_errors", "Messages against the protocol, answered with an error.", code=PROTOCOL_ERRORS
         )
+        self.warnings = make.counter("warnings", "What clients were warned of.", code=tuple(WarningCode))
+        self.held = make.counter("clients_held", "Times a client was too far ahead and was not read for a while.")
 
     def _audio(self, make: Instruments) -> None:
         self.audio_received_seconds = make.counter("audio_received_seconds", "Audio received.")

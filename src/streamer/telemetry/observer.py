@@ -114,8 +114,8 @@ class Observer:
         """A session begins; whatever is returned hears the rest."""
         return SessionObserver()
 
-    def refused(self, transport: str, code: ErrorCode) -> None:
-        """A session was not taken on."""
+    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
+        """A session was not taken on. `peer` never makes a label."""
 
     def scored(self, audio_s: float, took_s: float) -> None:
         """The speech scorer ran one batch over so many seconds of audio, of all sessions, in `took_s`."""
@@ -137,9 +137,9 @@ class Observers(Observer):
     def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         return _SessionObservers([listener.session(info, view, now) for listener in self._listeners])
 
-    def refused(self, transport: str, code: ErrorCode) -> None:
+    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
         for listener in self._listeners:
-            listener.refused(transport, code)
+            listener.refused(transport, code, peer)
 
     def scored(self, audio_s: float, took_s: float) -> None:
         for listener in self._listeners:

@@ -1,10 +1,11 @@
-"""One record for each session, at its end: what a reader of logs asks first."""
+"""One record for each session, at its end, and for each that was not taken on: what a reader of logs asks first."""
 
 from __future__ import annotations
 
 import logging
 
 from streamer.errors import ErrorCode
+from streamer.session.events import Failed, Warned
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Passage, Reader
@@ -39,6 +40,28 @@ class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
     final_latency_max_s: float | None = None
     held: int = 0
     """Times that the client was too far ahead and was not read."""
+    errors: tuple[str, ...] = ()
+    """Codes that the client was told, each once, as they first came; the last may be why it ended."""
+    warnings: tuple[str, ...] = ()
+    """The same of warnings."""
+
+
+class RefusalFacts(Facts, frozen=True, kw_only=True):
+    """A session that was not taken on."""
+
+    transport: str
+    code: str
+    peer: str
+
+    @property
+    def kind(self) -> str:
+        """A crowd that is turned away is told of a few times, and then in number."""
+        return self.code
+
+
+def log_refusal(transport: str, code: ErrorCode, peer: str) -> None:
+    """One record, for who asks why they were not let in."""
+    log.info("session refused", extra={"facts": RefusalFacts(transport=transport, code=code, peer=peer)})
 
 
 class SessionLog(Reader):
@@ -54,6 +77,8 @@ class SessionLog(Reader):
         self._latencies = 0
         self._latency_sum_s = self._latency_max_s = 0.0
         self._held = 0
+        self._errors: dict[str, None] = {}  # sets in the order of their first word
+        self._warnings: dict[str, None] = {}
 
     def starting(self, start: Start, now: float) -> str | None:
         self._mode = start.mode or self._info.mode
@@ -73,6 +98,12 @@ class SessionLog(Reader):
         if passage.started is not None and passage.finished is not None:
             self._inference_s += passage.finished - passage.started
             self._inferred_s += passage.length_s
+
+    def failed(self, event: Failed) -> None:
+        self._errors[event.code] = None
+
+    def warned(self, event: Warned) -> None:
+        self._warnings[event.code] = None
 
     def held(self, now: float) -> None:
         self._held += 1
@@ -99,6 +130,8 @@ class SessionLog(Reader):
             final_latency_mean_s=_ratio(self._latency_sum_s, self._latencies),
             final_latency_max_s=_short(self._latency_max_s) if self._latencies else None,
             held=self._held,
+            errors=tuple(self._errors),
+            warnings=tuple(self._warnings),
         )
         log.info("session closed", extra={"facts": facts, "session_id": info.id})
 

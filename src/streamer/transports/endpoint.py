@@ -71,7 +71,7 @@ def endpoint_handler(
                 settings = granted(endpoint.settings, identity)
                 await conductor.run(transport, visit.codec, settings, measure=len, handshake=handshake, lease=lease)
         except StreamerError as error:
-            conductor.services.observer.refused(WebSocketTransport.name, error.code)
+            conductor.services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
             return await visit.refuse(error)
         except ConnectionError:  # gone before the upgrade was answered: nobody to tell, and no error of ours
             return web.Response(status=400)

@@ -33,6 +33,8 @@ class Handshakes:
     timeout_s: float
     sessions: Callable[[], int]
     """Connections that are sessions by now."""
+    turned_away: Callable[[str], None]
+    """Told of each that was one too many, by its address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,15 @@ class _TurnedAway(asyncio.Protocol):
     It is closed once something came, or soon: to close with bytes unread would be a reset, and lose the answer.
     """
 
+    def __init__(self, told: Callable[[str], None]) -> None:
+        self._told = told
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
         self._soon = asyncio.get_running_loop().call_later(_TURN_AWAY_S, transport.close)
         transport.write(_BUSY)
+        self._told((transport.get_extra_info("peername") or ("unknown",))[0])
 
     def data_received(self, data: bytes) -> None:
         self._transport.close()
@@ -152,5 +158,5 @@ class _Site(web.BaseSite):
         server = self._runner.server
         assert server is not None
         if len(server.connections) - self._handshakes.sessions() >= self._handshakes.most:
-            return _TurnedAway()
+            return _TurnedAway(self._handshakes.turned_away)
         return server()

@@ -116,7 +116,7 @@ class Reception:
                 await transport.accept()
                 await self._conduct(transport, identity, handshake)
         except StreamerError as error:
-            service.conductor.services.observer.refused(GrpcTransport.name, error.code)
+            service.conductor.services.observer.refused(GrpcTransport.name, error.code, transport.peer)
             retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
             await call.abort(STATUS[error.code], error.message, trailers(error.code, retry_after_s))
         await self._end(transport, call)
