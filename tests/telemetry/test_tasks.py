@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 import warnings
+from contextlib import suppress
 
 import pytest
 
@@ -97,6 +98,28 @@ async def test_time_outs_and_groups_work_through_it() -> None:
         await group()
     gc.collect()
     assert stats.instrumented == stats.dropped == 2
+
+
+async def test_a_task_that_ends_badly_is_dropped_without_the_collector() -> None:
+    stats = TaskStats()
+
+    async def fail() -> None:
+        raise LookupError
+
+    gc.disable()
+    try:
+        task = asyncio.create_task(stats.task(asyncio.sleep(60)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        del task
+        with suppress(LookupError):
+            await asyncio.create_task(stats.task(fail()))
+        await asyncio.sleep(0)  # the loop still holds what woke us
+        assert (stats.instrumented, stats.dropped) == (2, 2)
+    finally:
+        gc.enable()
 
 
 async def test_a_task_that_is_never_run_is_dropped_too() -> None:

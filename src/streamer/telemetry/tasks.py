@@ -92,6 +92,7 @@ def _timed(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Gen
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         finally:
+            value = None  # an error that leaves here keeps this frame: kept by it in turn, both wait for the collector
             paused = perf_counter()
             took_s = paused - began
             stats.polls += 1
