@@ -73,10 +73,10 @@ class Raw:
                 event: dict[str, Any] = json.loads(payload)
                 return event
 
-    async def close_code(self) -> int | None:
-        """Read to the end; None where it came without a close frame."""
+    async def close_code(self, within_s: float = 10.0) -> int | None:
+        """Read to the end; None where it came without a close frame. Raises TimeoutError."""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(within_s):
                 while True:
                     opcode, payload = await self.next_frame()
                     if opcode == CLOSE:

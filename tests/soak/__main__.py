@@ -35,6 +35,7 @@ SETTINGS = {
     "server.outbox_stall_s": 3,
     "server.outbox_bytes": 65_536,
     "server.close_timeout_s": 1,
+    "drain.lag_s": 0,
     "engine.restart_backoff_s": 0.1,
     "engine.max_restart_backoff_s": 1,
 }
@@ -49,9 +50,9 @@ WEATHERS = (
 )
 MAX_SLOPE_MIB_H = 10.0
 """Growth of the server's memory that a run of half an hour or more may show."""
-FEW_DESCRIPTORS = 3
-FEW_TASKS = 50
-"""Tasks that are over count as live until Python's collector has come round."""
+PATIENCE_S = 20.0
+"""So long after the last client everything may take to be as it was before the first: a worker that was stopped or
+killed has to come back, too."""
 
 
 class Soak:
@@ -68,7 +69,7 @@ class Soak:
 
     async def run(self, minutes: float, clients: int) -> list[str]:
         """Returns what was broken."""
-        before = await self.settled()
+        before = await self.server.metrics()
         port = int(self.server.url.rsplit(":", 1)[1])
         try:
             async with asyncio.timeout(minutes * 60), asyncio.TaskGroup() as tasks:
@@ -84,18 +85,16 @@ class Soak:
             pass
         await self.proxy.set(up=HEALTHY, down=HEALTHY)
         self.proxy.reset()
-        after = await self.settled()
-        return [*self.score.broken, *self._leaks(before, after), *self._growth(minutes)]
+        return [*self.score.broken, *await self._left(before), *self._growth(minutes)]
 
-    async def settled(self) -> Mapping[str, float]:
-        """The metrics once no session is left."""
-        for _ in range(200):
-            now = await self.server.metrics()
-            if not _sum(now, "streamer_sessions_active") and not now["streamer_inference_pending"]:
+    async def _left(self, before: Mapping[str, float]) -> list[str]:
+        """What does not become as it was."""
+        tries = round(PATIENCE_S / 0.1)
+        for _ in range(tries):
+            if not (problems := _leaks(before, await self.server.metrics())):
                 break
             await asyncio.sleep(0.1)
-        await asyncio.sleep(1.0)  # workers come back, sockets close
-        return await self.server.metrics()
+        return problems
 
     async def _change_weather(self) -> None:
         while True:
@@ -133,26 +132,6 @@ class Soak:
             told = len(self.score.broken)
             await asyncio.sleep(min(30.0, minutes * 60 / 10))
 
-    def _leaks(self, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-        """What is not as it was before."""
-        problems = [
-            f"{name}: {after[name]:g} are left"
-            for name in after
-            if name.startswith(("streamer_sessions_active", "streamer_inference_pending", "streamer_audio_buffered"))
-            and after[name]
-        ]
-        grown = after["process_open_fds"] - before["process_open_fds"]
-        if grown > FEW_DESCRIPTORS:
-            problems.append(f"{grown:g} descriptors more than before")
-        tasks = [_live_tasks(metrics) for metrics in (before, after)]
-        if tasks[1] > tasks[0] + FEW_TASKS:
-            problems.append(f"tasks: {tasks[0]:g} before, {tasks[1]:g} after")
-        if failures := _sum(after, "streamer_task_failures_total"):
-            problems.append(f"{failures:g} errors of our own")
-        if not after["streamer_ready"]:
-            problems.append("not ready in the end")
-        return problems
-
     def slope(self) -> float:
         """MiB an hour, by least squares, without the first quarter."""
         minutes, memory = np.array(self.memory[len(self.memory) // 4 :]).T
@@ -161,6 +140,24 @@ class Soak:
     def _growth(self, minutes: float) -> list[str]:
         slope = self.slope()
         return [f"memory grows by {slope:.1f} MiB an hour"] if minutes >= 30 and slope > MAX_SLOPE_MIB_H else []
+
+
+def _leaks(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """What is not as it was before: exactly so, without asking Python's collector."""
+    problems = [
+        f"{name}: {after[name]:g} are left"
+        for name in after
+        if name.startswith(("streamer_sessions_active", "streamer_inference_pending", "streamer_audio_buffered"))
+        and after[name]
+    ]
+    for what, count in (("descriptors", lambda metrics: metrics["process_open_fds"]), ("tasks", _live_tasks)):
+        if count(after) != count(before):
+            problems.append(f"{what}: {count(before):g} before, {count(after):g} after")
+    if failures := _sum(after, "streamer_task_failures_total"):
+        problems.append(f"{failures:g} errors of our own")
+    if not after["streamer_ready"]:
+        problems.append("not ready in the end")
+    return problems
 
 
 def _sum(metrics: Mapping[str, float], name: str) -> float:

@@ -6,29 +6,51 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from streamer.client import ConnectFailed, ConnectionClosed, Event, Segment, SpeechEnded, Stream, connect
-from streamer.errors import StreamerError
+from streamer.client import (
+    ConnectFailed,
+    ConnectionClosed,
+    Event,
+    HandshakeRefused,
+    Segment,
+    SpeechEnded,
+    Stream,
+    connect,
+)
+from streamer.client.link import LOST
 from streamer.testing import s16le, silence, speech
-from tests.faults.raw import frame, header, raw, text
+from tests.faults.raw import Raw, frame, header, raw, text
 from tests.soak.ledger import Broken, check
 
 RATE = 16_000
 FORMAT = {"encoding": "pcm_s16le", "sample_rate": RATE, "channels": 1}
 WEATHER = s16le(speech())
 SECOND = s16le(silence(1.0))
-MODEL_ENDS = (
-    "whole",
-    "refused overloaded",  # no worker answered then
+Rude = Callable[[int, random.Random], Awaitable[str]]
+CUT_OFF = "cut off"
+"""By the network: a reset, or an end without a goodbye."""
+_NO_WORKER = "refused overloaded"
+_BY_MODEL = {
+    _NO_WORKER,
     "closed 1011 model_error",
     "closed 1011 model_timeout",
     "closed 1011 model_crashed",
-)
-"""How a stream may end that only the model can disturb."""
+}
+_BY_NETWORK = {
+    CUT_OFF,
+    "refused start_timeout",
+    "closed 4408 start_timeout",
+    "closed 4408 idle_timeout",
+    "closed 4430 slow_consumer",
+}
+UNDISTURBED = {"whole"} | _BY_MODEL
+"""How the stream of a polite client may end when nothing is between it and the server."""
 _STREAM_TIMEOUT_S = 120.0
+"""The network never is silent for so long: whoever has heard no end by then was forgotten."""
 
 
 @dataclass(slots=True)
@@ -57,29 +79,32 @@ class Client:
             await asyncio.sleep(self._random.uniform(0.0, 0.5))
 
     async def _one(self) -> None:
-        rude = None if self._direct or self._random.random() < 0.7 else self._random.choice(RUDE)
+        rude = None if self._direct or self._random.random() < 0.7 else self._random.choice(tuple(RUDE))
         name = "polite" if rude is None else rude.__name__
         try:
             async with asyncio.timeout(_STREAM_TIMEOUT_S):
                 how = await self._polite() if rude is None else await rude(self._port, self._random)
         except Broken as broken:
-            how = "BROKEN"
-            self._score.broken.append(f"{name}: {broken}")
-        except AssertionError:  # of a raw client: no upgrade
-            how = "refused"
+            how = f"broken promise: {broken}"
+        except AssertionError:  # of a raw client: the answer was no upgrade
+            how = _NO_WORKER
         except TimeoutError:
-            how = "heard nothing"
-            if rude is None:
-                self._score.broken.append(f"{name}: no end within {_STREAM_TIMEOUT_S:g} s")
+            how = f"no end within {_STREAM_TIMEOUT_S:g} s"
         except ConnectionClosed as closed:
-            how = f"closed {closed.close_code} {closed.reason}"
-        except ConnectFailed as failed:
-            how = f"refused {failed.code}"
-        except (StreamerError, OSError, EOFError, aiohttp.ClientError) as error:
-            how = type(error).__name__
+            how = CUT_OFF if closed.close_code == LOST else f"closed {closed.close_code} {closed.reason}"
+        except HandshakeRefused as refused:
+            how = f"refused {refused.code}"
+        except (ConnectFailed, OSError, EOFError, aiohttp.ClientError):
+            how = CUT_OFF
+        if how not in self._allowed(rude):
+            self._score.broken.append(f"{'undisturbed' if self._direct else name}: {how}")
+            how = "BROKEN"
         self._score.ends[f"{name}: {how}"] += 1
-        if self._direct and how not in MODEL_ENDS:
-            self._score.broken.append(f"undisturbed client: {how}")
+
+    def _allowed(self, rude: Rude | None) -> Set[str]:
+        if rude is None:
+            return UNDISTURBED if self._direct else UNDISTURBED | _BY_NETWORK
+        return RUDE[rude] | {_NO_WORKER}
 
     async def _polite(self) -> str:
         """A stream from the first sample to the last, cut anywhere, at any speed up to ten times the real one."""
@@ -149,7 +174,12 @@ async def fall_silent(port: int, choose: random.Random) -> str:
     async with raw(port) as peer:
         if choose.random() < 0.5:
             await peer.send(text({"type": "start", "format": FORMAT}))
-        return f"closed {await peer.close_code()}"
+        return await _closed(peer)
+
+
+async def _closed(peer: Raw) -> str:
+    code = await peer.close_code(within_s=_STREAM_TIMEOUT_S)
+    return CUT_OFF if code is None else f"closed {code}"
 
 
 async def talk_nonsense(port: int, choose: random.Random) -> str:
@@ -166,7 +196,7 @@ async def talk_nonsense(port: int, choose: random.Random) -> str:
         )
         for _ in range(choose.randrange(1, 10)):
             await peer.send(choose.choice(nonsense))
-        return f"closed {await peer.close_code()}"
+        return await _closed(peer)
 
 
 async def knock_only(port: int, choose: random.Random) -> str:
@@ -191,4 +221,12 @@ async def send_a_file(port: int, choose: random.Random) -> str:
     return "whole"
 
 
-RUDE = (vanish, never_read, fall_silent, talk_nonsense, knock_only, send_a_file)
+RUDE: Mapping[Rude, Set[str]] = {
+    vanish: {"gone", CUT_OFF},
+    never_read: {"gone", CUT_OFF},
+    fall_silent: {"closed 4408", CUT_OFF},
+    talk_nonsense: {"closed 1002", "closed 1007", "closed 1009", "closed 1011", "closed 4400", "closed 4408", CUT_OFF},
+    knock_only: {"turned away", CUT_OFF},
+    send_a_file: {"gone", "whole"} | _BY_MODEL | _BY_NETWORK,
+}
+"""How each may end."""
