@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,12 +24,19 @@ from tests.faults.served import Served, served
 
 RATE = 16_000
 START: dict[str, Any] = {"type": "start", "format": {"encoding": "pcm_s16le", "sample_rate": RATE, "channels": 1}}
-CHUNK_MS = 2_000
-"""Of simple mode: what is measured is the drain, not how many calls a model takes."""
 WEATHER = s16le(speech())
-PACED_BY_S = 0.5
-"""Audio in a message."""
 CONNECT_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What each client does."""
+
+    mode: str = "simple"
+    chunk_ms: int | None = 2_000
+    """Of simple mode; None: pieces as short as they come."""
+    message_s: float = 0.5
+    """Audio in a message."""
 
 
 @dataclass(slots=True)
@@ -78,8 +86,9 @@ class Outcome:
 
 
 @asynccontextmanager
-async def living(url: str, count: int, mode: str) -> AsyncIterator[list[Live]]:
+async def living(url: str, count: int, talk: Talk) -> AsyncIterator[list[Live]]:
     """So many streams, started and sending."""
+    start = START | {"chunk_ms": talk.chunk_ms} if talk.mode == "simple" and talk.chunk_ms else START
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         gate = asyncio.Semaphore(CONNECT_AT_ONCE)
@@ -87,8 +96,8 @@ async def living(url: str, count: int, mode: str) -> AsyncIterator[list[Live]]:
 
         async def join() -> Live:
             async with gate:
-                socket = await place(http, f"{url}/api/v2/{mode}")
-                await socket.send_json(START | {"chunk_ms": CHUNK_MS} if mode == "simple" else START)
+                socket = await place(http, f"{url}/api/v2/{talk.mode}")
+                await socket.send_json(start)
                 live = Live(socket)
                 live.events.append(await socket.receive_json())
             tasks.create_task(listen(live))
@@ -96,7 +105,7 @@ async def living(url: str, count: int, mode: str) -> AsyncIterator[list[Live]]:
 
         lives = list(await asyncio.gather(*(join() for _ in range(count))))
         for number, live in enumerate(lives):
-            tasks.create_task(talk(live, PACED_BY_S * number / count))
+            tasks.create_task(speak(live, talk.message_s, talk.message_s * number / count))
         yield lives
 
 
@@ -111,10 +120,10 @@ async def place(http: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocke
             await asyncio.sleep(float(refused.headers["Retry-After"]))
 
 
-async def talk(live: Live, later_s: float) -> None:
+async def speak(live: Live, message_s: float, later_s: float) -> None:
     """Real time, for as long as there is somebody to talk to."""
     await asyncio.sleep(later_s)
-    size = int(PACED_BY_S * RATE) * 2
+    size = int(message_s * RATE) * 2
     with suppress(ConnectionError):
         while live.closed is None:
             at = live.sent * 2 % len(WEATHER)
@@ -134,16 +143,16 @@ async def listen(live: Live) -> None:
     live.closed = time.monotonic()
 
 
-async def drain(server: Served, streams: int, mode: str = "simple", *, after_s: float = 3.0) -> Outcome:
+async def drain(server: Served, streams: int, talk: Talk, *, after_s: float = 3.0) -> Outcome:
     """Signal a server while its streams run; what became of them."""
-    async with living(server.url, streams, mode) as lives:
+    async with living(server.url, streams, talk) as lives:
         await asyncio.sleep(after_s)
         assert all(live.closed is None for live in lives)
         began = time.monotonic()
         server.process.terminate()
         exit_code = await server.ended(120.0)
         exited_s = time.monotonic() - began
-    return summed_up(lives, mode, began, exited_s, exit_code)
+    return summed_up(lives, talk.mode, began, exited_s, exit_code)
 
 
 def summed_up(lives: Sequence[Live], mode: str, began: float, exited_s: float, exit_code: int) -> Outcome:
@@ -164,11 +173,11 @@ def summed_up(lives: Sequence[Live], mode: str, began: float, exited_s: float, e
     )
 
 
-async def measure(streams: int, mode: str, words: Sequence[str]) -> None:
+async def measure(streams: int, talk: Talk, words: Sequence[str], log: Path | None) -> None:
     settings = ["--set", f"server.max_sessions={streams + 10}", "--set", "model.delay=0.005", *words]
-    async with served("stub", "--set", "model.max_batch_size=64", *settings) as server:
-        outcome = await drain(server, streams, mode)
-    print(f"{outcome.streams} live streams of {mode}, SIGTERM:")
+    async with served("stub", "--set", "model.max_batch_size=64", *settings, log=log) as server:
+        outcome = await drain(server, streams, talk)
+    print(f"{outcome.streams} live streams of {talk.mode}, SIGTERM:")
     print(f"  told within {outcome.told_s:.2f} s, closed from {outcome.first_closed_s:.1f} to", end=" ")
     print(f"{outcome.last_closed_s:.1f} s, exit {outcome.exit_code} after {outcome.exited_s:.1f} s")
     print(f"  close codes {dict(outcome.codes)}, {outcome.forced} forced, {outcome.finals} finals delivered")
@@ -180,10 +189,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--mode", choices=("simple", "segmented"), default="simple")
+    parser.add_argument("--chunk-ms", type=int, default=2_000, help="of simple mode; 0: pieces as short as they come")
+    parser.add_argument("--message-ms", type=int, default=500)
     parser.add_argument("--set", action="append", default=[], help="settings of the server, such as drain.soft_s=5")
+    parser.add_argument("--log", type=Path, help="where the server's log goes")
     options = parser.parse_args()
     words = [word for setting in options.set for word in ("--set", setting)]
-    asyncio.run(measure(options.streams, options.mode, words))
+    talk = Talk(options.mode, options.chunk_ms or None, options.message_ms / 1_000)
+    asyncio.run(measure(options.streams, talk, words, options.log))
 
 
 if __name__ == "__main__":

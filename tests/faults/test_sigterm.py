@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.drain import drain, living
+from benchmarks.drain import Talk, drain, living
 from tests.faults.beside import stream
 from tests.faults.served import served
 
@@ -26,7 +26,7 @@ def times(**seconds: float) -> list[str]:
 @pytest.mark.parametrize("mode", ["simple", "segmented"])
 async def test_sigterm_with_live_streams_loses_nothing(mode: str) -> None:
     async with served("stub", "--set", "model.delay=0.01", *times(lag=0.2, soft=0.5, spread=0.3, hard=20)) as server:
-        outcome = await drain(server, STREAMS, mode, after_s=1.0)
+        outcome = await drain(server, STREAMS, Talk(mode), after_s=1.0)
         assert outcome.codes == {1012: STREAMS}
         assert (outcome.exit_code, outcome.forced, outcome.unaccounted) == (0, 0, 0)
         assert outcome.received >= STREAMS * 16_000
@@ -40,7 +40,7 @@ async def test_sigterm_with_live_streams_loses_nothing(mode: str) -> None:
 async def test_from_the_signal_on_everybody_is_told_and_new_sessions_are_taken_for_a_while_only() -> None:
     async with (
         served("stub", "--grpc-port", "-1", *times(lag=1.5, soft=30, hard=60)) as server,
-        living(server.url, 1, "simple") as [live],
+        living(server.url, 1, Talk()) as [live],
         grpc.aio.insecure_channel(server.grpc_target) as channel,
     ):
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())

@@ -259,6 +259,19 @@ async def test_a_peer_that_reads_nothing_for_the_stall_time_is_cut_off() -> None
     assert end.code is ErrorCode.SLOW_CONSUMER
 
 
+async def test_what_waits_for_a_busy_loop_is_not_held_against_the_peer() -> None:
+    stage = Stage()
+    client = stage.connect()
+    await client.send(START)
+    while not stage.notes.events:
+        await turns(1)
+    stage.clock.advance(15)  # and the writer has not had its turn yet
+    assert kinds([await hear_one(client)]) == ["started"]
+    client.close()
+    await stage.over()
+    assert [end.code for end in stage.notes.ends] == [None]
+
+
 async def test_a_slow_peer_that_reads_again_hears_why_it_is_closed() -> None:
     stage = Stage(pipe=1)
     client = stage.connect()
@@ -392,6 +405,71 @@ async def test_a_drain_is_told_and_a_finish_sends_the_results_first() -> None:
     assert events[-1]["reason"] == "drained"
     assert client.goodbye is not None
     assert client.goodbye.code is ErrorCode.DRAINING
+    await stage.over()
+
+
+async def test_a_loop_that_comes_round_late_finishes_at_once_whoever_is_due() -> None:
+    stage = Stage()
+    clients = [stage.connect() for _ in range(10)]
+    await turns()
+    finishing = asyncio.create_task(stage.conductor.finish(spread_s=10))
+    await turns()
+    assert sum(client.goodbye is not None for client in clients) == 1
+    stage.clock.advance(5.5)
+    await turns()
+    assert sum(client.goodbye is not None for client in clients) == 6
+    stage.clock.advance(10)
+    await finishing
+    await stage.over()
+
+
+async def test_what_comes_after_a_finish_is_left_unread() -> None:
+    stage = Stage(pipe=2)
+    client = stage.connect()
+    reader = asyncio.create_task(hear(client))
+    with stage.held():
+        await _send(client, [START, SECOND])
+        await turns()
+        await stage.conductor.finish(0)
+        sender = asyncio.create_task(_send(client, [SECOND] * 20))
+        await turns()
+        assert not sender.done()
+    assert stage.notes.holds == 0  # it is not ahead of anything
+    events = await reader
+    assert (events[-1]["reason"], events[-1]["received"]) == ("drained", 16_000)
+    with pytest.raises(ConnectionError):
+        await sender
+    await stage.over()
+
+
+async def test_who_is_not_read_is_cut_off_too() -> None:
+    stage = Stage(pipe=2)
+    client = stage.connect()
+    reader = asyncio.create_task(hear(client))
+    with stage.held():
+        await _send(client, [START, SECOND])
+        await turns()
+        await stage.conductor.finish(0)
+        await client.send(SECOND)
+        await turns()
+        stage.conductor.abort()
+        await stage.over()  # though the model says nothing
+    await reader
+
+
+async def test_during_a_drain_less_is_read_of_who_is_ahead() -> None:
+    stage = Stage(limits=Limits(audio_ahead_s=60.0), pipe=2)
+    client = stage.connect()
+    reader = asyncio.create_task(hear(client))
+    with stage.held():
+        await client.send(START)
+        stage.conductor.drain(25)
+        sender = asyncio.create_task(_send(client, [*[SECOND] * 20, STOP]))
+        await turns()
+        assert not sender.done()
+        assert stage.notes.holds == 1
+    await sender
+    assert (await reader)[-1]["processed"] == 320_000
     await stage.over()
 
 

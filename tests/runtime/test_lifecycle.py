@@ -89,6 +89,17 @@ async def test_sessions_whose_model_hangs_are_cut_off_at_the_hard_end_and_counte
     assert client.goodbye.aborted
 
 
+async def test_the_hard_end_holds_while_streams_are_still_being_finished() -> None:
+    theatre, _, lifecycle = staged()
+    clients = [theatre.connect() for _ in range(3)]
+    for client in clients:
+        await client.send(START)
+    await turns()
+    assert await lifecycle.drain(DrainSettings(soft_s=0, spread_s=3_600, hard_s=0.05), lag_s=0) == 2
+    await theatre.over()
+    assert sorted(client.goodbye.aborted for client in clients if client.goodbye) == [False, True, True]
+
+
 async def test_a_broken_server_ends_its_sessions_and_takes_no_more() -> None:
     theatre, admission, lifecycle = staged()
     lifecycle.ready()

@@ -92,12 +92,16 @@ class Conductor:
             connection.drain(deadline_s)
 
     async def finish(self, spread_s: float) -> None:
-        """End every stream as if stopped, spread over so many seconds so that clients do not come back all at once."""
+        """End every stream as if stopped, spread over so many seconds so that clients do not come back all at once.
+
+        Each has a time of its own: an overloaded loop that comes round late makes up for it.
+        """
         connections = list(self._live)
         random.shuffle(connections)  # no client is always the first
+        began = self.services.clock.now()
         for index, connection in enumerate(connections):
-            if index and spread_s:
-                await asyncio.sleep(spread_s / len(connections))
+            await self._until(began + spread_s * index / len(connections))
+            await self.services.turns.take()
             connection.finish()
 
     def expel(self, code: ErrorCode, text: str) -> None:
@@ -110,6 +114,17 @@ class Conductor:
         for connection in tuple(self._live):
             connection.abort()
         return len(self._live)
+
+    async def _until(self, when: float) -> None:
+        clock = self.services.clock
+        if clock.now() >= when:
+            return
+        come = asyncio.Event()
+        timer = clock.call_at(when, come.set)
+        try:
+            await come.wait()
+        finally:
+            timer.cancel()
 
     async def ended(self) -> None:
         """Wait until no connection is left."""

@@ -23,7 +23,7 @@ from streamer.runtime.outbox import Outbox, OutboxBounds
 from streamer.runtime.transport import Transport
 from streamer.runtime.turns import Turns
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
-from streamer.session.events import Ack, Event, Failed, Segment
+from streamer.session.events import Event, Failed
 from streamer.session.messages import Auth, KeepAlive, Start
 from streamer.session.session import Session
 from streamer.session.state import State
@@ -33,6 +33,11 @@ from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
 Probabilities = NDArray[np.float32]
+
+DRAINING_AHEAD_S = 5.0
+"""Who is further ahead is not read while the server is being drained: what was read is to be answered in time."""
+_NOTHING_MORE_S = -1.0
+"""Everybody is further ahead than that."""
 
 log = logging.getLogger(__name__)
 
@@ -148,10 +153,13 @@ class Connection(Generic[FrameT]):
 
     def drain(self, deadline_s: float) -> None:
         """Tell the client that the server is going away in so many seconds."""
+        self._ahead_s = min(self._ahead_s, DRAINING_AHEAD_S)
         self._enter(self._session.drain, deadline_s)
 
     def finish(self) -> None:
-        """End the stream as if the client had stopped it; its results still go out."""
+        """End the stream as if the client had stopped it; its results still go out. What comes from now on would not
+        be answered: it is left unread."""
+        self._ahead_s = _NOTHING_MORE_S
         self._enter(self._session.finish)
 
     def expel(self, code: ErrorCode, text: str) -> None:
@@ -159,8 +167,9 @@ class Connection(Generic[FrameT]):
         self._enter(self._session.expel, code, text)
 
     def abort(self) -> None:
-        """Let go of the peer now."""
+        """Let go of the peer now, and of all that it waits for."""
         self._transport.abort()
+        self._hang_up()
 
     # In -----------------------------------------------------------------------------------------
 
@@ -170,10 +179,16 @@ class Connection(Generic[FrameT]):
         except StreamerError as broken:
             self._fault = broken.code
         await self._services.turns.take()
-        if not self._over:
-            self._gone = True
-            self._enter(self._session.hangup)
-            self._over = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """The peer is gone: what it said last is not looked at any more, what it waits for not computed."""
+        if self._over:
+            return
+        self._gone = True
+        self._apply(self._session.hangup)
+        self._over = True
+        self._settle()
 
     async def _hear(self) -> None:
         """Until the peer ends. Raises what the transport makes of a peer that breaks its rules."""
@@ -195,7 +210,8 @@ class Connection(Generic[FrameT]):
     async def _hold(self) -> None:
         """Leave the peer's bytes to the transport until half of the backlog is dealt with."""
         self._resume = asyncio.Event()
-        self._observer.held(self._clock.now())
+        if self._ahead_s != _NOTHING_MORE_S:
+            self._observer.held(self._clock.now())
         try:
             await self._resume.wait()
         finally:
@@ -282,19 +298,17 @@ class Connection(Generic[FrameT]):
         if frame is None or self._outbox.closed:
             return
         dropped = self._outbox.dropped
-        result = event if _is_result(event) else None
-        fits = self._outbox.put(frame, self._measure(frame), droppable=_is_replaceable(event), result=result, now=now)
+        fits = self._outbox.put(frame, self._measure(frame), event)
         if self._outbox.dropped > dropped:
             self._observer.dropped(self._outbox.dropped - dropped, now)
         if not fits:
             self._slow(f"more than {self._bounds.bytes} bytes of events wait to be read", now)
-        else:
-            self._arm()
 
     async def _write(self) -> None:
         outbox, send = self._outbox, self._transport.send
         try:
-            while (entry := await outbox.next(self._clock.now())) is not None:
+            while (entry := await outbox.next(self._clock.now)) is not None:
+                self._arm()
                 await send(entry.frame)
                 if entry.result is not None:
                     self._observer.written(entry.result, self._clock.now())
@@ -377,16 +391,6 @@ class Connection(Generic[FrameT]):
         self._release()
         code = self._outbox.code or self._fault
         self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())
-
-
-def _is_replaceable(event: Event) -> bool:
-    """Whether a later event says all that this one says."""
-    return isinstance(event, Ack) or (isinstance(event, Segment) and not event.is_final)
-
-
-def _is_result(event: Event) -> bool:
-    """Whether this is what a client waits for: a final, or the error that stands in its place."""
-    return (isinstance(event, Segment) and event.is_final) or (isinstance(event, Failed) and event.start is not None)
 
 
 def _or_never(deadline: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from enum import StrEnum
 
 from streamer.config import DrainSettings
@@ -75,10 +76,12 @@ class Lifecycle:
         if lag_s:
             await asyncio.sleep(lag_s)
         self._admission.draining = True
-        if not await self._ended_by(began + times.soft_s):
-            await self._conductor.finish(times.spread_s)
-        if await self._ended_by(began + times.hard_s):
-            return 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(began + times.hard_s):
+                if not await self._ended_by(began + times.soft_s):
+                    await self._conductor.finish(times.spread_s)
+                await self._conductor.ended()
+                return 0
         left = self._conductor.abort()
         log.warning("%d sessions did not end within %g s and were cut off", left, times.hard_s)
         return left

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from streamer.errors import ErrorCode
-from streamer.session.events import Event
+from streamer.session.events import Ack, Event, Failed, Segment
 
 FrameT = TypeVar("FrameT")
 
@@ -55,17 +56,16 @@ class Outbox(Generic[FrameT]):
 
     @property
     def deadline(self) -> float | None:
-        """When a peer that takes nothing has had its time; None while nothing waits."""
+        """When a peer that takes nothing has had its time; None while nothing is being written."""
         return None if self._since is None else self._since + self._bounds.stall_s
 
-    def put(self, frame: FrameT, size: int, *, droppable: bool, result: Event | None, now: float) -> bool:
-        """Queue a frame of `size` bytes. False: the peer is too far behind, even without what could be dropped."""
+    def put(self, frame: FrameT, size: int, event: Event) -> bool:
+        """Queue a frame of `size` bytes that says `event`. False: the peer is too far behind, even without what could
+        be dropped."""
         if self.closed:
             return True
-        self._entries.append(Entry(frame, size, droppable, result))
+        self._entries.append(Entry(frame, size, _is_replaceable(event), event if _is_result(event) else None))
         self.bytes += size
-        if self._since is None:
-            self._since = now
         self._wake()
         if self.bytes <= self._bounds.bytes:
             return True
@@ -84,9 +84,12 @@ class Outbox(Generic[FrameT]):
         self._since = None
         self.bytes = 0
 
-    async def next(self, now: float) -> Entry[FrameT] | None:
-        """The next frame to write, when there is one; None after the last. By `now` the one before is out."""
-        self._since = now if self._entries else None
+    async def next(self, clock: Callable[[], float]) -> Entry[FrameT] | None:
+        """The next frame to write, when there is one; None after the last. The one before is out by now.
+
+        The peer's time begins when it is taken: how long it waited for a busy loop is none of the peer's doing.
+        """
+        self._since = None
         while not self._entries:
             if self.closed:
                 return None
@@ -97,6 +100,7 @@ class Outbox(Generic[FrameT]):
                 self._waiter = None
         entry = self._entries.popleft()
         self.bytes -= entry.size
+        self._since = clock()
         return entry
 
     def _drop(self) -> None:
@@ -108,3 +112,13 @@ class Outbox(Generic[FrameT]):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _is_replaceable(event: Event) -> bool:
+    """Whether a later event says all that this one says."""
+    return isinstance(event, Ack) or (isinstance(event, Segment) and not event.is_final)
+
+
+def _is_result(event: Event) -> bool:
+    """Whether this is what a client waits for: a final, or the error that stands in its place."""
+    return (isinstance(event, Segment) and event.is_final) or (isinstance(event, Failed) and event.start is not None)
