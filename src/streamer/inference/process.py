@@ -97,7 +97,8 @@ def _cause(exitcode: int | None) -> str:
 
 def _main(pipe: Connection, make_host: Callable[[], ModelHost]) -> None:
     """The child's life: calls in, replies out, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the server decides what it means
+    for number in (signal.SIGINT, signal.SIGTERM):  # to the whole group: the server decides what they mean, and drains
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     process = psutil.Process()
     host = make_host()

@@ -12,16 +12,18 @@ from typing import Self
 class Ending:
     """Hears signals while open. The first one asks for a drain, a second one means now.
 
-    What a supervisor says does not add to that: a signal to the whole group of processes reaches them twice.
+    Where there is a supervisor, "now" is its word: a signal to the whole group of processes reaches each of them, and
+    once more through it. Any number of signals to one process is one drain of that one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, supervised: bool = False) -> None:
         self.asked = asyncio.Event()
         """The server is to see its sessions out and end."""
         self.lag = False
         """New sessions may come for a while: load balancers know nothing yet. (With Ctrl-C there are none.)"""
         self.now = asyncio.Event()
         """It is to end at once."""
+        self._supervised = supervised
         self._signals = 0
 
     def drain(self, *, lag: bool) -> None:
@@ -61,7 +63,7 @@ class Ending:
 
     def _signalled(self, signal: Signals) -> None:
         self._signals += 1
-        if self._signals > 1:
+        if self._signals > 1 and not self._supervised:
             self.end()
         else:
             self.drain(lag=signal is SIGTERM)

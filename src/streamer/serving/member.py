@@ -66,7 +66,7 @@ class Member:
 async def _serve(link: Link[Order], loaded: Loaded, used: SharedReplayCache, logs: Logs) -> int:
     """Until the end; the exit code."""
     member = Member(link)
-    with Ending() as ending:
+    with Ending(supervised=True) as ending:
         async with asyncio.TaskGroup() as tasks:
             obeying = tasks.create_task(member.obey(ending))
             try:
