@@ -28,7 +28,7 @@ from streamer.session.messages import Auth, KeepAlive, Start
 from streamer.session.session import Session
 from streamer.session.state import State
 from streamer.session.summary import Summary
-from streamer.telemetry.observer import Observer, SessionInfo, Subsystem
+from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, Subsystem
 from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
@@ -391,6 +391,7 @@ class Connection(Generic[FrameT]):
         self._release()
         code = self._outbox.code or self._fault
         self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())
+        self._observer = SessionObserver()  # it looks at us: thousands that end would wait for the collector
 
 
 def _or_never(deadline: float | None) -> float:

@@ -69,6 +69,7 @@ class WebSocketTransport:
             elif kind is _PONG:
                 self.signs += 1
             else:
+                _let_go(self.response.exception())
                 _check(message)
                 return None
 
@@ -101,3 +102,11 @@ def _check(message: WSMessage) -> None:
     if isinstance(message.data, WebSocketError):
         code = _REFUSED.get(message.data.code, ErrorCode.PROTOCOL_ERROR)
         raise StreamerError(str(message.data), code=code)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """aiohttp keeps the error with which a connection ended, and the error keeps its frames, which keep the connection:
+    without this a crowd that goes at once is left for the collector, and everybody waits for that."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
