@@ -13,6 +13,7 @@ import psutil
 
 from streamer.errors import ErrorCode
 from streamer.inference.observer import Ended, Lost
+from streamer.inference.process import _exit_code
 from streamer.inference.settings import EngineSettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobFailed, JobKind, Output, Shed
@@ -221,3 +222,19 @@ async def test_worker_does_not_outlive_a_server_that_was_killed():
     )
     assert result.returncode == -signal.SIGKILL
     await gone(int(result.stdout))
+
+
+def test_a_child_that_somebody_else_has_reaped_is_waited_for_until_its_end_is_known():
+    class Reaped:
+        """As when `start` of another one cleans up: no child is left to join, and the code comes a moment later."""
+
+        codes = iter([None, None, -9])
+
+        def join(self):
+            pass
+
+        @property
+        def exitcode(self):
+            return next(self.codes)
+
+    assert _exit_code(Reaped()) == -9

@@ -11,9 +11,11 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 import msgspec
 import psutil
@@ -66,11 +68,10 @@ class ProcessWorker(Worker):
                 self._exchange(ours, call)
             stopped = True
         ours.close()  # the child reads the end of its pipe and exits
-        process.join()
+        code = _exit_code(process)
         watch.join()
         with self._lock:
             self._process = None
-        code = process.exitcode
         process.close()
         return STOPPED if stopped and code == 0 else _cause(code)
 
@@ -88,8 +89,17 @@ class ProcessWorker(Worker):
         self.stop()
 
 
-def _cause(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
+def _exit_code(process: BaseProcess) -> int:
+    """Waits for the end. Where another worker is started at this moment, its thread may reap this child, too
+    (`multiprocessing` cleans up in `start`): then `join` finds no child and returns before the code is known."""
+    process.join()
+    while (code := process.exitcode) is None:
+        time.sleep(0.001)
+    return code
+
+
+def _cause(exitcode: int) -> str:
+    if exitcode < 0:
         with contextlib.suppress(ValueError):
             return f"killed by {signal.Signals(-exitcode).name}"
     return f"exited with code {exitcode}"

@@ -243,26 +243,30 @@ class Slot(Generic[WorkT]):
         self._disarm()
         self._part(kill=kill)
         self.problem = self.last_loss = words
-        self._replace(self._delay(cause))
-        self.log.error(self.problem)  # not as an argument: repeats are told by the message, and causes differ
+        follows = self._replace(self._delay(cause))
+        self.log.error(words + follows)  # not as an argument: repeats are told by the message, and causes differ
         self.observer.worker_lost(self.index, cause)
         self.owner.lost(self, running.work if running is not None else None, cause, words)
         self.owner.changed()
 
-    def _replace(self, delay: float) -> None:
-        """Start another worker after `delay` seconds, unless that would only add to the threads that hang."""
+    def _replace(self, delay: float) -> str:
+        """Start another worker after `delay` seconds, unless that would only add to the threads that hang. What else
+        there is to say about it."""
+        follows = ""
         hung = len(self.leaving) if self.card.executor == "thread" else 0
         if self.stopping:
             self.state = SlotState.STOPPED
         elif hung >= self.settings.max_hung_threads:
             self.state = SlotState.STUCK
-            self.problem += f"; {hung} threads hang and cannot be killed (executor 'process' can kill)"
+            follows = f"; {hung} threads hang and cannot be killed (executor 'process' can kill)"
         elif delay:
             self.state = SlotState.RESTING
-            self.problem += f"; failure {self.failures} in a row, next try after {delay:g} s"
+            follows = f"; failure {self.failures} in a row, next try after {delay:g} s"
             self._timer = asyncio.get_running_loop().call_later(delay, self.start)
         else:
             self.start()
+        self.problem += follows
+        return follows
 
     def _delay(self, cause: Lost) -> float:
         """Seconds until the next try: none for the first failure, nor for a worker that only grew too big."""
