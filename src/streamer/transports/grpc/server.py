@@ -34,6 +34,9 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["Streamer"].full_name
 
 log = logging.getLogger(__name__)
 
+_CUT_OFF_S = 0.1
+"""A client that does not read does not take a status, either."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -162,8 +165,15 @@ class Reception:
         """Send the status, for as long as the client may take to read what comes before it."""
         ending = transport.ending
         if ending is None:
-            raise asyncio.CancelledError  # no status: the client is gone, or does not listen
+            await self._cut_off(call)
+            raise asyncio.CancelledError  # the client is gone, or does not listen
         if ending.code is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._close_timeout_s):
                     await call.abort(STATUS[ending.code], ending.reason, trailers(ending.code))
+
+    async def _cut_off(self, call: Call) -> None:
+        """A call whose handler is cancelled would stay open to its client: it is told, if it is there and listens."""
+        with suppress(TimeoutError, grpc.aio.BaseError):
+            async with asyncio.timeout(_CUT_OFF_S):
+                await call.abort(grpc.StatusCode.CANCELLED, "cut off")
