@@ -21,7 +21,7 @@ import streamer
 from streamer.access import Used
 from streamer.audio.format import Encoding
 from streamer.config import Settings
-from streamer.errors import ConfigError, ErrorCode, ListenFailed
+from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
 from streamer.inference.observer import EngineObservers
@@ -274,7 +274,7 @@ class App:
             server.max_handshakes,
             server.handshake_timeout_s,
             lambda: len(self.conductor),
-            partial(self._observer.refused, WebSocketTransport.name, ErrorCode.OVERLOADED),
+            partial(self._observer.refused, WebSocketTransport.name),
         )
         runner, port = await listen(
             application,

@@ -35,6 +35,7 @@ class SpanQueue(SpanProcessor):
     def __init__(self, exporter: SpanExporter, *, most: int = 2_048, batch: int = 512, delay_s: float = 1.0) -> None:
         self._exporter = exporter
         self._refused = self._unsent = 0  # each counted by one thread
+        self._told = 0
         self._most, self._batch, self._delay_s = most, batch, delay_s
         self._spans: deque[ReadableSpan] = deque()
         self._full = threading.Event()
@@ -98,6 +99,9 @@ class SpanQueue(SpanProcessor):
             sent = False
         if not sent:
             self._unsent += len(spans)
+        if (lost := self.dropped) > self._told:
+            log.warning("%d spans were lost: the collector did not take them, or too many waited", lost - self._told)
+            self._told = lost
 
 
 def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]:

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from streamer.errors import ListenFailed
+from streamer.errors import ErrorCode, ListenFailed
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ BACKLOG = 4_096
 """Connections that the kernel keeps while the loop is busy (Linux's own bound, unless net.core.somaxconn is raised).
 When all clients come back at once, few should have to wait for TCP's retransmissions, which get minutes apart."""
 _TURN_AWAY_S = 0.2
+_TIMER_S = 0.01
+"""What a timer of the loop may be early by."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -33,8 +35,8 @@ class Handshakes:
     timeout_s: float
     sessions: Callable[[], int]
     """Connections that are sessions by now."""
-    turned_away: Callable[[str], None]
-    """Told of each that was one too many, by its address."""
+    refused: Callable[[ErrorCode, str], None]
+    """Told of each that was one too many or took too long, by its address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,15 @@ class _TurnedAway(asyncio.Protocol):
     It is closed once something came, or soon: to close with bytes unread would be a reset, and lose the answer.
     """
 
-    def __init__(self, told: Callable[[str], None]) -> None:
-        self._told = told
+    def __init__(self, handshakes: Handshakes) -> None:
+        self._handshakes = handshakes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
         self._soon = asyncio.get_running_loop().call_later(_TURN_AWAY_S, transport.close)
         transport.write(_BUSY)
-        self._told((transport.get_extra_info("peername") or ("unknown",))[0])
+        self._handshakes.refused(ErrorCode.OVERLOADED, _address(transport))
 
     def data_received(self, data: bytes) -> None:
         self._transport.close()
@@ -160,5 +162,32 @@ class _Site(web.BaseSite):
         server = self._runner.server
         assert server is not None
         if len(server.connections) - self._handshakes.sessions() >= self._handshakes.most:
-            return _TurnedAway(self._handshakes.turned_away)
-        return server()
+            return _TurnedAway(self._handshakes)
+        return _Connection(server, self._handshakes)
+
+
+class _Connection(web.RequestHandler):
+    """A connection as aiohttp handles it, which says so where no request came in time (aiohttp closes it silently)."""
+
+    __slots__ = ("_born", "_handshakes", "_peer")
+
+    def __init__(self, server: web.Server, handshakes: Handshakes) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(server, loop=loop, **server._kwargs)
+        self._handshakes = handshakes
+        self._born = loop.time()
+        self._peer = "unknown"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._peer = _address(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        age_s = self._loop.time() - self._born
+        if not self._request_count and age_s > self._handshakes.timeout_s - _TIMER_S:
+            self._handshakes.refused(ErrorCode.START_TIMEOUT, self._peer)
+        super().connection_lost(exc)
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    return str((transport.get_extra_info("peername") or ("unknown",))[0])
