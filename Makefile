@@ -9,7 +9,7 @@ PORT ?= 8080
 SEEDS ?= 2000
 MINUTES ?= 60
 
-.PHONY: help setup demo serve test test-slow simulate soak conformance fuzz check format bench docs sample proto lock clean
+.PHONY: help setup demo serve test test-slow faults simulate soak conformance fuzz check format bench docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ test: $(STAMP) ## the test suite
 
 test-slow: $(STAMP) ## what takes minutes
 	@$(BIN)/python -m pytest -m slow --timeout 1200
+
+faults: $(STAMP) ## the fault table: what each fault costs, and what was seen of it
+	@$(BIN)/python -m tests.faults
 
 simulate: $(STAMP) ## the whole server in memory on a clock of its own, thousands of sessions (SEEDS=2000)
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)

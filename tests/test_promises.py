@@ -9,6 +9,7 @@ from tests.architecture import ROOT
 
 PAGE = ROOT / "docs" / "promises.md"
 NAMED = re.compile(r"`((?:tests|faults)/[\w/]+\.py)(?:::(\w+))?`")
+FAULTS = ROOT / "tests" / "faults"
 ROWS = 32
 
 
@@ -26,6 +27,26 @@ def test_no_row_of_the_fault_table_is_left_out() -> None:
     assert numbers == list(range(1, ROWS + 1))
     rows = [line for line in PAGE.read_text().splitlines() if re.match(r"\| \d+ \|", line)]
     assert all(NAMED.search(row) for row in rows)
+
+
+def test_every_test_of_a_fault_is_of_the_row_that_names_it() -> None:
+    of = {name: row for file in FAULTS.glob("test_*.py") for name, row in rows_of(file.read_text()).items()}
+    assert set(of.values()) == set(range(1, ROWS + 1))
+    for line in PAGE.read_text().splitlines():
+        if number := re.match(r"\| (\d+) \|", line):
+            named = {of[name] for _, name in NAMED.findall(line) if name in of}
+            assert named == {int(number[1])}
+
+
+def rows_of(source: str) -> dict[str, int]:
+    """The tests marked with `@fault(ROW, ...)`."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        for mark in getattr(node, "decorator_list", ()):
+            match mark:
+                case ast.Call(func=ast.Name("fault"), args=[ast.Constant(int(row)), *_]):
+                    found[node.name] = row  # type: ignore[attr-defined]
+    return found
 
 
 def functions(source: str) -> set[str]:

@@ -28,7 +28,7 @@ async def echo(request: web.Request) -> web.StreamResponse:
 async def main() -> None:
     application = web.Application()
     application.router.add_get("/", echo)
-    handshakes = Handshakes(100, timeout_s=5.0, sessions=lambda: 0, turned_away=lambda _: None)
+    handshakes = Handshakes(100, timeout_s=5.0, sessions=lambda: 0, refused=lambda *_: None)
     _, port = await listen(application, "127.0.0.1", 0, handshakes, shutdown_timeout_s=1.0)
     print(port, flush=True)
     await asyncio.Event().wait()

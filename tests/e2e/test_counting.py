@@ -9,7 +9,7 @@ from typing import Any
 from streamer.app import App
 from streamer.config import Settings
 from streamer.testing import noise, s16le
-from tests.faults.arena import DIALECTS, Arena
+from tests.faults.arena import DIALECTS, LocalArena
 
 CLIENTS = 20
 RATE = 16_000
@@ -24,7 +24,7 @@ TENTH_OF_THE_ORIGINAL = {
 }
 
 
-async def covered(server: Arena, dialect: str, number: int) -> tuple[int, int]:
+async def covered(server: LocalArena, dialect: str, number: int) -> tuple[int, int]:
     """Samples sent, and samples that results or errors name, which must lie end to end."""
     audio = s16le(noise(2.0 + number / 7, seed=number))
     async with server.peer(dialect, "simple") as peer:
@@ -32,7 +32,7 @@ async def covered(server: Arena, dialect: str, number: int) -> tuple[int, int]:
         await peer.audio(audio, cut=256 + 2 * number)
         await peer.stop()
         heard = await peer.rest()
-        assert peer.socket.close_code == 1000
+        assert peer.end == "normal"
     ranges = [event for event in heard if "start_time" in event]
     assert ranges[0]["start_time"] == 0.0
     for earlier, later in pairwise(ranges):
@@ -50,7 +50,7 @@ def _samples(event: dict[str, Any]) -> int:
 async def test_samples_counted_are_samples_sent_for_twenty_clients_at_once() -> None:
     settings = Settings(server={"port": 0}, model=TENTH_OF_THE_ORIGINAL | {"workers": 8})
     async with App(settings) as app:
-        server = Arena(app)
+        server = LocalArena(app)
         numbered = ((DIALECTS[number % 2], number) for number in range(CLIENTS))
         counts = await asyncio.gather(*(covered(server, dialect, number) for dialect, number in numbered))
     assert [counted for _, counted in counts] == [sent for sent, _ in counts]

@@ -15,7 +15,7 @@ import pytest_asyncio
 from streamer.app import App
 from streamer.config import Settings
 from streamer.samples import sample
-from tests.faults.arena import WEATHER, Arena, Events, by_kind
+from tests.faults.arena import WEATHER, Events, LocalArena, by_kind
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,15 +52,15 @@ class Variant:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[Arena]:
+async def server() -> AsyncIterator[LocalArena]:
     model = {"delay": 0.0, "constant_factor": 0.0, "jitter": 0.0, "warmup_penalty": 0.0}
     limits = {"max_audio_message_bytes": MAX_MESSAGE}
     async with App(Settings(server={"port": 0}, model=model, limits=limits)) as app:
-        yield Arena(app)
+        yield LocalArena(app)
 
 
 async def heard(
-    server: Arena, audio: bytes, cut: int, form: dict[str, Any], mode: str = "segmented", **start: Any
+    server: LocalArena, audio: bytes, cut: int, form: dict[str, Any], mode: str = "segmented", **start: Any
 ) -> dict[str, Events]:
     """What a client hears who sends `audio` in messages of `cut` bytes; all but the acks, which go by time."""
     async with server.peer("v2", mode) as peer:
@@ -68,7 +68,7 @@ async def heard(
         await peer.audio(audio, cut=cut)
         await peer.stop()
         events = await peer.rest()
-        assert peer.socket.close_code == 1000
+        assert peer.end == "normal"
     return by_kind(events)
 
 
@@ -88,7 +88,7 @@ PLAIN = Variant(16_000, "pcm_s16le", 1)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 256, 640, 3_200])
-async def test_the_cut_changes_no_event(server: Arena, cut: int) -> None:
+async def test_the_cut_changes_no_event(server: LocalArena, cut: int) -> None:
     audio = WEATHER if cut > 1 else WEATHER[: 3 * 32_000]
     whole = await heard(server, audio, 1_000_000, PLAIN.format)
     assert len(whole["segment"]) == (2 if cut > 1 else 1)
@@ -96,7 +96,7 @@ async def test_the_cut_changes_no_event(server: Arena, cut: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [7, 640])
-async def test_the_cut_changes_no_piece_of_a_fixed_length(server: Arena, cut: int) -> None:
+async def test_the_cut_changes_no_piece_of_a_fixed_length(server: LocalArena, cut: int) -> None:
     whole = await heard(server, WEATHER, 1_000_000, PLAIN.format, "simple", chunk_ms=500)
     pieces = whole["segment"]
     assert [piece["end_time"] for piece in pieces[:-1]] == [piece["start_time"] for piece in pieces[1:]]
@@ -109,7 +109,7 @@ async def test_the_cut_changes_no_piece_of_a_fixed_length(server: Arena, cut: in
 @pytest.mark.parametrize("encoding", ["pcm_s16le", "pcm_f32le"])
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
 async def test_the_rate_moves_no_position_by_more_than_40_ms(
-    server: Arena, rate: int, encoding: str, channels: int
+    server: LocalArena, rate: int, encoding: str, channels: int
 ) -> None:
     variant = Variant(rate, encoding, channels)
     audio = variant.audio()
@@ -125,7 +125,7 @@ async def test_the_rate_moves_no_position_by_more_than_40_ms(
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 7, 256])
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
-async def test_the_smallest_cuts_change_nothing_at_any_rate(server: Arena, rate: int, cut: int) -> None:
+async def test_the_smallest_cuts_change_nothing_at_any_rate(server: LocalArena, rate: int, cut: int) -> None:
     for variant in (Variant(rate, "pcm_s16le", 1), Variant(rate, "pcm_f32le", 2)):
         audio = variant.audio()
         assert await heard(server, audio, cut, variant.format) == await heard(server, audio, 1_000_000, variant.format)

@@ -6,25 +6,56 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import grpc.aio
+import pytest
+from prometheus_client.samples import Sample
 
 from streamer.app import App
+from streamer.client.grpc_link import METHOD
+from streamer.errors import ErrorCode
 from streamer.testing import s16le, speech
+from tests.faults.fault import NORMAL, Fault, harmless
+from tests.faults.peers import (
+    DIALECTS,
+    FORMAT,
+    SECOND,
+    START,
+    STOP,
+    TRANSPORTS,
+    WAYS,
+    CallPeer,
+    Events,
+    Peer,
+    SocketPeer,
+)
+from tests.faults.raw import Raw, raw
+from tests.faults.sight import Line, Log, Sight, Told
 
-FORMAT = {"encoding": "pcm_s16le", "sample_rate": 16_000, "channels": 1}
-V1_FORMAT = {"channels": 1, "sample_rate": 16_000, "bit_depth": 16, "is_float": False}
-START = {"v1": {"request": "start", "format": V1_FORMAT}, "v2": {"type": "start", "format": FORMAT}}
-STOP = {"v1": {"request": "stop", "disconnect": True}, "v2": {"type": "stop"}}
-DIALECTS = ("v1", "v2")
-SECOND = b"\0\0" * 16_000
+__all__ = [
+    "DIALECTS",
+    "FORMAT",
+    "SECOND",
+    "START",
+    "STOP",
+    "WAYS",
+    "WEATHER",
+    "Arena",
+    "Events",
+    "LocalArena",
+    "by_kind",
+    "reset",
+]
+
 WEATHER = s16le(speech())
-
-Events = list[dict[str, Any]]
+KEEPALIVE = {"type": "keepalive"}
+KEEPALIVE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,85 +66,163 @@ class Counts:
     places: int
     scorer_rows: int
     engine_items: int
+    workers_busy: int
+    audio_bytes: int
     tasks: int
     descriptors: int
 
 
-class Peer:
-    """A client that says what it likes."""
+class Arena(ABC):
+    """A server under test, and all that is seen of it. Subclasses say where it runs."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, dialect: str) -> None:
-        self.socket = socket
-        self.dialect = dialect
+    neighbour = harmless(received_s=round(len(WEATHER) / 32_000, 4))
+    """What is seen of the healthy session."""
 
-    async def start(self, **changed: Any) -> None:
-        """A start that is right but for what is changed."""
-        await self.socket.send_json(START[self.dialect] | changed)
-
-    async def start_format(self, **changed: Any) -> None:
-        await self.start(format=START[self.dialect]["format"] | changed)  # type: ignore[operator]
-
-    async def stop(self) -> None:
-        await self.socket.send_json(STOP[self.dialect])
-
-    async def audio(self, data: bytes = SECOND, cut: int = 3_200) -> None:
-        for at in range(0, len(data), cut):
-            await self.socket.send_bytes(data[at : at + cut])
-
-    async def text(self, data: str) -> None:
-        await self.socket.send_str(data)
-
-    async def hear(self) -> dict[str, Any]:
-        """The next event, without those that only count."""
-        while True:
-            event: dict[str, Any] = await self.socket.receive_json(timeout=10)
-            if event["type"] not in ("ack", "started"):
-                return event
-
-    async def rest(self) -> Events:
-        """Everything until the server closes."""
-        async with asyncio.timeout(20):
-            heard = [message.json() async for message in self.socket]
-        return [event for event in heard if event["type"] != "ack"]
-
-    async def still_works(self) -> None:
-        """The connection stays, and a stream on it is answered to the last sample."""
-        await self.start()
-        await self.audio()
-        await self.stop()
-        heard = await self.rest()
-        assert not [event for event in heard if event["type"] == "error"]
-        assert self.socket.close_code == 1000
-        counts = [event.get("count") or event["output"]["count"] for event in heard if "start_time" in event]
-        assert sum(counts) == 16_000
-
-    async def closed_after_error(self, code: str, close_code: int) -> dict[str, Any]:
-        """The last event is a fatal error; the close that follows has its code, and its name as the reason."""
-        heard = await self.rest()
-        error = heard[-1]
-        assert (error["type"], error["code"], error["fatal"]) == ("error", code, True), heard
-        assert self.socket.close_code == close_code
-        return error
-
-
-class Arena:
-    """The server under test."""
-
-    def __init__(self, app: App, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         """`headers`: what every client sends that is not told otherwise."""
-        self.app = app
         self.headers = headers or {}
-        self.heartbeat: float | None = None
-        """How often the healthy session says that it lives; half of it is how long it waits for the answer."""
+        self.sight = Sight(self)
         self.alone: dict[str, Events] = {}
+
+    # What is seen -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def port_of(self, way: str) -> int:
+        """Where it listens, on 127.0.0.1."""
+
+    @abstractmethod
+    async def samples(self) -> Iterable[Sample]:
+        """What /metrics says."""
+
+    @abstractmethod
+    def records(self) -> Sequence[Line]:
+        """The log so far."""
+
+    @abstractmethod
+    async def settled(self) -> Any:
+        """What the server holds, once that holds still."""
+
+    @abstractmethod
+    async def counts_back_at(self, before: Any) -> None:
+        """Nothing leaked; sockets may take a moment to be gone."""
+
+    async def listen_alone(self) -> None:
+        """Learn what a session hears when nothing is wrong; what is opened once, and for all, is open then."""
+        await self.sight.begin()
+        for way in TRANSPORTS:
+            async with self.healthy_session(way):
+                pass
+        await self.sight.comes(self.neighbour * len(TRANSPORTS))
+
+    @asynccontextmanager
+    async def observed(self, item: pytest.Item) -> AsyncIterator[None]:
+        """Around a fault: a healthy session that must not notice, nothing left behind, and what its test declares (see
+        `fault`) is seen of it: no more, no less."""
+        row, expected, params = declared(item)
+        before = await self.settled()
+        await self.sight.begin()
+        async with self.healthy_session("grpc" if params.get("way") == "grpc" else "v2"):
+            yield
+        await self.counts_back_at(before)
+        await self.sight.shows(expected + self.neighbour)
+        item.user_properties.append(("fault", (row, self.sight.summed_up(less=self.neighbour))))
+
+    # Who connects -------------------------------------------------------------------------------
+
+    def peer(self, way: str, mode: str = "simple", **options: Any) -> AbstractAsyncContextManager[Peer]:
+        """A client over `v1`, `v2` or `grpc`; `port`: a proxy's; other options are aiohttp's or gRPC's."""
+        return self.call(mode, **options) if way == "grpc" else self.socket(way, mode, **options)
+
+    @asynccontextmanager
+    async def socket(
+        self, way: str, mode: str = "simple", *, query: str = "", port: int | None = None, **options: Any
+    ) -> AsyncIterator[SocketPeer]:
+        url = f"http://127.0.0.1:{port or self.port_of(way)}/api/{way}/{mode}{query}"
+        options = {"headers": self.headers, "max_msg_size": 0} | options
+        async with aiohttp.ClientSession() as http, http.ws_connect(url, **options) as connection:
+            yield SocketPeer(way, self.sight, connection)
+
+    @asynccontextmanager
+    async def call(
+        self, mode: str = "simple", *, headers: Mapping[str, str] | None = None, port: int | None = None, **options: Any
+    ) -> AsyncIterator[CallPeer]:
+        metadata = [(name.lower(), value) for name, value in (self.headers if headers is None else headers).items()]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port or self.port_of('grpc')}") as channel:
+            peer = CallPeer(self.sight, channel.stream_stream(METHOD)(metadata=metadata, **options), mode)
+            try:
+                await peer.call.initial_metadata()  # the server's word: somebody listens, or not
+                yield peer
+            finally:
+                peer.call.cancel()
+                del peer.call  # it holds the connection
+
+    async def refuses(self, way: str, code: ErrorCode, status: int, **options: Any) -> None:
+        """Nobody is let in: over WebSocket the handshake is answered with this status, over gRPC the call with the
+        status of the code."""
+        if way == "grpc":
+            async with self.call(**options) as peer:
+                assert await peer.receive() == code
+        else:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
+                async with self.socket(way, **options):
+                    pass
+            assert raised.value.status == status
+
+    @asynccontextmanager
+    async def healthy_session(self, way: str = "v2") -> AsyncIterator[None]:
+        """A session that has begun before the fault and goes on after it, and must hear what it would hear alone."""
+        async with self.peer(way, "segmented") as peer:
+            half = len(WEATHER) // 2
+            await peer.start()
+            await peer.hear("started")
+            await peer.audio(WEATHER[:half])
+            lives = asyncio.create_task(_lives(peer))
+            try:
+                yield
+            finally:
+                lives.cancel()
+                with suppress(asyncio.CancelledError):
+                    await lives
+            await peer.audio(WEATHER[half:])
+            await peer.stop()
+            heard = await peer.rest()
+            assert peer.end == NORMAL
+        self.alone = self.alone or by_kind(heard)
+        assert len(self.alone["segment"]) == 2
+        assert by_kind(heard) == self.alone
+
+
+class LocalArena(Arena):
+    """A server in this process: nothing of it is hidden."""
+
+    def __init__(self, app: App, headers: Mapping[str, str] | None = None, told: Told | None = None) -> None:
+        """`told`: listens to the server."""
+        super().__init__(headers)
+        self.app = app
+        self.told = told or Told()
+        self.log = Log()
+
+    def port_of(self, way: str) -> int:
+        port = self.app.grpc_port if way == "grpc" else self.app.port
+        assert port is not None
+        return port
+
+    async def samples(self) -> Iterable[Sample]:
+        return [sample for metric in self.app.registry.collect() for sample in metric.samples]
+
+    def records(self) -> Sequence[Line]:
+        return self.log.lines
 
     def counts(self) -> Counts:
         depth = self.app.engine.depth
+        buffered = self.app.registry.get_sample_value("streamer_audio_buffered_bytes")
         return Counts(
             sessions=len(self.app.conductor),
             places=self.app.admission.active,
             scorer_rows=self.app.scoring.stats.rows,
             engine_items=depth.pending_items + depth.running_items,
+            workers_busy=depth.workers_busy,
+            audio_bytes=round(buffered or 0),
             tasks=len(asyncio.all_tasks()),
             descriptors=len(os.listdir("/proc/self/fd")),
         )
@@ -126,10 +235,10 @@ class Arena:
             await asyncio.sleep(0.01)
             before, counts = counts, self.counts()
             still = still + 1 if counts == before else 0
+        self.told.codes.clear()
         return counts
 
     async def counts_back_at(self, before: Counts) -> None:
-        """Nothing leaked; sockets may take a moment to be gone."""
         for _ in range(1_000):
             if self.counts() == before:
                 return
@@ -138,28 +247,30 @@ class Arena:
         assert now == before
 
     @asynccontextmanager
-    async def peer(self, dialect: str, mode: str = "simple", *, query: str = "", **options: Any) -> AsyncIterator[Peer]:
-        """`options`: of aiohttp's ws_connect."""
-        url = f"{self.app.url}/api/{dialect}/{mode}{query}"
-        options = {"headers": self.headers, "max_msg_size": 0} | options
-        async with aiohttp.ClientSession() as http, http.ws_connect(url, **options) as socket:
-            yield Peer(socket, dialect)
+    async def raw(self, *, port: int | None = None, **options: Any) -> AsyncIterator[Raw]:
+        """A client that frames by hand."""
+        async with raw(port or self.app.port, heard=self.sight.heard, ended=self.sight.ends.append, **options) as peer:
+            yield peer
 
-    @asynccontextmanager
-    async def healthy_session(self) -> AsyncIterator[None]:
-        """A session that has begun before the fault and goes on after it, and must hear what it would hear alone."""
-        async with self.peer("v2", "segmented", heartbeat=self.heartbeat) as peer:
-            half = len(WEATHER) // 2
-            await peer.start()
-            await peer.audio(WEATHER[:half])
-            yield
-            await peer.audio(WEATHER[half:])
-            await peer.stop()
-            heard = await peer.rest()
-            assert peer.socket.close_code == 1000
-        self.alone = self.alone or by_kind(heard)
-        assert len(self.alone["segment"]) == 2
-        assert by_kind(heard) == self.alone
+    async def until_only_the_neighbour_is_left(self) -> None:
+        async with asyncio.timeout(10):
+            while len(self.app.conductor) > 1:
+                await asyncio.sleep(0.01)
+
+
+def declared(item: pytest.Item) -> tuple[int, Fault, dict[str, Any]]:
+    """The row of a test, what is to be seen of it, and its parameters."""
+    [marker] = item.iter_markers("fault")
+    params = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+    row, seen = marker.args
+    return row, seen if isinstance(seen, Fault) else seen(params), params
+
+
+async def _lives(peer: Peer) -> None:
+    """It says so while others have their fault."""
+    while True:
+        await asyncio.sleep(KEEPALIVE_S)
+        await peer.say(KEEPALIVE)
 
 
 def by_kind(heard: Events) -> dict[str, Events]:

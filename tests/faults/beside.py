@@ -1,37 +1,121 @@
-"""Around a fault on a real server process: a healthy session beside it, and its own account of what it holds."""
+"""A real server process under test: what it holds by its own account, and how a model's faults look to a client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from streamer.client import Event, Finished, Segment, Started, Stream, connect
-from tests.faults.arena import SECOND, WEATHER
-from tests.faults.served import Served
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from tests.faults.arena import Arena, declared
+from tests.faults.fault import Fault
+from tests.faults.peers import SECOND, Events
+from tests.faults.served import Served, served
+from tests.faults.sight import Line
 
 HELD = ("streamer_sessions_active", "streamer_inference_pending", "streamer_audio_buffered_bytes", "streamer_workers")
-"""What must be after a fault as it was before."""
+"""What must be after a fault as it was before; and so must the tasks that run."""
 
 
-def stream(server: Served, mode: str = "simple", **start: Any) -> Any:
-    """A client's stream over v2."""
-    return connect(f"{server.url}/api/v2/{mode}", **start)
+class RemoteArena(Arena):
+    """A server in a process of its own, as its operator sees it."""
+
+    def __init__(self, server: Served) -> None:
+        super().__init__()
+        self.server = server
+        self._last: list[Sample] = []
+        self._ends = False
+
+    def port_of(self, way: str) -> int:
+        address = self.server.grpc_target if way == "grpc" else self.server.url
+        return int(address.rpartition(":")[2])
+
+    async def samples(self) -> Iterable[Sample]:
+        """As it says now; of a server that has ended, what it said last."""
+        try:
+            text = await self.server.metrics_text()
+        except aiohttp.ClientError:
+            assert self.server.process.returncode is not None or self._ends
+            return self._last
+        families = text_string_to_metric_families(text)
+        self._last = [sample for family in families for sample in family.samples]
+        return self._last
+
+    def records(self) -> Sequence[Line]:
+        return self.server.records()
+
+    async def settled(self) -> Mapping[str, float]:
+        await self.server.until_ready()
+        return await self.server.metrics()
+
+    async def counts_back_at(self, before: Mapping[str, float]) -> None:
+        async with asyncio.timeout(20):
+            while holds(await self.server.metrics()) != holds(before):
+                await asyncio.sleep(0.05)
+            while (await self.server.metrics())["process_open_fds"] > before["process_open_fds"]:
+                await asyncio.sleep(0.05)
+        assert (await self.server.probe()).status == 200
+
+    @asynccontextmanager
+    async def ending(self, item: pytest.Item) -> AsyncIterator[None]:
+        """Around a fault that is the server's own end: it is looked at for as long as it answers."""
+        row, expected, _ = declared(item)
+        await self.sight.begin()
+        self._ends = True
+        looking = asyncio.create_task(self._looks())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await asyncio.wait([looking])
+        await self.sight.shows(expected)
+        item.user_properties.append(("fault", (row, self.sight.summed_up(less=Fault()))))
+
+    async def _looks(self) -> None:
+        while True:
+            await self.samples()
+            await asyncio.sleep(0.02)
 
 
-async def rest(stream: Stream) -> list[Event]:
-    """Everything until the stream is finished."""
-    async with asyncio.timeout(20):
-        return [event async for event in stream]
+@asynccontextmanager
+async def remote(
+    *arguments: str, environment: Mapping[str, str] | None = None, **settings: Any
+) -> AsyncIterator[RemoteArena]:
+    """`streamer serve ARGUMENTS` over both transports; settings as `section__key`."""
+    words = [word for name, value in settings.items() for word in ("--set", f"{name.replace('__', '.')}={value}")]
+    async with served(*arguments, "--grpc-port", "-1", *words, environment=environment) as server:
+        arena = RemoteArena(server)
+        await arena.listen_alone()
+        yield arena
 
 
-async def answered(server: Served, seconds: int = 1, **options: Any) -> list[Event]:
+async def answered(arena: Arena, way: str, seconds: int = 1, **options: Any) -> Events:
     """So much audio, in pieces of a second, and what the server says of it."""
-    async with stream(server, options=options, chunk_ms=1_000) as one:
-        await one.send(SECOND * seconds)
-        await one.stop()
-        return await rest(one)
+    async with arena.peer(way) as peer:
+        await peer.start(options=options, chunk_ms=1_000)
+        await peer.audio(SECOND * seconds, cut=32_000)
+        await peer.stop()
+        return await peer.rest()
+
+
+def failure(heard: Events) -> dict[str, Any]:
+    """The only error: it names the second that has no answer, and the stream went on to its end."""
+    [error] = [event for event in heard if event["type"] == "error"]
+    assert (error["fatal"], error["channel"], error["start_time"], error["end_time"]) == (False, 0, 0.0, 1.0)
+    finished = heard[-1]
+    assert finished["type"] == "finished"
+    assert (finished["received"], finished["processed"], finished["failed"]) == (16_000, 0, 1)
+    return error
+
+
+def counts(heard: Events) -> list[int]:
+    """What the model said of each segment."""
+    return [event["output"]["count"] for event in heard if event["type"] == "segment"]
 
 
 def total(metrics: Mapping[str, float], name: str, **labels: str) -> float:
@@ -45,40 +129,7 @@ def total(metrics: Mapping[str, float], name: str, **labels: str) -> float:
 
 
 def holds(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {series: value for series, value in metrics.items() if series.startswith(HELD)}
-
-
-@asynccontextmanager
-async def neighbour(server: Served) -> AsyncIterator[None]:
-    """A session that begins before the fault and ends after it, and hears both its utterances."""
-    half = len(WEATHER) // 4 * 2
-    async with stream(server, "segmented") as healthy:
-        await healthy.send(WEATHER[:half])
-        yield
-        await healthy.send(WEATHER[half:])
-        await healthy.stop()
-        heard = await rest(healthy)
-    finals = [event for event in heard if isinstance(event, Segment)]
-    assert isinstance(heard[0], Started)
-    assert [final.output["count"] for final in finals] == [
-        round((final.end_time - final.start_time) * 16_000) for final in finals
-    ]
-    assert len(finals) == 2
-    assert isinstance(heard[-1], Finished)
-    assert (heard[-1].failed, heard[-1].received) == (0, len(WEATHER) // 2)
-
-
-@asynccontextmanager
-async def unharmed(server: Served) -> AsyncIterator[dict[str, float]]:
-    """A neighbour beside the fault; afterwards nothing is left of it. Yields the metrics of before."""
-    await server.until_ready()
-    before = await server.metrics()
-    async with neighbour(server):
-        yield before
-    async with asyncio.timeout(20):
-        while holds(await server.metrics()) != holds(before):
-            await asyncio.sleep(0.05)
-        while (await server.metrics())["process_open_fds"] > before["process_open_fds"]:
-            await asyncio.sleep(0.05)
-    assert total(await server.metrics(), "streamer_task_failures_total") == 0
-    assert (await server.probe()).status == 200
+    """Series of what a server holds."""
+    held = {series: value for series, value in metrics.items() if series.startswith(HELD)}
+    begun, over = (total(metrics, f"streamer_tasks_{what}_total") for what in ("instrumented", "dropped"))
+    return held | {"tasks": begun - over}

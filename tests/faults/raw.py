@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,9 +40,17 @@ def text(message: dict[str, Any]) -> bytes:
 class Raw:
     """One upgraded connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        heard: Callable[[dict[str, Any]], None],
+        ended: Callable[[str], None],
+    ) -> None:
         self.reader = reader
         self.writer = writer
+        self._heard = heard
+        self._ended = ended
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -71,6 +79,7 @@ class Raw:
             opcode, payload = await self.next_frame()
             if opcode == TEXT:
                 event: dict[str, Any] = json.loads(payload)
+                self._heard(event)
                 return event
 
     async def close_code(self, within_s: float = 10.0) -> int | None:
@@ -79,15 +88,27 @@ class Raw:
             async with asyncio.timeout(within_s):
                 while True:
                     opcode, payload = await self.next_frame()
+                    if opcode == TEXT:
+                        self._heard(json.loads(payload))
                     if opcode == CLOSE:
-                        return int.from_bytes(payload[:2], "big")
+                        code = int.from_bytes(payload[:2], "big")
+                        self._ended("normal" if code == 1000 else payload[2:].decode() or str(code))
+                        return code
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
 
 @asynccontextmanager
-async def raw(port: int, *, headers: bytes = b"", small_buffers: bool = False) -> AsyncIterator[Raw]:
-    """Upgraded to /api/v2/simple. `small_buffers`: what is not read is felt by the server at once."""
+async def raw(
+    port: int,
+    *,
+    headers: bytes = b"",
+    small_buffers: bool = False,
+    heard: Callable[[dict[str, Any]], None] = lambda _: None,
+    ended: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Raw]:
+    """Upgraded to /api/v2/simple. `small_buffers`: what is not read is felt by the server at once. `heard`, `ended`:
+    told of each event, and of the close by its code."""
     connection = socket.socket()
     if small_buffers:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
@@ -98,7 +119,7 @@ async def raw(port: int, *, headers: bytes = b"", small_buffers: bool = False) -
         writer.write(UPGRADE + headers + b"\r\n")
         answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 101"), answer
-        yield Raw(reader, writer)
+        yield Raw(reader, writer, heard, ended)
     finally:
         writer.transport.abort()
 

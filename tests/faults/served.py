@@ -66,10 +66,13 @@ class Served:
 
     async def metrics(self) -> dict[str, float]:
         """Samples by name and labels, as Prometheus writes them."""
-        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/metrics") as answer:
-            lines = (await answer.text()).splitlines()
+        lines = (await self.metrics_text()).splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    async def metrics_text(self) -> str:
+        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/metrics") as answer:
+            return await answer.text()
 
     async def probe(self, path: str = "/readyz") -> Probe:
         async with aiohttp.ClientSession() as http, http.get(self.url + path) as answer:

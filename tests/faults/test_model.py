@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,17 +13,19 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from streamer.client import ConnectionClosed, Error, Finished, HandshakeRefused, Segment
+from streamer.errors import ErrorCode
 from tests.cli.serving import refused
-from tests.faults.arena import SECOND
-from tests.faults.beside import answered, rest, stream, total, unharmed
-from tests.faults.served import Served, served, until
+from tests.faults.beside import RemoteArena, answered, counts, failure, remote, total
+from tests.faults.fault import SOME, Fault, Record, fault, harmless, lost, refusal, session
+from tests.faults.peers import TRANSPORTS
+from tests.faults.served import Served, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+both = pytest.mark.parametrize("way", TRANSPORTS)
+
 MODEL = str(Path(__file__).with_name("villain.py")) + ":Villain"
-FAILURES = "streamer_inference_failures_total"
-RESTARTS = "streamer_worker_restarts_total"
+WORKERS = 2
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -32,105 +35,107 @@ async def barred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(barred: Path) -> AsyncIterator[Served]:
-    settings = {
-        "model.barred": barred,
-        "model.memory_limit_mb": 150,
-        "engine.restart_backoff_s": 0.1,
-        "engine.max_restart_backoff_s": 0.2,
-        "session.stall_timeout_s": 0,
-    }
-    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    async with served(MODEL, "--grpc-port", "-1", *words) as server:
-        yield server
+async def server(barred: Path) -> AsyncIterator[RemoteArena]:
+    async with remote(
+        MODEL,
+        model__barred=barred,
+        model__memory_limit_mb=150,
+        engine__restart_backoff_s=0.1,
+        engine__max_restart_backoff_s=0.2,
+        session__stall_timeout_s=0,
+    ) as arena:
+        yield arena
 
 
-def failure(heard: list[object]) -> Error:
-    """The only error: it names the second that has no answer, and the stream went on to its end."""
-    (error,) = [event for event in heard if isinstance(event, Error)]
-    assert (error.fatal, error.channel, error.start_time, error.end_time) == (False, 0, 0.0, 1.0)
-    assert isinstance(heard[-1], Finished)
-    assert (heard[-1].received, heard[-1].processed, heard[-1].failed) == (16_000, 0, 1)
-    return error
+def restarted(cause: str, times: int = 1, *, words: str) -> Fault:
+    """Workers are lost and replaced, and the log says why."""
+    return Fault(counted={f"worker_restarts.{cause}": times}, logged=(Record(words, SOME, "error"),))
 
 
 # Row 22: the model raises -------------------------------------------------------------------------
 
-
-async def test_a_model_that_raises_costs_its_segment_and_says_nothing_of_its_insides(server: Served) -> None:
-    async with unharmed(server) as before:
-        error = failure(await answered(server, act="raise", secret="xyzzy"))
-        assert (error.code, error.message, error.retryable) == ("model_error", "Internal server error", True)
-        after = await server.metrics()
-        assert total(after, FAILURES, code="model_error") == total(before, FAILURES, code="model_error") + 1
-        assert total(after, RESTARTS) == total(before, RESTARTS)
-        record = await server.logged("failed: Internal server error")
-        assert record["level"] == "warning"
-        assert "the model's own secret" in record["message"]  # the operator's log says why, the client is not told
-        assert record["session_id"]
+SECRET = "the model's own secret"
+RAISED = Record("failed: Internal server error", level="warning")
 
 
-async def test_a_model_that_raises_time_and_again_ends_the_stream(server: Served) -> None:
-    async with unharmed(server):
-        with pytest.raises(ConnectionClosed) as closed:
-            await answered(server, seconds=6, act="raise")
-        assert (closed.value.close_code, closed.value.reason) == (1011, "model_error")
-        assert total(await server.metrics(), "streamer_sessions_closed_total", reason="model_error") == 1
+@fault(22, lost(ErrorCode.MODEL_ERROR, logged=RAISED))
+@both
+async def test_a_model_that_raises_costs_its_segment_and_says_nothing_of_its_insides(
+    arena: RemoteArena, way: str
+) -> None:
+    error = failure(await answered(arena, way, act="raise", secret="xyzzy"))
+    assert (error["message"], error["retryable"]) == ("Internal server error", True)
+    record = await arena.server.logged("failed: Internal server error")
+    assert SECRET in record["message"]  # the operator's log says why, the client is not told
+    assert record["session_id"]
+
+
+@fault(
+    22,
+    session(ErrorCode.MODEL_ERROR, end=ErrorCode.MODEL_ERROR, errors=[ErrorCode.MODEL_ERROR], failed=5)
+    + Fault(told=(ErrorCode.MODEL_ERROR,) * 5, counted={"inference_failures.model_error": SOME}),
+)
+@both
+async def test_a_model_that_raises_time_and_again_ends_the_stream(arena: RemoteArena, way: str) -> None:
+    async with arena.peer(way) as peer:
+        await peer.start(options={"act": "raise"}, chunk_ms=1_000)
+        for _ in range(5):
+            await peer.audio()
+            assert not (await peer.hear("error"))["fatal"]
+        await peer.ended_with(ErrorCode.MODEL_ERROR, "too often in a row")
 
 
 # Row 23: the model hangs --------------------------------------------------------------------------
 
 
-async def test_a_model_that_hangs_is_killed_at_its_time_and_replaced(server: Served) -> None:
-    workers = {worker.pid for worker in server.workers()}
-    async with unharmed(server) as before:
-        error = failure(await answered(server, act="hang"))
-        assert (error.code, error.retryable) == ("model_timeout", True)
-        await until(lambda: len(server.workers()) == 2 and {one.pid for one in server.workers()} != workers)
-        after = await server.metrics()
-        assert total(after, RESTARTS, cause="hung") == total(before, RESTARTS, cause="hung") + 1
-        assert total(after, FAILURES, code="model_timeout") == 1
-        assert (await server.logged("gave no answer within 1.5 s"))["level"] == "error"
+@fault(
+    23, lost(ErrorCode.MODEL_TIMEOUT, restarts={"hung": 1}, logged=Record("gave no answer within 1.5 s", level="error"))
+)
+@both
+async def test_a_model_that_hangs_is_killed_at_its_time_and_replaced(arena: RemoteArena, way: str) -> None:
+    workers = {worker.pid for worker in arena.server.workers()}
+    error = failure(await answered(arena, way, act="hang"))
+    assert error["retryable"]
+    await until(lambda: len(replaced := {one.pid for one in arena.server.workers()}) == WORKERS and replaced != workers)
 
 
 # Row 24: a worker dies ----------------------------------------------------------------------------
 
 
-async def test_a_worker_killed_in_a_call_costs_nobody_anything(server: Served, tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    async with unharmed(server) as before, stream(server, options={"wait_for": str(flag)}) as one:
-        await one.send(SECOND)
-        await one.stop()
-        while not total(await server.metrics(), "streamer_workers", state="busy"):
-            await asyncio.sleep(0.01)
-        for worker in server.workers():
-            worker.send_signal(signal.SIGKILL)
+@fault(24, harmless(failed=0) + restarted("crashed", WORKERS, words="killed by SIGKILL"))
+@both
+async def test_a_worker_killed_in_a_call_costs_nobody_anything(arena: RemoteArena, way: str, tmp_path: Path) -> None:
+    """The one at rest first, then the one that has the call: a call whose two workers both die is given up."""
+    flag, who = tmp_path / "flag", tmp_path / "who"
+    async with arena.peer(way) as peer:
+        await peer.start(options={"wait_for": str(flag), "say_who": str(who)}, chunk_ms=1_000)
+        await peer.audio()
+        await peer.stop()
+        await until(lambda: who.exists() and who.read_text())
+        busy = int(who.read_text())
+        [resting] = [worker.pid for worker in arena.server.workers() if worker.pid != busy]
+        for times, worker in enumerate((resting, busy), 1):
+            os.kill(worker, signal.SIGKILL)
+            await arena.sight.until_counted("worker_restarts.crashed", times)
         flag.touch()
-        heard = await rest(one)
-        assert [event.output["count"] for event in heard if isinstance(event, Segment)] == [16_000]
-        assert not [event for event in heard if isinstance(event, Error)]
-        after = await server.metrics()
-        assert total(after, RESTARTS, cause="crashed") == total(before, RESTARTS, cause="crashed") + 2
-        assert (await server.logged("killed by SIGKILL"))["level"] == "error"
+        assert counts(await peer.rest()) == [16_000]
 
 
-async def test_a_segment_that_kills_every_worker_is_given_up_after_its_second(server: Served) -> None:
-    async with unharmed(server) as before:
-        error = failure(await answered(server, act="die"))
-        assert (error.code, error.retryable) == ("model_crashed", True)
-        after = await server.metrics()
-        assert total(after, RESTARTS, cause="crashed") == total(before, RESTARTS, cause="crashed") + 2
-        assert total(after, FAILURES, code="model_crashed") == 1
-        await server.logged("exited with code 7")
+@fault(
+    24,
+    lost(
+        ErrorCode.MODEL_CRASHED, restarts={"crashed": 2}, logged=Record("exited with code 7", times=SOME, level="error")
+    ),
+)
+@both
+async def test_a_segment_that_kills_every_worker_is_given_up_after_its_second(arena: RemoteArena, way: str) -> None:
+    assert failure(await answered(arena, way, act="die"))["retryable"]
 
 
-async def test_a_worker_that_grows_past_its_memory_is_replaced_after_its_answer(server: Served) -> None:
-    async with unharmed(server) as before:
-        heard = await answered(server, act="grow")
-        assert [event.output["count"] for event in heard if isinstance(event, Segment)] == [16_000]
-        after = await server.metrics()
-        assert total(after, RESTARTS, cause="memory") == total(before, RESTARTS, cause="memory") + 1
-        await server.logged("past its limit of 150")
+@fault(24, harmless(failed=0) + restarted("memory", words="past its limit of 150"))
+@both
+async def test_a_worker_that_grows_past_its_memory_is_replaced_after_its_answer(arena: RemoteArena, way: str) -> None:
+    assert counts(await answered(arena, way, act="grow")) == [16_000]
 
 
 # Row 25: no worker left, and none can be loaded -----------------------------------------------------
@@ -138,39 +143,45 @@ async def test_a_worker_that_grows_past_its_memory_is_replaced_after_its_answer(
 
 async def health(server: Served) -> int:
     async with grpc.aio.insecure_channel(server.grpc_target) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest())
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         return int(answer.status)
 
 
-async def test_without_workers_the_server_says_so_refuses_and_comes_back(server: Served, barred: Path) -> None:
-    serving = health_pb2.HealthCheckResponse.SERVING
-    async with unharmed(server), stream(server) as patient:
-        assert await health(server) == serving
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+NONE_LEFT = Fault(
+    counted={"worker_restarts.crashed": WORKERS, "worker_restarts.load_failed": SOME},
+    logged=(Record("loading the model failed", SOME, "error"), Record("killed by SIGKILL", SOME, "error")),
+)
+
+
+@fault(25, harmless(failed=0) + refusal(ErrorCode.OVERLOADED, 2) + NONE_LEFT)
+@both
+async def test_without_workers_the_server_says_so_refuses_and_comes_back(
+    arena: RemoteArena, way: str, barred: Path
+) -> None:
+    server = arena.server
+    async with arena.peer(way) as patient:
+        await patient.start(chunk_ms=1_000)
+        await patient.hear("started")
+        assert await health(server) == SERVING
         barred.touch()
         for worker in server.workers():
             worker.send_signal(signal.SIGKILL)
-        await until(lambda: len(server.said("loading the model failed")) > 3)
+        await arena.sight.until_counted("worker_restarts.load_failed", WORKERS)
         probe = await server.probe()
         assert (probe.status, "no room for the weights" in probe.reason) == (503, True)
         assert (await server.probe("/livez")).status == 200  # it mends itself: no reason to start it anew
-        assert await health(server) == health_pb2.HealthCheckResponse.NOT_SERVING
-        with pytest.raises(HandshakeRefused) as no:
-            await answered(server)
-        assert (no.value.status, no.value.code) == (503, "overloaded")
-        assert no.value.retry_after_s
+        assert await health(server) == NOT_SERVING
+        for other in TRANSPORTS:
+            await arena.refuses(other, ErrorCode.OVERLOADED, 503)
         now = await server.metrics()
-        assert (now["streamer_ready"], total(now, "streamer_workers", state="down")) == (0, 2)
-        assert total(now, RESTARTS, cause="load_failed") >= 2
-        assert total(now, "streamer_admission_rejected_total", reason="overloaded") == 1
-
-        await patient.send(SECOND)
+        assert (now["streamer_ready"], total(now, "streamer_workers", state="down")) == (0, WORKERS)
+        await patient.audio()
         await patient.stop()
         barred.unlink()
-        heard = await rest(patient)  # it had a place, and is answered as soon as there is a worker
-        assert [event.output["count"] for event in heard if isinstance(event, Segment)] == [16_000]
+        assert counts(await patient.rest()) == [16_000]  # it had a place: answered as soon as there is a worker
         await server.until_ready()
-        assert await health(server) == serving
+        assert await health(server) == SERVING
 
 
 async def test_a_model_that_never_loads_is_one_line_and_exit_2(barred: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -11,21 +12,71 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.drain import Talk, drain, living
-from tests.faults.beside import stream
+from benchmarks.drain import Talk, drain
+from streamer.errors import ErrorCode
+from tests.faults.beside import RemoteArena, remote, total
+from tests.faults.fault import CLOSED, SOME, Fault, Record, fault, harmless, refusal
+from tests.faults.peers import LEFT, SECOND, TRANSPORTS, Peer
 from tests.faults.served import served
 
 STREAMS = 50
+EACH_WAY = 5
 MODEL = str(Path(__file__).with_name("villain.py")) + ":Villain"
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+DRAINED = {"sessions_closed.draining": SOME}
+"""The last ones may close after the last look at the metrics."""
 
 
-def times(**seconds: float) -> list[str]:
-    return [word for name, value in seconds.items() for word in ("--set", f"drain.{name}_s={value}")]
+def times(**seconds: float) -> dict[str, float]:
+    return {f"drain__{name}_s": value for name, value in seconds.items()}
+
+
+def drained(streams: int) -> Fault:
+    """All are told, get their finals, and are closed with the code."""
+    records = (
+        Record(f"draining {streams} sessions"),
+        Record(CLOSED, streams, fields={"reason": "draining", "failed": 0}),
+    )
+    return Fault(ends=(ErrorCode.DRAINING,) * streams, counted=DRAINED, logged=records)
+
+
+@fault(26, drained(EACH_WAY * len(TRANSPORTS)))
+async def test_sigterm_over_both_transports_loses_nothing(request: pytest.FixtureRequest) -> None:
+    quick = times(lag=0.1, soft=0.3, spread=0.2, hard=20)
+    async with (
+        remote("stub", model__delay=0.01, **quick) as arena,
+        arena.ending(request.node),
+        AsyncExitStack() as stack,
+    ):
+        peers = [await stack.enter_async_context(arena.peer(way)) for way in TRANSPORTS for _ in range(EACH_WAY)]
+        await asyncio.gather(*(streams(peer) for peer in peers))
+        arena.server.process.terminate()
+        await asyncio.gather(*(is_seen_out(peer) for peer in peers))
+        assert await arena.server.ended() == 0
+
+
+async def streams(peer: Peer) -> None:
+    await peer.start(chunk_ms=500)
+    await peer.audio(SECOND)
+    await peer.audio(SECOND[:1_000])
+    await peer.hear("segment")
+
+
+async def is_seen_out(peer: Peer) -> None:
+    """It is told when, and what it has sent is answered to the last sample."""
+    assert (await peer.hear("draining"))["deadline_ms"] == 300
+    finished = (await peer.rest())[-1]
+    assert (finished["type"], finished["reason"], finished["failed"]) == ("finished", "drained", 0)
+    assert (finished["received"], finished["processed"]) == (16_500, 16_500)
 
 
 @pytest.mark.parametrize("mode", ["simple", "segmented"])
 async def test_sigterm_with_live_streams_loses_nothing(mode: str) -> None:
-    async with served("stub", "--set", "model.delay=0.01", *times(lag=0.2, soft=0.5, spread=0.3, hard=20)) as server:
+    times = [
+        f"drain.{name}={value}" for name, value in {"lag_s": 0.2, "soft_s": 0.5, "spread_s": 0.3, "hard_s": 20}.items()
+    ]
+    words = [word for setting in ("model.delay=0.01", *times) for word in ("--set", setting)]
+    async with served("stub", *words) as server:
         outcome = await drain(server, STREAMS, Talk(mode), after_s=1.0)
         assert outcome.codes == {1012: STREAMS}
         assert (outcome.exit_code, outcome.forced, outcome.unaccounted) == (0, 0, 0)
@@ -37,42 +88,84 @@ async def test_sigterm_with_live_streams_loses_nothing(mode: str) -> None:
         assert not [record for record in server.records() if record["level"] == "error"]
 
 
-async def test_from_the_signal_on_everybody_is_told_and_new_sessions_are_taken_for_a_while_only() -> None:
-    async with (
-        served("stub", "--grpc-port", "-1", *times(lag=1.5, soft=30, hard=60)) as server,
-        living(server.url, 1, Talk()) as [live],
-        grpc.aio.insecure_channel(server.grpc_target) as channel,
-    ):
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-        server.process.terminate()
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        probe = await server.probe()
-        assert (probe.status, probe.reason) == (503, "draining")
-        assert (await server.metrics())["streamer_draining"] == 1
-        async with stream(server) as late:  # a load balancer has not noticed yet
-            await late.stop()
-            kinds = [type(event).__name__ async for event in late]
-        assert kinds == ["Draining", "Started", "Finished"]
-        await asyncio.sleep(1.5)
-        async with aiohttp.ClientSession() as http, http.get(f"{server.url}/api/v2/simple") as refused:
-            assert (refused.status, (await refused.json())["code"]) == (503, "draining")
-        assert live.told is not None
-        server.process.terminate()  # a second signal means now
-        assert await server.ended(10) == 0
+LATE = harmless(received_s=0.0) * len(TRANSPORTS)
+CUT_OFF = Fault(ends=(LEFT,) * len(TRANSPORTS), logged=(Record(CLOSED, len(TRANSPORTS), fields={"streams": 1}),))
 
 
-async def test_a_drain_with_the_model_dead_ends_at_the_hard_limit(tmp_path: Path) -> None:
+@fault(26, LATE + refusal(ErrorCode.DRAINING, 2) + CUT_OFF + Fault(logged=(Record("draining 2 sessions"),)))
+async def test_from_the_signal_on_everybody_is_told_and_new_sessions_are_taken_for_a_while_only(
+    request: pytest.FixtureRequest,
+) -> None:
+    async with remote("stub", **times(lag=1.5, soft=30, hard=60)) as arena, arena.ending(request.node):
+        server = arena.server
+        async with (
+            arena.peer("v2") as live,
+            arena.peer("grpc") as call,
+            grpc.aio.insecure_channel(server.grpc_target) as channel,
+        ):
+            for peer in (live, call):
+                await peer.start()
+                await peer.hear("started")
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == SERVING
+            server.process.terminate()
+            assert (await watch.read()).status == NOT_SERVING
+            probe = await server.probe()
+            assert (probe.status, probe.reason) == (503, "draining")
+            assert (await server.metrics())["streamer_draining"] == 1
+            for peer in (live, call):
+                assert (await peer.hear("draining"))["deadline_ms"] == 30_000
+            for way in TRANSPORTS:  # a load balancer has not noticed yet
+                async with arena.peer(way) as late:
+                    await late.start()
+                    await late.stop()
+                    assert [event["type"] for event in await late.rest()] == ["draining", "started", "finished"]
+            await refused_over_http(arena)
+            await arena.refuses("grpc", ErrorCode.DRAINING, 503)
+            await arena.samples()
+            server.process.terminate()  # a second signal means now
+            assert await server.ended(10) == 0
+            for peer in (live, call):
+                await peer.rest()
+
+
+async def refused_over_http(arena: RemoteArena) -> None:
+    """As soon as that is so: asked without an upgrade, which until then is another fault and no session."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(10):
+        while True:
+            async with http.get(f"{arena.server.url}/api/v2/simple") as answer:
+                if answer.status == 503:
+                    assert (await answer.json())["code"] == "draining"
+                    return
+            await asyncio.sleep(0.02)
+
+
+@fault(
+    26,
+    Fault(
+        ends=(LEFT,) * len(TRANSPORTS),
+        logged=(
+            Record("draining 2 sessions"),
+            Record("2 sessions did not end within 1 s", level="warning"),
+            Record(CLOSED, len(TRANSPORTS)),
+        ),
+    ),
+)
+async def test_a_drain_with_the_model_dead_ends_at_the_hard_limit(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """What waits for an answer that never comes is cut off and counted, and the process still ends in order."""
     flag = tmp_path / "never"
-    settings = ("--set", "model.timeout_floor_s=600", *times(lag=0, soft=0.2, spread=0, hard=1))
-    async with served(MODEL, *settings) as server:
-        async with stream(server, options={"wait_for": str(flag)}, chunk_ms=100) as stuck:
-            await stuck.send(bytes(32_000))
-            await asyncio.sleep(0.3)
-            server.process.send_signal(signal.SIGTERM)
-            closed = await stuck.wait_closed()
-        assert closed.code == 1006
-        assert await server.ended(20) == 0
-        assert (await server.logged("did not end within 1 s"))["level"] == "warning"
-        assert not server.said("Traceback")
+    quick = times(lag=0, soft=0.2, spread=0, hard=1)
+    async with remote(MODEL, model__timeout_floor_s=600, **quick) as arena, arena.ending(request.node):
+        async with arena.peer("v2") as stuck, arena.peer("grpc") as call:
+            for peer in (stuck, call):
+                await peer.start(options={"wait_for": str(flag)}, chunk_ms=1_000)
+                await peer.audio()
+            while total(await arena.server.metrics(), "streamer_workers", state="busy") < 2:
+                await asyncio.sleep(0.01)
+            arena.server.process.send_signal(signal.SIGTERM)
+            for peer in (stuck, call):
+                await peer.rest()
+        assert await arena.server.ended(20) == 0
+        assert not arena.server.said("Traceback")

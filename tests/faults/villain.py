@@ -8,7 +8,10 @@ from streamer.models.contract import Model
 
 
 class Villain(Model):
-    """`act`: raise, hang, die, grow; `wait_for`: a file. `barred`: where this file is, no worker can be loaded."""
+    """`act`: raise, hang, die, grow; `wait_for`: a file; `say_who`: a file for its process id.
+
+    `barred`: where this file is, no worker can be loaded.
+    """
 
     executor = "process"
     workers = 2
@@ -36,6 +39,8 @@ class Villain(Model):
                 os._exit(7)
             case "grow":
                 self._hoard = b"x" * (150 * 2**20)
+        if who := item.options.get("say_who"):
+            Path(who).write_text(str(os.getpid()))
         flag = item.options.get("wait_for")
         while flag and not Path(flag).exists():
             time.sleep(0.005)

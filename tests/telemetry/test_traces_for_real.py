@@ -143,29 +143,6 @@ async def test_a_proxys_header_and_grpcs_metadata_say_it_too() -> None:
         assert started.traceparent.startswith(f"00-{TRACE}-")
 
 
-@pytest.mark.parametrize("mood", ["failing", "slow", "dead"])
-async def test_a_bad_collector_costs_streams_nothing_and_what_it_lost_is_counted(mood: str) -> None:
-    with http_collector(mood) as collector:
-        variables = otel(collector) | {"OTEL_BSP_MAX_QUEUE_SIZE": "20", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10"}
-        if mood == "dead":
-            variables["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
-        with served(**variables) as server:
-            for _ in range(5):
-                events = await speak(server, "/api/v2/segmented", V2)
-                assert [event["type"] for event in events].count("segment") == 2
-                assert events[-1]["type"] == "finished"
-            dropped = 'streamer_telemetry_dropped_total{signal="spans"}'
-            deadline = 50
-            while not metric(server, dropped) and deadline:
-                deadline -= 1
-                await speak(server, "/api/v2/segmented", V2)
-            assert metric(server, dropped) > 0
-            assert metric(server, "streamer_final_latency_seconds_count") >= 10
-            server.signal(signal.SIGINT)
-            code, _ = server.ended()
-            assert code == 0, "the end does not wait for the collector"
-
-
 async def test_garbage_for_a_trace_begins_a_new_one() -> None:
     with http_collector() as collector, served(**otel(collector)) as server:
         events = await speak(server, "/api/v2/segmented", V2 | {"traceparent": "00-0000-evil\n-zz"})

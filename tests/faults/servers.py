@@ -1,0 +1,46 @@
+"""The servers that faults are done to: as they come, and such as do not wait long."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from streamer.app import App, Grpc
+from streamer.config import Settings
+from tests.faults.arena import LocalArena
+from tests.faults.sight import Told
+
+MODEL = {"delay": 0.0, "constant_factor": 0.0, "jitter": 0.0, "warmup_penalty": 0.0}
+IDLE_S = 2.5
+START_S = 1.0
+IMPATIENT: Mapping[str, Any] = {
+    "handshake_timeout_s": 0.4,
+    "max_handshakes": 20,
+    "outbox_bytes": 16 * 1024,
+    "outbox_stall_s": 0.5,
+    "close_timeout_s": 0.3,
+    "send_buffer_bytes": 8 * 1024,
+}
+
+
+@asynccontextmanager
+async def serving(headers: Mapping[str, str] | None = None, **sections: Any) -> AsyncIterator[LocalArena]:
+    """A server over both transports, its log heard; `sections` are settings, `headers` what its clients send."""
+    server = {"port": 0} | sections.pop("server", {})
+    settings = Settings(**({"server": server, "model": MODEL, "grpc": {"port": -1}} | sections))
+    told = Told()
+    async with App(settings, observers=[told], grpc=Grpc.NEEDED) as app:
+        arena = LocalArena(app, headers, told)
+        with arena.log.listening():
+            await arena.listen_alone()
+            yield arena
+
+
+def impatient() -> AbstractAsyncContextManager[LocalArena]:
+    """A server that gives nobody much time."""
+    return serving(
+        server=IMPATIENT,
+        session={"stall_timeout_s": 0},  # the neighbour pauses for as long as a fault takes
+        limits={"idle_timeout_s": IDLE_S, "start_timeout_s": START_S},
+    )
