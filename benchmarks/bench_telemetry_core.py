@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from streamer.inference.observer import Ended
 from streamer.protocols.v2 import V2
 from streamer.runtime.conductor import Conductor
-from streamer.runtime.driver import Services
 from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.services import Services
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.hub import Telemetry

@@ -19,9 +19,9 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.protocols.v1 import V1
 from streamer.runtime.conductor import Conductor
-from streamer.runtime.driver import Services
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.scoring import ScoringService
+from streamer.runtime.services import Services
 from streamer.session.actions import Score
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Start
@@ -48,14 +48,14 @@ def session(rate: int, chunk_ms: int) -> float:
     for one in sessions:
         one.receive(Start(AudioFormat(Encoding.PCM_S16LE, rate, 1)), 0.0)
     data = bytes(rate * chunk_ms // 1000 * 2)
-    silence = np.full(64, 0.01, np.float32)
+    silence = [0.01] * 64
     each = MESSAGES // STREAMS
     began = time.thread_time()
     for turn in range(each):
         for one in sessions:
             for action in one.receive(Audio(data), float(turn)):
                 if type(action) is Score:
-                    one.scored(action.channel, action.first, silence[: len(action.samples) // 512], float(turn))
+                    one.scored(action.channel, silence[: len(action.samples) // 512], float(turn))
     return (time.thread_time() - began) / (each * STREAMS) * 1e6
 
 
@@ -78,6 +78,9 @@ class Silence:
     def score(self, pending: Sequence[tuple[Row, Floats]]) -> list[Floats]:
         return [np.full(len(samples) // 512, 0.01, np.float32) for _, samples in pending]
 
+    def score_windows(self, rows: Sequence[Row], counts: Sequence[int], windows: Floats) -> Floats:
+        return np.full(len(windows), 0.01, np.float32)
+
 
 class Line:
     """A transport of one stream: messages come when the benchmark says so, what is sent is dropped."""
@@ -99,6 +102,8 @@ class Line:
         await self.wakes
         self._left -= 1
         return self._data if self._left >= 0 else None
+
+    def hand_over(self, take: Callable[[str | bytes], bool] | None) -> None: ...
 
     async def send(self, frame: str | bytes) -> None: ...
 

@@ -31,11 +31,11 @@ from streamer.protocols.v2 import V2
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import open_door, warn_if_open
-from streamer.runtime.driver import Scoring, Services
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.ports import host_and_port
 from streamer.runtime.scoring import ScoringService
+from streamer.runtime.services import Scoring, Services
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.hub import Telemetry, worker_observer

@@ -1,14 +1,16 @@
-"""The sample buffer against the simplest thing that could be true: the whole stream, and what was forgotten."""
+"""The sample buffers against the simplest thing that could be true: the whole stream, and what was forgotten."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streamer.audio.buffer import BufferFull, SampleBuffer
+from streamer.audio.buffer import Buffer, BufferFull, EncodedBuffer, SampleBuffer, Samples, decoded, joined, split
+from streamer.audio.format import Encoding
+from streamer.audio.pcm import LAZY, Pcm
 
 MAX = 5_000
 
@@ -23,13 +25,22 @@ class Retained(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffer = SampleBuffer(MAX)
+        self.buffer = self.made()
         self.start = self.end = 0
         self.taken: list[tuple[int, int, np.ndarray]] = []
 
+    def made(self) -> Buffer:
+        return SampleBuffer(MAX)
+
+    def piece(self, first: int, last: int) -> Samples:
+        return ramp(first, last)
+
+    def value(self, first: int, last: int) -> np.ndarray:
+        return ramp(first, last)
+
     @rule(n=st.integers(0, 3_000))
     def append(self, n: int) -> None:
-        x = ramp(self.end, self.end + n)
+        x = self.piece(self.end, self.end + n)
         if self.end + n - self.start > MAX:
             with pytest.raises(BufferFull, match=f"at most {MAX}"):
                 self.buffer.append(x)
@@ -52,20 +63,40 @@ class Retained(RuleBasedStateMachine):
     @invariant()
     def positions_are_true(self) -> None:
         assert (self.buffer.start, self.buffer.end) == (self.start, self.end)
-        assert len(self.buffer) == self.end - self.start
-        np.testing.assert_array_equal(self.buffer.slice(self.start, self.end), ramp(self.start, self.end))
+        np.testing.assert_array_equal(self.buffer.slice(self.start, self.end), self.value(self.start, self.end))
 
     @invariant()
     def slices_outlive_what_follows(self) -> None:
         for first, last, piece in self.taken:
-            np.testing.assert_array_equal(piece, ramp(first, last))
+            np.testing.assert_array_equal(piece, self.value(first, last))
 
     @invariant()
     def memory_is_bounded_by_what_is_retained(self) -> None:
+        assert isinstance(self.buffer, SampleBuffer)
         assert self.buffer.capacity <= max(1_024, 4 * len(self.buffer))
         assert self.buffer.nbytes == 4 * self.buffer.capacity
 
 
+class RetainedAsItCame(Retained):
+    """The same of audio that is decoded when it is asked for."""
+
+    def made(self) -> Buffer:
+        return EncodedBuffer(Encoding.PCM_S24LE, MAX)
+
+    def piece(self, first: int, last: int) -> Samples:
+        return Pcm(Encoding.PCM_S24LE, b"".join((at % 2**23).to_bytes(3, "little") for at in range(first, last)))
+
+    def value(self, first: int, last: int) -> np.ndarray:
+        return ramp(first, last) / 2**23
+
+    @invariant()
+    def memory_is_bounded_by_what_is_retained(self) -> None:
+        assert isinstance(self.buffer, EncodedBuffer)
+        assert self.buffer.nbytes == 3 * (self.end - self.start)
+
+
+RetainedAsItCame.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestRetainedAsItCame = RetainedAsItCame.TestCase
 Retained.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestRetained = Retained.TestCase
 
@@ -108,3 +139,23 @@ def test_a_buffer_may_begin_anywhere() -> None:
     buffer.append(ramp(100, 105))
     assert (buffer.start, buffer.end) == (100, 105)
     assert buffer.slice(102, 104).tolist() == [102, 103]
+
+
+@given(
+    encoding=st.sampled_from(sorted(LAZY)),
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=60, deadline=None)
+def test_joined_or_split_audio_is_the_same_audio(encoding: Encoding, lengths: list[int], seed: int) -> None:
+    noise = np.random.default_rng(seed)
+    pieces = [Pcm(encoding, noise.bytes(length * encoding.sample_bytes)) for length in lengths]
+    whole = np.concatenate([decoded(piece) for piece in pieces])
+    assert whole.dtype == np.float32
+    np.testing.assert_array_equal(joined(pieces), whole)
+    np.testing.assert_array_equal(joined([decoded(piece) for piece in pieces]), whole)
+    for audio in (Pcm(encoding, b"".join(piece.data for piece in pieces)), whole):
+        for first in range(len(whole) + 1):
+            head, tail = split(audio, first)
+            assert (len(head), len(tail)) == (first, len(whole) - first)
+            np.testing.assert_array_equal(np.concatenate((decoded(head), decoded(tail))), whole)

@@ -13,8 +13,8 @@ from streamer.errors import ErrorCode
 from streamer.inference.contract import InferenceEngine
 from streamer.protocols.v2 import V2
 from streamer.runtime.conductor import Conductor
-from streamer.runtime.driver import Services
 from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.services import Services
 from streamer.session.actions import Job, JobId, Outcome
 from streamer.session.events import Event, Mode
 from streamer.session.settings import Limits, SessionSettings

@@ -51,6 +51,7 @@ async def test_sessions_that_end_by_themselves_are_not_touched() -> None:
     theatre, _, lifecycle = staged()
     client = theatre.connect()
     await client.send(START)
+    await turns()
     draining = asyncio.create_task(lifecycle.drain(DrainSettings(soft_s=30, hard_s=30), lag_s=0))
     await turns()
     await client.send('{"type":"stop"}')

@@ -12,6 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
+from streamer.audio.buffer import Samples
+from streamer.audio.format import Encoding
+from streamer.audio.pcm import Pcm
 from streamer.runtime.scoring import ScoringPolicy, ScoringService
 from streamer.testing.clock import ManualClock
 from streamer.vad.scorer import Row
@@ -52,20 +55,22 @@ class CountingScorer:
         self.heard[row] = 0
 
     def score(self, pending: Sequence[tuple[Row, Floats]]) -> list[Floats]:
+        raise NotImplementedError
+
+    def score_windows(self, rows: Sequence[Row], counts: Sequence[int], windows: Floats) -> Floats:
         self.threads.add(threading.get_ident())
-        if pending:
-            self.batches.append([len(samples) // WINDOW for _, samples in pending])
-            self.entered.release()
-            if self.gate is not None:
-                self.gate.acquire()
+        self.batches.append(list(counts))
+        self.entered.release()
+        if self.gate is not None:
+            self.gate.acquire()
         if self.error is not None:
             raise self.error
-        return [self._one(row, samples) for row, samples in pending]
-
-    def _one(self, row: Row, samples: Floats) -> Floats:
-        first = samples[::WINDOW]
-        scores = first + np.arange(self.heard[row], self.heard[row] + len(first), dtype=np.float32)
-        self.heard[row] += len(first)
+        scores = windows[:, 0].copy()
+        at = 0
+        for row, count in zip(rows, counts, strict=True):
+            scores[at : at + count] += np.arange(self.heard[row], self.heard[row] + count)
+            self.heard[row] += count
+            at += count
         return scores
 
 
@@ -81,11 +86,15 @@ class Answers:
         self.all: list[tuple[Row, list[float]]] = []
         self._more = asyncio.Event()
 
-    def submit(self, row: Row, samples: Floats) -> None:
-        self.service.submit(row, samples, lambda scores: self._got(row, scores))
+    def open(self) -> Row:
+        row: Row = self.service.open(lambda scores: self._got(row, scores))
+        return row
 
-    def _got(self, row: Row, scores: Floats) -> None:
-        self.all.append((row, scores.tolist()))
+    def submit(self, row: Row, samples: Samples) -> None:
+        self.service.submit(row, samples)
+
+    def _got(self, row: Row, scores: Sequence[float]) -> None:
+        self.all.append((row, list(scores)))
         self._more.set()
 
     async def wait(self, count: int) -> list[tuple[Row, list[float]]]:
@@ -116,7 +125,7 @@ async def entered(scorer: CountingScorer) -> None:
 
 async def test_a_lone_window_is_scored_at_once() -> None:
     async with serving(CountingScorer()) as (service, answers):
-        row = service.open()
+        row = answers.open()
         answers.submit(row, windows(1, 0.5))
         assert await answers.wait(1) == [(row, [0.5])]
         assert service.stats.batches == service.stats.windows == service.stats.last_batch == 1
@@ -125,17 +134,17 @@ async def test_a_lone_window_is_scored_at_once() -> None:
 
 async def test_what_comes_in_one_turn_of_the_loop_is_one_batch() -> None:
     scorer = CountingScorer()
-    async with serving(scorer) as (service, answers):
+    async with serving(scorer) as (_, answers):
         for _ in range(5):
-            answers.submit(service.open(), windows(1))
+            answers.submit(answers.open(), windows(1))
         await answers.wait(5)
         assert scorer.batches == [[1] * 5]
 
 
 async def test_scoring_is_off_the_loops_thread() -> None:
     scorer = CountingScorer()
-    async with serving(scorer) as (service, answers):
-        answers.submit(service.open(), windows(1))
+    async with serving(scorer) as (_, answers):
+        answers.submit(answers.open(), windows(1))
         await answers.wait(1)
         assert len(scorer.threads) == 1
         assert threading.get_ident() not in scorer.threads
@@ -145,7 +154,7 @@ async def test_what_comes_while_the_thread_is_busy_is_the_next_batch() -> None:
     scorer = CountingScorer()
     scorer.gate = threading.Semaphore(0)
     async with serving(scorer) as (service, answers):
-        rows = [service.open() for _ in range(4)]
+        rows = [answers.open() for _ in range(4)]
         answers.submit(rows[0], windows(1))
         await entered(scorer)
         for row in rows[1:]:
@@ -157,16 +166,16 @@ async def test_what_comes_while_the_thread_is_busy_is_the_next_batch() -> None:
 
 
 async def test_answers_never_come_before_submit_returns() -> None:
-    async with serving(CountingScorer()) as (service, answers):
-        answers.submit(service.open(), windows(1))
+    async with serving(CountingScorer()) as (_, answers):
+        answers.submit(answers.open(), windows(1))
         assert answers.all == []
         await answers.wait(1)
 
 
 async def test_a_long_request_is_cut_and_answered_whole() -> None:
     scorer = CountingScorer()
-    async with serving(scorer, ScoringPolicy(max_entry_windows=3)) as (service, answers):
-        long, short = service.open(), service.open()
+    async with serving(scorer, ScoringPolicy(max_entry_windows=3)) as (_, answers):
+        long, short = answers.open(), answers.open()
         answers.submit(long, windows(8))
         answers.submit(short, windows(1))
         assert await answers.wait(2) == [(short, [0]), (long, list(range(8)))]
@@ -175,9 +184,9 @@ async def test_a_long_request_is_cut_and_answered_whole() -> None:
 
 async def test_a_batch_is_shared_evenly_by_those_who_wait() -> None:
     scorer = CountingScorer()
-    async with serving(scorer, ScoringPolicy(max_batch_windows=6)) as (service, answers):
+    async with serving(scorer, ScoringPolicy(max_batch_windows=6)) as (_, answers):
         for _ in range(3):
-            answers.submit(service.open(), windows(5))
+            answers.submit(answers.open(), windows(5))
         await answers.wait(3)
         assert scorer.batches == [[2, 2, 2], [2, 2, 2], [1, 1, 1]]
 
@@ -185,7 +194,7 @@ async def test_a_batch_is_shared_evenly_by_those_who_wait() -> None:
 async def test_in_a_crowd_windows_wait_for_company() -> None:
     scorer, clock = CountingScorer(), ManualClock()
     async with serving(scorer, ScoringPolicy(crowd=2, max_wait_s=0.010), clock) as (service, answers):
-        rows = [service.open() for _ in range(3)]
+        rows = [answers.open() for _ in range(3)]
         answers.submit(rows[0], windows(1))
         clock.advance(0)  # no batch has been for long: no wait
         await answers.wait(1)
@@ -203,8 +212,8 @@ async def test_in_a_crowd_windows_wait_for_company() -> None:
 
 async def test_few_rows_do_not_wait() -> None:
     scorer, clock = CountingScorer(), ManualClock()
-    async with serving(scorer, ScoringPolicy(crowd=2, max_wait_s=0.010), clock) as (service, answers):
-        row = service.open()
+    async with serving(scorer, ScoringPolicy(crowd=2, max_wait_s=0.010), clock) as (_, answers):
+        row = answers.open()
         for turn in range(1, 4):
             answers.submit(row, windows(1))
             clock.advance(0)
@@ -213,8 +222,8 @@ async def test_few_rows_do_not_wait() -> None:
 
 
 async def test_a_row_carries_its_state_from_request_to_request() -> None:
-    async with serving(CountingScorer()) as (service, answers):
-        row = service.open()
+    async with serving(CountingScorer()) as (_, answers):
+        row = answers.open()
         for turn in range(3):
             answers.submit(row, windows(1))
             await answers.wait(turn + 1)
@@ -225,7 +234,7 @@ async def test_reset_takes_effect_with_the_next_request_only() -> None:
     scorer = CountingScorer()
     scorer.gate = threading.Semaphore(0)
     async with serving(scorer, ScoringPolicy(max_entry_windows=2)) as (service, answers):
-        row = service.open()
+        row = answers.open()
         answers.submit(row, windows(4))
         await entered(scorer)
         service.reset(row)  # the request under way goes on as it began
@@ -240,12 +249,12 @@ async def test_a_row_closed_while_its_windows_are_scored_hears_nothing_more() ->
     scorer = CountingScorer()
     scorer.gate = threading.Semaphore(0)
     async with serving(scorer) as (service, answers):
-        gone, stays = service.open(), service.open()
+        gone, stays = answers.open(), answers.open()
         answers.submit(gone, windows(1))
         answers.submit(stays, windows(1))
         await entered(scorer)
         service.close(gone)
-        again = service.open()
+        again = answers.open()
         assert again != gone
         scorer.gate.release(10)
         answers.submit(again, windows(1))
@@ -256,7 +265,7 @@ async def test_a_row_closed_while_its_windows_are_scored_hears_nothing_more() ->
 async def test_a_row_closed_while_it_waits_is_not_scored() -> None:
     scorer = CountingScorer()
     async with serving(scorer) as (service, answers):
-        gone, stays = service.open(), service.open()
+        gone, stays = answers.open(), answers.open()
         answers.submit(gone, windows(1))
         service.reset(gone)
         service.close(gone)
@@ -268,7 +277,7 @@ async def test_a_row_closed_while_it_waits_is_not_scored() -> None:
 async def test_closed_rows_are_given_back_without_another_request() -> None:
     scorer = CountingScorer()
     async with serving(scorer) as (service, answers):
-        row = service.open()
+        row = answers.open()
         answers.submit(row, windows(1))
         await answers.wait(1)
         service.close(row)
@@ -288,16 +297,16 @@ async def test_an_error_in_the_scorer_fails_the_service_loudly(caplog: pytest.Lo
 
     service = ScoringService(scorer, on_failure=on_failure)
     await service.start()
-    row = service.open()
     answers = Answers(service)
+    row = answers.open()
     answers.submit(row, windows(1))
     await failed.wait()
     assert failures == [service.failed] == [scorer.error]
     assert "speech scoring failed" in caplog.text
     with pytest.raises(RuntimeError, match="speech scoring has failed"):
-        service.submit(row, windows(1), lambda _: None)
+        service.submit(row, windows(1))
     with pytest.raises(RuntimeError, match="speech scoring has failed"):
-        service.open()
+        answers.open()
     service.close(row)
     await service.stop()
     assert answers.all == []
@@ -306,11 +315,11 @@ async def test_an_error_in_the_scorer_fails_the_service_loudly(caplog: pytest.Lo
 async def test_a_receiver_that_raises_does_not_disturb_the_others(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(CountingScorer()) as (service, answers):
 
-        def broken(_: Floats) -> None:
+        def broken(_: Sequence[float]) -> None:
             raise ArithmeticError("a receiver's fault")
 
-        service.submit(service.open(), windows(1), broken)
-        answers.submit(row := service.open(), windows(1))
+        service.submit(service.open(broken), windows(1))
+        answers.submit(row := answers.open(), windows(1))
         assert await answers.wait(1) == [(row, [0])]
         assert "a receiver of speech scores failed" in caplog.text
 
@@ -318,20 +327,22 @@ async def test_a_receiver_that_raises_does_not_disturb_the_others(caplog: pytest
 async def test_misuse_is_refused() -> None:
     service = ScoringService(CountingScorer())
     with pytest.raises(RuntimeError, match="not running"):
-        service.open()
+        service.open(lambda _: None)
     async with serving(CountingScorer()) as (service, answers):
-        row = service.open()
-        with pytest.raises(ValueError, match=r"expected float32 \[k \* 4\], k > 0, got float32 \[5\]"):
+        row = answers.open()
+        with pytest.raises(ValueError, match="expected whole windows of 4 samples, encoded or float32, got array"):
             answers.submit(row, np.zeros(5, np.float32))
-        with pytest.raises(ValueError, match="got float64"):
-            service.submit(row, np.zeros(4), lambda _: None)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="expected whole windows"):
+            service.submit(row, np.zeros(4))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"expected whole windows .* got Pcm"):
+            answers.submit(row, Pcm(Encoding.PCM_S16LE, bytes(5)))
         answers.submit(row, windows(1))
         with pytest.raises(RuntimeError, match="outstanding"):
             answers.submit(row, windows(1))
         with pytest.raises(KeyError):
             answers.submit(999, windows(1))
     with pytest.raises(RuntimeError, match="not running"):
-        service.open()
+        service.open(lambda _: None)
 
 
 async def test_stop_ends_the_thread_and_gives_blas_its_threads_back() -> None:
@@ -341,7 +352,7 @@ async def test_stop_ends_the_thread_and_gives_blas_its_threads_back() -> None:
     before = blas()
     scorer = CountingScorer()
     async with serving(scorer) as (service, answers):
-        answers.submit(service.open(), windows(1))
+        answers.submit(answers.open(), windows(1))
         await answers.wait(1)
         assert set(blas()) <= {1}
     await service.stop()  # idempotent
@@ -357,11 +368,11 @@ async def test_many_streams_through_the_real_network_get_their_own_scores() -> N
     await service.start()
 
     async def stream(samples: Floats, step: int) -> list[float]:
-        row, heard = service.open(), []
+        answers: asyncio.Queue[Sequence[float]] = asyncio.Queue()
+        row, heard = service.open(answers.put_nowait), []
         for at in range(0, len(samples), step * 512):
-            future: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
-            service.submit(row, samples[at : at + step * 512], future.set_result)
-            heard += (await future).tolist()
+            service.submit(row, samples[at : at + step * 512])
+            heard += await answers.get()
         service.close(row)
         return heard
 
@@ -372,3 +383,28 @@ async def test_many_streams_through_the_real_network_get_their_own_scores() -> N
         assert np.allclose(task.result(), scores, atol=1e-5)
     assert service.stats.windows == 20 * 31
     assert service.stats.rows == 0
+
+
+async def test_encoded_windows_get_the_scores_of_the_decoded() -> None:
+    audio = [(synthetic(1.0, seed)[: 30 * 512] * 32_000).astype("<i2") for seed in range(5)]
+    alone = SileroScorer()
+    expected = [alone.score([(alone.open(), samples / np.float32(32_768))])[0] for samples in audio]
+    service = ScoringService(SileroScorer(), policy=ScoringPolicy(max_entry_windows=4))
+    await service.start()
+
+    async def stream(samples: NDArray[np.int16], step: int) -> list[float]:
+        answers: asyncio.Queue[Sequence[float]] = asyncio.Queue()
+        row, heard = service.open(answers.put_nowait), []
+        for at in range(0, len(samples), step * 512):
+            piece = samples[at : at + step * 512]
+            decoded = (piece / np.float32(32_768)).astype(np.float32)
+            service.submit(row, Pcm(Encoding.PCM_S16LE, piece.tobytes()) if at % 3 else decoded)
+            heard += await answers.get()
+        return heard
+
+    heard = await asyncio.gather(
+        *(stream(samples, step) for step, samples in zip((1, 2, 3, 6, 10), audio, strict=True))
+    )
+    await service.stop()
+    for scores, right in zip(heard, expected, strict=True):
+        assert np.allclose(scores, right, atol=1e-5)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.buffer import decoded
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, Job, JobId, Outcome, Output, Release, Score
 from streamer.session.events import Ack, Event, Mode, Segment, SpeechEnded, SpeechStarted
@@ -67,8 +68,8 @@ class Outside:
 
     def score_one(self, index: int = 0) -> None:
         score = self.scores.pop(index)
-        speech = np.array([loudness(w) for w in score.samples.reshape(-1, WINDOW)], dtype=np.float32)
-        self.take(self.session.scored(score.channel, score.first, speech, self.now))
+        speech = [loudness(window) for window in decoded(score.samples).reshape(-1, WINDOW)]
+        self.take(self.session.scored(score.channel, speech, self.now))
 
     def infer_one(self, job_id: JobId) -> None:
         job = self.jobs.pop(job_id)

@@ -368,7 +368,7 @@ def test_a_late_answer_after_a_fatal_error_says_nothing() -> None:
     outside.say(start(), Audio(LOUD))
     scores = list(outside.scores)
     outside.say(Malformed(ErrorCode.BAD_REQUEST, "x", fatal=True))
-    told = outside.session.scored(scores[0].channel, scores[0].first, np.zeros(31, np.float32), outside.now)
+    told = outside.session.scored(scores[0].channel, [0.0] * 31, outside.now)
     assert not told
 
 

@@ -6,13 +6,11 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
+from streamer.audio.buffer import Samples, decoded
 from streamer.config import DrainSettings
 from streamer.errors import StreamerError
 from streamer.inference.engine import Engine
@@ -21,9 +19,9 @@ from streamer.inference.settings import EngineSettings
 from streamer.protocols.v2 import V2
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
-from streamer.runtime.driver import Services
 from streamer.runtime.lifecycle import Lifecycle
 from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.services import Services
 from streamer.session.events import Mode
 from streamer.session.settings import Limits, SessionSettings
 from streamer.testing import memory_pair
@@ -64,26 +62,26 @@ class SimulatedScoring:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._next: Row = 0
-        self.rows: set[Row] = set()
+        self.rows: dict[Row, Callable[[Sequence[float]], None]] = {}
 
-    def open(self) -> Row:
+    def open(self, deliver: Callable[[Sequence[float]], None]) -> Row:
         self._next += 1
-        self.rows.add(self._next)
+        self.rows[self._next] = deliver
         return self._next
 
     def close(self, row: Row) -> None:
-        self.rows.remove(row)
+        del self.rows[row]
 
     def reset(self, row: Row) -> None:
         assert row in self.rows
 
-    def submit(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[NDArray[np.float32]], None]) -> None:
+    def submit(self, row: Row, samples: Samples) -> None:
         assert row in self.rows
-        asyncio.get_running_loop().call_later(self._rng.uniform(0, 0.03), self._answer, row, samples, deliver)
+        asyncio.get_running_loop().call_later(self._rng.uniform(0, 0.03), self._answer, row, samples)
 
-    def _answer(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[NDArray[np.float32]], None]) -> None:
+    def _answer(self, row: Row, samples: Samples) -> None:
         if row in self.rows:
-            deliver(loudness(samples))
+            self.rows[row](loudness(decoded(samples)).tolist())
 
 
 class World:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,34 @@ _SCALES = {size: np.float32(2.0 ** (1 - 8 * size)) for size in (2, 4)}
 """By the bytes of a sample."""
 
 
+LAZY = frozenset(Encoding) - {Encoding.PCM_F32LE, Encoding.PCM_F64LE}
+"""Encodings of which any bits are a sample in [-1, 1]: nobody has to look at them before somebody needs them."""
+
+
+class Pcm(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """One channel's audio as it came, whole samples in an encoding of LAZY: decoded where needed, much at once."""
+
+    encoding: Encoding
+    data: bytes | bytearray
+
+    def __len__(self) -> int:
+        return len(self.data) // self.encoding.sample_bytes
+
+    def decode(self) -> NDArray[np.float32]:
+        """float32 [n], its own memory."""
+        return decode(self.encoding, self.data)
+
+
+def decode(encoding: Encoding, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
+    """Whole samples in an encoding of LAZY as float32 [n] in [-1, 1), its own memory."""
+    integer = _INTEGERS.get(encoding)
+    if integer is not None:
+        return _scale(np.frombuffer(data, integer))
+    if encoding is Encoding.PCM_S24LE:
+        return _scale(_widen(np.frombuffer(data, np.uint8)))
+    return table(encoding)[np.frombuffer(data, np.uint8)]
+
+
 class Decoder:
     """Decodes one stream. A frame that is cut in two is carried to the next push; nothing is lost or repeated.
 
@@ -27,11 +56,10 @@ class Decoder:
     floats become 0, floats outside [-1, 1] are clamped: `clamped` counts both. The result is within [-1, 1] always.
     """
 
-    __slots__ = ("_carry", "_channels", "_encoding", "_frame_bytes", "_integer", "clamped")
+    __slots__ = ("_carry", "_channels", "_encoding", "_frame_bytes", "clamped")
 
     def __init__(self, format: AudioFormat) -> None:
         self._encoding = format.encoding
-        self._integer = _INTEGERS.get(format.encoding)
         self._channels = format.channels
         self._frame_bytes = format.frame_bytes
         self._carry = b""
@@ -59,23 +87,13 @@ class Decoder:
         self.clamped = 0
 
     def _decode(self, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
-        if self._integer is not None:
-            return self._scale(np.frombuffer(data, self._integer))
         match self._encoding:
             case Encoding.PCM_F32LE:
                 return self._separate(self._repair(np.frombuffer(data, "<f4"), np.frombuffer(data, "<u4")))
             case Encoding.PCM_F64LE:
                 return self._separate(self._repair(np.frombuffer(data, "<f8"), np.frombuffer(data, "<u8")))
-            case Encoding.PCM_S24LE:
-                return self._scale(_widen(np.frombuffer(data, np.uint8)))
-            case one_byte:
-                return self._separate(table(one_byte)[np.frombuffer(data, np.uint8)])
-
-    def _scale(self, samples: NDArray[np.signedinteger]) -> NDArray[np.float32]:
-        # Exact up to 24 bits; 32 bits round to the nearest float32. The scale is a power of two.
-        values = samples.astype(np.float32)
-        values *= _SCALES[samples.itemsize]
-        return self._separate(values)
+            case lazy:
+                return self._separate(decode(lazy, data))
 
     def _separate(self, interleaved: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._channels == 1:
@@ -93,6 +111,13 @@ class Decoder:
             np.clip(values, -1, 1, out=values)
             self.clamped += int(np.count_nonzero(magnitude > one))
         return values.astype(np.float32)
+
+
+def _scale(samples: NDArray[np.signedinteger]) -> NDArray[np.float32]:
+    # Exact up to 24 bits; 32 bits round to the nearest float32. The scale is a power of two.
+    values = samples.astype(np.float32)
+    values *= _SCALES[samples.itemsize]
+    return values
 
 
 def _widen(octets: NDArray[np.uint8]) -> NDArray[np.int32]:

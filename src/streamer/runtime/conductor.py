@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from streamer.access import Lease
 from streamer.errors import ErrorCode
 from streamer.protocols.codec import Codec
-from streamer.runtime.driver import Connection, Services
+from streamer.runtime.driver import Connection
 from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings

@@ -6,33 +6,26 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Generic, TypeVar
 
 from streamer.access import Lease
 from streamer.errors import ErrorCode, StreamerError
-from streamer.inference.contract import InferenceEngine
 from streamer.protocols.codec import Codec
-from streamer.runtime.clock import Clock, LoopClock, Timer
+from streamer.runtime.clock import Timer
 from streamer.runtime.outbox import Outbox, OutboxBounds
+from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
-from streamer.runtime.turns import Turns
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Event, Failed
-from streamer.session.messages import Auth, KeepAlive, Start
+from streamer.session.messages import Audio, Auth, KeepAlive, Start
 from streamer.session.session import Session
-from streamer.session.state import State
 from streamer.session.summary import Summary
-from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, Subsystem
+from streamer.telemetry.observer import SessionInfo, SessionObserver, Subsystem
 from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
-Probabilities = NDArray[np.float32]
 
 DRAINING_AHEAD_S = 5.0
 """Who is further ahead is not read while the server is being drained: what was read is to be answered in time."""
@@ -40,38 +33,6 @@ _NOTHING_MORE_S = -1.0
 """Everybody is further ahead than that."""
 
 log = logging.getLogger(__name__)
-
-
-class Scoring(Protocol):
-    """What a server needs of the speech scorer; `deliver` is called on the loop, never before `submit` returns."""
-
-    on_failure: Callable[[BaseException], None] | None
-    """Called once if it can never score again."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def open(self) -> Row: ...
-
-    def close(self, row: Row) -> None:
-        """The row can go; what is still outstanding on it is not delivered."""
-
-    def reset(self, row: Row) -> None: ...
-
-    def submit(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[Probabilities], None]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What every session of a server shares."""
-
-    scoring: Scoring
-    engine: InferenceEngine
-    observer: Observer = field(default_factory=Observer)
-    clock: Clock = field(default_factory=LoopClock)
-    turns: Turns = field(default_factory=Turns)
-    """Taken by who begins and who ends."""
 
 
 class Connection(Generic[FrameT]):
@@ -96,6 +57,8 @@ class Connection(Generic[FrameT]):
         self._session = session
         self._transport = transport
         self._codec = codec
+        self._decode = codec.decode
+        self._receive = session.receive
         self._engine = services.engine
         self._scoring = services.scoring
         self._clock = services.clock
@@ -141,10 +104,8 @@ class Connection(Generic[FrameT]):
             async with asyncio.TaskGroup() as tasks:
                 self._arm()
                 writer = tasks.create_task(observer.task(Subsystem.CLIENT, self._write()))
-                await observer.task(Subsystem.AUDIO_DECODING, self._read())
-                if self._gone:
-                    writer.cancel()
-                    await self._transport.close(None)
+                # A task of its own: what wakes it does not have to pass through all who await this connection.
+                tasks.create_task(observer.task(Subsystem.AUDIO_DECODING, self._read(writer)))
         except BaseException:
             self._transport.abort()
             raise
@@ -173,13 +134,16 @@ class Connection(Generic[FrameT]):
 
     # In -----------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
+    async def _read(self, writer: asyncio.Task[None]) -> None:
         try:
             await self._hear()
         except StreamerError as broken:
             self._fault = broken.code
         await self._services.turns.take()
         self._hang_up()
+        if self._gone:
+            writer.cancel()
+            await self._transport.close(None)
 
     def _hang_up(self) -> None:
         """The peer is gone: what it said last is not looked at any more, what it waits for not computed."""
@@ -192,20 +156,31 @@ class Connection(Generic[FrameT]):
 
     async def _hear(self) -> None:
         """Until the peer ends. Raises what the transport makes of a peer that breaks its rules."""
-        session, receive, decode = self._session, self._transport.receive, self._codec.decode
+        self._transport.hand_over(self._take)
+        receive = self._transport.receive
         while (frame := await receive()) is not None:
-            if self._over:
-                continue  # the close is on its way; what still comes in is read so that it gets through
-            message = decode(frame)
+            if not self._take(frame):
+                await self._hold()
+
+    def _take(self, frame: FrameT) -> bool:
+        """What the peer said, to the session. False: it is so far ahead that it should not be read for a while."""
+        if self._over:
+            return True  # the close is on its way; what still comes in is read so that it gets through
+        message = self._decode(frame)
+        if type(message) is Audio:  # by far the most frequent
+            more = self._apply(self._receive, message)
+        elif type(message) is Auth:
+            more = self._apply(self._renew, message)
+        else:
             if type(message) is Start:
-                session.traceparent = self._observer.starting(message, self._clock.now())
-            step = self._renew if type(message) is Auth else session.receive
-            # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
-            # there are none while a stream is being finished.
-            if self._apply(step, message) or session.state is not State.STREAMING:
-                self._settle()
-                if session.backlog_s > self._ahead_s and not self._over:
-                    await self._hold()
+                self._session.traceparent = self._observer.starting(message, self._clock.now())
+            more = self._apply(self._receive, message)
+        # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
+        # there are none while a stream is being finished.
+        if not more and self._session.streaming:
+            return True
+        self._settle()
+        return self._over or self._session.backlog_s <= self._ahead_s
 
     async def _hold(self) -> None:
         """Leave the peer's bytes to the transport until half of the backlog is dealt with."""
@@ -274,16 +249,16 @@ class Connection(Generic[FrameT]):
                 self._outbox.close(code)
 
     def _score(self, score: Score) -> None:
-        channel, first = score.channel, score.first
+        channel = score.channel
         row = self._rows.get(channel)
         if row is None:
-            row = self._rows[channel] = self._scoring.open()
-        elif first == 0:
+            row = self._rows[channel] = self._scoring.open(partial(self._scored, channel))
+        elif score.fresh:
             self._scoring.reset(row)
-        self._scoring.submit(row, score.samples, partial(self._scored, channel, first))
+        self._scoring.submit(row, score.samples)
 
-    def _scored(self, channel: int, first: int, speech: Probabilities) -> None:
-        if self._apply(self._session.scored, channel, first, speech) or self._resume is not None:
+    def _scored(self, channel: int, speech: Sequence[float]) -> None:
+        if self._apply(self._session.scored, channel, speech) or self._resume is not None:
             self._settle()
 
     def _inferred(self, job: JobId, outcome: Outcome) -> None:
@@ -391,7 +366,9 @@ class Connection(Generic[FrameT]):
         self._release()
         code = self._outbox.code or self._fault
         self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())
-        self._observer = SessionObserver()  # it looks at us: thousands that end would wait for the collector
+        # They look at us: thousands that end would wait for the collector.
+        self._observer = SessionObserver()
+        self._transport.hand_over(None)
 
 
 def _or_never(deadline: float | None) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from queue import SimpleQueue
@@ -14,15 +14,16 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.buffer import Samples, joined, split
+from streamer.audio.format import Encoding
+from streamer.audio.pcm import LAZY, Pcm
 from streamer.runtime.clock import Clock, LoopClock, Timer
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.vad.blas import one_blas_thread
 from streamer.vad.scorer import Row, SpeechScorer
 
 Floats = NDArray[np.float32]
-Deliver = Callable[[Floats], None]
-
-_NOTHING: Floats = np.empty(0, np.float32)
+Deliver = Callable[[Sequence[float]], None]
 
 log = logging.getLogger(__name__)
 
@@ -58,24 +59,36 @@ class ScoringStats:
 
 @dataclass(slots=True)
 class _Stream:
-    """One open row: the request that is outstanding on it, if any."""
+    """One open row."""
 
-    deliver: Deliver | None = None
-    samples: Floats = field(default_factory=lambda: _NOTHING)
+    deliver: Deliver
+    samples: Samples | None = None
     """What has not been sent to the thread."""
-    scores: list[Floats] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    """Of what has, while there is more."""
+    outstanding: bool = False
     fresh: bool = False
     """The next request starts from zero state."""
 
 
 @dataclass(slots=True)
+class _Windows:
+    """Windows of several rows in the same encoding: decoded in one go."""
+
+    rows: list[Row] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    data: list[Samples] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Batch:
-    """What the thread does in one go. Closed rows have no entry."""
+    """What the thread does in one go. Closed rows have no windows in it."""
 
     opened: list[Row] = field(default_factory=list)
     reset: list[Row] = field(default_factory=list)
     closed: list[Row] = field(default_factory=list)
-    entries: list[tuple[Row, Floats]] = field(default_factory=list)
+    windows: dict[Encoding | None, _Windows] = field(default_factory=dict)
+    """By encoding; None for decoded."""
 
 
 class ScoringService:
@@ -104,6 +117,7 @@ class ScoringService:
         self._observer = observer or Observer()
         self._numbers = count()
         self._streams: dict[Row, _Stream] = {}
+        self._window_bytes = {encoding: scorer.window * encoding.sample_bytes for encoding in LAZY}
         self._ready: dict[Row, _Stream] = {}  # in order of waiting
         self._next = _Batch()
         self._running = False  # a batch is with the thread
@@ -142,11 +156,12 @@ class ScoringService:
         self._thread.join()
         self._thread = None
 
-    def open(self) -> Row:
-        """A row with zero state, for one channel of one session."""
+    def open(self, deliver: Deliver) -> Row:
+        """A row with zero state, for one channel of one session. `deliver` gets the speech probabilities of what is
+        submitted on it, one for each window, in a later turn of the loop."""
         self._check_alive()
         row = next(self._numbers)
-        self._streams[row] = _Stream()
+        self._streams[row] = _Stream(deliver)
         self._next.opened.append(row)
         return row
 
@@ -161,24 +176,32 @@ class ScoringService:
         """Another stream begins on this row: its next request starts from zero state."""
         self._streams[row].fresh = True
 
-    def submit(self, row: Row, samples: Floats, deliver: Deliver) -> None:
-        """Score whole windows, float32 [k * window], k > 0; `deliver` gets the probabilities [k] in a later loop turn.
+    def submit(self, row: Row, samples: Samples) -> None:
+        """Score whole windows: k * window samples, k > 0, encoded or float32 [k * window].
 
         Never blocks. One request per row may be outstanding. Raises RuntimeError when the service is not running.
         """
-        self._check_alive()
+        if self._thread is None or self._stopping or self.failed is not None:
+            self._check_alive()
         stream = self._streams[row]
-        if stream.deliver is not None:
+        if stream.outstanding:
             raise RuntimeError(f"row {row} has a request outstanding")
-        if samples.dtype.char != "f" or samples.ndim != 1 or not samples.size or samples.size % self._window:
-            shape = f"float32 [k * {self._window}], k > 0"
-            raise ValueError(f"expected {shape}, got {samples.dtype} {list(samples.shape)}")
-        stream.deliver, stream.samples = deliver, samples
+        if type(samples) is Pcm:
+            whole = len(samples.data) % self._window_bytes[samples.encoding] == 0
+        else:
+            assert isinstance(samples, np.ndarray)
+            whole = samples.dtype.char == "f" and samples.ndim == 1 and samples.size % self._window == 0
+        if not whole or not len(samples):
+            raise ValueError(
+                f"expected whole windows of {self._window} samples, encoded or float32, got {samples!r:.99}"
+            )
+        stream.outstanding, stream.samples = True, samples
         if stream.fresh:
             stream.fresh = False
             self._next.reset.append(row)
         self._ready[row] = stream
-        self._schedule()
+        if not self._running and self._timer is None:
+            self._schedule()
 
     def _check_alive(self) -> None:
         if self.failed is not None:
@@ -198,16 +221,24 @@ class ScoringService:
         """Give the thread everything that waits."""
         self._timer = None
         batch, self._next = self._next, _Batch()
-        policy, window = self._policy, self._window
-        share = policy.max_batch_windows // max(1, len(self._ready))
-        size = window * max(1, min(share, policy.max_entry_windows))
+        share = self._policy.max_batch_windows // max(1, len(self._ready))
+        most = max(1, min(share, self._policy.max_entry_windows))
         waiting, self._ready = self._ready, {}
         for row, stream in waiting.items():
-            samples, stream.samples = stream.samples, _NOTHING
-            if samples.size > size:
-                samples, stream.samples = samples[:size], samples[size:]
+            samples, stream.samples = stream.samples, None
+            assert samples is not None
+            encoding = samples.encoding if type(samples) is Pcm else None
+            same = batch.windows.get(encoding)
+            if same is None:
+                same = batch.windows[encoding] = _Windows()
+            count = len(samples) // self._window
+            if count > most:
+                count = most
+                samples, stream.samples = split(samples, most * self._window)
                 self._ready[row] = stream
-            batch.entries.append((row, samples))
+            same.rows.append(row)
+            same.counts.append(count)
+            same.data.append(samples)
         self._running = True
         self._last_start = self._clock.now()
         self._inbox.put(batch)
@@ -226,44 +257,49 @@ class ScoringService:
         finally:
             loop.call_soon_threadsafe(self._ended.set)
 
-    def _run(self, batch: _Batch, rows: dict[Row, Row]) -> list[Floats]:
+    def _run(self, batch: _Batch, rows: dict[Row, Row]) -> list[list[float]]:
+        """The scores of each of the batch's `windows`."""
+        scorer = self._scorer
         for row in batch.opened:
-            rows[row] = self._scorer.open()
+            rows[row] = scorer.open()
         for row in batch.closed:
-            self._scorer.close(rows.pop(row))
+            scorer.close(rows.pop(row))
         for row in batch.reset:
             if row in rows:  # it may have been closed since
-                self._scorer.reset(rows[row])
-        return self._scorer.score([(rows[row], samples) for row, samples in batch.entries])
+                scorer.reset(rows[row])
+        scores: list[list[float]] = []
+        for same in batch.windows.values():
+            windows = joined(same.data).reshape(-1, self._window)
+            scores.append(scorer.score_windows([rows[row] for row in same.rows], same.counts, windows).tolist())
+        return scores
 
-    def _finished(self, batch: _Batch, scores: list[Floats], seconds: float) -> None:
+    def _finished(self, batch: _Batch, scores: list[list[float]], seconds: float) -> None:
         """A batch is back on the loop: deliver what is complete, then see to the next."""
         self._running = False
         self._busy_seconds += seconds
-        if scores:
+        if count := sum(map(len, scores)):
             self._batches += 1
-            self._last_batch = sum(map(len, scores))
-            self._windows += self._last_batch
-            self._observer.scored(self._last_batch * self._scorer.window / self._scorer.sample_rate, seconds)
-        for (row, _), probabilities in zip(batch.entries, scores, strict=True):
-            stream = self._streams.get(row)
-            if stream is None:
-                continue
-            if row in self._ready:
-                stream.scores.append(probabilities)
-            else:
-                self._answer(stream, probabilities)
+            self._last_batch = count
+            self._windows += count
+            self._observer.scored(count * self._window / self._scorer.sample_rate, seconds)
+        for same, told in zip(batch.windows.values(), scores, strict=True):
+            at = 0
+            for row, count in zip(same.rows, same.counts, strict=True):
+                first, at = at, at + count
+                if (stream := self._streams.get(row)) is not None:
+                    self._scored(stream, told[first:at])
         if self._ready or self._next.closed:
             self._schedule()
 
-    def _answer(self, stream: _Stream, last: Floats) -> None:
-        deliver, stream.deliver = stream.deliver, None
-        assert deliver is not None
+    def _scored(self, stream: _Stream, scores: list[float]) -> None:
+        if stream.samples is not None:
+            stream.scores += scores
+            return
         if stream.scores:
-            last = np.concatenate((*stream.scores, last))
-            stream.scores.clear()
+            scores, stream.scores = stream.scores + scores, []
+        stream.outstanding = False
         try:
-            deliver(last)
+            stream.deliver(scores)
         except Exception as error:  # one receiver's fault must not keep the others' answers back
             log.exception("a receiver of speech scores failed")
             self._observer.broken(Subsystem.AUDIO_DECODING, error)

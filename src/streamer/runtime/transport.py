@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from streamer.errors import ErrorCode
@@ -24,6 +25,12 @@ class Transport(Protocol[FrameT]):
 
         Raises StreamerError where what came breaks the transport's own rules; the peer has been told by then.
         """
+        ...
+
+    def hand_over(self, take: Callable[[FrameT], bool] | None) -> None:
+        """Offer the transport to call `take` with a frame at the moment it is there, while `receive` waits for one:
+        so a message need not wake a task. It must not raise; False: this was enough for now. None: no more. A
+        transport that cannot leaves everything to `receive`."""
         ...
 
     async def send(self, frame: FrameT) -> None:

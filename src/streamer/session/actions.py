@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.buffer import Samples
 from streamer.errors import ErrorCode
 from streamer.session.events import Event, Json
 
@@ -88,14 +89,14 @@ class Emit(msgspec.Struct, frozen=True):
 
 
 class Score(msgspec.Struct, frozen=True, eq=False):
-    """Score speech. `samples`: float32 [k * window], contiguous; `first`: index of its first window in the stream.
+    """Score speech. `samples`: k * window of them, k > 0; `fresh`: a stream begins, the scorer's state starts anew.
 
-    At most one is outstanding per channel. `first == 0` means a fresh stream: the scorer's state for it starts anew.
+    At most one is outstanding per channel.
     """
 
     channel: int
-    first: int
-    samples: NDArray[np.float32]
+    samples: Samples
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamer.audio.format import Encoding
 from streamer.session.actions import JobId
 from streamer.session.events import Mode
 from streamer.session.messages import Start
@@ -33,22 +34,26 @@ class Asked:
 class Channel:
     """A segmenter and the results it is owed."""
 
-    __slots__ = ("failed", "index", "interim", "results", "segmenter")
+    __slots__ = ("failed", "fresh", "index", "interim", "results", "segmenter")
 
     def __init__(self, index: int, segmenter: Segmenter) -> None:
         self.index = index
         self.segmenter = segmenter
         self.results = OrderedResults()
         self.interim: JobId | None = None
+        self.fresh = True
+        """Nothing of it has been scored."""
         self.failed = 0
         """Samples of ranges that failed."""
 
 
-def segmenter_for(index: int, settings: SessionSettings, start: Start, vad: VadConfig) -> Segmenter:
-    """What cuts this channel, by the mode."""
+def segmenter_for(
+    index: int, settings: SessionSettings, start: Start, vad: VadConfig, encoding: Encoding | None
+) -> Segmenter:
+    """What cuts this channel, by the mode. `encoding`: how its audio comes; None for decoded."""
     if settings.mode is Mode.SEGMENTED:
-        return _speech(index, settings, start, vad)
-    return _pieces(settings, start)
+        return SpeechSegmenter(index, vad, settings.model_sample_rate, _interval(settings, start), encoding)
+    return _pieces(settings, start, encoding)
 
 
 def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
@@ -62,18 +67,17 @@ def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
     return chunk, -(-chunk // step)
 
 
-def _speech(index: int, settings: SessionSettings, start: Start, vad: VadConfig) -> Segmenter:
-    interval: int | None = None
+def _interval(settings: SessionSettings, start: Start) -> int | None:
     if start.interim_results and not settings.stateful:
-        interval = max(start.interim_interval_ms or settings.interim_interval_ms, settings.min_interim_interval_ms)
-    return SpeechSegmenter(index, vad, settings.model_sample_rate, interval)
+        return max(start.interim_interval_ms or settings.interim_interval_ms, settings.min_interim_interval_ms)
+    return None
 
 
-def _pieces(settings: SessionSettings, start: Start) -> Segmenter:
+def _pieces(settings: SessionSettings, start: Start, encoding: Encoding | None) -> Segmenter:
     capacity = _samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms, settings)
     chunk = _samples(start.chunk_ms, settings) if start.chunk_ms else None
     shortest, longest = _samples(settings.min_piece_ms, settings), _samples(settings.max_piece_ms, settings)
-    return PieceSegmenter(chunk, shortest, longest, capacity)
+    return PieceSegmenter(chunk, shortest, longest, capacity, encoding)
 
 
 def _samples(ms: float, settings: SessionSettings) -> int:

@@ -2,30 +2,106 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.format import AudioFormat
-from streamer.audio.pcm import Decoder
+from streamer.audio import buffer
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.audio.pcm import LAZY, Decoder, Pcm
 from streamer.audio.resample import Resampler
 
 
 class Samples(NamedTuple):
-    """The same audio at two rates, float32 [channels, n] each; one array twice where the rates are equal."""
+    """The same audio at two rates, by channel; the same twice where the rates are equal."""
 
-    model: NDArray[np.float32]
-    speech: NDArray[np.float32]
+    model: Sequence[buffer.Samples]
+    speech: Sequence[buffer.Samples]
 
 
-class Intake:
-    """Appends bytes when they come, converts them when they are wanted.
+class Intake(Protocol):
+    """Appends bytes when they come, hands them on when they are wanted."""
+
+    wanted_bytes: int
+    """How many bytes must wait before `take` is worth a call."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Received and not yet handed on."""
+        ...
+
+    @property
+    def clamped(self) -> int:
+        """Samples that were not finite or out of range."""
+        ...
+
+    def append(self, data: bytes) -> bool:
+        """Keep the bytes; whether `take` has something."""
+        ...
+
+    def take(self, max_steps: int) -> Samples:
+        """What completes as many steps as have come, `max_steps` at most."""
+        ...
+
+    def drain(self) -> Samples:
+        """Every whole frame, and what resamplers hold back. Audio may follow; positions go on."""
+        ...
+
+
+def intake_for(
+    format: AudioFormat, model_rate: int, speech_rate: int | None, step: int, parts: int = 1
+) -> tuple[Intake, Encoding | None]:
+    """What a stream's audio goes through, and the encoding of what comes out; None where it comes decoded.
+
+    Rates in Hz; `speech_rate` None where no speech is looked for. `step` and `parts`: `parts` steps are `step` samples
+    at `speech_rate` (else the model's), so that what is cut there, a window or a piece, never waits for a message more.
+    """
+    as_it_is = format.channels == 1 and format.encoding in LAZY and format.sample_rate == model_rate
+    if as_it_is and parts == 1 and speech_rate in (None, model_rate):
+        return Passage(format, step), format.encoding
+    return Conversion(format, model_rate, speech_rate, step, parts), None
+
+
+class Passage:
+    """An Intake that converts nothing: one channel at the rate that is wanted, in an encoding that can wait."""
+
+    clamped = 0
+
+    def __init__(self, format: AudioFormat, step: int) -> None:
+        self._encoding = format.encoding
+        self._frame_bytes = format.frame_bytes
+        self._raw = bytearray()
+        self.wanted_bytes = step * format.frame_bytes
+
+    @property
+    def pending_bytes(self) -> int:
+        return len(self._raw)
+
+    def append(self, data: bytes) -> bool:
+        self._raw += data
+        return len(self._raw) >= self.wanted_bytes
+
+    def take(self, max_steps: int) -> Samples:
+        raw, step = self._raw, self.wanted_bytes
+        steps = len(raw) // step
+        return self._hand_on(step * (steps if steps < max_steps else max_steps))
+
+    def drain(self) -> Samples:
+        return self._hand_on(len(self._raw) - len(self._raw) % self._frame_bytes)
+
+    def _hand_on(self, count: int) -> Samples:
+        pcm = (Pcm(self._encoding, self._raw[:count]),)
+        del self._raw[:count]
+        return Samples(pcm, pcm)
+
+
+class Conversion:
+    """An Intake that decodes and resamples.
 
     A message costs one append. The conversion waits until another step of audio can be completed, because per-call
-    costs dominate at 20 ms messages, and takes just what completes it. Rates in Hz; `speech_rate` None where no speech
-    is looked for. `step` and `parts`: `parts` steps are `step` samples at `speech_rate` (else the model's), so that
-    what is cut there, a window or a piece, never waits for a message more.
+    costs dominate at 20 ms messages, and takes just what completes it.
     """
 
     def __init__(
@@ -44,52 +120,47 @@ class Intake:
         self._step = (step, parts, rate, speech_rate or model_rate)
         self._taken = self._base = self._steps = 0
         self.wanted_bytes = self._bytes_until(1)
-        """How many bytes must wait before `take` is worth a call."""
 
     @property
     def pending_bytes(self) -> int:
-        """Received and not yet converted."""
         return len(self._raw)
 
     @property
     def clamped(self) -> int:
-        """Samples that were not finite or out of range."""
         return self._decoder.clamped
 
-    def append(self, data: bytes) -> int:
-        """Keep the bytes; returns how many wait."""
+    def append(self, data: bytes) -> bool:
         self._raw += data
-        return len(self._raw)
+        return len(self._raw) >= self.wanted_bytes
 
     def take(self, max_steps: int) -> Samples:
-        """Convert what completes as many steps as have come, `max_steps` at most."""
         steps, count, more = 0, 0, self.wanted_bytes
         while steps < max_steps and more <= len(self._raw):
             steps, count = steps + 1, more
             more = self._bytes_until(steps + 1)
-        samples = self._convert(count)
+        model, speech = self._convert(count)
         self._steps += steps
         self.wanted_bytes = more - count
-        return samples
+        return Samples(list(model), list(speech))
 
     def drain(self) -> Samples:
-        """Convert every whole frame and what the resamplers hold back. Audio may follow; positions go on."""
         whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
-        taken = self._convert(whole)
+        model, speech = self._convert(whole)
         self._base, self._steps = self._taken, 0
         self.wanted_bytes = self._bytes_until(1)
-        model = _concat(taken.model, self._model.flush()) if self._model else taken.model
-        if self._speech:
-            return Samples(model, _concat(taken.speech, self._speech.flush()))
-        return Samples(model, model)
+        if self._model:
+            model = _concat(model, self._model.flush())
+        speech = _concat(speech, self._speech.flush()) if self._speech else model
+        return Samples(list(model), list(speech))
 
-    def _convert(self, count: int) -> Samples:
+    def _convert(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """float32 [channels, n] at the model's rate and at the speech scorer's."""
         data = self._raw[:count]
         del self._raw[:count]
         self._taken += count // self.format.frame_bytes
         samples = self._decoder.push(data)
         model = self._model.push(samples) if self._model else samples
-        return Samples(model, self._speech.push(samples) if self._speech else model)
+        return model, self._speech.push(samples) if self._speech else model
 
     def _bytes_until(self, steps: int) -> int:
         """Bytes that must be converted for so many steps more to come out of the resampler."""

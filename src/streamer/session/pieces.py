@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import SampleBuffer
+from streamer.audio.buffer import Samples, buffer_for
+from streamer.audio.format import Encoding
 from streamer.session.actions import JobKind
 from streamer.session.segmenting import Fact, Wanted
 
@@ -15,17 +18,20 @@ class PieceSegmenter:
 
     `chunk`: pieces of exactly so many samples, the last before a boundary shorter. None: adaptive, everything pending
     (at least `shortest`, at most `longest` samples) is one piece whenever a result may be asked for, so that a slow
-    model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait.
+    model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait. `encoding`: how the
+    audio comes; None for decoded.
     """
 
     speaking = False
     asks = True
 
-    def __init__(self, chunk: int | None, shortest: int, longest: int, capacity: int) -> None:
+    def __init__(
+        self, chunk: int | None, shortest: int, longest: int, capacity: int, encoding: Encoding | None = None
+    ) -> None:
         self._chunk = chunk
         self._shortest = shortest
         self._longest = longest
-        self._buffer = SampleBuffer(capacity)
+        self._buffer = buffer_for(encoding, capacity)
         self._cut = 0
         self._segment = 0
         self._sealed = False
@@ -47,19 +53,15 @@ class PieceSegmenter:
     def _uncut(self) -> int:
         return self._buffer.end - self._cut
 
-    def push(self, model: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
+    def push(self, model: Samples, speech: Samples, *, last: bool) -> Samples | None:
         self._buffer.append(model)
-
-    def seal(self) -> None:
-        self._sealed = True
+        self._sealed = last
+        return None
 
     def unseal(self) -> None:
         self._sealed = False
 
-    def windows(self) -> NDArray[np.float32] | None:
-        return None
-
-    def scored(self, probabilities: NDArray[np.float32]) -> list[Fact]:
+    def scored(self, probabilities: Sequence[float]) -> Sequence[Fact]:
         raise AssertionError("nothing is scored in simple mode")
 
     def finish(self) -> list[Fact]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.buffer import Samples
 from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
 
@@ -45,7 +47,7 @@ class Segmenter(Protocol):
 
     @property
     def settled(self) -> bool:
-        """After `seal`: everything before the boundary has been handed out."""
+        """After the last of a boundary: everything before the boundary has been handed out."""
         ...
 
     @property
@@ -63,28 +65,24 @@ class Segmenter(Protocol):
         """Whether a stall should end something."""
         ...
 
-    def push(self, model: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
-        """Take audio of this channel: float32 [n] at the model's rate and the same at SPEECH_RATE."""
-        ...
+    def push(self, model: Samples, speech: Samples, *, last: bool) -> Samples | None:
+        """Take audio of this channel, at the model's rate and the same at SPEECH_RATE; answers with what is to be
+        scored now, k * WINDOW samples, or None. Encoded audio comes in whole windows.
 
-    def seal(self) -> None:
-        """A boundary is here: all audio before it has been pushed, exact to the sample."""
+        `last`: a boundary is here, all audio before it has been pushed, exact to the sample.
+        """
         ...
 
     def unseal(self) -> None:
         """The boundary has been dealt with, audio goes on."""
         ...
 
-    def windows(self) -> NDArray[np.float32] | None:
-        """What is to be scored now: float32 [k * WINDOW], or None."""
-        ...
-
-    def scored(self, probabilities: NDArray[np.float32]) -> list[Fact]:
-        """The scores of what `windows` gave last."""
+    def scored(self, probabilities: Sequence[float]) -> Sequence[Fact]:
+        """The scores of what `push` gave last."""
         ...
 
     def finish(self) -> list[Fact]:
-        """After `seal`, with everything scored: what the boundary ends."""
+        """After the last of a boundary, with everything scored: what the boundary ends."""
         ...
 
     def wanted(self, free: int) -> list[Wanted]:

@@ -6,9 +6,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from streamer.errors import RETRYABLE, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
 from streamer.session.boundary import Boundary
@@ -28,6 +25,8 @@ from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
 from streamer.session.summary import Summary
+
+_STREAMING = State.STREAMING
 
 NOTHING: Sequence[Action] = ()
 """What most calls answer; shared, so that a message costs no list."""
@@ -63,6 +62,11 @@ class Session:
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def streaming(self) -> bool:
+        """Audio is taken as it comes."""
+        return self._state is _STREAMING
 
     @property
     def backlog_s(self) -> float:
@@ -107,7 +111,7 @@ class Session:
         out: list[Action] = []
         if type(message) is Audio:
             self._heard_audio = now
-            if self._state is State.STREAMING:
+            if self._state is _STREAMING:  # by far the most frequent
                 self._append(message, out, now)
                 return out
         if isinstance(message, Malformed):
@@ -116,8 +120,8 @@ class Session:
             _STEPS[TABLE[self._state][type(message)]](self, message, out, now)
         return out or NOTHING
 
-    def scored(self, channel: int, first: int, speech: NDArray[np.float32], now: float) -> Sequence[Action]:
-        """The speech probabilities, float32 [k], of the `Score` with this channel and first window."""
+    def scored(self, channel: int, speech: Sequence[float], now: float) -> Sequence[Action]:
+        """The speech probabilities of the `Score` that is outstanding on this channel, one for each window."""
         if self._stream is None or self._state is State.CLOSED:
             return NOTHING
         out: list[Action] = []
@@ -197,10 +201,10 @@ class Session:
     # Steps --------------------------------------------------------------------------------------
 
     def _append(self, message: Message, out: list[Action], now: float) -> None:
-        assert isinstance(message, Audio)
         stream = self._stream
+        assert isinstance(message, Audio)
         assert stream is not None
-        if not stream.has_room_for(len(message.data)):
+        if stream.room_bytes < len(message.data):
             most = self.settings.limits.max_stream_s
             self._fail(ErrorCode.STREAM_TOO_LONG, f"a stream may have {most:g} s of audio", out)
         elif stream.audio(message.data, out, now):

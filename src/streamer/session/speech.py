@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import SampleBuffer
+from streamer.audio.buffer import Samples, buffer_for
+from streamer.audio.format import Encoding
+from streamer.audio.pcm import Pcm
 from streamer.audio.windows import Windower
 from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
@@ -16,7 +19,9 @@ from streamer.vad import endpointer as vad
 from streamer.vad.endpointer import Endpointer, VadConfig
 
 _MARGIN_S = 4.0
-"""Beyond the longest utterance: windows in flight, resampler delays, one conversion."""
+"""Beyond the longest utterance: windows in flight, resampler delays, one conversion, what is not forgotten yet."""
+_FORGET = 8 * WINDOW
+"""Audio after which what nobody needs any more is forgotten."""
 
 
 class SpeechSegmenter:
@@ -24,19 +29,27 @@ class SpeechSegmenter:
 
     The endpointer counts samples at SPEECH_RATE, results count them at the model's; where the two differ, a range is
     handed out only when the model's samples have arrived, because the two resamplers hold back different amounts.
-    `interim_interval_ms`: an interim is due after so much speech; None for none.
+    `interim_interval_ms`: an interim is due after so much speech; None for none. `encoding`: how the audio comes; None
+    for decoded.
     """
 
-    def __init__(self, index: int, config: VadConfig, model_rate: int, interim_interval_ms: int | None) -> None:
+    def __init__(
+        self,
+        index: int,
+        config: VadConfig,
+        model_rate: int,
+        interim_interval_ms: int | None,
+        encoding: Encoding | None = None,
+    ) -> None:
         self._index = index
         self._rate = model_rate
         self._interval = interim_interval_ms and interim_interval_ms * SPEECH_RATE // 1000
         longest_s = (config.pre_speech_pad_ms + config.max_speech_time_ms + config.redemption_time_ms) / 1000
-        self._buffer = SampleBuffer(round((longest_s + _MARGIN_S) * model_rate))
+        self._buffer = buffer_for(encoding, round((longest_s + _MARGIN_S) * model_rate))
         self._windower = Windower(WINDOW)
-        self._to_score: NDArray[np.float32] | None = None
         self._tail = 0
         self._endpointer = Endpointer(config, SPEECH_RATE)
+        self._forget_at = 0
         self._segment = 0
         self._interim_from = 0
         self._due: int | None = None
@@ -66,41 +79,41 @@ class SpeechSegmenter:
     def speaking(self) -> bool:
         return self._endpointer.speaking
 
-    def push(self, model: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
+    def push(self, model: Samples, speech: Samples, *, last: bool) -> Samples | None:
         self._buffer.append(model)
+        if isinstance(speech, Pcm):
+            if not last:
+                return speech
+            speech = speech.decode()
         whole = self._windower.push(speech)
-        if len(whole):
-            self._to_score = whole
-
-    def seal(self) -> None:
-        self._sealed = True
-        if tail := self._windower.flush():
-            window, self._tail = tail
-            whole = self._to_score
-            self._to_score = window if whole is None else np.concatenate((whole, window))
+        if last:
+            self._sealed = True
+            if tail := self._windower.flush():
+                window, self._tail = tail
+                whole = np.concatenate((whole, window))
+        return whole if len(whole) else None
 
     def unseal(self) -> None:
         self._sealed = False
 
-    def windows(self) -> NDArray[np.float32] | None:
-        windows, self._to_score = self._to_score, None
-        return windows
-
-    def scored(self, probabilities: NDArray[np.float32]) -> list[Fact]:
-        facts: list[Fact] = []
+    def scored(self, probabilities: Sequence[float]) -> Sequence[Fact]:
+        facts: Sequence[Fact] = ()
         endpointer = self._endpointer
-        last = len(probabilities) - 1
-        for index, probability in enumerate(probabilities.tolist()):
+        left = len(probabilities)
+        for probability in probabilities:
+            left -= 1
             length = WINDOW
-            if index == last and self._tail:  # the window that `seal` padded counts only what was there
+            if self._tail and not left:  # the window that a boundary padded counts only what was there
                 length, self._tail = self._tail, 0
             if events := endpointer.push(length, probability):
-                facts += self._told(events)
-            if self._interval and endpointer.speaking:
+                facts = [*facts, *self._told(events)]
+            if self._interval is not None and endpointer.speaking:
                 position = endpointer.position
                 if position - self._interim_from >= self._interval:
                     self._due = self._interim_from = position
-        self._buffer.forget(self.kept_from)
+        if endpointer.position >= self._forget_at:
+            self._forget_at = endpointer.position + _FORGET
+            self._buffer.forget(self.kept_from)
         return facts
 
     def finish(self) -> list[Fact]:
@@ -129,7 +142,7 @@ class SpeechSegmenter:
         at = position * self._rate // SPEECH_RATE
         return min(at, self._buffer.end) if self._sealed else at
 
-    def _told(self, events: list[vad.SpeechStarted | vad.SpeechEnded]) -> list[Fact]:
+    def _told(self, events: vad.Boundaries) -> list[Fact]:
         facts: list[Fact] = []
         for event in events:
             if isinstance(event, vad.SpeechStarted):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from streamer.errors import RETRYABLE, ErrorCode
 from streamer.session.actions import (
@@ -24,10 +22,10 @@ from streamer.session.actions import (
 from streamer.session.arrivals import INTERVAL_S, Arrivals
 from streamer.session.channel import MAX_STEPS, Asked, Channel, segmenter_for, step_for
 from streamer.session.events import Ack, Event, Failed, Mode, Segment, SpeechEnded, Warned, WarningCode
-from streamer.session.intake import Intake
+from streamer.session.intake import Samples, intake_for
 from streamer.session.messages import Start
 from streamer.session.ordering import Fences
-from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, WINDOW, Fact, Wanted
+from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, Fact, Wanted
 from streamer.session.settings import SessionSettings
 from streamer.vad.endpointer import VadConfig
 
@@ -68,16 +66,18 @@ class Stream:
         form = start.format
         self._most_steps = MAX_WINDOWS if segmented else MAX_STEPS
         step, parts = step_for(settings, start)
-        self._intake = Intake(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
-        self._channels = [Channel(index, segmenter_for(index, settings, start, vad)) for index in range(form.channels)]
+        self._intake, encoding = intake_for(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
+        self._channels = [
+            Channel(index, segmenter_for(index, settings, start, vad, encoding)) for index in range(form.channels)
+        ]
         self._fences = Fences([channel.results for channel in self._channels])
         self._jobs: dict[JobId, Asked] = {}
         self._owed = 0
         self._scoring = 0
-        self._windows_asked = 0
         self._ending = self._sealed = False
         self._received_bytes = 0
-        self._most_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
+        self.room_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
+        """What may still come within the longest stream."""
         self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
         self._arrivals = Arrivals()
         self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
@@ -145,19 +145,16 @@ class Stream:
 
     # What comes in ------------------------------------------------------------------------------
 
-    def has_room_for(self, count: int) -> bool:
-        """Whether so many bytes stay within the longest stream."""
-        return self._received_bytes + count <= self._most_bytes
-
     def audio(self, data: bytes, out: list[Action], now: float) -> bool:
         """Take bytes; True each half second of audio. Most calls are an append and two comparisons."""
-        self._received_bytes += len(data)
-        pending = self._intake.append(data)
-        if pending >= self._intake.wanted_bytes and not self._scoring:
+        size = len(data)
+        self._received_bytes += size
+        self.room_bytes -= size
+        if self._intake.append(data) and not self._scoring:
             self._pump(out, now)
         return self._received_bytes >= self._next_mark and self._mark(out, now)
 
-    def scored(self, channel: int, probabilities: NDArray[np.float32], out: list[Action], now: float) -> None:
+    def scored(self, channel: int, probabilities: Sequence[float], out: list[Action], now: float) -> None:
         """The scores of what this channel asked for last."""
         self._scoring -= 1
         scored = self._channels[channel]
@@ -247,30 +244,23 @@ class Stream:
             self._warned_clamped = True
             out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples that are not finite or not in [-1, 1] came")))
 
-    def _spread(self, samples: tuple[NDArray[np.float32], NDArray[np.float32]], out: list[Action], now: float) -> None:
-        """Hand converted audio to the channels."""
-        model, speech = samples
-        first, most = self._windows_asked, 0
-        for channel in self._channels:
-            segmenter = channel.segmenter
-            segmenter.push(model[channel.index], speech[channel.index])
-            if self._sealed:
-                segmenter.seal()
-            windows = segmenter.windows()
-            if windows is not None:
-                self._scoring += 1
-                most = max(most, len(windows) // WINDOW)
-                out.append(Score(channel.index, first, windows))
-            else:
+    def _spread(self, samples: Samples, out: list[Action], now: float) -> None:
+        """Hand audio to the channels."""
+        for channel, model, speech in zip(self._channels, *samples, strict=True):
+            windows = channel.segmenter.push(model, speech, last=self._sealed)
+            if windows is None:
                 self._ask(channel, out, now)
-        self._windows_asked += most
+                continue
+            self._scoring += 1
+            out.append(Score(channel.index, windows, channel.fresh))
+            channel.fresh = False
 
     def _finish_channels(self, out: list[Action], now: float) -> None:
         for channel in self._channels:
             self._tell(channel, channel.segmenter.finish(), out)
             self._ask(channel, out, now)
 
-    def _tell(self, channel: Channel, events: list[Fact], out: list[Action]) -> None:
+    def _tell(self, channel: Channel, events: Sequence[Fact], out: list[Action]) -> None:
         for event in events:
             if isinstance(event, SpeechEnded) and channel.interim is not None:
                 out.append(Cancel(channel.interim))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.buffer import Samples, decoded
 from streamer.errors import Overloaded
 from streamer.inference.contract import Deliver, EngineDepth, Readiness
 from streamer.session.actions import Job, JobId, Outcome, Output
@@ -29,7 +30,7 @@ class ScriptedScoring:
     def __init__(self, score: Callable[[NDArray[np.float32]], Probabilities] = loudness) -> None:
         self._score = score
         self._next: Row = 0
-        self.rows: set[Row] = set()
+        self.rows: dict[Row, Callable[[Sequence[float]], None]] = {}
         self.resets = 0
         self.on_failure: Callable[[BaseException], None] | None = None
         self.held = False
@@ -39,24 +40,24 @@ class ScriptedScoring:
 
     async def stop(self) -> None: ...
 
-    def open(self) -> Row:
+    def open(self, deliver: Callable[[Sequence[float]], None]) -> Row:
         self._next += 1
-        self.rows.add(self._next)
+        self.rows[self._next] = deliver
         return self._next
 
     def close(self, row: Row) -> None:
-        self.rows.remove(row)
+        del self.rows[row]
 
     def reset(self, row: Row) -> None:
         assert row in self.rows
         self.resets += 1
 
-    def submit(self, row: Row, samples: NDArray[np.float32], deliver: Callable[[Probabilities], None]) -> None:
+    def submit(self, row: Row, samples: Samples) -> None:
         assert row in self.rows
 
         def answer() -> None:
             if row in self.rows:
-                deliver(self._score(samples))
+                self.rows[row](self._score(decoded(samples)).tolist())
 
         if self.held:
             self.waiting.append(answer)

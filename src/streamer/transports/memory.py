@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -72,6 +73,9 @@ class MemoryTransport(Generic[FrameT]):
 
     async def receive(self) -> FrameT | None:
         return await self._incoming.get()
+
+    def hand_over(self, take: Callable[[FrameT], bool] | None) -> None:
+        """Everything goes through `receive`."""
 
     async def send(self, frame: FrameT) -> None:
         await self._outgoing.put(frame)

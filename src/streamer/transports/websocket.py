@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from streamer.errors import ErrorCode, StreamerError
+from streamer.transports.shortcut import Shortcut
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
 Frame = str | bytes
@@ -47,11 +48,14 @@ class WebSocketTransport:
         self._request = request
         self._close_timeout_s = close_timeout_s
         self._received = 0
+        self._shortcut: Shortcut | None = None
 
     async def upgrade(self) -> None:
         """Answer with 101, once."""
         if not self.response.prepared:
             await self.response.prepare(self._request)
+            with suppress(AttributeError):
+                self._shortcut = Shortcut(self.response, self._request.protocol)
 
     async def receive(self) -> Frame | None:
         socket = self.response
@@ -59,6 +63,8 @@ class WebSocketTransport:
             self._received += 1
             if not self._received % FAIR_SHARE:
                 await asyncio.sleep(0)
+            if self._shortcut is not None:
+                await self._shortcut.something()
             message = await socket.receive()
             kind = message.type
             if kind is _BINARY or kind is _TEXT:
@@ -72,6 +78,10 @@ class WebSocketTransport:
                 _let_go(self.response.exception())
                 _check(message)
                 return None
+
+    def hand_over(self, take: Callable[[Frame], bool] | None) -> None:
+        if self._shortcut is not None:
+            self._shortcut.hand_over(take)
 
     async def send(self, frame: Frame) -> None:
         if isinstance(frame, str):

@@ -76,6 +76,10 @@ class _State(Enum):
     SPEECH = "speech"
 
 
+_IDLE, _CANDIDATE, _SPEECH = _State
+Boundaries = list[SpeechStarted | SpeechEnded]
+
+
 class Endpointer:
     """Speech boundaries of one channel. Positions count samples at `sample_rate` from the first push.
 
@@ -87,13 +91,14 @@ class Endpointer:
         def samples(ms: float) -> int:
             return round(ms * sample_rate / 1000)
 
-        self._config = config
+        self._opens_above = config.positive_speech_threshold
+        self._silent_below = config.negative_speech_threshold
         self._pre = samples(config.pre_speech_pad_ms)
         self._post = samples(config.post_speech_pad_ms)
         self._redemption = samples(config.redemption_time_ms)
         self._min = samples(config.min_speech_time_ms)
         self._max = max(1, samples(config.max_speech_time_ms))
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._start = self._speech = self._silence = self._last_end = 0
         self.position = 0
         """Samples pushed so far."""
@@ -101,7 +106,7 @@ class Endpointer:
     @property
     def speaking(self) -> bool:
         """Whether a SpeechStarted still waits for its SpeechEnded."""
-        return self._state is _State.SPEECH
+        return self._state is _SPEECH
 
     @property
     def speech_start(self) -> int:
@@ -111,42 +116,41 @@ class Endpointer:
     @property
     def needed_from(self) -> int:
         """The first sample that may still belong to speech not yet ended; older audio can be forgotten."""
-        if self._state is _State.IDLE:
+        if self._state is _IDLE:
             return max(self.position - self._pre, self._last_end)
         return self._start
 
-    def push(self, samples: int, probability: float) -> list[SpeechStarted | SpeechEnded]:
+    def push(self, samples: int, probability: float) -> Boundaries:
         """Take the next window of `samples` samples with its speech probability."""
-        config = self._config
         window_start = self.position
-        self.position += samples
-        silent = probability < config.negative_speech_threshold
+        self.position = position = window_start + samples
+        silent = probability < self._silent_below
         self._silence = self._silence + samples if silent else 0
-        if self._state is _State.IDLE:
-            if probability > config.positive_speech_threshold:
-                self._state = _State.CANDIDATE
+        if self._state is _IDLE:
+            if probability > self._opens_above:
+                self._state = _CANDIDATE
                 self._start = max(window_start - self._pre, self._last_end)
                 self._speech = 0
             return []
         self._speech += samples
-        if self._state is _State.CANDIDATE:
+        if self._state is _CANDIDATE:
             if self._speech > self._min:
-                self._state = _State.SPEECH
+                self._state = _SPEECH
                 return [SpeechStarted(self._start)]
             if silent:
-                self._state = _State.IDLE
+                self._state = _IDLE
             return []
         if not silent:
-            return self._cut(self.position)
+            return self._cut(position) if position - self._start > self._max else []
         if self._silence > self._redemption:
-            return self._end(min(self.position - self._silence + self._post, self.position))
+            return self._end(min(position - self._silence + self._post, position))
         return []
 
-    def finish(self) -> list[SpeechStarted | SpeechEnded]:
+    def finish(self) -> Boundaries:
         """The audio ends here (a stop, a flush, a stall): open speech ends with it. More may be pushed after."""
-        if self._state is _State.SPEECH:
+        if self._state is _SPEECH:
             return self._end(self.position)
-        self._state = _State.IDLE
+        self._state = _IDLE
         return []
 
     def _cut(self, end: int) -> list[SpeechStarted | SpeechEnded]:
@@ -162,8 +166,8 @@ class Endpointer:
             self._start = cut
         return events
 
-    def _end(self, end: int) -> list[SpeechStarted | SpeechEnded]:
+    def _end(self, end: int) -> Boundaries:
         events = self._cut(end)
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._last_end = end
         return [*events, SpeechEnded(self._start, end)]

@@ -38,3 +38,10 @@ class SpeechScorer(Protocol):
         each other, so that one long entry cannot starve the others' batch.
         """
         ...
+
+    def score_windows(
+        self, rows: Sequence[Row], counts: Sequence[int], windows: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The same for windows that lie side by side already, float32 [n, window]: `counts[0]` of `rows[0]` in their
+        order, at least one, then those of `rows[1]`. Returns float32 [n]."""
+        ...

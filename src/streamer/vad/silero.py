@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,6 @@ class SileroScorer:
         self._free = list(range(MIN_ROWS))  # a heap: low rows are used first, so that the high ones can be given back
         self._windows = np.empty((BATCH, PADDED), np.float32)
         self._gates = np.empty((BATCH, GATES), np.float32)
-        self._outputs = np.empty((BATCH, HIDDEN), np.float32)
 
     @property
     def rows(self) -> int:
@@ -61,7 +60,7 @@ class SileroScorer:
         return row
 
     def close(self, row: Row) -> None:
-        self._check(row)
+        self._check((row,))
         self._open.remove(row)
         heapq.heappush(self._free, row)
         if self.capacity > MIN_ROWS and len(self._open) <= self.capacity // 4:
@@ -72,69 +71,78 @@ class SileroScorer:
                 self._resize(capacity)
 
     def reset(self, row: Row) -> None:
-        self._check(row)
+        self._check((row,))
         self._hidden[row] = self._cell[row] = self._context[row] = 0.0
 
     def score(self, pending: Sequence[tuple[Row, Floats]]) -> list[Floats]:
         """See SpeechScorer. Raises ValueError for a row that is not open or comes twice, and for half a window."""
-        counts = [self._whole_windows(row, samples) for row, samples in pending]
-        if len({row for row, _ in pending}) != len(pending):
-            raise ValueError("a row may come once in a batch")
-        # Longest first: the entries that still have a window at step t are then the first so many.
-        order = sorted((i for i, count in enumerate(counts) if count), key=lambda i: -counts[i])
+        counts = [_whole_windows(samples) for _, samples in pending]
+        chosen = [index for index, count in enumerate(counts) if count]
         results = [np.empty(0, np.float32)] * len(pending)
-        if order:
-            chosen = [pending[i][1] for i in order]
-            rows = np.array([pending[i][0] for i in order])
-            with np.errstate(over="ignore"):
-                scores = self._advance(rows, chosen, [counts[i] for i in order])
-            for i, probabilities in zip(order, scores, strict=True):
-                results[i] = probabilities
+        self._check([row for row, _ in pending])
+        if chosen:
+            windows = np.concatenate([pending[index][1] for index in chosen]).reshape(-1, WINDOW)
+            lengths = [counts[index] for index in chosen]
+            scores = self.score_windows([pending[index][0] for index in chosen], lengths, windows)
+            for index, probabilities in zip(chosen, np.split(scores, np.cumsum(lengths)[:-1]), strict=True):
+                results[index] = probabilities
         return results
 
-    def _advance(self, rows: NDArray[np.intp], entries: list[Floats], counts: list[int]) -> list[Floats]:
-        """Score entries sorted by falling window count, all of it in batches of at most BATCH windows."""
+    def score_windows(self, rows: Sequence[Row], counts: Sequence[int], windows: Floats) -> Floats:
+        """See SpeechScorer. Raises ValueError for a row that is not open or comes twice, and where counts and windows
+        do not agree."""
+        self._check(rows)
+        if not len(rows) == len(counts) or sum(counts) != len(windows) or min(counts, default=1) < 1:
+            raise ValueError(f"expected the windows of each row, at least one, got {len(windows)} for {len(rows)} rows")
+        with np.errstate(over="ignore"):
+            return self._score(np.array(rows, np.intp), np.array(counts, np.intp), windows)
+
+    def _score(self, rows: NDArray[np.intp], counts: NDArray[np.intp], windows: Floats) -> Floats:
+        ends = np.cumsum(counts)
+        firsts = ends - counts
+        gates = self._encoded(rows, firsts, windows)
+        self._context[rows] = windows[ends - 1, -CONTEXT:]
+        # Most windows first: those who still have one at step t are then the first so many.
+        order = np.argsort(-counts, kind="stable")
+        rows, firsts = rows[order], firsts[order]
         hidden, cell = self._hidden[rows], self._cell[rows]
-        scores = np.empty(sum(counts), np.float32)  # by step, then by entry
-        done = 0
-        for batch in _batches(counts):
-            size = sum(last - first for _, first, last in batch)
-            at = 0
-            for step, first, last in batch:
-                self._fill(self._windows[at : at + last - first], step, rows[first:last], entries[first:last])
-                at += last - first
-            self._network.encode(self._windows[:size], self._gates[:size])
-            at = 0
-            for _, first, last in batch:
-                upto = at + last - first
-                self._network.step(self._gates[at:upto], hidden[first:last], cell[first:last])
-                self._outputs[at:upto] = hidden[first:last]
-                at = upto
-            scores[done : done + size] = self._network.probabilities(self._outputs[:size])
-            done += size
+        outputs = np.empty((len(windows), HIDDEN), np.float32)
+        live = len(rows)
+        for step in range(int(counts.max(initial=0))):
+            while counts[order[live - 1]] <= step:
+                live -= 1
+            at = firsts[:live] + step
+            for first in range(0, live, BATCH):
+                part = slice(first, min(first + BATCH, live))
+                self._network.step(gates[at[part]], hidden[part], cell[part])
+            outputs[at] = hidden[:live]
         self._hidden[rows], self._cell[rows] = hidden, cell
-        self._context[rows] = [samples[-CONTEXT:] for samples in entries]
-        return _by_entry(scores, counts)
+        return self._network.probabilities(outputs)
 
-    def _fill(self, windows: Floats, step: int, rows: NDArray[np.intp], entries: list[Floats]) -> None:
-        """Window number `step` of each entry, with the samples before it, into the network's input."""
-        if step == 0:
-            windows[:, :CONTEXT] = self._context[rows]
-            windows[:, CONTEXT : CONTEXT + WINDOW] = [samples[:WINDOW] for samples in entries]
-        else:
-            start, end = step * WINDOW - CONTEXT, (step + 1) * WINDOW
-            for into, samples in zip(windows, entries, strict=True):
-                into[: CONTEXT + WINDOW] = samples[start:end]
+    def _encoded(self, rows: NDArray[np.intp], firsts: NDArray[np.intp], windows: Floats) -> Floats:
+        """The LSTM's input for all windows [n, GATES], in batches of even size, at most BATCH each."""
+        total = len(windows)
+        if total > len(self._gates):
+            self._gates = np.empty((max(total, 2 * len(self._gates)), GATES), np.float32)
+        size = -(-total // -(-total // BATCH)) if total else BATCH
+        for start in range(0, total, size):
+            end = min(start + size, total)
+            padded = self._windows[: end - start]
+            padded[:, CONTEXT : CONTEXT + WINDOW] = windows[start:end]
+            # Before a window stands the end of the one before it, before a row's first what that row heard last.
+            padded[1:, :CONTEXT] = windows[start : end - 1, -CONTEXT:]
+            if start:
+                padded[0, :CONTEXT] = windows[start - 1, -CONTEXT:]
+            low, high = np.searchsorted(firsts, (start, end))
+            padded[firsts[low:high] - start, :CONTEXT] = self._context[rows[low:high]]
+            self._network.encode(padded, self._gates[start:end])
+        return self._gates[:total]
 
-    def _check(self, row: Row) -> None:
-        if row not in self._open:
-            raise ValueError(f"row {row} is not open")
-
-    def _whole_windows(self, row: Row, samples: Floats) -> int:
-        self._check(row)
-        if samples.dtype.char != "f" or samples.ndim != 1 or len(samples) % WINDOW:
-            raise ValueError(f"expected float32 [k * {WINDOW}], got {samples.dtype} {list(samples.shape)}")
-        return len(samples) // WINDOW
+    def _check(self, rows: Sequence[Row]) -> None:
+        if not self._open.issuperset(rows):
+            raise ValueError(f"row {next(row for row in rows if row not in self._open)} is not open")
+        if len(set(rows)) != len(rows):
+            raise ValueError("a row may come once in a batch")
 
     def _resize(self, capacity: int) -> None:
         kept = min(capacity, self.capacity)
@@ -146,32 +154,7 @@ class SileroScorer:
         self._free = [row for row in range(capacity) if row not in self._open]  # sorted, so a heap
 
 
-def _batches(counts: list[int]) -> Iterator[list[tuple[int, int, int]]]:
-    """(step, first entry, last entry) spans in order of time, grouped into batches of even size, at most BATCH each."""
-    total = sum(counts)
-    size = -(-total // -(-total // BATCH))
-    batch: list[tuple[int, int, int]] = []
-    room, live = size, len(counts)
-    for step in range(counts[0]):
-        while counts[live - 1] <= step:
-            live -= 1
-        first = 0
-        while first < live:
-            last = min(live, first + room)
-            batch.append((step, first, last))
-            room -= last - first
-            first = last
-            if not room:
-                yield batch
-                batch, room = [], size
-    if batch:
-        yield batch
-
-
-def _by_entry(scores: Floats, counts: list[int]) -> list[Floats]:
-    """Scores laid out by step, then by entry (falling counts), cut into one array per entry."""
-    if counts[0] == 1:
-        return list(scores.reshape(-1, 1))
-    live = np.searchsorted(-np.array(counts), -np.arange(counts[0]), side="left")  # entries with a window at each step
-    starts = np.concatenate([[0], np.cumsum(live)[:-1]])
-    return [scores[starts[:count] + entry] for entry, count in enumerate(counts)]
+def _whole_windows(samples: Floats) -> int:
+    if samples.dtype.char != "f" or samples.ndim != 1 or len(samples) % WINDOW:
+        raise ValueError(f"expected float32 [k * {WINDOW}], got {samples.dtype} {list(samples.shape)}")
+    return len(samples) // WINDOW

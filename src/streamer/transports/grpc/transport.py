@@ -63,6 +63,9 @@ class GrpcTransport:
         """Have a frame received again."""
         self._unread = frame
 
+    def hand_over(self, take: Callable[[Frame], bool] | None) -> None:
+        """Everything goes through `receive`."""
+
     async def receive(self) -> Frame | None:
         if self._unread is not None:
             frame, self._unread = self._unread, None

@@ -1,0 +1,118 @@
+"""The short way of a message: in order, bounded, and nothing is lost on it, whoever waits and whatever ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from streamer.transports.shortcut import MOST
+from streamer.transports.websocket import Frame, WebSocketTransport
+
+
+class Peer:
+    """A server that notes what it hears: frames handed over, and frames received."""
+
+    def __init__(self, *, enough_after: int | None = None) -> None:
+        self.heard: list[Frame] = []
+        self.handed = 0
+        self.in_a_row = self.most_in_a_row = 0
+        self.over = asyncio.Event()
+        self._enough_after = enough_after
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        transport = WebSocketTransport(request, (), 1 << 16, 5.0)
+        await transport.upgrade()
+        transport.hand_over(self._take)
+        while (frame := await transport.receive()) is not None:
+            self.in_a_row = 0
+            self.heard.append(frame)
+            if frame == "well?":
+                await transport.send("heard")
+            if frame == "bye":
+                await transport.close(None)
+        self.over.set()
+        return transport.response
+
+    def _take(self, frame: Frame) -> bool:
+        self.heard.append(frame)
+        self.handed += 1
+        self.in_a_row += 1
+        self.most_in_a_row = max(self.most_in_a_row, self.in_a_row)
+        asyncio.get_running_loop().call_soon(self._turn)
+        return self._enough_after is None or self.handed % self._enough_after != 0
+
+    def _turn(self) -> None:
+        self.in_a_row = 0
+
+
+@asynccontextmanager
+async def dialled(peer: Peer) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    application = web.Application()
+    application.router.add_get("/", peer.serve)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        async with aiohttp.ClientSession() as client, client.ws_connect(url) as socket:
+            yield socket
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("enough_after", [None, 3])
+async def test_frames_keep_their_order_whichever_way_they_go(enough_after: int | None) -> None:
+    peer, chance, sent = Peer(enough_after=enough_after), random.Random(1), []
+    async with dialled(peer) as socket:
+        for number in range(600):
+            if chance.random() < 0.2:
+                await socket.send_str(str(number))
+                sent.append(str(number))
+            else:
+                await socket.send_bytes(number.to_bytes(2, "big") * chance.randrange(1, 400))
+                sent.append(number)
+            if chance.random() < 0.1:
+                await socket.ping()
+                await socket.send_str("well?")
+                sent.append("well?")
+                assert await socket.receive_str() == "heard"  # the reader waits again
+        await socket.close()
+        await peer.over.wait()
+    heard = [frame if isinstance(frame, str) else int.from_bytes(frame[:2], "big") for frame in peer.heard]
+    assert heard == sent
+    assert peer.handed > 0, "none went the short way: aiohttp has changed behind its door"
+
+
+async def test_a_flood_gives_the_loop_its_turn() -> None:
+    peer = Peer()
+    async with dialled(peer) as socket:
+        for _ in range(5_000):
+            await socket.send_bytes(b"x")
+        await socket.close()
+        await peer.over.wait()
+    assert len(peer.heard) == 5_000
+    assert peer.most_in_a_row <= MOST
+
+
+async def test_a_reader_that_waits_hears_of_every_end() -> None:
+    said_bye, closed, vanished = Peer(), Peer(), Peer()
+    async with dialled(said_bye) as socket:
+        await socket.send_bytes(b"a")
+        await socket.send_str("bye")
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        await said_bye.over.wait()
+    async with dialled(closed) as socket:
+        await socket.close()
+        await closed.over.wait()
+    async with dialled(vanished) as socket:
+        await socket.send_bytes(b"a")
+        assert socket._response.connection is not None
+        assert socket._response.connection.transport is not None
+        socket._response.connection.transport.abort()
+        await vanished.over.wait()
