@@ -205,9 +205,9 @@ class App:
         await self.telemetry.task(Subsystem.INFERENCE, self.engine.start())
         self.lifecycle.ready()
 
-    async def drain(self, *, lag_s: float) -> None:
-        """See the sessions out as the settings say."""
-        await self.lifecycle.drain(self.settings.drain, lag_s=lag_s)
+    async def drain(self, *, lag_s: float, late_s: float = 0.0) -> None:
+        """See the sessions out as the settings say, in the times that count from `late_s` ago."""
+        await self.lifecycle.drain(self.settings.drain, lag_s=lag_s, late_s=late_s)
 
     async def stop(self) -> None:
         """End now: whoever is left is cut off. May be called at any time, more than once."""

@@ -90,6 +90,19 @@ async def test_sessions_whose_model_hangs_are_cut_off_at_the_hard_end_and_counte
     assert client.goodbye.aborted
 
 
+@pytest.mark.parametrize(("late_s", "cut_off"), [(60, 0), (90, 1)])
+async def test_the_times_of_a_drain_count_from_when_it_was_asked_for(late_s: float, cut_off: int) -> None:
+    """A busy loop hears of a signal late."""
+    theatre, _, lifecycle = staged()
+    client = theatre.connect()
+    await client.send(START)
+    await turns()
+    assert await lifecycle.drain(DrainSettings(soft_s=60, hard_s=90), lag_s=0, late_s=late_s) == cut_off
+    await theatre.over()
+    assert client.goodbye is not None
+    assert client.goodbye.aborted == bool(cut_off)
+
+
 async def test_the_hard_end_holds_while_streams_are_still_being_finished() -> None:
     theatre, _, lifecycle = staged()
     clients = [theatre.connect() for _ in range(3)]

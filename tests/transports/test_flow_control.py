@@ -20,7 +20,7 @@ from tests.transports.serving import V2_START, V2_STOP
 AHEAD_S = 2.0
 MESSAGE_S = 0.1
 ACK_S = 0.5
-"""How far ahead a client is shows with each ack."""
+"""How far ahead a client is is looked at with each ack at least; see docs/design/flow-control.md."""
 FILE = s16le(noise(60.0))
 CUT = round(MESSAGE_S * 32_000)
 

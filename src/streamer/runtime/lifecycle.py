@@ -62,17 +62,17 @@ class Lifecycle:
         self.stage = Stage.STOPPED
         self._admission.draining = True
 
-    async def drain(self, times: DrainSettings, *, lag_s: float) -> int:
+    async def drain(self, times: DrainSettings, *, lag_s: float, late_s: float = 0.0) -> int:
         """See the sessions out; returns how many had to be cut off. Cancelling it leaves them to `Conductor.abort`.
 
         Not ready at once; new sessions are taken for `lag_s` more; running ones may end by themselves until `soft_s`,
         then they are finished, spread over `spread_s`; at `hard_s` the rest is cut off. The times in `times` count
-        from now.
+        from when the drain was asked for, `late_s` ago.
         """
         self.stage = Stage.DRAINING
-        began = asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time() - late_s
         log.info("draining %d sessions", len(self._conductor))
-        self._conductor.drain(times.soft_s)
+        self._conductor.drain(max(0.0, times.soft_s - late_s))
         if lag_s:
             await asyncio.sleep(lag_s)
         self._admission.draining = True

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import signal
+from collections.abc import Callable, Coroutine
 from signal import SIGINT, SIGTERM, Signals
-from types import TracebackType
+from time import monotonic
+from types import FrameType, TracebackType
 from typing import Self
+
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Ending:
@@ -25,12 +29,18 @@ class Ending:
         """It is to end at once."""
         self._supervised = supervised
         self._signals = 0
+        self._asked_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._before: dict[Signals, Handler] = {}
+
+    @property
+    def asked_s_ago(self) -> float:
+        """How long it has been asked for. An overloaded loop hears of a signal seconds after it came."""
+        return monotonic() - self._asked_at
 
     def drain(self, *, lag: bool) -> None:
         """Said again it changes nothing."""
-        if not self.asked.is_set():
-            self.lag = lag
-            self.asked.set()
+        self._drain(lag=lag, asked_at=monotonic())
 
     def end(self) -> None:
         self.drain(lag=False)
@@ -51,19 +61,28 @@ class Ending:
             await asyncio.gather(working, waiting, return_exceptions=True)
 
     def __enter__(self) -> Self:
-        for signal in (SIGTERM, SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signal, self._signalled, signal)
+        for number in (SIGTERM, SIGINT):
+            self._before[number] = signal.signal(number, self._caught)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for signal in (SIGTERM, SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(signal)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _signalled(self, signal: Signals) -> None:
+    def _drain(self, *, lag: bool, asked_at: float) -> None:
+        if not self.asked.is_set():
+            self.lag, self._asked_at = lag, asked_at
+            self.asked.set()
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        """Between two instructions of whatever runs: only the time is noted here."""
+        self._loop.call_soon_threadsafe(self._signalled, Signals(number), monotonic())
+
+    def _signalled(self, number: Signals, when: float) -> None:
         self._signals += 1
         if self._signals > 1 and not self._supervised:
             self.end()
         else:
-            self.drain(lag=signal is SIGTERM)
+            self._drain(lag=number is SIGTERM, asked_at=when)

@@ -51,7 +51,7 @@ async def serve(app: App, ending: Ending, announce: Callable[[Ready], None]) -> 
             announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate))
             await ending.asked.wait()
             lag_s = app.settings.drain.lag_s if ending.lag else 0.0
-            if not await ending.unless(ending.now, app.drain(lag_s=lag_s)):
+            if not await ending.unless(ending.now, app.drain(lag_s=lag_s, late_s=ending.asked_s_ago)):
                 log.warning("a second signal: %d sessions are cut off", len(app.conductor))
         finally:
             await app.stop()

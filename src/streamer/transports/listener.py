@@ -135,8 +135,6 @@ class _Site(web.BaseSite):
         self._buffers = buffers
         self._tls = tls
         self._shared = shared
-        self._open: int | None = None
-        """Connections, as far as they have been counted in this turn of the event loop."""
 
     @property
     def name(self) -> str:

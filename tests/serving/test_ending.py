@@ -1,0 +1,60 @@
+"""What signals mean, and from when their times count."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from streamer.serving.ending import Ending
+
+
+async def until_heard() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_the_first_signal_asks_for_a_drain_and_the_second_means_now() -> None:
+    with Ending() as ending:
+        signal.raise_signal(signal.SIGTERM)
+        await ending.asked.wait()
+        assert (ending.lag, ending.now.is_set()) == (True, False)
+        signal.raise_signal(signal.SIGINT)
+        await ending.now.wait()
+    assert ending.lag
+
+
+async def test_ctrl_c_leaves_no_time_for_newcomers() -> None:
+    with Ending() as ending:
+        signal.raise_signal(signal.SIGINT)
+        await ending.asked.wait()
+    assert not ending.lag
+
+
+async def test_under_a_supervisor_any_number_of_signals_is_one_drain() -> None:
+    with Ending(supervised=True) as ending:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+            await until_heard()
+        ending.drain(lag=False)
+        assert (ending.asked.is_set(), ending.lag, ending.now.is_set()) == (True, True, False)
+        ending.end()
+        assert ending.now.is_set()
+
+
+async def test_a_busy_loop_hears_of_a_signal_late_and_its_time_counts_from_the_signal() -> None:
+    with Ending() as ending:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.05)  # noqa: ASYNC251 (as a long turn of the loop would)
+        await ending.asked.wait()
+        assert ending.asked_s_ago >= 0.05
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signals_mean_what_they_meant_before_once_it_is_over(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Ending():
+        assert signal.getsignal(number) != before
+    assert signal.getsignal(number) == before
