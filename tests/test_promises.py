@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import fields
 
+from streamer.config import Settings
 from tests.architecture import ROOT
+from tests.faults.test_limits import STARTS
 
 PAGE = ROOT / "docs" / "promises.md"
 NAMED = re.compile(r"`((?:tests|faults)/[\w/]+\.py)(?:::(\w+))?`")
 FAULTS = ROOT / "tests" / "faults"
 ROWS = 32
+LIMIT = re.compile(r"^max_|_timeout_s$|^outbox_")
+NO_BOUNDS = {
+    "session.stall_timeout_s",  # ends an utterance, not a client
+    "engine.max_restart_backoff_s",  # how patient we are with ourselves
+}
 
 
 def test_every_test_that_a_promise_names_exists() -> None:
@@ -27,6 +35,21 @@ def test_no_row_of_the_fault_table_is_left_out() -> None:
     assert numbers == list(range(1, ROWS + 1))
     rows = [line for line in PAGE.read_text().splitlines() if re.match(r"\| \d+ \|", line)]
     assert all(NAMED.search(row) for row in rows)
+
+
+def test_no_limit_of_the_settings_is_without_its_test() -> None:
+    settings = Settings()
+    sections = {name: getattr(settings, name) for name in ("server", "access", "session", "limits", "engine")}
+    limits = {
+        f"{section}.{field.name}"
+        for section, values in sections.items()
+        for field in fields(values)
+        if section == "limits" or LIMIT.search(field.name)
+    }
+    held = {match[1]: match[2] for match in re.finditer(r"^\| `(\w+\.\w+)` \|[^|]*\|(.*)\|$", PAGE.read_text(), re.M)}
+    assert limits - NO_BOUNDS == set(held)
+    starts = {name for name, tests in held.items() if "test_a_start_at_a_limit" in tests}
+    assert starts == {name for name in STARTS if "." in name}
 
 
 def test_every_test_of_a_fault_is_of_the_row_that_names_it() -> None:

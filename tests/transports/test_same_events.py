@@ -27,7 +27,7 @@ from streamer.session.actions import Job, JobFailed, Outcome, Output
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
 from tests.session.outside import S16, bursts
-from tests.transports.carriers import CARRIERS, LEFT, NORMAL, Peer, Told, calling, serving_all
+from tests.transports.carriers import CARRIERS, LEFT, NORMAL, PATIENCE_S, Peer, Told, calling, serving_all
 
 SECOND = Audio(bytes(32_000))
 UTTERANCE = Audio(bursts(0.5, 1.0, 1.0).tobytes())
@@ -278,7 +278,7 @@ async def played(scenario: Scenario, carrier: str) -> Told:
         async with calling(app, carrier, scenario.mode, deadline_s=scenario.deadline_s) as peer:
             if not peer.end:
                 await scenario.script(peer)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await app.conductor.ended()
         assert not app.scoring.rows  # type: ignore[attr-defined]
         assert not app.engine.jobs  # type: ignore[attr-defined]

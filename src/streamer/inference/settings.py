@@ -30,7 +30,7 @@ class EngineSettings:
     max_output_bytes: int = 1_000_000
     """JSON of one output."""
     max_partials: int = 1_000
-    """Items a generator may yield for one job."""
+    """Partial answers that a generator may give for one job, before its final."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming a value that is not a finite number above 0."""

@@ -1,0 +1,215 @@
+"""Limits on what connections do together and over time, over both transports: at the limit, and one past it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from streamer.app import App
+from streamer.client.events import Ack, Error, Finished, SpeechEnded
+from streamer.errors import ErrorCode
+from streamer.session.actions import Job, JobFailed, Outcome, Output
+from streamer.session.events import Mode
+from streamer.session.messages import Audio, Start, Stop
+from streamer.testing import ScriptedEngine
+from tests.faults.arena import LocalArena
+from tests.faults.gates import SECRET_LINE, bearer, token
+from tests.faults.peers import SECOND, TRANSPORTS
+from tests.faults.servers import serving
+from tests.session.outside import S16, bursts
+from tests.transports.carriers import NORMAL, calling, serving_all
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+both = pytest.mark.parametrize("way", TRANSPORTS)
+over_both = pytest.mark.parametrize("carrier", ["websocket", "grpc"])
+
+PER_ADDRESS, PER_SUBJECT = 3, 2
+LONGEST_S = 100
+UTTERANCE = Audio(bursts(0.5, 1.0, 1.0).tobytes())
+HALF_A_SECOND = Audio(bytes(16_000))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalArena]:
+    secrets: Path = tmp_path_factory.mktemp("limits") / "secrets"
+    secrets.write_text(SECRET_LINE)
+    async with serving(
+        bearer(token(sub="somebody")),
+        server={
+            "max_sessions_per_address": PER_ADDRESS,
+            "max_sessions_per_subject": PER_SUBJECT,
+            "max_handshakes": 5,
+            "handshake_timeout_s": 1.0,
+        },
+        access={"token_secrets_file": str(secrets), "max_token_life_s": LONGEST_S},
+        limits={"idle_timeout_s": 0.6, "start_timeout_s": 0.6},
+        session={"stall_timeout_s": 0},
+    ) as arena:
+        yield arena
+
+
+# Sessions -----------------------------------------------------------------------------------------
+
+
+@both
+async def test_sessions_of_one_address(server: LocalArena, way: str) -> None:
+    async with AsyncExitStack() as stack:
+        for number in range(PER_ADDRESS):
+            headers = bearer(token(sub=f"{way} {number}"))
+            await stack.enter_async_context(server.peer(TRANSPORTS[number % 2], headers=headers))
+        await server.refuses(way, ErrorCode.RATE_LIMITED, 429, headers=bearer(token(sub="one more")))
+    await server.app.conductor.ended()
+    async with server.peer(way) as peer:
+        await peer.still_works()
+    await server.app.conductor.ended()
+
+
+@both
+async def test_sessions_of_one_subject(server: LocalArena, way: str) -> None:
+    headers = bearer(token(sub="carol"))
+    async with AsyncExitStack() as stack:
+        for number in range(PER_SUBJECT):
+            await stack.enter_async_context(server.peer(TRANSPORTS[number], headers=headers))
+        await server.refuses(way, ErrorCode.RATE_LIMITED, 429, headers=headers)
+        async with server.peer(way, headers=bearer(token(sub="dave"))) as peer:
+            await peer.still_works()
+    await server.app.conductor.ended()
+
+
+@both
+async def test_the_life_of_a_token(server: LocalArena, way: str) -> None:
+    async with server.peer(way, headers=bearer(token(ttl=LONGEST_S))) as peer:
+        await peer.still_works()
+    await server.refuses(way, ErrorCode.UNAUTHENTICATED, 401, headers=bearer(token(ttl=LONGEST_S + 1)))
+    await server.app.conductor.ended()
+
+
+async def test_handshakes_at_a_time(server: LocalArena) -> None:
+    """Of gRPC's only those are bounded that have become a call: by the sessions."""
+    mute = [await asyncio.open_connection("127.0.0.1", server.app.port) for _ in range(4)]
+    async with server.socket("v2") as peer:  # the last that may come
+        await peer.start()
+        await peer.hear("started")
+        mute.append(await asyncio.open_connection("127.0.0.1", server.app.port))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.app.port)
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        for _, each in [*mute, (reader, writer)]:
+            each.close()
+    await server.app.conductor.ended()
+
+
+# Time ---------------------------------------------------------------------------------------------
+
+
+@both
+async def test_silence(server: LocalArena, way: str) -> None:
+    async with server.peer(way) as peer:
+        await peer.start()
+        await peer.hear("started")
+        for _ in range(6):
+            await asyncio.sleep(0.2)  # in all twice the limit
+            await peer.say({"type": "keepalive"})
+        await peer.audio(SECOND)
+        await peer.hear("segment")
+        await peer.ended_with(ErrorCode.IDLE_TIMEOUT, "0.6 s")
+    await server.app.conductor.ended()
+
+
+@both
+async def test_a_late_start(server: LocalArena, way: str) -> None:
+    async with server.peer(way) as peer:
+        await asyncio.sleep(0.2)
+        await peer.still_works()
+    async with server.peer(way) as peer:
+        await peer.ended_with(ErrorCode.START_TIMEOUT, "0.6 s")
+    await server.app.conductor.ended()
+
+
+# What waits, and what fails -----------------------------------------------------------------------
+
+
+def engine(app: App) -> ScriptedEngine:
+    assert isinstance(app.engine, ScriptedEngine)
+    return app.engine
+
+
+def held(app: App) -> float:
+    return app.registry.get_sample_value("streamer_clients_held_total") or 0.0
+
+
+@over_both
+async def test_audio_ahead_of_the_model(carrier: str) -> None:
+    async with serving_all(limits={"audio_ahead_s": 1.0}) as (app, _), calling(app, carrier, Mode.SIMPLE) as peer:
+        engine(app).held = True
+        await peer.say(Start(S16, chunk_ms=500), HALF_A_SECOND, HALF_A_SECOND)
+        for _ in range(2):
+            await peer.hear(Ack)
+        assert held(app) == 0
+        await peer.say(HALF_A_SECOND)
+        await peer.hear(Ack)
+        assert held(app) == 1
+        engine(app).held = False
+        engine(app).let_go()
+        await peer.say(Stop())
+        await peer.hear(Finished)
+        assert peer.heard[-1].processed == 24_000  # type: ignore[union-attr]
+
+
+@over_both
+@pytest.mark.parametrize("past", [0, 1])
+async def test_messages_that_wait_for_a_stream_to_finish(carrier: str, past: int) -> None:
+    most = 3
+    settings = {"max_pending_messages": most}
+    async with serving_all(limits=settings) as (app, _), calling(app, carrier, Mode.SEGMENTED) as peer:
+        engine(app).held = True
+        await peer.say(Start(S16), UTTERANCE)
+        await peer.hear(SpeechEnded)
+        await peer.say(Stop(keep_open=True), *[Start(S16)] * (most - 1 + past), Stop())
+        if not past:
+            engine(app).held = False
+            await asyncio.sleep(0)
+            engine(app).let_go()
+        await peer.hear_the_end()
+        assert peer.end == ("rate_limited" if past else NORMAL)
+        assert [isinstance(event, Finished) for event in peer.heard].count(True) == (0 if past else most)
+
+
+def failing(jobs: int) -> ScriptedEngine:
+    """An engine that fails so many jobs, answers one, and begins anew."""
+    count = 0
+
+    def answer(job: Job) -> Outcome:
+        nonlocal count
+        count += 1
+        return Output({"count": len(job.samples)}) if not count % (jobs + 1) else JobFailed(ErrorCode.MODEL_ERROR, "no")
+
+    return ScriptedEngine(answer)
+
+
+@over_both
+@pytest.mark.parametrize("past", [0, 1])
+async def test_failures_of_the_model_in_a_row(carrier: str, past: int) -> None:
+    """The limit is the first number that is too many."""
+    most = 3
+    settings = {"max_model_failures": most}
+    async with serving_all(limits=settings) as (app, _), calling(app, carrier, Mode.SIMPLE) as peer:
+        engine(app)._answer = failing(most - 1 + past)._answer
+        await peer.say(Start(S16, chunk_ms=500))
+        if past:
+            await peer.say(*[HALF_A_SECOND] * most)
+        else:
+            for _ in range(2 * most):
+                await peer.say(HALF_A_SECOND)
+                await peer.hear(Ack)
+            await peer.say(Stop())
+        await peer.hear_the_end()
+        assert peer.end == ("model_error" if past else NORMAL)
+        assert len([event for event in peer.heard if isinstance(event, Error)]) == (
+            most + 1 if past else 2 * (most - 1)
+        )
