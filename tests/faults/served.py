@@ -47,9 +47,8 @@ class Served:
         return found[1]
 
     def workers(self) -> list[psutil.Process]:
-        """The model's processes (not Python's resource tracker)."""
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        """The model's processes (not Python's resource tracker), without those that are on their way out."""
+        return [child for child in psutil.Process(self.process.pid).children() if "spawn_main" in _command(child)]
 
     def records(self) -> list[dict[str, Any]]:
         """The log so far."""
@@ -87,6 +86,13 @@ class Served:
         """The exit code."""
         async with asyncio.timeout(within_s):
             return await self.process.wait()
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # or it waits to be buried
+        return ""
 
 
 async def until(true: Callable[[], Any], within_s: float = _PATIENCE_S) -> None:
