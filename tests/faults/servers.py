@@ -37,10 +37,11 @@ async def serving(headers: Mapping[str, str] | None = None, **sections: Any) -> 
             yield arena
 
 
-def impatient() -> AbstractAsyncContextManager[LocalArena]:
+def impatient(*, host: str = "127.0.0.1", **grpc: float) -> AbstractAsyncContextManager[LocalArena]:
     """A server that gives nobody much time."""
     return serving(
-        server=IMPATIENT,
+        server={**IMPATIENT, "host": host},
+        grpc={"port": -1, **grpc},
         session={"stall_timeout_s": 0},  # the neighbour pauses for as long as a fault takes
         limits={"idle_timeout_s": IDLE_S, "start_timeout_s": START_S},
     )
