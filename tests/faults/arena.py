@@ -231,8 +231,8 @@ class LocalArena(Arena):
         """The counts once they hold still: what came before may still be closing, or wait for the collector."""
         gc.collect()
         counts, still = self.counts(), 0
-        while still < 5:
-            await asyncio.sleep(0.01)
+        while still < 4:
+            await asyncio.sleep(0.005)
             before, counts = counts, self.counts()
             still = still + 1 if counts == before else 0
         self.told.codes.clear()

@@ -15,7 +15,7 @@ from tests.faults.arena import LocalArena, reset
 from tests.faults.fault import CLOSED, Fault, fatal, fault, gone, harmless, refusal, session
 from tests.faults.peers import SECOND, START, TRANSPORTS, WAYS, Peer
 from tests.faults.raw import BINARY, UPGRADE, Raw, frame, header, raw, started, text
-from tests.faults.servers import IDLE_S, START_S, impatient
+from tests.faults.servers import START_S, impatient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -161,15 +161,6 @@ async def test_a_request_that_is_no_http_is_refused_without_a_traceback(arena: L
 async def test_no_start_in_time(arena: LocalArena, way: str) -> None:
     async with arena.peer(way) as peer:
         assert (await peer.ended_with(ErrorCode.START_TIMEOUT, f"{START_S:g} s"))["retryable"]
-
-
-@fault(12, fatal(ErrorCode.IDLE_TIMEOUT, received_s=1.0))
-@both
-async def test_nothing_for_too_long_after_a_start(arena: LocalArena, way: str) -> None:
-    async with arena.peer(way) as peer:
-        await peer.start()
-        await peer.audio(SECOND)
-        assert (await peer.ended_with(ErrorCode.IDLE_TIMEOUT, f"{IDLE_S:g} s"))["retryable"]
 
 
 # Rows 19 and 20: peers that vanish ----------------------------------------------------------------

@@ -56,18 +56,19 @@ async def test_sigterm_over_both_transports_loses_nothing(request: pytest.Fixtur
 
 
 async def streams(peer: Peer) -> None:
-    await peer.start(chunk_ms=500)
+    """Until all it sent has come; the end of it makes no piece yet."""
+    await peer.start(chunk_ms=400)
     await peer.audio(SECOND)
-    await peer.audio(SECOND[:1_000])
-    await peer.hear("segment")
+    while (await peer.hear("ack"))["received"] < 16_000:
+        pass
 
 
 async def is_seen_out(peer: Peer) -> None:
     """It is told when, and what it has sent is answered to the last sample."""
-    assert (await peer.hear("draining"))["deadline_ms"] == 300
+    assert 0 < (await peer.hear("draining"))["deadline_ms"] <= 300
     finished = (await peer.rest())[-1]
     assert (finished["type"], finished["reason"], finished["failed"]) == ("finished", "drained", 0)
-    assert (finished["received"], finished["processed"]) == (16_500, 16_500)
+    assert (finished["received"], finished["processed"]) == (16_000, 16_000)
 
 
 @pytest.mark.parametrize("mode", ["simple", "segmented"])
@@ -114,7 +115,7 @@ async def test_from_the_signal_on_everybody_is_told_and_new_sessions_are_taken_f
             assert (probe.status, probe.reason) == (503, "draining")
             assert (await server.metrics())["streamer_draining"] == 1
             for peer in (live, call):
-                assert (await peer.hear("draining"))["deadline_ms"] == 30_000
+                assert 0 < (await peer.hear("draining"))["deadline_ms"] <= 30_000
             for way in TRANSPORTS:  # a load balancer has not noticed yet
                 async with arena.peer(way) as late:
                     await late.start()
