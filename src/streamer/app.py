@@ -33,8 +33,9 @@ from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
+from streamer.runtime.places import OnTheLoop
 from streamer.runtime.ports import host_and_port
-from streamer.runtime.scoring import ScoringService
+from streamer.runtime.scoring import LOOP_WINDOWS, ScoringPolicy, ScoringService
 from streamer.runtime.services import Scoring, Services
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
@@ -109,7 +110,15 @@ def build(settings: Settings) -> Parts:
     telemetry = Telemetry(card.name, os.environ)
     listeners.add(telemetry)
     model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
-    return Parts(engine, ScoringService(SileroScorer(), observer=telemetry), model, telemetry)
+    return Parts(engine, _scoring(settings, telemetry), model, telemetry)
+
+
+def _scoring(settings: Settings, observer: Observer) -> ScoringService:
+    where = settings.server.scoring
+    if where == "loop" or (where == "auto" and settings.server.processes > 1):
+        policy = ScoringPolicy(max_batch_windows=LOOP_WINDOWS)
+        return ScoringService(SileroScorer(), place=OnTheLoop(), policy=policy, observer=observer)
+    return ScoringService(SileroScorer(), observer=observer)
 
 
 class App:

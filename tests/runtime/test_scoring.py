@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_info
 from streamer.audio.buffer import Samples
 from streamer.audio.format import Encoding
 from streamer.audio.pcm import Pcm
+from streamer.runtime.places import OnTheLoop
 from streamer.runtime.scoring import ScoringPolicy, ScoringService
 from streamer.testing.clock import ManualClock
 from streamer.vad.scorer import Row
@@ -408,3 +409,30 @@ async def test_encoded_windows_get_the_scores_of_the_decoded() -> None:
     await service.stop()
     for scores, right in zip(heard, expected, strict=True):
         assert np.allclose(scores, right, atol=1e-5)
+
+
+async def test_on_the_loop_answers_come_in_a_later_turn_too() -> None:
+    scorer = CountingScorer()
+    service = ScoringService(scorer, place=OnTheLoop())
+    with pytest.raises(RuntimeError, match="not running"):
+        service.open(lambda _: None)
+    await service.start()
+    answers = Answers(service)
+    rows = [answers.open() for _ in range(3)]
+    for row in rows:
+        answers.submit(row, windows(2))
+    assert answers.all == []
+    assert await answers.wait(3) == [(row, [0, 1]) for row in rows]
+    assert scorer.threads == {threading.get_ident()}
+    assert scorer.batches == [[2, 2, 2]]
+    service.close(rows[0])
+    scorer.error = ArithmeticError("broken")
+    answers.submit(rows[1], windows(1))
+    while service.failed is None:
+        await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="has failed"):
+        answers.submit(rows[2], windows(1))
+    await service.stop()
+    await service.stop()
+    with pytest.raises(RuntimeError):
+        service.open(lambda _: None)

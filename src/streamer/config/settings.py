@@ -38,6 +38,10 @@ class ServerSettings:
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Serving processes on the same ports, each with model workers of its own; more than one needs Linux. What is
     bounded below is bounded in each of them."""
+    scoring: Literal["auto", "thread", "loop"] = "auto"
+    """Where speech is scored: on a thread beside the event loop, which needs a second core, or on the loop, which takes
+    a tenth less CPU but waits where a model's threads keep the interpreter's lock. `auto`: on the loop where there are
+    several processes."""
     page: bool = True
     """Serve the page at `/`, where a browser's microphone speaks to the server."""
     max_sessions: Count = 1_000

@@ -1,15 +1,11 @@
-"""The only conductor of the speech scorer: windows of all sessions, batch by batch, off the loop's thread."""
+"""The only conductor of the speech scorer: windows of all sessions, batch by batch."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +14,8 @@ from streamer.audio.buffer import Samples, joined, split
 from streamer.audio.format import Encoding
 from streamer.audio.pcm import LAZY, Pcm
 from streamer.runtime.clock import Clock, LoopClock, Timer
+from streamer.runtime.places import Errand, OwnThread, Place
 from streamer.telemetry.observer import Observer, Subsystem
-from streamer.vad.blas import one_blas_thread
 from streamer.vad.scorer import Row, SpeechScorer
 
 Floats = NDArray[np.float32]
@@ -28,9 +24,13 @@ Deliver = Callable[[Sequence[float]], None]
 log = logging.getLogger(__name__)
 
 
+LOOP_WINDOWS = 128
+"""In a batch on the event loop at most: some 2 ms in which everything else waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoringPolicy:
-    """How batches are formed. A batch runs as soon as the thread is free, unless there is a crowd to wait for."""
+    """How batches are formed. A batch runs as soon as the one before is done, unless there is a crowd to wait for."""
 
     crowd: int = 8
     """With more open rows than this, windows wait for company: a batch of 64 costs a sixth per window of one alone."""
@@ -52,7 +52,7 @@ class ScoringStats:
     batches: int
     windows: int
     busy_seconds: float
-    """Time the thread spent on batches."""
+    """Time spent on batches."""
     last_batch: int
     """Windows in the batch that ended last."""
 
@@ -63,7 +63,7 @@ class _Stream:
 
     deliver: Deliver
     samples: Samples | None = None
-    """What has not been sent to the thread."""
+    """What is not in a batch yet."""
     scores: list[float] = field(default_factory=list)
     """Of what has, while there is more."""
     outstanding: bool = False
@@ -81,8 +81,8 @@ class _Windows:
 
 
 @dataclass(slots=True)
-class _Batch:
-    """What the thread does in one go. Closed rows have no windows in it."""
+class Batch:
+    """What is scored in one go. Closed rows have no windows in it."""
 
     opened: list[Row] = field(default_factory=list)
     reset: list[Row] = field(default_factory=list)
@@ -92,9 +92,9 @@ class _Batch:
 
 
 class ScoringService:
-    """Scores windows of many rows in batches on one thread of its own. All methods belong to the event loop.
+    """Scores windows of many rows in batches, on a thread of its own or on the loop. All methods belong to the loop.
 
-    The scorer is touched by the thread alone: opening, closing and resetting travel with the next batch, under row
+    The scorer is touched in that place alone: opening, closing and resetting travel with the next batch, under row
     numbers of the service's own that are never used twice. So a row may be closed while its windows are being scored.
     An error in the scorer is a fault of the program: the service then refuses everything, `failed` says why, and
     `on_failure` is called once.
@@ -104,6 +104,7 @@ class ScoringService:
         self,
         scorer: SpeechScorer,
         *,
+        place: Place[Batch, list[list[float]]] | None = None,
         policy: ScoringPolicy | None = None,
         clock: Clock | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
@@ -111,6 +112,7 @@ class ScoringService:
     ) -> None:
         self._scorer = scorer
         self._window = scorer.window
+        self._place = place or OwnThread("speech-scorer")
         self._policy = policy or ScoringPolicy()
         self._clock = clock or LoopClock()
         self.on_failure = on_failure
@@ -119,14 +121,12 @@ class ScoringService:
         self._streams: dict[Row, _Stream] = {}
         self._window_bytes = {encoding: scorer.window * encoding.sample_bytes for encoding in LAZY}
         self._ready: dict[Row, _Stream] = {}  # in order of waiting
-        self._next = _Batch()
-        self._running = False  # a batch is with the thread
+        self._next = Batch()
+        self._rows: dict[Row, Row] = {}  # our numbers -> the scorer's
+        self._running = False
+        self._busy = False  # a batch is being scored
         self._timer: Timer | None = None
         self._last_start = float("-inf")
-        self._inbox: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._ended = asyncio.Event()
         self._batches = self._windows = self._last_batch = 0
         self._busy_seconds = 0.0
         self.failed: BaseException | None = None
@@ -139,22 +139,18 @@ class ScoringService:
         )
 
     async def start(self) -> None:
-        """Start the thread, once. While it lives, numpy's products use one BLAS thread in this process."""
-        loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, args=(loop,), name="speech-scorer", daemon=True)
-        self._thread.start()
+        """Once. Until the end numpy's products use one BLAS thread in this process."""
+        self._place.open(Errand(self._run, self._finished, self._fail))
+        self._running = True
 
     async def stop(self) -> None:
-        """End the thread after the batch it has; what waits is not answered. Idempotent."""
-        if self._thread is None:
+        """End after the batch that is being scored; what waits is not answered. Idempotent."""
+        if not self._running:
             return
-        self._stopping = True
+        self._running = False
         if self._timer is not None:
             self._timer.cancel()
-        self._inbox.put(None)
-        await self._ended.wait()
-        self._thread.join()
-        self._thread = None
+        await self._place.close()
 
     def open(self, deliver: Deliver) -> Row:
         """A row with zero state, for one channel of one session. `deliver` gets the speech probabilities of what is
@@ -181,7 +177,7 @@ class ScoringService:
 
         Never blocks. One request per row may be outstanding. Raises RuntimeError when the service is not running.
         """
-        if self._thread is None or self._stopping or self.failed is not None:
+        if not self._running or self.failed is not None:
             self._check_alive()
         stream = self._streams[row]
         if stream.outstanding:
@@ -200,27 +196,27 @@ class ScoringService:
             stream.fresh = False
             self._next.reset.append(row)
         self._ready[row] = stream
-        if not self._running and self._timer is None:
+        if not self._busy and self._timer is None:
             self._schedule()
 
     def _check_alive(self) -> None:
         if self.failed is not None:
             raise RuntimeError("speech scoring has failed") from self.failed
-        if self._thread is None or self._stopping:
+        if not self._running:
             raise RuntimeError("speech scoring is not running")
 
     def _schedule(self) -> None:
         """See that a batch will start: on the loop's next turn, or in a crowd `max_wait_s` after the last one did."""
-        if self._running or self._timer is not None or self._stopping:
+        if self._busy or self._timer is not None or not self._running:
             return
         crowded = len(self._streams) > self._policy.crowd
         when = self._last_start + self._policy.max_wait_s if crowded else 0.0
         self._timer = self._clock.call_at(max(when, self._clock.now()), self._dispatch)
 
     def _dispatch(self) -> None:
-        """Give the thread everything that waits."""
+        """Give everything that waits to be scored."""
         self._timer = None
-        batch, self._next = self._next, _Batch()
+        batch, self._next = self._next, Batch()
         share = self._policy.max_batch_windows // max(1, len(self._ready))
         most = max(1, min(share, self._policy.max_entry_windows))
         waiting, self._ready = self._ready, {}
@@ -239,27 +235,13 @@ class ScoringService:
             same.rows.append(row)
             same.counts.append(count)
             same.data.append(samples)
-        self._running = True
+        self._busy = True
         self._last_start = self._clock.now()
-        self._inbox.put(batch)
+        self._place.give(batch)
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The thread: batch after batch until there is None."""
-        rows: dict[Row, Row] = {}  # our numbers -> the scorer's
-        try:
-            with one_blas_thread():
-                while (batch := self._inbox.get()) is not None:
-                    started = time.perf_counter()
-                    scores = self._run(batch, rows)
-                    loop.call_soon_threadsafe(self._finished, batch, scores, time.perf_counter() - started)
-        except Exception as error:  # noqa: BLE001 (carried to the loop, where it fails the service)
-            loop.call_soon_threadsafe(self._fail, error)
-        finally:
-            loop.call_soon_threadsafe(self._ended.set)
-
-    def _run(self, batch: _Batch, rows: dict[Row, Row]) -> list[list[float]]:
-        """The scores of each of the batch's `windows`."""
-        scorer = self._scorer
+    def _run(self, batch: Batch) -> list[list[float]]:
+        """The scores of each of the batch's `windows`. In the place."""
+        scorer, rows = self._scorer, self._rows
         for row in batch.opened:
             rows[row] = scorer.open()
         for row in batch.closed:
@@ -273,9 +255,9 @@ class ScoringService:
             scores.append(scorer.score_windows([rows[row] for row in same.rows], same.counts, windows).tolist())
         return scores
 
-    def _finished(self, batch: _Batch, scores: list[list[float]], seconds: float) -> None:
+    def _finished(self, batch: Batch, scores: list[list[float]], seconds: float) -> None:
         """A batch is back on the loop: deliver what is complete, then see to the next."""
-        self._running = False
+        self._busy = False
         self._busy_seconds += seconds
         if count := sum(map(len, scores)):
             self._batches += 1
