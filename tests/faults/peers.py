@@ -91,6 +91,8 @@ class Peer(ABC):
             self.end = came
             self._sight.ends.append(came)
             return None
+        if came.get("code") == "lagging":  # it says how busy the machine is
+            return await self.next()
         self._sight.heard(came)
         return came
 
