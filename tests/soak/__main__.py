@@ -49,7 +49,10 @@ WEATHERS = (
     Toxics(silent=True),
 )
 MAX_SLOPE_MIB_H = 10.0
-"""Growth of the server's memory that a run of half an hour or more may show."""
+"""Growth of the server's memory that a long run may show."""
+LONG_MINUTES = 55.0
+"""Memory finds its height in steps of some MiB, whenever more comes together than ever before: after half an hour one
+of them still looks like 40 MiB an hour."""
 PATIENCE_S = 20.0
 """So long after the last client everything may take to be as it was before the first: a worker that was stopped or
 killed has to come back, too."""
@@ -139,7 +142,9 @@ class Soak:
 
     def _growth(self, minutes: float) -> list[str]:
         slope = self.slope()
-        return [f"memory grows by {slope:.1f} MiB an hour"] if minutes >= 30 and slope > MAX_SLOPE_MIB_H else []
+        return (
+            [f"memory grows by {slope:.1f} MiB an hour"] if minutes >= LONG_MINUTES and slope > MAX_SLOPE_MIB_H else []
+        )
 
 
 def _leaks(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
