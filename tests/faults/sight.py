@@ -186,7 +186,8 @@ class Told(Observer, SessionObserver):
 def _brief(line: Line) -> str:
     """A record's message, and what names the fault."""
     said = [str(line[name]) for name in ("reason", "code") if name in line]
-    return " ".join([line["message"], *said, *line.get("errors", ()), *line.get("warnings", ())])
+    message = line["message"].partition("\n")[0][:100]
+    return " ".join([message, *said, *line.get("errors", ()), *line.get("warnings", ())])
 
 
 class Log(logging.Handler):
