@@ -21,7 +21,9 @@ MANY = 400
 PLAIN_STREAMS = 50
 """What the plain server carries on one core with the smallest chunks; its cost per stream does not fall with more."""
 
-TURN = {"ours": STREAMS, "plain": PLAIN_STREAMS, "floor": STREAMS}
+TURN = {"ours": STREAMS, "ours on the loop": STREAMS, "plain": PLAIN_STREAMS, "floor": STREAMS}
+"""Streamer twice: speech scored on a thread of its own (the default of one process), and on the event loop."""
+MANY_OF = ("ours", "ours on the loop")
 
 Points = tuple[tuple[int, int], ...]
 POINTS: Points = ((16_000, 8), (16_000, 20), (16_000, 100), (8_000, 20), (48_000, 20))
@@ -44,7 +46,7 @@ def measure(points: Points, rounds: int, seconds: float) -> dict[tuple[str, int,
     """
     cost: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(running(name)) for name in ("ours", "plain", "floor")}
+        servers = {name: stack.enter_context(running(name)) for name in TURN}
         for _ in range(rounds):
             for rate, chunk_ms in points:
                 turn = {name: Load(streams, chunk_ms, rate, seconds) for name, streams in TURN.items()}
@@ -56,9 +58,10 @@ def measure(points: Points, rounds: int, seconds: float) -> dict[tuple[str, int,
                     cost[name, rate, chunk_ms].append(spent[name].cpu_ms)
                 if (rate, chunk_ms) in AT_MANY:
                     crowd = Load(MANY, chunk_ms, rate, seconds)
-                    many = servers["ours"].under(crowd)
-                    if followed("ours", crowd, many):
-                        cost["many", rate, chunk_ms].append(many.cpu_ms)
+                    for name in MANY_OF:
+                        many = servers[name].under(crowd)
+                        if followed(name, crowd, many):
+                            cost[f"{name}, {MANY}", rate, chunk_ms].append(many.cpu_ms)
     return cost
 
 
@@ -71,17 +74,18 @@ def main(points: Points = POINTS, rounds: int = ROUNDS, seconds: float = SECONDS
     print(f"CPU ms per stream-second, median of up to {rounds} turns (least to most) of {seconds} s")
     print(f"ours and the floor with {STREAMS} streams, the plain server with {PLAIN_STREAMS}")
     cost = measure(points, rounds, seconds)
-    heads = ("ours", "plain", "plain / ours", "floor", "ours / floor")
-    print(f"{'rate':>6}{'chunk':>8}  " + "".join(f"{head:<23}" for head in heads))
+    heads = ("ours", "plain / ours", "on the loop", "plain / it", "plain", "floor", "it / floor")
+    print(f"{'rate':>6}{'chunk':>8}  " + "".join(f"{head:<22}" for head in heads))
     for rate, chunk_ms in points:
-        ours, plain, floor = (cost[name, rate, chunk_ms] for name in TURN)
+        ours, loop, plain, floor = (cost[name, rate, chunk_ms] for name in TURN)
         if not ours:
             continue
-        columns = (ours, plain, ratios(plain, ours), floor, ratios(ours, floor))
-        print(f"{rate:>6}{chunk_ms:>5} ms  " + "".join(f"{spread(column):<23}" for column in columns))
+        columns = (ours, ratios(plain, ours), loop, ratios(plain, loop), plain, floor, ratios(loop, floor))
+        print(f"{rate:>6}{chunk_ms:>5} ms  " + "".join(f"{spread(column):<22}" for column in columns))
     for rate, chunk_ms in AT_MANY:
-        if many := cost.get(("many", rate, chunk_ms)):
-            print(f"ours with {MANY} streams, {rate} Hz, {chunk_ms} ms: {spread(many)}")
+        for name in MANY_OF:
+            if many := cost.get((f"{name}, {MANY}", rate, chunk_ms)):
+                print(f"{name} with {MANY} streams, {rate} Hz, {chunk_ms} ms: {spread(many)}")
 
 
 def point(text: str) -> tuple[int, int]:

@@ -21,6 +21,10 @@ READY_TIMEOUT_S = 60.0
 
 COMMANDS = {
     "ours": ("-m", "streamer", "serve", "stub", "--grpc-port", "{grpc_port}", "--port"),
+    "ours on the loop": (
+        *("-m", "streamer", "serve", "stub", "--set", "server.scoring=loop"),
+        *("--grpc-port", "{grpc_port}", "--port"),
+    ),
     "plain": ("-m", "benchmarks.plain_server", "--port"),
     "floor": ("-m", "benchmarks.floor_server", "--port"),
 }
