@@ -236,7 +236,8 @@ class ScoringService:
             same.counts.append(count)
             same.data.append(samples)
         self._busy = True
-        self._last_start = self._clock.now()
+        # What had no room has waited long enough: it goes next, without a wait for company.
+        self._last_start = float("-inf") if self._ready else self._clock.now()
         self._place.give(batch)
 
     def _run(self, batch: Batch) -> list[list[float]]:
