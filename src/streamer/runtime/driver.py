@@ -19,7 +19,7 @@ from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Event, Failed
-from streamer.session.messages import Audio, Auth, KeepAlive, Start
+from streamer.session.messages import Auth, KeepAlive, Start
 from streamer.session.session import Session
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import SessionInfo, SessionObserver, Subsystem
@@ -167,14 +167,9 @@ class Connection(Generic[FrameT]):
         if self._over:
             return True  # the close is on its way; what still comes in is read so that it gets through
         message = self._decode(frame)
-        if type(message) is Audio:  # by far the most frequent
-            more = self._apply(self._receive, message)
-        elif type(message) is Auth:
-            more = self._apply(self._renew, message)
-        else:
-            if type(message) is Start:
-                self._session.traceparent = self._observer.starting(message, self._clock.now())
-            more = self._apply(self._receive, message)
+        if type(message) is Start:
+            self._session.traceparent = self._observer.starting(message, self._clock.now())
+        more = self._apply(self._renew if type(message) is Auth else self._receive, message)
         # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
         # there are none while a stream is being finished.
         if not more and self._session.streaming:

@@ -8,17 +8,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio import buffer
+from streamer.audio.buffer import Samples
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.audio.pcm import LAZY, Decoder, Pcm
 from streamer.audio.resample import Resampler
 
 
-class Samples(NamedTuple):
+class Taken(NamedTuple):
     """The same audio at two rates, by channel; the same twice where the rates are equal."""
 
-    model: Sequence[buffer.Samples]
-    speech: Sequence[buffer.Samples]
+    model: Sequence[Samples]
+    speech: Sequence[Samples]
 
 
 class Intake(Protocol):
@@ -41,11 +41,11 @@ class Intake(Protocol):
         """Keep the bytes; whether `take` has something."""
         ...
 
-    def take(self, max_steps: int) -> Samples:
+    def take(self, max_steps: int) -> Taken:
         """What completes as many steps as have come, `max_steps` at most."""
         ...
 
-    def drain(self) -> Samples:
+    def drain(self) -> Taken:
         """Every whole frame, and what resamplers hold back. Audio may follow; positions go on."""
         ...
 
@@ -83,18 +83,18 @@ class Passage:
         self._raw += data
         return len(self._raw) >= self.wanted_bytes
 
-    def take(self, max_steps: int) -> Samples:
+    def take(self, max_steps: int) -> Taken:
         raw, step = self._raw, self.wanted_bytes
         steps = len(raw) // step
         return self._hand_on(step * (steps if steps < max_steps else max_steps))
 
-    def drain(self) -> Samples:
+    def drain(self) -> Taken:
         return self._hand_on(len(self._raw) - len(self._raw) % self._frame_bytes)
 
-    def _hand_on(self, count: int) -> Samples:
+    def _hand_on(self, count: int) -> Taken:
         pcm = (Pcm(self._encoding, self._raw[:count]),)
         del self._raw[:count]
-        return Samples(pcm, pcm)
+        return Taken(pcm, pcm)
 
 
 class Conversion:
@@ -133,7 +133,7 @@ class Conversion:
         self._raw += data
         return len(self._raw) >= self.wanted_bytes
 
-    def take(self, max_steps: int) -> Samples:
+    def take(self, max_steps: int) -> Taken:
         steps, count, more = 0, 0, self.wanted_bytes
         while steps < max_steps and more <= len(self._raw):
             steps, count = steps + 1, more
@@ -141,9 +141,9 @@ class Conversion:
         model, speech = self._convert(count)
         self._steps += steps
         self.wanted_bytes = more - count
-        return Samples(list(model), list(speech))
+        return Taken(list(model), list(speech))
 
-    def drain(self) -> Samples:
+    def drain(self) -> Taken:
         whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
         model, speech = self._convert(whole)
         self._base, self._steps = self._taken, 0
@@ -151,7 +151,7 @@ class Conversion:
         if self._model:
             model = _concat(model, self._model.flush())
         speech = _concat(speech, self._speech.flush()) if self._speech else model
-        return Samples(list(model), list(speech))
+        return Taken(list(model), list(speech))
 
     def _convert(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """float32 [channels, n] at the model's rate and at the speech scorer's."""

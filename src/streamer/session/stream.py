@@ -22,7 +22,7 @@ from streamer.session.actions import (
 from streamer.session.arrivals import INTERVAL_S, Arrivals
 from streamer.session.channel import MAX_STEPS, Asked, Channel, segmenter_for, step_for
 from streamer.session.events import Ack, Event, Failed, Mode, Segment, SpeechEnded, Warned, WarningCode
-from streamer.session.intake import Samples, intake_for
+from streamer.session.intake import Taken, intake_for
 from streamer.session.messages import Start
 from streamer.session.ordering import Fences
 from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, Fact, Wanted
@@ -244,7 +244,7 @@ class Stream:
             self._warned_clamped = True
             out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples that are not finite or not in [-1, 1] came")))
 
-    def _spread(self, samples: Samples, out: list[Action], now: float) -> None:
+    def _spread(self, samples: Taken, out: list[Action], now: float) -> None:
         """Hand audio to the channels."""
         for channel, model, speech in zip(self._channels, *samples, strict=True):
             windows = channel.segmenter.push(model, speech, last=self._sealed)
