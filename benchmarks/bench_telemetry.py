@@ -74,23 +74,19 @@ def lost(url: str) -> float:
     return 0.0
 
 
+def stream(url: str, streams: int, seconds: float, out: Path, *more: str) -> None:
+    """`streamer bench` with messages of 100 ms against the server at `url`."""
+    address = url.replace("http", "ws", 1) + "/api/v2/segmented"
+    command = [sys.executable, "-m", "streamer", "bench", "--address", address, "--chunk-ms", "100"]
+    command += ["--streams", str(streams), "--seconds", str(seconds), "--out", str(out), *more]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def load(url: str, pid: int, streams: int, seconds: float) -> tuple[float, float, float]:
     """CPU ms per stream-second, and the median and the 95th percentile of final latency in ms, by `streamer bench`."""
     with TemporaryDirectory() as folder:
         out = Path(folder) / "bench"
-        command = [
-            *(
-                sys.executable,
-                "-m",
-                "streamer",
-                "bench",
-                "--address",
-                url.replace("http", "ws", 1) + "/api/v2/segmented",
-            ),
-            *("--server-pid", str(pid), "--streams", str(streams), "--seconds", str(seconds), "--warmup", "2"),
-            *("--chunk-ms", "100", "--out", str(out)),
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stream(url, streams, seconds, out, "--server-pid", str(pid), "--warmup", "2")
         [step] = json.loads(out.with_suffix(".json").read_text())["steps"]
         return step["server"]["cpu_ms_per_stream_s"], step["final"]["p50_ms"], step["final"]["p95_ms"]
 

@@ -13,6 +13,7 @@ import io
 import os
 import random
 import struct
+from collections.abc import AsyncIterator
 from functools import partial
 from time import monotonic
 from typing import cast
@@ -79,6 +80,39 @@ def starts(load: Load) -> dict[str, object]:
     return {"v1": {"request": "start", "format": v1}, "v2": {"type": "start", "format": v2}}
 
 
+class Pace:
+    """When whose message is due, and what the server spends meanwhile; everything before SETTLE_S is not counted."""
+
+    def __init__(self, load: Load, pid: int) -> None:
+        self._load = load
+        self._server = psutil.Process(pid)
+        self._slots = max(1, round(load.chunk_ms / 1000 / SLOT_S))
+        self._slot, self._late = 0, 0.0
+        self._counted: tuple[float, int] | None = None
+
+    async def turns(self) -> AsyncIterator[tuple[int, slice]]:
+        """Each slot until the time is over: the number of the message, and which of the streams say it."""
+        began = monotonic()
+        while (now := monotonic()) < began + SETTLE_S + self._load.seconds:
+            due = began + self._slot * self._load.chunk_ms / 1000 / self._slots
+            if due > now:
+                await asyncio.sleep(due - now)
+            self._late = max(self._late, now - due)
+            if self._counted is None and now > began + SETTLE_S:
+                self._counted, self._late = (cpu_s(self._server), self._slot), 0.0
+            turn, place = divmod(self._slot, self._slots)
+            yield turn, slice(place, None, self._slots)
+            self._slot += 1
+
+    def spent(self, segments: int, unread: int) -> Spent:
+        """What it came to, once the turns are over."""
+        assert self._counted is not None
+        before_s, first = self._counted
+        spent_s = cpu_s(self._server) - before_s
+        stream_s = (self._slot - first) / self._slots * self._load.chunk_ms / 1000 * self._load.streams
+        return Spent(spent_s / stream_s * 1e3, segments, self._late * 1e3, unread)
+
+
 class Peer(asyncio.Protocol):
     """One stream: it has been let in, and hears its answers."""
 
@@ -107,8 +141,8 @@ class Peer(asyncio.Protocol):
 
 
 async def run(port: int, pid: int, load: Load) -> Spent:
-    """Stream until the time is over; everything before SETTLE_S is not counted."""
-    loop, server, audio = asyncio.get_running_loop(), psutil.Process(pid), [frame(2, piece) for piece in pieces(load)]
+    """Stream until the time is over."""
+    loop, audio = asyncio.get_running_loop(), [frame(2, piece) for piece in pieces(load)]
     peers = [
         (await loop.create_connection(partial(Peer, load.dialect), "127.0.0.1", port))[1] for _ in range(load.streams)
     ]
@@ -117,27 +151,14 @@ async def run(port: int, pid: int, load: Load) -> Spent:
     for peer in peers:
         peer.transport.write(start)
 
-    slots = max(1, round(load.chunk_ms / 1000 / SLOT_S))
     chance = random.Random(0)
     places = [(peer.transport, chance.randrange(len(audio))) for peer in peers]
-    began, late, slot = monotonic(), 0.0, 0
-    counted: tuple[float, int] | None = None
-    while (now := monotonic()) < began + SETTLE_S + load.seconds:
-        due = began + slot * load.chunk_ms / 1000 / slots
-        if due > now:
-            await asyncio.sleep(due - now)
-        late = max(late, now - due)
-        if counted is None and now > began + SETTLE_S:
-            counted, late = (cpu_s(server), slot), 0.0
-        turn, place = divmod(slot, slots)
-        for transport, offset in places[place::slots]:
+    pace = Pace(load, pid)
+    async for turn, mine in pace.turns():
+        for transport, offset in places[mine]:
             transport.write(audio[(offset + turn) % len(audio)])
-        slot += 1
-    assert counted is not None
-    spent_s = cpu_s(server) - counted[0]
-    stream_s = (slot - counted[1]) / slots * load.chunk_ms / 1000 * load.streams
     unread = sum(peer.transport.get_write_buffer_size() for peer in peers)
-    return Spent(spent_s / stream_s * 1e3, sum(peer.segments for peer in peers), late * 1e3, unread)
+    return pace.spent(sum(peer.segments for peer in peers), unread)
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-from time import monotonic
 
 import grpc.aio
 import msgspec
-import psutil
 import uvloop
 
-from benchmarks.paced import SETTLE_S, SLOT_S, Load, Spent, cpu_s, pieces
+from benchmarks.paced import Load, Pace, Spent, pieces
 from streamer.client.grpc_link import METHOD
 from streamer.protocols.pb import streamer_pb2 as pb
 
@@ -41,36 +39,23 @@ class Caller:
 
 
 async def run(port: int, pid: int, load: Load) -> Spent:
-    """Stream until the time is over, slot by slot as `paced` does; everything before SETTLE_S is not counted."""
-    server, audio, chance = psutil.Process(pid), messages(load), random.Random(0)
+    """Stream until the time is over."""
+    audio, chance = messages(load), random.Random(0)
     channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", OPTIONS) for _ in range(CHANNELS)]
     callers = [Caller(channels[index % CHANNELS], chance.randrange(len(audio))) for index in range(load.streams)]
     listening = [asyncio.create_task(caller.listen()) for caller in callers]
     await asyncio.gather(*(caller.say(start(load)) for caller in callers))
 
-    slots = max(1, round(load.chunk_ms / 1000 / SLOT_S))
-    began, late, slot = monotonic(), 0.0, 0
-    counted: tuple[float, int] | None = None
-    while (now := monotonic()) < began + SETTLE_S + load.seconds:
-        due = began + slot * load.chunk_ms / 1000 / slots
-        if due > now:
-            await asyncio.sleep(due - now)
-        late = max(late, now - due)
-        if counted is None and now > began + SETTLE_S:
-            counted, late = (cpu_s(server), slot), 0.0
-        turn, place = divmod(slot, slots)
-        group = callers[place::slots]
-        await asyncio.gather(*(caller.say(audio[(caller.offset + turn) % len(audio)]) for caller in group))
-        slot += 1
-    assert counted is not None
-    spent_s = cpu_s(server) - counted[0]
-    stream_s = (slot - counted[1]) / slots * load.chunk_ms / 1000 * load.streams
+    pace = Pace(load, pid)
+    async for turn, mine in pace.turns():
+        await asyncio.gather(*(caller.say(audio[(caller.offset + turn) % len(audio)]) for caller in callers[mine]))
+    spent = pace.spent(sum(caller.segments for caller in callers), 0)
     for caller in callers:
         caller.hang_up()
     await asyncio.gather(*listening, return_exceptions=True)
     for channel in channels:
         await channel.close()
-    return Spent(spent_s / stream_s * 1e3, sum(caller.segments for caller in callers), late * 1e3, 0)
+    return spent
 
 
 def messages(load: Load) -> list[bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -21,7 +20,7 @@ from typing import Any
 
 import matplotlib
 
-from benchmarks.bench_telemetry import served
+from benchmarks.bench_telemetry import served, stream
 from streamer.telemetry.panels import DASHBOARDS, RATE, Dashboard, Panel
 
 matplotlib.use("Agg")
@@ -102,19 +101,7 @@ def main() -> None:
         time.sleep(3)
         began = time.time()
         for seconds in (asked.seconds / 2, asked.seconds / 2):  # two rounds, so that sessions end in sight
-            command = [
-                *(
-                    sys.executable,
-                    "-m",
-                    "streamer",
-                    "bench",
-                    "--address",
-                    url.replace("http", "ws", 1) + "/api/v2/segmented",
-                ),
-                *("--streams", str(asked.streams), "--seconds", str(seconds), "--warmup", "1", "--chunk-ms", "100"),
-                *("--interim-results", "--out", str(asked.folder / "bench")),
-            ]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stream(url, asked.streams, seconds, asked.folder / "bench", "--warmup", "1", "--interim-results")
         time.sleep(2 * STEP_S)
         ended = time.time()
         for dashboard in DASHBOARDS:
