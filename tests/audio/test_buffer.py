@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streamer.audio.buffer import Buffer, BufferFull, EncodedBuffer, SampleBuffer, Samples, decoded, joined, split
+from streamer.audio.buffer import Buffer, BufferFull, EncodedBuffer, ResampledBuffer, SampleBuffer
+from streamer.audio.coding import Kept
 from streamer.audio.format import Encoding
-from streamer.audio.pcm import LAZY, Pcm
+from streamer.audio.polyphase import Polyphase, polyphase
 
 MAX = 5_000
 
@@ -32,7 +33,7 @@ class Retained(RuleBasedStateMachine):
     def made(self) -> Buffer:
         return SampleBuffer(MAX)
 
-    def piece(self, first: int, last: int) -> Samples:
+    def piece(self, first: int, last: int) -> Kept:
         return ramp(first, last)
 
     def value(self, first: int, last: int) -> np.ndarray:
@@ -83,8 +84,8 @@ class RetainedAsItCame(Retained):
     def made(self) -> Buffer:
         return EncodedBuffer(Encoding.PCM_S24LE, MAX)
 
-    def piece(self, first: int, last: int) -> Samples:
-        return Pcm(Encoding.PCM_S24LE, b"".join((at % 2**23).to_bytes(3, "little") for at in range(first, last)))
+    def piece(self, first: int, last: int) -> Kept:
+        return b"".join((at % 2**23).to_bytes(3, "little") for at in range(first, last))
 
     def value(self, first: int, last: int) -> np.ndarray:
         return ramp(first, last) / 2**23
@@ -95,6 +96,81 @@ class RetainedAsItCame(Retained):
         assert self.buffer.nbytes == 3 * (self.end - self.start)
 
 
+class RetainedAtAnotherRate(RuleBasedStateMachine):
+    """Appends, ends, forgets and slices in any order; any slice is the bits of the whole, resampled at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.polyphase = self.between()
+        self.buffer = ResampledBuffer(Encoding.PCM_S16LE, self.polyphase, MAX)
+        self.noise = np.random.default_rng(0).integers(-(2**15), 2**15, 100_000).astype("<i2")
+        self.come = self.start = self.end = 0
+
+    def between(self) -> Polyphase:
+        made = polyphase(48_000, 16_000)
+        assert made is not None
+        return made
+
+    @rule(n=st.integers(0, 6_000))
+    def append(self, n: int) -> None:
+        x = self.noise[self.come : self.come + n].tobytes()
+        if self.polyphase.due(self.come + n) - self.start > MAX:
+            with pytest.raises(BufferFull, match=f"at most {MAX}"):
+                self.buffer.append(x)
+        else:
+            self.buffer.append(x)
+            self.come += len(x) // 2
+            self.end = max(self.end, self.polyphase.ready(self.come))
+
+    @rule()
+    def seal(self) -> None:
+        """What is asked for at an end is forgotten before audio follows, as a segmenter does it."""
+        self.buffer.seal()
+        self.end = self.polyphase.due(self.come)
+        heard = self.polyphase.between(self.samples(), 0, self.start, self.end)
+        np.testing.assert_array_equal(self.buffer.slice(self.start, self.end), heard)
+        self.forget(self.end - self.start)
+
+    @rule(distance=st.integers(-100, MAX + 100))
+    def forget(self, distance: int) -> None:
+        before = self.start + distance
+        self.buffer.forget(before)
+        self.start = min(max(self.start, before), self.end)
+
+    @rule(data=st.data())
+    def take(self, data: st.DataObject) -> None:
+        first = data.draw(st.integers(self.start, self.end))
+        last = data.draw(st.integers(first, self.end))
+        heard = self.polyphase.between(self.samples(), 0, first, last)
+        np.testing.assert_array_equal(self.buffer.slice(first, last), heard)
+
+    @invariant()
+    def positions_are_true(self) -> None:
+        assert (self.buffer.start, self.buffer.end) == (self.start, self.end)
+
+    @invariant()
+    def memory_is_bounded_by_what_is_retained(self) -> None:
+        between = self.polyphase
+        inputs = self.come - between.inputs(self.start) + between.before + between.down
+        assert self.buffer.nbytes <= 2 * inputs + 4 * max(1_024, 4 * (self.end - self.start))
+
+    def samples(self) -> np.ndarray:
+        return (self.noise[: self.come] / 2**15).astype(np.float32)
+
+
+class RetainedDoubled(RetainedAtAnotherRate):
+    """The same from a telephone."""
+
+    def between(self) -> Polyphase:
+        made = polyphase(8_000, 16_000)
+        assert made is not None
+        return made
+
+
+for machine in (RetainedAtAnotherRate, RetainedDoubled):
+    machine.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestRetainedAtAnotherRate = RetainedAtAnotherRate.TestCase
+TestRetainedDoubled = RetainedDoubled.TestCase
 RetainedAsItCame.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestRetainedAsItCame = RetainedAsItCame.TestCase
 Retained.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
@@ -139,23 +215,3 @@ def test_a_buffer_may_begin_anywhere() -> None:
     buffer.append(ramp(100, 105))
     assert (buffer.start, buffer.end) == (100, 105)
     assert buffer.slice(102, 104).tolist() == [102, 103]
-
-
-@given(
-    encoding=st.sampled_from(sorted(LAZY)),
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
-    seed=st.integers(0, 2**16),
-)
-@settings(max_examples=60, deadline=None)
-def test_joined_or_split_audio_is_the_same_audio(encoding: Encoding, lengths: list[int], seed: int) -> None:
-    noise = np.random.default_rng(seed)
-    pieces = [Pcm(encoding, noise.bytes(length * encoding.sample_bytes)) for length in lengths]
-    whole = np.concatenate([decoded(piece) for piece in pieces])
-    assert whole.dtype == np.float32
-    np.testing.assert_array_equal(joined(pieces), whole)
-    np.testing.assert_array_equal(joined([decoded(piece) for piece in pieces]), whole)
-    for audio in (Pcm(encoding, b"".join(piece.data for piece in pieces)), whole):
-        for first in range(len(whole) + 1):
-            head, tail = split(audio, first)
-            assert (len(head), len(tail)) == (first, len(whole) - first)
-            np.testing.assert_array_equal(np.concatenate((decoded(head), decoded(tail))), whole)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples
+from streamer.audio.coding import Samples
 from streamer.runtime.scoring import ScoringService
 from streamer.vad.scorer import Row
 

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
-from streamer.audio.format import Encoding
-from streamer.audio.pcm import Pcm
+from streamer.audio.coding import Pcm
 from streamer.runtime.places import OnTheLoop
 from streamer.runtime.scoring import ScoringPolicy, ScoringService
 from streamer.testing.clock import ManualClock
 from streamer.vad.silero import SileroScorer
+from tests.audio.codings import kept
 from tests.runtime.scorers import Answers, CountingScorer, Floats, windows
 from tests.vad.speech import synthetic
 
@@ -253,7 +253,7 @@ async def test_misuse_is_refused() -> None:
         with pytest.raises(ValueError, match="expected whole windows"):
             service.submit(row, np.zeros(4))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"expected whole windows .* got Pcm"):
-            answers.submit(row, Pcm(Encoding.PCM_S16LE, bytes(5)))
+            answers.submit(row, Pcm(kept(), bytes(5)))
         answers.submit(row, windows(1))
         with pytest.raises(RuntimeError, match="outstanding"):
             answers.submit(row, windows(1))
@@ -303,6 +303,31 @@ async def test_many_streams_through_the_real_network_get_their_own_scores() -> N
     assert service.stats.rows == 0
 
 
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+async def test_windows_at_another_rate_get_the_scores_of_the_resampled(rate: int) -> None:
+    coding = kept(rate=rate)
+    step = coding.size(512)
+    noise = np.random.default_rng(0)
+    audio = [(noise.normal(0, 4_000, (30 * step + coding.around) // 2)).astype("<i2").tobytes() for _ in range(4)]
+    alone = SileroScorer()
+    expected = [alone.score([(alone.open(), coding.decode(data))])[0] for data in audio]
+    service = ScoringService(SileroScorer(), policy=ScoringPolicy(max_entry_windows=4))
+    await service.start()
+
+    async def stream(data: bytes, windows: int) -> list[float]:
+        answers: asyncio.Queue[Sequence[float]] = asyncio.Queue()
+        row, heard = service.open(answers.put_nowait), []
+        for at in range(0, 30 * step, windows * step):
+            service.submit(row, Pcm(coding, data[at : at + windows * step + coding.around]))
+            heard += await answers.get()
+        return heard
+
+    heard = await asyncio.gather(*(stream(data, windows) for windows, data in zip((1, 3, 6, 10), audio, strict=True)))
+    await service.stop()
+    for scores, right in zip(heard, expected, strict=True):
+        assert np.allclose(scores, right, atol=1e-5)
+
+
 async def test_encoded_windows_get_the_scores_of_the_decoded() -> None:
     audio = [(synthetic(1.0, seed)[: 30 * 512] * 32_000).astype("<i2") for seed in range(5)]
     alone = SileroScorer()
@@ -316,7 +341,7 @@ async def test_encoded_windows_get_the_scores_of_the_decoded() -> None:
         for at in range(0, len(samples), step * 512):
             piece = samples[at : at + step * 512]
             decoded = (piece / np.float32(32_768)).astype(np.float32)
-            service.submit(row, Pcm(Encoding.PCM_S16LE, piece.tobytes()) if at % 3 else decoded)
+            service.submit(row, Pcm(kept(), piece.tobytes()) if at % 3 else decoded)
             heard += await answers.get()
         return heard
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import decoded
+from streamer.audio.coding import decoded
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, Job, JobId, Outcome, Output, Release, Score
 from streamer.session.events import Ack, Event, Mode, Segment, SpeechEnded, SpeechStarted

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from streamer.audio.buffer import Samples, decoded
+from streamer.audio.coding import Samples, decoded
 from streamer.config import DrainSettings
 from streamer.errors import StreamerError
 from streamer.inference.engine import Engine

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.coding import Coding, Kept
 from streamer.audio.format import Encoding
-from streamer.audio.pcm import Pcm, decode
-
-Samples = NDArray[np.float32] | Pcm
-"""Audio of one channel, decoded or not yet."""
+from streamer.audio.pcm import decode
+from streamer.audio.polyphase import Polyphase
 
 _MIN_CAPACITY = 1_024
-
-
-def decoded(x: Samples) -> NDArray[np.float32]:
-    """float32 [n] in any case."""
-    return x.decode() if isinstance(x, Pcm) else x
-
-
-def split(x: Samples, first: int) -> tuple[Samples, Samples]:
-    """The first so many samples, and the others."""
-    if isinstance(x, Pcm):
-        at = first * x.encoding.sample_bytes
-        return Pcm(x.encoding, x.data[:at]), Pcm(x.encoding, x.data[at:])
-    return x[:first], x[first:]
-
-
-def joined(pieces: Sequence[Samples]) -> NDArray[np.float32]:
-    """Pieces of one encoding as float32 [n], decoded in one go."""
-    if isinstance(pieces[0], Pcm):
-        return decode(pieces[0].encoding, b"".join([piece.data for piece in pieces]))
-    return np.concatenate(pieces)  # type: ignore[arg-type]
 
 
 class BufferFull(RuntimeError):
@@ -51,10 +29,10 @@ class Buffer(Protocol):
 
     @property
     def end(self) -> int:
-        """The position after the newest sample."""
+        """The position after the newest sample that can be had."""
         ...
 
-    def append(self, x: Samples) -> None:
+    def append(self, x: Kept) -> None:
         """Retain x after what is there. BufferFull, and nothing is kept, if that exceeds the bound."""
         ...
 
@@ -66,10 +44,18 @@ class Buffer(Protocol):
         """Drop what lies before a position: nothing if that is forgotten already, all if it is past the end."""
         ...
 
+    def seal(self) -> None:
+        """The audio ends here, for now: what waits for its neighbours can be had as if silence followed."""
+        ...
 
-def buffer_for(encoding: Encoding | None, max_samples: int) -> Buffer:
-    """Retains audio as it came where an encoding is given, else decoded."""
-    return SampleBuffer(max_samples) if encoding is None else EncodedBuffer(encoding, max_samples)
+
+def buffer_for(coding: Coding | None, max_samples: int) -> Buffer:
+    """Retains audio as it came where a coding is given, else decoded."""
+    if coding is None:
+        return SampleBuffer(max_samples)
+    if coding.filter is None:
+        return EncodedBuffer(coding.encoding, max_samples)
+    return ResampledBuffer(coding.encoding, coding.filter, max_samples)
 
 
 class EncodedBuffer:
@@ -89,12 +75,12 @@ class EncodedBuffer:
         """Bytes of audio held now."""
         return len(self._raw)
 
-    def append(self, x: Samples) -> None:
-        assert isinstance(x, Pcm)
-        end = self.end + len(x.data) // self._sample_bytes
+    def append(self, x: Kept) -> None:
+        assert not isinstance(x, np.ndarray)
+        end = self.end + len(x) // self._sample_bytes
         if end - self.start > self._max_samples:
             raise BufferFull(f"{end - self.start} samples to retain, at most {self._max_samples} may be")
-        self._raw += x.data
+        self._raw += x
         self.end = end
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
@@ -110,6 +96,79 @@ class EncodedBuffer:
         if dropped > 0:
             self.start += dropped
             del self._raw[: dropped * self._sample_bytes]  # moves the bytearray's beginning, not its bytes
+
+    def seal(self) -> None:
+        pass
+
+
+class ResampledBuffer:
+    """A Buffer of Pcm at another rate: an append is one of bytes, and only what is asked for is decoded and resampled,
+    once: the next interim of an utterance asks for all of the last one again."""
+
+    __slots__ = ("_at", "_done", "_encoding", "_filter", "_max_samples", "_raw", "_sample_bytes", "end", "start")
+
+    def __init__(self, encoding: Encoding, filter: Polyphase, max_samples: int) -> None:
+        self._encoding = encoding
+        self._sample_bytes = encoding.sample_bytes
+        self._filter = filter
+        self._max_samples = max_samples
+        self._raw = bytearray()
+        self._at = 0  # the first sample of `_raw`, among those that came
+        self._done = SampleBuffer(max_samples)
+        self.start = self.end = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of audio held now."""
+        return len(self._raw) + self._done.nbytes
+
+    def append(self, x: Kept) -> None:
+        assert not isinstance(x, np.ndarray)
+        come = self._come + len(x) // self._sample_bytes
+        if (held := self._filter.due(come) - self.start) > self._max_samples:
+            raise BufferFull(f"{held} samples to retain, at most {self._max_samples} may be")
+        self._raw += x
+        self.end = max(self.end, self._filter.ready(come))
+
+    def slice(self, first: int, last: int) -> NDArray[np.float32]:
+        if not self.start <= first <= last <= self.end:
+            raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
+        if not self._done.start <= first <= self._done.end:
+            self._done = SampleBuffer(self._max_samples, first)
+        if self._done.end < last:
+            self._done.append(self._resampled(self._done.end, last))
+        return self._done.slice(first, last)
+
+    def forget(self, before: int) -> None:
+        before = min(before, self.end)
+        if before <= self.start:
+            return
+        self.start = before
+        if self._done.end <= before:
+            self._done = SampleBuffer(self._max_samples, before)
+        self._done.forget(before)
+        dropped = self._first_input(before) - self._at
+        if dropped > 0:
+            self._at += dropped
+            del self._raw[: dropped * self._sample_bytes]  # moves the bytearray's beginning, not its bytes
+
+    def seal(self) -> None:
+        self.end = self._filter.due(self._come)
+
+    @property
+    def _come(self) -> int:
+        """Samples that have come."""
+        return self._at + len(self._raw) // self._sample_bytes
+
+    def _resampled(self, first: int, last: int) -> NDArray[np.float32]:
+        low = max(self._first_input(first), self._at)
+        high = -(-last // self._filter.up) * self._filter.down + self._filter.after
+        inputs = self._raw[(low - self._at) * self._sample_bytes : (high - self._at) * self._sample_bytes]
+        return self._filter.between(decode(self._encoding, inputs), low, first, last)
+
+    def _first_input(self, output: int) -> int:
+        """The first sample that the filter looks at for this one."""
+        return self._filter.inputs(output) - self._filter.before
 
 
 class SampleBuffer:
@@ -140,7 +199,7 @@ class SampleBuffer:
         """Bytes of memory held now."""
         return self._storage.nbytes
 
-    def append(self, x: Samples) -> None:
+    def append(self, x: Kept) -> None:
         assert isinstance(x, np.ndarray)
         count = x.size
         held = self.end - self.start
@@ -169,6 +228,9 @@ class SampleBuffer:
         held = self.end - self.start
         if 4 * held < self._storage.size > _MIN_CAPACITY:
             self._move(held)
+
+    def seal(self) -> None:
+        pass
 
     def _move(self, needed: int) -> None:
         """Bring what is retained to the front of new memory: half as much again as needed, so that moves are rare."""

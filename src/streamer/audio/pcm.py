@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,20 +22,6 @@ _SCALES = {size: np.float32(2.0 ** (1 - 8 * size)) for size in (2, 4)}
 
 LAZY = frozenset(Encoding) - {Encoding.PCM_F32LE, Encoding.PCM_F64LE}
 """Encodings of which any bits are a sample in [-1, 1]: nobody has to look at them before somebody needs them."""
-
-
-class Pcm(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One channel's audio as it came, whole samples in an encoding of LAZY: decoded where needed, much at once."""
-
-    encoding: Encoding
-    data: bytes | bytearray
-
-    def __len__(self) -> int:
-        return len(self.data) // self.encoding.sample_bytes
-
-    def decode(self) -> NDArray[np.float32]:
-        """float32 [n], its own memory."""
-        return decode(self.encoding, self.data)
 
 
 def decode(encoding: Encoding, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.doubling import Doubler
+from streamer.audio.polyphase import GRID_BLOCKS, Polyphase, polyphase
 
 _QUALITY = "HQ"
 """Flat to 0.92 of the band; LQ would halve the delay but loses 8 dB at 0.85. Figures: docs/design/resampling.md."""
@@ -21,8 +21,8 @@ class Resampler:
     """Resamples one stream of `channels` channels from `rate_in` to `rate_out` (Hz); the channels never mix.
 
     After a flush, `round(total_in * rate_out / rate_in)` samples (half rounds up) have come out in all, whatever the
-    cuts and however often it was flushed. soxr is fed fixed blocks, so the cuts cannot change a bit of the output; the
-    Doubler needs none, each of its outputs is a sum of its own. Equal rates hand the input through, without a copy.
+    cuts and however often it was flushed. soxr is fed fixed blocks, so the cuts cannot change a bit of the output; a
+    Polyphase needs none, each of its outputs is a sum of its own. Equal rates hand the input through, without a copy.
     """
 
     __slots__ = ("_block", "_pending", "_rate_in", "_rate_out", "_stream", "_total_in", "_total_out")
@@ -72,10 +72,7 @@ class Resampler:
         due = self.held
         if self._stream is None or (due == 0 and not self._pending.shape[1]):
             return np.empty_like(self._pending)
-        # The silence is longer than one output sample: rounding after several flushes may ask for one more than soxr's.
-        silence = np.zeros((len(self._pending), self._rate_in // self._rate_out + 2), np.float32)
-        y = self._stream.process(np.concatenate((self._pending, silence), axis=1), last=True)
-        self._stream.clear()
+        y = self._stream.finish(self._pending)
         self._pending = self._pending[:, :0].copy()
         return self._emit([y[:, :due]])
 
@@ -92,14 +89,17 @@ class Resampler:
 
 def block_samples(rate_in: int, rate_out: int) -> int | None:
     """The samples of one block, None where any number will do: the only place that decides it."""
-    return None if rate_out == 2 * rate_in else max(1, rate_in * _BLOCK_MS // 1000)
+    return None if polyphase(rate_in, rate_out) else max(1, rate_in * _BLOCK_MS // 1000)
 
 
 @lru_cache(maxsize=64)
 def worst_delay(rate_in: int, rate_out: int) -> int:
     """The most output samples held back during a second of audio; soxr's own blocks repeat well within it."""
+    if whole := polyphase(rate_in, rate_out):
+        return max(whole.due(come) - whole.ready(come) for come in range(whole.after + 2 * whole.down))
     stream = _filter(rate_in, rate_out, 1)
-    block = block_samples(rate_in, rate_out) or 1
+    block = block_samples(rate_in, rate_out)
+    assert block is not None
     silence = np.zeros((1, block), np.float32)
     emitted, worst = 0, 0
     for end in range(block, rate_in + 1, block):
@@ -114,9 +114,11 @@ class _Filter(Protocol):
 
     least_delay: int
 
-    def process(self, x: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]: ...
+    def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
-    def clear(self) -> None: ...
+    def finish(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Process, and all that is held back as if silence followed; perhaps more than that. More may be processed."""
+        ...
 
 
 class _Soxr:
@@ -124,21 +126,62 @@ class _Soxr:
 
     least_delay = 0
     """It works in bursts: after one of them nothing is held back."""
-    __slots__ = ("_stream",)
+    __slots__ = ("_silence", "_stream")
 
     def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
         from soxr import ResampleStream  # noqa: PLC0415 (0.1 s of import that a stream at the model's rate never needs)
 
         self._stream: Any = ResampleStream(rate_in, rate_out, channels, dtype="float32", quality=_QUALITY)
+        # Longer than one output sample: rounding after several flushes may ask for one more than soxr's.
+        self._silence = (channels, rate_in // rate_out + 2)
 
-    def process(self, x: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
+    def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._chunk(x, last=False)
+
+    def finish(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        y = self._chunk(np.concatenate((x, np.zeros(self._silence, np.float32)), axis=1), last=True)
+        self._stream.clear()
+        return y
+
+    def _chunk(self, x: NDArray[np.float32], *, last: bool) -> NDArray[np.float32]:
         y: NDArray[np.float32] = self._stream.resample_chunk(np.ascontiguousarray(x.T), last)
         return y.T
 
-    def clear(self) -> None:
-        self._stream.clear()
+
+class _Whole:
+    """A stream through a Polyphase: what that looks at of the past, and how far it is."""
+
+    __slots__ = ("_at", "_done", "_past", "_polyphase", "least_delay")
+
+    def __init__(self, polyphase: Polyphase, channels: int) -> None:
+        self._polyphase = polyphase
+        self._past = np.empty((channels, 0), np.float32)
+        self._at = self._done = 0  # the input that the past begins with, the outputs that are out
+        self.least_delay = -(-polyphase.after // polyphase.down) * polyphase.up
+
+    def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._until(self._polyphase.ready(self._take(x)))
+
+    def finish(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._until(self._polyphase.due(self._take(x)))
+
+    def _take(self, x: NDArray[np.float32]) -> int:
+        """Returns how many inputs have come in all."""
+        self._past = np.concatenate((self._past, x), axis=1)
+        return self._at + self._past.shape[1]
+
+    def _until(self, last: int) -> NDArray[np.float32]:
+        polyphase, first, at = self._polyphase, self._done, self._at
+        last = max(first, last)
+        y = np.stack([polyphase.between(channel, at, first, last) for channel in self._past])
+        grid = GRID_BLOCKS * polyphase.block_out
+        kept = max(at, polyphase.inputs(last // grid * grid) - polyphase.before)
+        self._past = self._past[:, kept - at :].copy()
+        self._at, self._done = kept, last
+        return y
 
 
 def _filter(rate_in: int, rate_out: int, channels: int) -> _Filter:
-    """soxr, but for a doubled rate: there its long transforms hold back 125 ms, which a telephone call would feel."""
-    return Doubler(channels) if rate_out == 2 * rate_in else _Soxr(rate_in, rate_out, channels)
+    """soxr, but for whole ratios: its long transforms hold back 50 to 125 ms, which a user would feel."""
+    whole = polyphase(rate_in, rate_out)
+    return _Whole(whole, channels) if whole else _Soxr(rate_in, rate_out, channels)

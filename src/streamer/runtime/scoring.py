@@ -10,9 +10,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples, joined, split
-from streamer.audio.format import Encoding
-from streamer.audio.pcm import LAZY, Pcm
+from streamer.audio.coding import Coding, Pcm, Samples, split, windows_of
 from streamer.runtime.clock import Clock, LoopClock, Timer
 from streamer.runtime.places import Errand, OwnThread, Place
 from streamer.telemetry.observer import Observer, Subsystem
@@ -64,6 +62,8 @@ class _Stream:
     deliver: Deliver
     samples: Samples | None = None
     """What is not in a batch yet."""
+    count: int = 0
+    """Windows in it."""
     scores: list[float] = field(default_factory=list)
     """Of what has, while there is more."""
     outstanding: bool = False
@@ -73,7 +73,7 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Windows:
-    """Windows of several rows in the same encoding: decoded in one go."""
+    """Windows of several rows kept in the same way: decoded and resampled in one go."""
 
     rows: list[Row] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -87,8 +87,8 @@ class Batch:
     opened: list[Row] = field(default_factory=list)
     reset: list[Row] = field(default_factory=list)
     closed: list[Row] = field(default_factory=list)
-    windows: dict[Encoding | None, _Windows] = field(default_factory=dict)
-    """By encoding; None for decoded."""
+    windows: dict[Coding | None, _Windows] = field(default_factory=dict)
+    """By how they are kept; None for decoded."""
 
 
 class ScoringService:
@@ -119,7 +119,7 @@ class ScoringService:
         self._observer = observer or Observer()
         self._numbers = count()
         self._streams: dict[Row, _Stream] = {}
-        self._window_bytes = {encoding: scorer.window * encoding.sample_bytes for encoding in LAZY}
+        self._window_bytes: dict[Coding, int] = {}
         self._ready: dict[Row, _Stream] = {}  # in order of waiting
         self._next = Batch()
         self._rows: dict[Row, Row] = {}  # our numbers -> the scorer's
@@ -182,16 +182,12 @@ class ScoringService:
         stream = self._streams[row]
         if stream.outstanding:
             raise RuntimeError(f"row {row} has a request outstanding")
-        if type(samples) is Pcm:
-            whole = len(samples.data) % self._window_bytes[samples.encoding] == 0
-        else:
-            assert isinstance(samples, np.ndarray)
-            whole = samples.dtype.char == "f" and samples.ndim == 1 and samples.size % self._window == 0
-        if not whole or not len(samples):
+        count = self._count(samples)
+        if count < 1:
             raise ValueError(
                 f"expected whole windows of {self._window} samples, encoded or float32, got {samples!r:.99}"
             )
-        stream.outstanding, stream.samples = True, samples
+        stream.outstanding, stream.samples, stream.count = True, samples, count
         if stream.fresh:
             stream.fresh = False
             self._next.reset.append(row)
@@ -223,13 +219,13 @@ class ScoringService:
         for row, stream in waiting.items():
             samples, stream.samples = stream.samples, None
             assert samples is not None
-            encoding = samples.encoding if type(samples) is Pcm else None
-            same = batch.windows.get(encoding)
+            coding = samples.coding if type(samples) is Pcm else None
+            same = batch.windows.get(coding)
             if same is None:
-                same = batch.windows[encoding] = _Windows()
-            count = len(samples) // self._window
+                same = batch.windows[coding] = _Windows()
+            count = stream.count
             if count > most:
-                count = most
+                stream.count, count = count - most, most
                 samples, stream.samples = split(samples, most * self._window)
                 self._ready[row] = stream
             same.rows.append(row)
@@ -252,7 +248,7 @@ class ScoringService:
                 scorer.reset(rows[row])
         scores: list[list[float]] = []
         for same in batch.windows.values():
-            windows = joined(same.data).reshape(-1, self._window)
+            windows = windows_of(same.data, self._window)
             scores.append(scorer.score_windows([rows[row] for row in same.rows], same.counts, windows).tolist())
         return scores
 
@@ -294,3 +290,16 @@ class ScoringService:
         self._observer.broken(Subsystem.AUDIO_DECODING, error)
         if self.on_failure is not None:
             self.on_failure(error)
+
+    def _count(self, samples: Samples) -> int:
+        """How many windows, 0 where they are not whole."""
+        if type(samples) is Pcm:
+            coding = samples.coding
+            size = self._window_bytes.get(coding)
+            if size is None:
+                size = self._window_bytes[coding] = coding.size(self._window)
+            count, rest = divmod(len(samples.data) - coding.around, size)
+            return 0 if rest else count
+        assert isinstance(samples, np.ndarray)
+        usable = samples.dtype.char == "f" and samples.ndim == 1 and not samples.size % self._window
+        return samples.size // self._window if usable else 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streamer.audio.buffer import Samples
+from streamer.audio.coding import Samples
 from streamer.inference.contract import InferenceEngine
 from streamer.runtime.clock import Clock, LoopClock
 from streamer.runtime.turns import Turns

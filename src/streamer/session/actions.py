@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples
+from streamer.audio.coding import Samples
 from streamer.errors import ErrorCode
 from streamer.session.events import Event, Json
 

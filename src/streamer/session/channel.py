@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamer.audio.format import Encoding
+from streamer.audio.coding import Coding
 from streamer.session.actions import JobId
 from streamer.session.events import Mode
 from streamer.session.messages import Start
@@ -48,12 +48,12 @@ class Channel:
 
 
 def segmenter_for(
-    index: int, settings: SessionSettings, start: Start, vad: VadConfig, encoding: Encoding | None
+    index: int, settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None
 ) -> Segmenter:
-    """What cuts this channel, by the mode. `encoding`: how its audio comes; None for decoded."""
+    """What cuts this channel, by the mode. `coding`: how its audio is kept; None for decoded."""
     if settings.mode is Mode.SEGMENTED:
-        return SpeechSegmenter(index, vad, settings.model_sample_rate, _interval(settings, start), encoding)
-    return _pieces(settings, start, encoding)
+        return SpeechSegmenter(index, vad, settings.model_sample_rate, _interval(settings, start), coding)
+    return _pieces(settings, start, coding)
 
 
 def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
@@ -73,11 +73,11 @@ def _interval(settings: SessionSettings, start: Start) -> int | None:
     return None
 
 
-def _pieces(settings: SessionSettings, start: Start, encoding: Encoding | None) -> Segmenter:
+def _pieces(settings: SessionSettings, start: Start, coding: Coding | None) -> Segmenter:
     capacity = _samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms, settings)
     chunk = _samples(start.chunk_ms, settings) if start.chunk_ms else None
     shortest, longest = _samples(settings.min_piece_ms, settings), _samples(settings.max_piece_ms, settings)
-    return PieceSegmenter(chunk, shortest, longest, capacity, encoding)
+    return PieceSegmenter(chunk, shortest, longest, capacity, coding)
 
 
 def _samples(ms: float, settings: SessionSettings) -> int:

@@ -8,16 +8,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples
-from streamer.audio.format import AudioFormat, Encoding
-from streamer.audio.pcm import LAZY, Decoder, Pcm
+from streamer.audio.coding import Coding, Kept, Pcm, Samples, coding
+from streamer.audio.format import AudioFormat
+from streamer.audio.pcm import Decoder
 from streamer.audio.resample import Resampler
 
 
 class Taken(NamedTuple):
-    """The same audio at two rates, by channel; the same twice where the rates are equal."""
+    """The same audio by channel: for the buffer of what the model may want, and for who looks for speech."""
 
-    model: Sequence[Samples]
+    model: Sequence[Kept]
     speech: Sequence[Samples]
 
 
@@ -52,49 +52,73 @@ class Intake(Protocol):
 
 def intake_for(
     format: AudioFormat, model_rate: int, speech_rate: int | None, step: int, parts: int = 1
-) -> tuple[Intake, Encoding | None]:
-    """What a stream's audio goes through, and the encoding of what comes out; None where it comes decoded.
+) -> tuple[Intake, Coding | None]:
+    """What a stream's audio goes through, and how it is kept for the model after that; None where it comes decoded.
 
     Rates in Hz; `speech_rate` None where no speech is looked for. `step` and `parts`: `parts` steps are `step` samples
     at `speech_rate` (else the model's), so that what is cut there, a window or a piece, never waits for a message more.
     """
-    as_it_is = format.channels == 1 and format.encoding in LAZY and format.sample_rate == model_rate
-    if as_it_is and parts == 1 and speech_rate in (None, model_rate):
-        return Passage(format, step), format.encoding
+    kept = coding(format.encoding, format.sample_rate, model_rate)
+    scored = coding(format.encoding, format.sample_rate, speech_rate or model_rate)
+    if kept is not None and scored is not None and parts == 1 and step % scored.multiple == 0:
+        return Passage(format, scored, step), kept
     return Conversion(format, model_rate, speech_rate, step, parts), None
 
 
 class Passage:
-    """An Intake that converts nothing: one channel at the rate that is wanted, in an encoding that can wait."""
+    """An Intake that converts nothing: in an encoding, and from a rate, that can wait until much is converted at once.
+
+    `model` is bytes, what has come since the last time; `speech` has whole steps with what their filter looks at.
+    """
 
     clamped = 0
 
-    def __init__(self, format: AudioFormat, step: int) -> None:
-        self._encoding = format.encoding
-        self._frame_bytes = format.frame_bytes
-        self._raw = bytearray()
-        self.wanted_bytes = step * format.frame_bytes
+    def __init__(self, format: AudioFormat, speech: Coding, step: int) -> None:
+        """`step`: samples, as `speech` counts them."""
+        self._format = format
+        self._coding = speech
+        self._step = speech.size(step) * format.channels
+        self._around = speech.around * format.channels
+        self._raw = bytearray(speech.silence(speech.before * format.channels))  # from the next step's surroundings on
+        self._new = len(self._raw)  # where in it that begins which is not handed on yet
+        self.wanted_bytes = self._step + self._around - self._new
 
     @property
     def pending_bytes(self) -> int:
-        return len(self._raw)
+        return len(self._raw) - self._new
 
     def append(self, data: bytes) -> bool:
         self._raw += data
-        return len(self._raw) >= self.wanted_bytes
+        return len(self._raw) - self._new >= self.wanted_bytes
 
     def take(self, max_steps: int) -> Taken:
-        raw, step = self._raw, self.wanted_bytes
-        steps = len(raw) // step
-        return self._hand_on(step * (steps if steps < max_steps else max_steps))
+        steps = (len(self._raw) - self._around) // self._step
+        done = self._step * (steps if steps < max_steps else max_steps)
+        end = done + self._around
+        return self._hand_on(self._raw[:end], end, done)
 
     def drain(self) -> Taken:
-        return self._hand_on(len(self._raw) - len(self._raw) % self._frame_bytes)
+        whole = self.pending_bytes - self.pending_bytes % self._format.frame_bytes
+        end, coding, channels = self._new + whole, self._coding, self._format.channels
+        done = coding.size(coding.due(end // self._format.frame_bytes - coding.before)) * channels
+        silence = coding.silence((coding.before + coding.after) * channels)  # more than can be missing
+        speech = (self._raw[:end] + silence)[: done + self._around]
+        return self._hand_on(speech, end, done)
 
-    def _hand_on(self, count: int) -> Taken:
-        pcm = (Pcm(self._encoding, self._raw[:count]),)
-        del self._raw[:count]
-        return Taken(pcm, pcm)
+    def _hand_on(self, speech: bytearray, end: int, done: int) -> Taken:
+        """`end`: what has been handed on now, of all that is there; `done`: what no later step looks at."""
+        new = self._raw[self._new : end] if self._around else speech
+        del self._raw[:done]
+        self._new = end - done
+        self.wanted_bytes = self._step + self._around - self._new
+        if self._format.channels == 1:
+            return Taken((new,), (Pcm(self._coding, speech),))
+        return Taken(self._separate(new), [Pcm(self._coding, data) for data in self._separate(speech)])
+
+    def _separate(self, data: bytearray) -> list[bytes]:
+        """By channel, of whole frames."""
+        samples = np.frombuffer(data, np.uint8).reshape(-1, self._format.channels, self._format.encoding.sample_bytes)
+        return [samples[:, channel].tobytes() for channel in range(self._format.channels)]
 
 
 class Conversion:

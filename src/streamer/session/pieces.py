@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples, buffer_for
-from streamer.audio.format import Encoding
+from streamer.audio.buffer import buffer_for
+from streamer.audio.coding import Coding, Kept, Samples
 from streamer.session.actions import JobKind
 from streamer.session.segmenting import Fact, Wanted
 
@@ -18,20 +18,20 @@ class PieceSegmenter:
 
     `chunk`: pieces of exactly so many samples, the last before a boundary shorter. None: adaptive, everything pending
     (at least `shortest`, at most `longest` samples) is one piece whenever a result may be asked for, so that a slow
-    model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait. `encoding`: how the
-    audio comes; None for decoded.
+    model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait. `coding`: how the
+    audio is kept; None for decoded.
     """
 
     speaking = False
     asks = True
 
     def __init__(
-        self, chunk: int | None, shortest: int, longest: int, capacity: int, encoding: Encoding | None = None
+        self, chunk: int | None, shortest: int, longest: int, capacity: int, coding: Coding | None = None
     ) -> None:
         self._chunk = chunk
         self._shortest = shortest
         self._longest = longest
-        self._buffer = buffer_for(encoding, capacity)
+        self._buffer = buffer_for(coding, capacity)
         self._cut = 0
         self._segment = 0
         self._sealed = False
@@ -53,9 +53,11 @@ class PieceSegmenter:
     def _uncut(self) -> int:
         return self._buffer.end - self._cut
 
-    def push(self, model: Samples, speech: Samples, *, last: bool) -> Samples | None:
+    def push(self, model: Kept, speech: Samples, *, last: bool) -> Samples | None:
         self._buffer.append(model)
         self._sealed = last
+        if last:
+            self._buffer.seal()
         return None
 
     def unseal(self) -> None:

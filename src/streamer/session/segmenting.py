@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples
+from streamer.audio.coding import Kept, Samples
 from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
 
@@ -65,7 +65,7 @@ class Segmenter(Protocol):
         """Whether a stall should end something."""
         ...
 
-    def push(self, model: Samples, speech: Samples, *, last: bool) -> Samples | None:
+    def push(self, model: Kept, speech: Samples, *, last: bool) -> Samples | None:
         """Take audio of this channel, at the model's rate and the same at SPEECH_RATE; answers with what is to be
         scored now, k * WINDOW samples, or None. Encoded audio comes in whole windows.
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples, buffer_for
-from streamer.audio.format import Encoding
-from streamer.audio.pcm import Pcm
+from streamer.audio.buffer import buffer_for
+from streamer.audio.coding import Coding, Kept, Pcm, Samples
 from streamer.audio.windows import Windower
 from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
@@ -29,7 +28,7 @@ class SpeechSegmenter:
 
     The endpointer counts samples at SPEECH_RATE, results count them at the model's; where the two differ, a range is
     handed out only when the model's samples have arrived, because the two resamplers hold back different amounts.
-    `interim_interval_ms`: an interim is due after so much speech; None for none. `encoding`: how the audio comes; None
+    `interim_interval_ms`: an interim is due after so much speech; None for none. `coding`: how the audio is kept; None
     for decoded.
     """
 
@@ -39,13 +38,13 @@ class SpeechSegmenter:
         config: VadConfig,
         model_rate: int,
         interim_interval_ms: int | None,
-        encoding: Encoding | None = None,
+        coding: Coding | None = None,
     ) -> None:
         self._index = index
         self._rate = model_rate
         self._interval = interim_interval_ms and interim_interval_ms * SPEECH_RATE // 1000
         longest_s = (config.pre_speech_pad_ms + config.max_speech_time_ms + config.redemption_time_ms) / 1000
-        self._buffer = buffer_for(encoding, round((longest_s + _MARGIN_S) * model_rate))
+        self._buffer = buffer_for(coding, round((longest_s + _MARGIN_S) * model_rate))
         self._windower = Windower(WINDOW)
         self._tail = 0
         self._endpointer = Endpointer(config, SPEECH_RATE)
@@ -79,7 +78,7 @@ class SpeechSegmenter:
     def speaking(self) -> bool:
         return self._endpointer.speaking
 
-    def push(self, model: Samples, speech: Samples, *, last: bool) -> Samples | None:
+    def push(self, model: Kept, speech: Samples, *, last: bool) -> Samples | None:
         self._buffer.append(model)
         if isinstance(speech, Pcm):
             if not last:
@@ -88,6 +87,7 @@ class SpeechSegmenter:
         whole = self._windower.push(speech)
         if last:
             self._sealed = True
+            self._buffer.seal()
             if tail := self._windower.flush():
                 window, self._tail = tail
                 whole = np.concatenate((whole, window))

@@ -66,9 +66,9 @@ class Stream:
         form = start.format
         self._most_steps = MAX_WINDOWS if segmented else MAX_STEPS
         step, parts = step_for(settings, start)
-        self._intake, encoding = intake_for(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
+        self._intake, coding = intake_for(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
         self._channels = [
-            Channel(index, segmenter_for(index, settings, start, vad, encoding)) for index in range(form.channels)
+            Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(form.channels)
         ]
         self._fences = Fences([channel.results for channel in self._channels])
         self._jobs: dict[JobId, Asked] = {}

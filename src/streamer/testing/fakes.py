@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import Samples, decoded
+from streamer.audio.coding import Samples, decoded
 from streamer.errors import Overloaded
 from streamer.inference.contract import Deliver, EngineDepth, Readiness
 from streamer.session.actions import Job, JobId, Outcome, Output
