@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from streamer.audio.coding import Coding, coding
 from streamer.audio.format import Encoding
 
@@ -11,3 +13,11 @@ def kept(encoding: Encoding = Encoding.PCM_S16LE, rate: int = 16_000) -> Coding:
     made = coding(encoding, rate, 16_000)
     assert made is not None
     return made
+
+
+def noise(encoding: Encoding, samples: int, seed: int) -> bytes:
+    """Any samples there can be."""
+    chance = np.random.default_rng(seed)
+    if encoding is Encoding.PCM_F32LE:
+        return chance.uniform(-1, 1, samples).astype("<f4").tobytes()
+    return chance.bytes(samples * encoding.sample_bytes)

@@ -92,9 +92,10 @@ def test_what_is_kept_as_it_came_is_what_would_have_been_converted_at_once(
     for heard in (late, at_once):
         heard.stretch(rest, [], most)
         assert heard.intake.pending_bytes == len(rest)
+    assert late.intake.clamped == at_once.intake.clamped
 
 
-def test_only_what_needs_no_look_is_kept_as_it_came() -> None:
+def test_only_what_can_be_converted_late_is_kept_as_it_came() -> None:
     def kept(
         encoding: Encoding = Encoding.PCM_S16LE, rate: int = 16_000, channels: int = 1, model: int = 16_000
     ) -> bool:
@@ -104,7 +105,8 @@ def test_only_what_needs_no_look_is_kept_as_it_came() -> None:
 
     assert kept()
     assert kept(Encoding.MULAW)
-    assert not kept(Encoding.PCM_F32LE), "may hold what is no number"
+    assert kept(Encoding.PCM_F32LE)
+    assert not kept(Encoding.PCM_F64LE), "takes twice the room"
     assert kept(channels=2)
     assert kept(rate=8_000)
     assert kept(rate=48_000, model=8_000)

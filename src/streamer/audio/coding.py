@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.format import Encoding
 from streamer.audio.pcm import LAZY, decode
-from streamer.audio.polyphase import Polyphase, polyphase
+from streamer.audio.polyphase import CHUNK, Polyphase, polyphase
 
 Floats = NDArray[np.float32]
 
@@ -67,7 +67,12 @@ class Coding:
         step = self.size(window)
         row = step + self.around
         rows = [piece[at : at + row] for piece in pieces for at in range(0, len(piece) - self.around, step)]
-        return self.filter.convert(decode(self.encoding, b"".join(rows)).reshape(len(rows), -1))
+        result = np.empty((len(rows), window), np.float32)
+        for first in range(0, len(rows), CHUNK):
+            some = rows[first : first + CHUNK]
+            samples = decode(self.encoding, b"".join(some)).reshape(len(some), -1)
+            result[first : first + CHUNK] = self.filter.convert(samples)
+        return result
 
 
 class Pcm(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -85,8 +90,8 @@ class Pcm(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 
 def coding(encoding: Encoding, rate_in: int, rate_out: int) -> Coding | None:
-    """How audio that comes like this is kept until it is wanted at `rate_out` (Hz); None where it cannot be: a sample
-    may be no number, or the ratio of the rates is not whole."""
+    """How audio that comes like this is kept until it is wanted at `rate_out` (Hz); None where the encoding is not of
+    LAZY, or the ratio of the rates not whole."""
     if encoding not in LAZY:
         return None
     if rate_in == rate_out:

@@ -20,15 +20,18 @@ _SCALES = {size: np.float32(2.0 ** (1 - 8 * size)) for size in (2, 4)}
 """By the bytes of a sample."""
 
 
-LAZY = frozenset(Encoding) - {Encoding.PCM_F32LE, Encoding.PCM_F64LE}
-"""Encodings of which any bits are a sample in [-1, 1]: nobody has to look at them before somebody needs them."""
+LAZY = frozenset(Encoding) - {Encoding.PCM_F64LE}
+"""Encodings that are kept as they come and decoded when somebody needs them, much at once. (float64 would take twice
+the room.) float32 must be `repaired` first; any bits of the others are a sample in [-1, 1]."""
 
 
 def decode(encoding: Encoding, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
-    """Whole samples in an encoding of LAZY as float32 [n] in [-1, 1), its own memory."""
+    """Whole samples in an encoding of LAZY as float32 [n] in [-1, 1], its own memory."""
     integer = _INTEGERS.get(encoding)
     if integer is not None:
         return _scale(np.frombuffer(data, integer))
+    if encoding is Encoding.PCM_F32LE:
+        return np.frombuffer(data, "<f4").astype(np.float32)
     if encoding is Encoding.PCM_S24LE:
         return _scale(_widen(np.frombuffer(data, np.uint8)))
     return table(encoding)[np.frombuffer(data, np.uint8)]
@@ -74,9 +77,9 @@ class Decoder:
     def _decode(self, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
         match self._encoding:
             case Encoding.PCM_F32LE:
-                return self._separate(self._repair(np.frombuffer(data, "<f4"), np.frombuffer(data, "<u4")))
+                return self._separate(self._repaired(data, 4))
             case Encoding.PCM_F64LE:
-                return self._separate(self._repair(np.frombuffer(data, "<f8"), np.frombuffer(data, "<u8")))
+                return self._separate(self._repaired(data, 8))
             case lazy:
                 return self._separate(decode(lazy, data))
 
@@ -85,17 +88,28 @@ class Decoder:
             return interleaved[None]
         return np.ascontiguousarray(interleaved.reshape(-1, self._channels).T)
 
-    def _repair(self, values: NDArray[np.floating], bits: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
-        # IEEE 754 without its sign bit orders as an integer: one pass finds NaN, Inf and |x| > 1 alike, and no
-        # signalling NaN meets the floating-point unit.
-        magnitude = bits & bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
-        one, infinity = np.array([1, np.inf], values.dtype).view(bits.dtype)
-        if magnitude.size and magnitude.max() > one:
-            values = values.copy()
-            values[magnitude >= infinity] = 0
-            np.clip(values, -1, 1, out=values)
-            self.clamped += int(np.count_nonzero(magnitude > one))
-        return values.astype(np.float32)
+    def _repaired(self, data: bytes | bytearray | memoryview, size: int) -> NDArray[np.float32]:
+        values, clamped = repaired(data, size)
+        self.clamped += clamped
+        return values
+
+
+def repaired(data: bytes | bytearray | memoryview, size: int) -> tuple[NDArray[np.float32], int]:
+    """Little-endian floats of `size` bytes (4 or 8) as float32 in [-1, 1], what is not finite as 0; and how many had to
+    be changed."""
+    values: NDArray[np.floating] = np.frombuffer(data, f"<f{size}")
+    bits = values.view(f"<u{size}")
+    # IEEE 754 without its sign bit orders as an integer: one pass finds NaN, Inf and |x| > 1 alike, and no
+    # signalling NaN meets the floating-point unit.
+    magnitude = bits & bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
+    one, infinity = np.array([1, np.inf], values.dtype).view(bits.dtype)
+    clamped = 0
+    if magnitude.size and magnitude.max() > one:
+        values = values.copy()
+        values[magnitude >= infinity] = 0
+        np.clip(values, -1, 1, out=values)
+        clamped = int(np.count_nonzero(magnitude > one))
+    return values.astype(np.float32), clamped
 
 
 def _scale(samples: NDArray[np.signedinteger]) -> NDArray[np.float32]:

@@ -6,25 +6,26 @@ import math
 from functools import cache
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
 MOST = 12
 """The largest factor: 192 kHz to 16."""
-BLOCK = 32
+BLOCK = 16
 """Samples of the lower rate in one block of input, and so in one of output: a row of the product."""
 GRID_BLOCKS = 16
 """Blocks in one product of `between`."""
-_SPAN = 4
-"""Blocks of input that one block of output looks at."""
-_REACH_UP, _BETA_UP = 40, 9.0
-"""Input samples on each side: 5 ms of a telephone. Images 90 dB down, flat to 0.93 of the band."""
-_REACH_DOWN, _BETA_DOWN, _CUTOFF = 48, 8.3, 0.955
-"""Output samples on each side (3 ms at 16 kHz). Flat to 0.9 of the band, 84 dB down from 1.01 of it on."""
-_CHUNK = 32
-"""Rows worked on at a time: what they need stays in the cache."""
+_REACH = 40
+"""Samples of the lower rate on each side of an output that it depends on: 2.5 ms at 16 kHz, 5 at a telephone's 8."""
+_SPAN = 6
+"""Blocks of input that one block of output looks at: 2 * _REACH + BLOCK samples."""
+_BETA_UP = 9.0
+"""Of Kaiser's window: images 90 dB down, flat to 0.93 of the band."""
+_BETA_DOWN, _CUTOFF = 6.87, 0.955
+"""Flat to 0.9 of the band, 71 dB down from 1.01 of it on."""
+CHUNK = 16
+"""Rows worked on at a time: what they need stays in the cache, and does not come from the system each time."""
 
 
 class Polyphase:
@@ -40,12 +41,12 @@ class Polyphase:
         """Use `polyphase`, which keeps them."""
         self.up, self.down = up, down
         self.block_in, self.block_out = BLOCK * down, BLOCK * up
-        reach = _REACH_UP if up > 1 else _REACH_DOWN * down
+        reach = _REACH * down
         self.after = reach - (down - 1)
         """Input samples that must follow those of a block before it can be computed."""
         self.before = (_SPAN - 1) * self.block_in - self.after
         """Input samples in front of a block that it looks at."""
-        # [looked at, out] -> [in, span * out]: a product with each block of input, of which `convert` adds up four.
+        # [looked at, out] -> [in, span * out]: a product with each block of input, of which `convert` adds up _SPAN.
         weights = _weights(up, down, reach, self.before)
         shares = weights.reshape(_SPAN, self.block_in, self.block_out).transpose(1, 0, 2)
         self._matrix = np.ascontiguousarray(shares.reshape(self.block_in, -1))
@@ -67,13 +68,13 @@ class Polyphase:
         n, blocks, out = len(rows), rows.shape[1] // self.block_in - (_SPAN - 1), self.block_out
         result = np.empty((n, blocks, out), np.float32)
         looked_at = rows.reshape(n, blocks + _SPAN - 1, self.block_in)
-        for first in range(0, n, _CHUNK):
+        for first in range(0, n, CHUNK):
             # A product per row, all of one shape: a row's bits do not depend on the company it is in.
-            shares = np.matmul(looked_at[first : first + _CHUNK], self._matrix)
-            whole = result[first : first + _CHUNK]
+            shares = np.matmul(looked_at[first : first + CHUNK], self._matrix)
+            whole = result[first : first + CHUNK]
             np.add(shares[:, :blocks, :out], shares[:, 1 : blocks + 1, out : 2 * out], out=whole)
-            whole += shares[:, 2 : blocks + 2, 2 * out : 3 * out]
-            whole += shares[:, 3:, 3 * out :]
+            for block in range(2, _SPAN):
+                whole += shares[:, block : blocks + block, block * out : (block + 1) * out]
         return result.reshape(n, blocks * out)
 
     def between(self, x: Floats, at: int, first: int, last: int) -> Floats:
@@ -88,9 +89,9 @@ class Polyphase:
         low, high = max(start, at), min(start + len(looked_at), at + len(x))
         if high > low:
             looked_at[low - start : high - start] = x[low - at : high - at]
-        step = looked_at.itemsize
-        shape, strides = (rows, grid_in + self.before + self.after), (grid_in * step, step)
-        outputs = self.convert(as_strided(looked_at, shape, strides, writeable=False)).reshape(-1)
+        size, step = grid_in + self.before + self.after, looked_at.itemsize
+        overlapping: Floats = np.ndarray((rows, size), np.float32, looked_at, strides=(grid_in * step, step))
+        outputs = self.convert(overlapping).reshape(-1)
         return outputs[first - begin * grid_out : last - begin * grid_out]
 
 

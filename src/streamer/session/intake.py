@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.coding import Coding, Kept, Pcm, Samples, coding
-from streamer.audio.format import AudioFormat
-from streamer.audio.pcm import Decoder
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.audio.pcm import Decoder, repaired
 from streamer.audio.resample import Resampler
 
 
@@ -69,9 +69,8 @@ class Passage:
     """An Intake that converts nothing: in an encoding, and from a rate, that can wait until much is converted at once.
 
     `model` is bytes, what has come since the last time; `speech` has whole steps with what their filter looks at.
+    Floats alone are looked at before they are handed on: they may be no numbers.
     """
-
-    clamped = 0
 
     def __init__(self, format: AudioFormat, speech: Coding, step: int) -> None:
         """`step`: samples, as `speech` counts them."""
@@ -79,6 +78,7 @@ class Passage:
         self._coding = speech
         self._step = speech.size(step) * format.channels
         self._around = speech.around * format.channels
+        self.clamped = 0
         self._raw = bytearray(speech.silence(speech.before * format.channels))  # from the next step's surroundings on
         self._new = len(self._raw)  # where in it that begins which is not handed on yet
         self.wanted_bytes = self._step + self._around - self._new
@@ -95,11 +95,13 @@ class Passage:
         steps = (len(self._raw) - self._around) // self._step
         done = self._step * (steps if steps < max_steps else max_steps)
         end = done + self._around
+        self._repair(end)
         return self._hand_on(self._raw[:end], end, done)
 
     def drain(self) -> Taken:
         whole = self.pending_bytes - self.pending_bytes % self._format.frame_bytes
         end, coding, channels = self._new + whole, self._coding, self._format.channels
+        self._repair(end)
         done = coding.size(coding.due(end // self._format.frame_bytes - coding.before)) * channels
         silence = coding.silence((coding.before + coding.after) * channels)  # more than can be missing
         speech = (self._raw[:end] + silence)[: done + self._around]
@@ -114,6 +116,14 @@ class Passage:
         if self._format.channels == 1:
             return Taken((new,), (Pcm(self._coding, speech),))
         return Taken(self._separate(new), [Pcm(self._coding, data) for data in self._separate(speech)])
+
+    def _repair(self, end: int) -> None:
+        if self._format.encoding is not Encoding.PCM_F32LE:
+            return
+        samples, clamped = repaired(self._raw[self._new : end], 4)
+        if clamped:
+            self.clamped += clamped
+            self._raw[self._new : end] = samples.astype("<f4").tobytes()
 
     def _separate(self, data: bytearray) -> list[bytes]:
         """By channel, of whole frames."""
