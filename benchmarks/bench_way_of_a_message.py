@@ -107,6 +107,9 @@ class Line:
 
     async def send(self, frame: str | bytes) -> None: ...
 
+    def send_now(self, frame: str | bytes) -> bool:
+        return True
+
     async def close(self, code: ErrorCode | None, reason: str = "") -> None: ...
 
     def abort(self) -> None: ...

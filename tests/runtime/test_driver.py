@@ -15,6 +15,7 @@ from streamer.session.events import Mode, Segment
 from streamer.session.session import Session
 from streamer.session.settings import Limits
 from streamer.testing import s16le, tone
+from streamer.transports.shortcut import without_waiting
 from tests.runtime.stage import SECOND, START, STOP, Stage, hear, hear_one, kinds, turns
 
 
@@ -63,6 +64,25 @@ async def test_a_message_that_asks_for_nothing_wakes_nobody_and_sets_no_timer() 
         await turns()
         stage.clock.advance(0.02)
     assert stage.clock.timers == timers == 1
+    client.close()
+    await stage.over()
+
+
+async def test_an_event_for_which_the_peer_has_room_leaves_without_a_turn_of_the_loop_and_sets_no_timer() -> None:
+    stage = Stage(pipe=2)
+    client = stage.connect()
+    await client.send(START)
+    await turns()
+    await hear_one(client)
+    timers = stage.clock.timers
+    for _ in range(2):
+        stage.conductor.drain(25)
+        assert without_waiting(hear_one(client)) == {"type": "draining", "deadline_ms": 25_000}
+    assert stage.clock.timers == timers
+    for deadline_s in range(5):  # the third has to wait, and so do those after it
+        stage.conductor.drain(deadline_s)
+    heard = [await hear_one(client) for _ in range(5)]
+    assert [event["deadline_ms"] for event in heard] == [0, 1_000, 2_000, 3_000, 4_000]
     client.close()
     await stage.over()
 

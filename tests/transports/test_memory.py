@@ -30,6 +30,16 @@ async def test_a_sender_waits_while_the_other_end_does_not_read() -> None:
     assert await client.receive() == "b"
 
 
+async def test_a_frame_is_sent_at_once_only_where_there_is_room() -> None:
+    client, server = memory_pair(bound=1)
+    assert [server.send_now("a"), server.send_now("b")] == [True, False]
+    assert await client.receive() == "a"
+    assert server.send_now("c")
+    assert await client.receive() == "c"
+    client.close()
+    assert not server.send_now("d")
+
+
 async def test_what_was_said_before_a_close_is_heard() -> None:
     client, server = memory_pair()
     await server.send("last words")

@@ -14,7 +14,7 @@ from streamer.access import Lease
 from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Codec
 from streamer.runtime.clock import Timer
-from streamer.runtime.outbox import Outbox, OutboxBounds
+from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
 from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
@@ -266,6 +266,10 @@ class Connection(Generic[FrameT]):
         self._observer.emitted(event, now)
         frame = self._codec.encode(event)
         if frame is None or self._outbox.closed:
+            return
+        if self._outbox.idle and self._transport.send_now(frame):
+            if is_result(event):
+                self._observer.written(event, self._clock.now())
             return
         dropped = self._outbox.dropped
         fits = self._outbox.put(frame, self._measure(frame), event)

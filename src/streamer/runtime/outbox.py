@@ -59,12 +59,17 @@ class Outbox(Generic[FrameT]):
         """When a peer that takes nothing has had its time; None while nothing is being written."""
         return None if self._since is None else self._since + self._bounds.stall_s
 
+    @property
+    def idle(self) -> bool:
+        """Whoever writes waits for the next frame: nothing is queued, nothing under way."""
+        return self._waiter is not None and not self._waiter.done()
+
     def put(self, frame: FrameT, size: int, event: Event) -> bool:
         """Queue a frame of `size` bytes that says `event`. False: the peer is too far behind, even without what could
         be dropped."""
         if self.closed:
             return True
-        self._entries.append(Entry(frame, size, _is_replaceable(event), event if _is_result(event) else None))
+        self._entries.append(Entry(frame, size, _is_replaceable(event), event if is_result(event) else None))
         self.bytes += size
         self._wake()
         if self.bytes <= self._bounds.bytes:
@@ -119,6 +124,6 @@ def _is_replaceable(event: Event) -> bool:
     return isinstance(event, Ack) or (isinstance(event, Segment) and not event.is_final)
 
 
-def _is_result(event: Event) -> bool:
+def is_result(event: Event) -> bool:
     """Whether this is what a client waits for: a final, or the error that stands in its place."""
     return (isinstance(event, Segment) and event.is_final) or (isinstance(event, Failed) and event.start is not None)

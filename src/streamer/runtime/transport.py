@@ -37,6 +37,12 @@ class Transport(Protocol[FrameT]):
         """Write one frame; waits while the peer is slow. Raises ConnectionError when the peer is gone."""
         ...
 
+    def send_now(self, frame: FrameT) -> bool:
+        """Write one frame if nothing has to be waited for, now or before it: so an event need not wake a task. False:
+        nothing of it was written, leave it to `send`, which also says whether the peer is gone. Never while a `send`
+        is under way. A transport that cannot leaves everything to `send`."""
+        ...
+
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
         """Say goodbye (None: normally), wait for the peer's answer within a bound, then let go. Idempotent."""
         ...

@@ -30,6 +30,14 @@ class _Pipe(Generic[FrameT]):
         self._frames.append(frame)
         self._changed.set()
 
+    def offer(self, frame: FrameT) -> bool:
+        """Put it if there is room."""
+        if self.ended or len(self._frames) >= self._bound:
+            return False
+        self._frames.append(frame)
+        self._changed.set()
+        return True
+
     async def get(self) -> FrameT | None:
         """The next frame; None after the last."""
         while not self._frames:
@@ -79,6 +87,9 @@ class MemoryTransport(Generic[FrameT]):
 
     async def send(self, frame: FrameT) -> None:
         await self._outgoing.put(frame)
+
+    def send_now(self, frame: FrameT) -> bool:
+        return self._outgoing.offer(frame)
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
         self._end(Goodbye(code, reason))

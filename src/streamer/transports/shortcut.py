@@ -73,16 +73,16 @@ class Shortcut:
                 return True
             if take is None or messages[0][0].type is not _BINARY or self._response.closed:
                 return False
-            message: WSMessage = _now(self._queue.read())
+            message: WSMessage = without_waiting(self._queue.read())
             if not take(message.data):
                 return False
         return not messages
 
 
-def _now(work: Coroutine[Any, Any, T]) -> T:
+def without_waiting(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that has nothing to wait for."""
     try:
         work.send(None)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    raise RuntimeError("a message was there and had to be waited for")
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise RuntimeError("nothing had to be waited for, and it waits")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from streamer.errors import ErrorCode, StreamerError
-from streamer.transports.shortcut import Shortcut
+from streamer.transports.shortcut import Shortcut, without_waiting
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
 Frame = str | bytes
@@ -23,6 +23,11 @@ FAIR_SHARE = 16
 """Messages of one peer after which the others have their turn. aiohttp hands out what is queued without ever waiting: a
 peer that sends 10 000 pings in one piece would hold the loop for a fifth of a second, and an overloaded server's loop
 comes round as often as its peers let it. (A turn given up costs some 2 us.)"""
+
+
+AT_ONCE = 8_192
+"""Characters or bytes that may be written while nothing else waits to be: far below the 64 KiB past which a writer has
+to wait for its peer."""
 
 
 class WebSocketTransport:
@@ -89,6 +94,16 @@ class WebSocketTransport:
             await self.response.send_str(frame)
         else:
             await self.response.send_bytes(frame)
+
+    def send_now(self, frame: Frame) -> bool:
+        line = self._request.transport
+        if line is None or line.get_write_buffer_size() or len(frame) > AT_ONCE:
+            return False
+        try:
+            without_waiting(self.send(frame))
+        except ConnectionError:
+            return False
+        return True
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
         number = NORMAL_CLOSE if code is None else CLOSE_CODES[code]

@@ -93,6 +93,10 @@ class GrpcTransport:
         assert isinstance(frame, bytes)
         await self._unless_over(self._call.write, frame)
 
+    def send_now(self, frame: Frame) -> bool:
+        """Everything goes through `send`."""
+        return False
+
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
         if not self._over:
             self.ending = Ending(code, reason)
