@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.chunks import Chunks
 from streamer.audio.coding import Coding, Kept
 from streamer.audio.format import Encoding
 from streamer.audio.pcm import decode
@@ -67,68 +68,81 @@ class EncodedBuffer:
         self._encoding = encoding
         self._sample_bytes = encoding.sample_bytes
         self._max_samples = max_samples
-        self._raw = bytearray()
+        self._raw = Chunks()
         self.start = self.end = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of audio held now."""
-        return len(self._raw)
+        return self._raw.nbytes
 
     def append(self, x: Kept) -> None:
         assert not isinstance(x, np.ndarray)
         end = self.end + len(x) // self._sample_bytes
         if end - self.start > self._max_samples:
             raise BufferFull(f"{end - self.start} samples to retain, at most {self._max_samples} may be")
-        self._raw += x
+        self._raw.append(x)
         self.end = end
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
             raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
-        size, start = self._sample_bytes, self.start
-        piece = decode(self._encoding, self._raw[(first - start) * size : (last - start) * size])
+        piece = decode(self._encoding, self._raw.slice(first * self._sample_bytes, last * self._sample_bytes))
         piece.flags.writeable = False
         return piece
 
     def forget(self, before: int) -> None:
-        dropped = min(before, self.end) - self.start
-        if dropped > 0:
-            self.start += dropped
-            del self._raw[: dropped * self._sample_bytes]  # moves the bytearray's beginning, not its bytes
+        self.start = max(self.start, min(before, self.end))
+        self._raw.forget(self.start * self._sample_bytes)
 
     def seal(self) -> None:
         pass
 
 
 class ResampledBuffer:
-    """A Buffer of Pcm at another rate: an append is one of bytes, and only what is asked for is decoded and resampled,
-    once: the next interim of an utterance asks for all of the last one again."""
+    """A Buffer of bytes at another rate: an append is one of bytes, only what is asked for is decoded and resampled.
 
-    __slots__ = ("_at", "_done", "_encoding", "_filter", "_max_samples", "_raw", "_sample_bytes", "end", "start")
+    That once: the next interim of an utterance asks for all of the last one again.
+    """
+
+    __slots__ = (
+        "_done",
+        "_encoding",
+        "_filter",
+        "_max_held",
+        "_max_samples",
+        "_raw",
+        "_sample_bytes",
+        "_sealed",
+        "start",
+    )
 
     def __init__(self, encoding: Encoding, filter: Polyphase, max_samples: int) -> None:
         self._encoding = encoding
         self._sample_bytes = encoding.sample_bytes
         self._filter = filter
         self._max_samples = max_samples
-        self._raw = bytearray()
-        self._at = 0  # the first sample of `_raw`, among those that came
+        self._max_held = (filter.inputs(max_samples) + filter.before + filter.after) * self._sample_bytes
+        self._raw = Chunks()
         self._done = SampleBuffer(max_samples)
-        self.start = self.end = 0
+        self._sealed = 0
+        self.start = 0
+
+    @property
+    def end(self) -> int:
+        return max(self._sealed, self._filter.ready(self._raw.end // self._sample_bytes))
 
     @property
     def nbytes(self) -> int:
         """Bytes of audio held now."""
-        return len(self._raw) + self._done.nbytes
+        return self._raw.nbytes + self._done.nbytes
 
     def append(self, x: Kept) -> None:
         assert not isinstance(x, np.ndarray)
-        come = self._come + len(x) // self._sample_bytes
-        if (held := self._filter.due(come) - self.start) > self._max_samples:
-            raise BufferFull(f"{held} samples to retain, at most {self._max_samples} may be")
-        self._raw += x
-        self.end = max(self.end, self._filter.ready(come))
+        raw = self._raw
+        if (held := raw.end + len(x) - raw.start) > self._max_held:
+            raise BufferFull(f"{held} bytes to retain, at most {self._max_held} may be")
+        raw.append(x)
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
@@ -147,23 +161,15 @@ class ResampledBuffer:
         if self._done.end <= before:
             self._done = SampleBuffer(self._max_samples, before)
         self._done.forget(before)
-        dropped = self._first_input(before) - self._at
-        if dropped > 0:
-            self._at += dropped
-            del self._raw[: dropped * self._sample_bytes]  # moves the bytearray's beginning, not its bytes
+        self._raw.forget(self._first_input(before) * self._sample_bytes)
 
     def seal(self) -> None:
-        self.end = self._filter.due(self._come)
-
-    @property
-    def _come(self) -> int:
-        """Samples that have come."""
-        return self._at + len(self._raw) // self._sample_bytes
+        self._sealed = self._filter.due(self._raw.end // self._sample_bytes)
 
     def _resampled(self, first: int, last: int) -> NDArray[np.float32]:
-        low = max(self._first_input(first), self._at)
+        low = max(0, self._first_input(first))
         high = -(-last // self._filter.up) * self._filter.down + self._filter.after
-        inputs = self._raw[(low - self._at) * self._sample_bytes : (high - self._at) * self._sample_bytes]
+        inputs = self._raw.slice(low * self._sample_bytes, high * self._sample_bytes)
         return self._filter.between(decode(self._encoding, inputs), low, first, last)
 
     def _first_input(self, output: int) -> int:

@@ -21,11 +21,14 @@ from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, 
 from streamer.session.events import Event, Failed
 from streamer.session.messages import Auth, KeepAlive, Start
 from streamer.session.session import Session
+from streamer.session.state import State
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import SessionInfo, SessionObserver, Subsystem
 from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
+
+_STREAMING = State.STREAMING
 
 DRAINING_AHEAD_S = 5.0
 """Who is further ahead is not read while the server is being drained: what was read is to be answered in time."""
@@ -172,7 +175,7 @@ class Connection(Generic[FrameT]):
         more = self._apply(self._renew if type(message) is Auth else self._receive, message)
         # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
         # there are none while a stream is being finished.
-        if not more and self._session.streaming:
+        if not more and self._session.state is _STREAMING:
             return True
         self._settle()
         return self._over or self._session.backlog_s <= self._ahead_s

@@ -62,6 +62,8 @@ class _Stream:
     deliver: Deliver
     samples: Samples | None = None
     """What is not in a batch yet."""
+    coding: Coding | None = None
+    """How it is kept; None for decoded."""
     count: int = 0
     """Windows in it."""
     scores: list[float] = field(default_factory=list)
@@ -182,12 +184,20 @@ class ScoringService:
         stream = self._streams[row]
         if stream.outstanding:
             raise RuntimeError(f"row {row} has a request outstanding")
-        count = self._count(samples)
-        if count < 1:
+        if type(samples) is Pcm:
+            coding: Coding | None = samples.coding
+            size = self._window_bytes.get(samples.coding) or self._size(samples.coding)
+            count, rest = divmod(len(samples.data) - samples.coding.around, size)
+        else:
+            assert isinstance(samples, np.ndarray)
+            coding = None
+            count, rest = divmod(samples.size, self._window)
+            rest += samples.dtype.char != "f" or samples.ndim != 1
+        if rest or count < 1:
             raise ValueError(
                 f"expected whole windows of {self._window} samples, encoded or float32, got {samples!r:.99}"
             )
-        stream.outstanding, stream.samples, stream.count = True, samples, count
+        stream.outstanding, stream.coding, stream.samples, stream.count = True, coding, samples, count
         if stream.fresh:
             stream.fresh = False
             self._next.reset.append(row)
@@ -219,10 +229,9 @@ class ScoringService:
         for row, stream in waiting.items():
             samples, stream.samples = stream.samples, None
             assert samples is not None
-            coding = samples.coding if type(samples) is Pcm else None
-            same = batch.windows.get(coding)
+            same = batch.windows.get(stream.coding)
             if same is None:
-                same = batch.windows[coding] = _Windows()
+                same = batch.windows[stream.coding] = _Windows()
             count = stream.count
             if count > most:
                 stream.count, count = count - most, most
@@ -265,23 +274,23 @@ class ScoringService:
             at = 0
             for row, count in zip(same.rows, same.counts, strict=True):
                 first, at = at, at + count
-                if (stream := self._streams.get(row)) is not None:
-                    self._scored(stream, told[first:at])
+                stream = self._streams.get(row)
+                if stream is None:
+                    continue
+                heard = told[first:at]
+                if stream.samples is not None:
+                    stream.scores += heard
+                    continue
+                if stream.scores:
+                    heard, stream.scores = stream.scores + heard, []
+                stream.outstanding = False
+                try:
+                    stream.deliver(heard)
+                except Exception as error:  # one receiver's fault must not keep the others' answers back
+                    log.exception("a receiver of speech scores failed")
+                    self._observer.broken(Subsystem.AUDIO_DECODING, error)
         if self._ready or self._next.closed:
             self._schedule()
-
-    def _scored(self, stream: _Stream, scores: list[float]) -> None:
-        if stream.samples is not None:
-            stream.scores += scores
-            return
-        if stream.scores:
-            scores, stream.scores = stream.scores + scores, []
-        stream.outstanding = False
-        try:
-            stream.deliver(scores)
-        except Exception as error:  # one receiver's fault must not keep the others' answers back
-            log.exception("a receiver of speech scores failed")
-            self._observer.broken(Subsystem.AUDIO_DECODING, error)
 
     def _fail(self, error: BaseException) -> None:
         self.failed = error
@@ -291,15 +300,7 @@ class ScoringService:
         if self.on_failure is not None:
             self.on_failure(error)
 
-    def _count(self, samples: Samples) -> int:
-        """How many windows, 0 where they are not whole."""
-        if type(samples) is Pcm:
-            coding = samples.coding
-            size = self._window_bytes.get(coding)
-            if size is None:
-                size = self._window_bytes[coding] = coding.size(self._window)
-            count, rest = divmod(len(samples.data) - coding.around, size)
-            return 0 if rest else count
-        assert isinstance(samples, np.ndarray)
-        usable = samples.dtype.char == "f" and samples.ndim == 1 and not samples.size % self._window
-        return samples.size // self._window if usable else 0
+    def _size(self, coding: Coding) -> int:
+        """Bytes of a window."""
+        size = self._window_bytes[coding] = coding.size(self._window)
+        return size

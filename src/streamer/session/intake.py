@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,7 @@ from streamer.audio.pcm import Decoder, repaired
 from streamer.audio.resample import Resampler
 
 
-class Taken(NamedTuple):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """The same audio by channel: for the buffer of what the model may want, and for who looks for speech."""
 
     model: Sequence[Kept]
@@ -78,6 +79,7 @@ class Passage:
         self._coding = speech
         self._step = speech.size(step) * format.channels
         self._around = speech.around * format.channels
+        self._floats = format.encoding is Encoding.PCM_F32LE
         self.clamped = 0
         self._raw = bytearray(speech.silence(speech.before * format.channels))  # from the next step's surroundings on
         self._new = len(self._raw)  # where in it that begins which is not handed on yet
@@ -94,32 +96,32 @@ class Passage:
     def take(self, max_steps: int) -> Taken:
         steps = (len(self._raw) - self._around) // self._step
         done = self._step * (steps if steps < max_steps else max_steps)
-        end = done + self._around
-        self._repair(end)
-        return self._hand_on(self._raw[:end], end, done)
+        return self._hand_on(done + self._around, done)
 
     def drain(self) -> Taken:
         whole = self.pending_bytes - self.pending_bytes % self._format.frame_bytes
         end, coding, channels = self._new + whole, self._coding, self._format.channels
-        self._repair(end)
         done = coding.size(coding.due(end // self._format.frame_bytes - coding.before)) * channels
         silence = coding.silence((coding.before + coding.after) * channels)  # more than can be missing
-        speech = (self._raw[:end] + silence)[: done + self._around]
-        return self._hand_on(speech, end, done)
+        return self._hand_on(end, done, silence)
 
-    def _hand_on(self, speech: bytearray, end: int, done: int) -> Taken:
-        """`end`: what has been handed on now, of all that is there; `done`: what no later step looks at."""
-        new = self._raw[self._new : end] if self._around else speech
-        del self._raw[:done]
+    def _hand_on(self, end: int, done: int, silence: bytes = b"") -> Taken:
+        """`end`: of what has been handed on now, in all that is there; `done`: of what no later step looks at."""
+        if self._floats:
+            self._repair(end)
+        raw, around = self._raw, self._around
+        speech = raw[:end]
+        new = raw[self._new : end] if around else speech
+        if silence:
+            speech = (speech + silence)[: done + around]
+        del raw[:done]
         self._new = end - done
-        self.wanted_bytes = self._step + self._around - self._new
+        self.wanted_bytes = self._step + around - self._new
         if self._format.channels == 1:
             return Taken((new,), (Pcm(self._coding, speech),))
         return Taken(self._separate(new), [Pcm(self._coding, data) for data in self._separate(speech)])
 
     def _repair(self, end: int) -> None:
-        if self._format.encoding is not Encoding.PCM_F32LE:
-            return
         samples, clamped = repaired(self._raw[self._new : end], 4)
         if clamped:
             self.clamped += clamped

@@ -44,7 +44,8 @@ class Session:
         self.id = session_id
         self.traceparent: str | None = None
         """Sent back in `started`; set by whoever traces, else what the client sent."""
-        self._state = State.NEW
+        self.state = State.NEW
+        """Where it is; changed by its steps alone."""
         self._stream: Stream | None = None
         self._boundary: Boundary | None = None
         self._agreed: Start | None = None
@@ -58,15 +59,6 @@ class Session:
         self._sums = Summary()
 
     # What can be asked --------------------------------------------------------------------------
-
-    @property
-    def state(self) -> State:
-        return self._state
-
-    @property
-    def streaming(self) -> bool:
-        """Audio is taken as it comes."""
-        return self._state is _STREAMING
 
     @property
     def backlog_s(self) -> float:
@@ -90,12 +82,12 @@ class Session:
     def deadline(self) -> float | None:
         """When `tick` is wanted; None for never. Only a call that answers with more than scores can bring it nearer."""
         limits, stream = self.settings.limits, self._stream
-        if self._state is State.CLOSED:
+        if self.state is State.CLOSED:
             return None
-        if self._state is State.NEW:
+        if self.state is State.NEW:
             return self._born + limits.start_timeout_s
         idle = self._heard + limits.idle_timeout_s
-        if self._state is State.STREAMING and stream is not None and self.settings.stall_timeout_s and stream.speaking:
+        if self.state is State.STREAMING and stream is not None and self.settings.stall_timeout_s and stream.speaking:
             return min(idle, self._heard_audio + self.settings.stall_timeout_s)
         return idle
 
@@ -111,18 +103,20 @@ class Session:
         out: list[Action] = []
         if type(message) is Audio:
             self._heard_audio = now
-            if self._state is _STREAMING:  # by far the most frequent
-                self._append(message, out, now)
+            stream = self._stream
+            if self.state is _STREAMING and stream is not None and len(message.data) <= stream.room_bytes:
+                if stream.audio(message.data, out, now):  # by far the most frequent
+                    self._is_too_far_ahead(out)
                 return out
         if isinstance(message, Malformed):
             self._malformed(message, out)
         else:
-            _STEPS[TABLE[self._state][type(message)]](self, message, out, now)
+            _STEPS[TABLE[self.state][type(message)]](self, message, out, now)
         return out or NOTHING
 
     def scored(self, channel: int, speech: Sequence[float], now: float) -> Sequence[Action]:
         """The speech probabilities of the `Score` that is outstanding on this channel, one for each window."""
-        if self._stream is None or self._state is State.CLOSED:
+        if self._stream is None or self.state is State.CLOSED:
             return NOTHING
         out: list[Action] = []
         self._stream.scored(channel, speech, out, now)
@@ -132,7 +126,7 @@ class Session:
 
     def inferred(self, job: JobId, outcome: Outcome, now: float) -> Sequence[Action]:
         """The model's answer to a job, or one part of it."""
-        if self._stream is None or self._state is State.CLOSED:
+        if self._stream is None or self.state is State.CLOSED:
             return NOTHING
         out: list[Action] = []
         self._stream.inferred(job, outcome, out, now)
@@ -148,9 +142,9 @@ class Session:
             return NOTHING
         out: list[Action] = []
         limits = self.settings.limits
-        if self._state is State.NEW:
+        if self.state is State.NEW:
             self._fail(ErrorCode.START_TIMEOUT, f"no start within {limits.start_timeout_s:g} s", out)
-        elif self._state in (State.FLUSHING, State.FINISHING):
+        elif self.state in (State.FLUSHING, State.FINISHING):
             self._heard = now  # the outside is awaited, which bounds itself; the client owes nothing meanwhile
         elif now >= self._heard + limits.idle_timeout_s:
             self._fail(ErrorCode.IDLE_TIMEOUT, f"nothing came for {limits.idle_timeout_s:g} s", out)
@@ -165,21 +159,21 @@ class Session:
     def expel(self, code: ErrorCode, text: str, now: float) -> Sequence[Action]:
         """Whoever conducts the session ends it with this fault; what has no answer yet is named by its range."""
         out: list[Action] = []
-        if self._state is not State.CLOSED:
+        if self.state is not State.CLOSED:
             self._fail(code, text, out)
         return out
 
     def hangup(self, now: float) -> Sequence[Action]:
         """The peer is gone: whatever is outstanding is not wanted any more."""
         out: list[Action] = []
-        if self._state is not State.CLOSED:
+        if self.state is not State.CLOSED:
             self._drop_stream(out)
-            self._state = State.CLOSED
+            self.state = State.CLOSED
         return out
 
     def drain(self, deadline_s: float, now: float) -> Sequence[Action]:
         """The server is going away: tell the client, who may finish by itself within `deadline_s`."""
-        if self._state is State.CLOSED:
+        if self.state is State.CLOSED:
             return NOTHING
         return [Emit(Draining(deadline_s))]
 
@@ -187,14 +181,14 @@ class Session:
         """End as if stopped, because the server is going away."""
         out: list[Action] = []
         end = Boundary(reason=FinishReason.DRAINED, close=True, code=ErrorCode.DRAINING)
-        if self._state in (State.NEW, State.IDLE):
+        if self.state in (State.NEW, State.IDLE):
             self._close(ErrorCode.DRAINING, out)
-        elif self._state is State.STREAMING:
+        elif self.state is State.STREAMING:
             self._end_here(end, State.FINISHING, out, now)
-        elif self._state is not State.CLOSED:
+        elif self.state is not State.CLOSED:
             flushed = self._boundary.flushed if self._boundary else None
             self._boundary = replace(end, flushed=flushed)
-            self._state = State.FINISHING
+            self.state = State.FINISHING
             self._advance(out, now)
         return out
 
@@ -223,7 +217,7 @@ class Session:
         self._heard_audio = now
         self._stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
         self._streams += 1
-        self._state = State.STREAMING
+        self.state = State.STREAMING
         out.append(
             Emit(
                 Started(
@@ -283,14 +277,14 @@ class Session:
                 return  # said once: a client that streams on would be sent an error for each message
             self._refused_audio = True
         name = type(message).__name__.lower()
-        text = f"{name} before any start" if self._state is State.NEW else f"{name} while no stream is running"
+        text = f"{name} before any start" if self.state is State.NEW else f"{name} while no stream is running"
         out.append(Emit(Failed(ErrorCode.BAD_STATE, text)))
 
     def _ignore(self, message: Message, out: list[Action], now: float) -> None:
         pass
 
     def _malformed(self, message: Malformed, out: list[Action]) -> None:
-        if self._state is State.CLOSED:
+        if self.state is State.CLOSED:
             return
         if message.fatal:
             self._fail(message.code, message.message, out)
@@ -301,7 +295,7 @@ class Session:
 
     def _end_here(self, boundary: Boundary, state: State, out: list[Action], now: float) -> None:
         assert self._stream is not None
-        self._boundary, self._state = boundary, state
+        self._boundary, self.state = boundary, state
         self._stream.end_here(out, now)
         self._advance(out, now)
 
@@ -314,7 +308,7 @@ class Session:
             if boundary.reason is None:
                 self._boundary = None
                 self._stream.go_on()
-                self._state = State.STREAMING
+                self.state = State.STREAMING
             elif self._stream.finished:
                 self._boundary = None
                 self._finish_stream(boundary, out)
@@ -332,13 +326,13 @@ class Session:
         tally = stream.tally
         out.append(Emit(Finished(boundary.reason, stream.received, stream.processed, tally.segments, tally.failed)))
         self._drop_stream(out)
-        self._state = State.IDLE
+        self.state = State.IDLE
         if boundary.close:
             self._close(boundary.code, out)
 
     def _take_waiting(self, out: list[Action], now: float) -> None:
         """Hand on what waited, until something has to wait again."""
-        while self._waiting and self._state in (State.STREAMING, State.IDLE):
+        while self._waiting and self.state in (State.STREAMING, State.IDLE):
             waited = self._waiting.popleft()
             message: Message
             if isinstance(waited, bytearray):
@@ -346,7 +340,7 @@ class Session:
                 message = Audio(bytes(waited))
             else:
                 message = waited
-            _STEPS[TABLE[self._state][type(message)]](self, message, out, now)
+            _STEPS[TABLE[self.state][type(message)]](self, message, out, now)
 
     def _fail(self, code: ErrorCode, text: str, out: list[Action]) -> None:
         """The connection ends with this fault; what has no answer yet is named by its range."""
@@ -362,7 +356,7 @@ class Session:
         self._waiting_bytes = 0
         self._boundary = None
         self._code = code
-        self._state = State.CLOSED
+        self.state = State.CLOSED
         out.append(Close(code))
 
     def _drop_stream(self, out: list[Action]) -> None:

@@ -151,7 +151,7 @@ class Stream:
         self._received_bytes += size
         self.room_bytes -= size
         if self._intake.append(data) and not self._scoring:
-            self._pump(out, now)
+            self._pump(out, now, ready=True)
         return self._received_bytes >= self._next_mark and self._mark(out, now)
 
     def scored(self, channel: int, probabilities: Sequence[float], out: list[Action], now: float) -> None:
@@ -162,8 +162,8 @@ class Stream:
             self._tell(scored, facts, out)
         if scored.segmenter.asks:
             self._ask(scored, out, now)
-        if not self._scoring and (self._ending or self._intake.pending_bytes >= self._intake.wanted_bytes):
-            self._pump(out, now)
+        if not self._scoring and ((ready := self._ready()) or self._ending):
+            self._pump(out, now, ready=ready)
 
     def inferred(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:
         """The model's answer; one that nobody waits for any more is ignored."""
@@ -191,7 +191,7 @@ class Stream:
         """A boundary: all audio so far is converted to the last sample, scored, and what is open ends."""
         self._ending = True
         if not self._scoring:
-            self._pump(out, now)
+            self._pump(out, now, ready=self._ready())
 
     def go_on(self) -> None:
         """The boundary has been dealt with; more audio comes."""
@@ -227,11 +227,15 @@ class Stream:
         self._next_mark = min(received + self._mark_bytes, self._next_ack)
         return acked
 
-    def _pump(self, out: list[Action], now: float) -> None:
-        """Convert and score until a score is outstanding or nothing is left to convert."""
+    def _ready(self) -> bool:
+        """Whether there is a step to be taken in."""
+        return self._intake.pending_bytes >= self._intake.wanted_bytes
+
+    def _pump(self, out: list[Action], now: float, *, ready: bool) -> None:
+        """Take in and score until a score is outstanding or nothing is left to take."""
         intake = self._intake
-        while not self._scoring:
-            if intake.pending_bytes >= intake.wanted_bytes:
+        while True:
+            if ready:
                 self._spread(intake.take(self._most_steps), out, now)
             elif self._ending and not self._sealed:
                 self._sealed = True
@@ -240,13 +244,16 @@ class Stream:
                 if self._sealed:
                     self._finish_channels(out, now)
                 break
+            if self._scoring:
+                break
+            ready = self._ready()
         if intake.clamped and not self._warned_clamped:
             self._warned_clamped = True
             out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples that are not finite or not in [-1, 1] came")))
 
     def _spread(self, samples: Taken, out: list[Action], now: float) -> None:
         """Hand audio to the channels."""
-        for channel, model, speech in zip(self._channels, *samples, strict=True):
+        for channel, model, speech in zip(self._channels, samples.model, samples.speech, strict=True):
             windows = channel.segmenter.push(model, speech, last=self._sealed)
             if windows is None:
                 self._ask(channel, out, now)
