@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +130,12 @@ class Stage:
         yield
         self.scripted.held = False
         self.scripted.let_go()
+
+
+async def send_all(client: MemoryClient[str | bytes], frames: Sequence[str | bytes]) -> None:
+    """Each when there is room for it."""
+    for frame in frames:
+        await client.send(frame)
 
 
 async def hear(client: MemoryClient[str | bytes]) -> list[dict[str, Any]]:

@@ -1,0 +1,62 @@
+"""What is said beside the results: acknowledgements, and warnings, each once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.session.actions import Output
+from streamer.session.events import Ack, Mode, Segment, Warned, WarningCode
+from streamer.session.messages import Audio, Start, Stop
+from streamer.session.settings import SessionSettings
+from tests.session.outside import Outside, bursts, start
+
+SIMPLE = SessionSettings(Mode.SIMPLE)
+LOUD = bursts(0.0, 1.0).tobytes()
+
+
+def test_acks_come_each_half_second_and_commit_what_was_answered() -> None:
+    outside = Outside(SIMPLE)
+    outside.say(start(), *[Audio(LOUD[:640])] * 100)
+    assert [e.received for e in outside.of(Ack)] == [8_000, 16_000, 24_000, 32_000]
+    assert {e.committed for e in outside.of(Ack)} == {0}
+    outside.settle()
+    outside.say(*[Audio(LOUD[:640])] * 25)
+    assert outside.of(Ack)[-1].committed > 32_000 - 512  # one conversion
+
+
+def test_a_partial_frame_at_the_end_is_a_warning() -> None:
+    outside = Outside()
+    outside.say(start(), Audio(LOUD + b"\1"), Stop())
+    outside.settle()
+    assert [e.code for e in outside.of(Warned)] == [WarningCode.PARTIAL_FRAME]
+    assert outside.events[-1].received == 16_000
+
+
+def test_samples_out_of_range_are_one_warning() -> None:
+    outside = Outside(SIMPLE)
+    wild = np.array([np.nan, np.inf, 1e30, -7.0] * 8_000, dtype="<f4").tobytes()
+    outside.say(Start(AudioFormat(Encoding.PCM_F32LE, 16_000, 1)), Audio(wild), Audio(wild), Stop())
+    outside.settle()
+    assert [e.code for e in outside.of(Warned)] == [WarningCode.AUDIO_CLAMPED]
+
+
+def test_late_results_are_warned_of_once() -> None:
+    outside = Outside(SIMPLE)
+    outside.say(start(chunk_ms=500), Audio(LOUD))
+    outside.now += 7
+    outside.settle()
+    assert [e.code for e in outside.of(Warned)] == [WarningCode.LAGGING]
+
+
+def test_a_state_that_was_lost_is_a_warning_before_the_result_that_began_anew() -> None:
+    settings = SessionSettings(Mode.SIMPLE, stateful=True, max_inflight=1)
+    outside = Outside(settings, lambda job: Output({}, state_lost=job.start > 0))
+    outside.say(start())
+    for _ in range(2):
+        outside.say(Audio(LOUD))
+        outside.settle()
+    told = outside.of(Segment, Warned)
+    assert [type(event) for event in told] == [Segment, Warned, Segment]
+    assert told[1].code is WarningCode.STATE_LOST
+    assert told[1].message.endswith(f"channel 0; it began anew at {told[2].start / 16_000:.3f} s")
