@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 from streamer.session.actions import JobKind
 
@@ -20,8 +21,7 @@ MIN_COST_S = 0.1
 """What the shortest job counts for in a session's share: a call costs something however little audio it has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """A job as the policy sees it. `since`: when it came, monotonic seconds. `seconds`: length of its audio.
 
     `alone`: it was in a batch that failed as a whole and runs by itself now, so that it cannot harm others again.
@@ -66,16 +66,14 @@ class BatchLimits:
     max_seconds: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Run these together on this worker, now."""
 
     worker: int
     tickets: tuple[Ticket, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What to start now, and when to look again though nothing happens (None: when something happens)."""
 
     batches: tuple[Batch, ...]
@@ -107,8 +105,9 @@ class _FairQueue:
         if item.alone:  # tried before: it has had its turn to wait
             tag = -1.0
         else:
-            tag = max(self._served, self._asked.get(item.session_id, 0.0))
-            self._asked[item.session_id] = tag + max(item.seconds, MIN_COST_S)
+            session_id = item.session_id
+            tag = max(self._served, self._asked.get(session_id, 0.0))
+            self._asked[session_id] = tag + max(item.seconds, MIN_COST_S)
         ranked = _Ranked(tag, item.since, item.ticket, item)
         insort(self.ranked, ranked)
         return ranked
@@ -135,7 +134,7 @@ class Backlog:
         self._places: dict[Ticket, _Ranked] = {}
         self._interim_of: dict[Lane, Ticket] = {}
         self._running: set[Lane] = set()
-        self._sessions: Counter[str] = Counter()
+        self._sessions: dict[str, int] = {}  # how many of each wait
         self.seconds = 0.0
         """Audio in all that waits."""
         self.owed_seconds = 0.0
@@ -162,7 +161,8 @@ class Backlog:
             self.remove(earlier)
             shed.append((earlier, Dropped.OVERTAKEN))
         self._places[item.ticket] = self._queue_of(item).add(item)
-        self._sessions[item.session_id] += 1
+        session_id = item.session_id
+        self._sessions[session_id] = self._sessions.get(session_id, 0) + 1
         self.seconds += item.seconds
         if item.kind is JobKind.INTERIM:
             self._interim_of[item.lane] = item.ticket
@@ -197,9 +197,9 @@ class Backlog:
             picked, full = self._pick(worker, chosen, busy, homes)
             if not picked:
                 continue
-            due = min(item.since for item in picked) + self._limits.wait_s
-            if full or not expecting or now >= due:
-                batches.append(Batch(worker, tuple(item.ticket for item in picked)))
+            due = now if full or not expecting else min(item.since for item in picked) + self._limits.wait_s
+            if now >= due:
+                batches.append(Batch(worker, tuple([item.ticket for item in picked])))
                 chosen.update(batches[-1].tickets)
                 if self._limits.serial:
                     busy.update(item.lane for item in picked)
@@ -241,9 +241,10 @@ class Backlog:
             return None
         item = ranked.item
         self._queue_of(item).remove(ranked, served=served)
-        self._sessions[item.session_id] -= 1
-        if not self._sessions[item.session_id]:
-            del self._sessions[item.session_id]
+        session_id = item.session_id
+        self._sessions[session_id] -= 1
+        if not self._sessions[session_id]:
+            del self._sessions[session_id]
         self.seconds = self.seconds - item.seconds if self._places else 0.0  # no drift of rounding
         if item.kind is not JobKind.INTERIM:
             self.owed_seconds = self.owed_seconds - item.seconds if self.owed else 0.0

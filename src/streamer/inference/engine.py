@@ -53,16 +53,12 @@ class _Entry:
         return (self.job.session_id, self.job.stream, self.job.channel)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Flight:
-    """A batch under way."""
+class _Flight(msgspec.Struct, frozen=True, eq=False):
+    """A batch under way. `jobs`: those of its entries."""
 
-    entries: tuple[_Entry, ...]
+    entries: list[_Entry]
+    jobs: list[Job]
     since: float
-
-    @property
-    def jobs(self) -> list[Job]:
-        return [entry.job for entry in self.entries]
 
 
 class Engine:
@@ -236,7 +232,8 @@ class Engine:
 
     def changed(self) -> None:
         self._fleet.changed()
-        self._look_soon()
+        if len(self._backlog):
+            self._look_soon()
 
     # -- the way of a job ------------------------------------------------------------------------------------------
 
@@ -272,20 +269,22 @@ class Engine:
             self._later = asyncio.get_running_loop().call_later(plan.look_at - now, self._look)
 
     def _launch(self, batch: Batch, now: float) -> None:
-        flight = _Flight(tuple(self._entries[item.ticket] for item in self._backlog.start(batch)), now)
+        waiting = self._backlog.start(batch)
+        entries = [self._entries[item.ticket] for item in waiting]
+        jobs = [entry.job for entry in entries]
         if self.model.stateful:
-            for entry in flight.entries:
+            for entry in entries:
                 entry.state_lost = self._lanes.open(entry.lane)
-        self._running_items += len(flight.entries)
-        jobs = flight.jobs
-        trace = self._observer.batch_started(batch.worker, jobs, [now - entry.since for entry in flight.entries])
+        self._running_items += len(entries)
+        trace = self._observer.batch_started(batch.worker, jobs, [now - item.since for item in waiting])
         items = [Item.of(job) for job in jobs]
-        self._fleet.slots[batch.worker].run(items, flight, sum(job.seconds for job in jobs), trace)
+        seconds = sum([item.seconds for item in waiting])
+        self._fleet.slots[batch.worker].run(items, _Flight(entries, jobs, now), seconds, trace)
 
     def _landed(self, slot: Slot[_Flight], flight: _Flight, ended: Ended) -> None:
         seconds = self._clock() - flight.since
         self._running_items -= len(flight.entries)
-        self._backlog.done(entry.lane for entry in flight.entries)
+        self._backlog.done([entry.lane for entry in flight.entries])
         self._seconds_per_item += PACE_WEIGHT * (seconds / len(flight.entries) - self._seconds_per_item)
         self._observer.batch_finished(slot.index, flight.jobs, seconds, ended)
 

@@ -80,8 +80,11 @@ class EngineObservers(EngineObserver):
         self._listeners.append(listener)
 
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
-        answers = [listener.batch_started(worker, jobs, waits) for listener in self._listeners]
-        return next((answer for answer in answers if answer is not None), None)
+        trace: str | None = None
+        for listener in self._listeners:
+            told = listener.batch_started(worker, jobs, waits)
+            trace = told if trace is None else trace
+        return trace
 
     def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
         for listener in self._listeners:

@@ -22,6 +22,8 @@ UNCAUGHT = "Internal server error"
 MAX_DETAIL = 4_000
 
 _END = object()
+_PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
+"""What most models return. To find out that it is no iterator and cannot be awaited takes longer than to encode it."""
 
 
 def to_json(value: object, max_bytes: int) -> bytes:
@@ -70,7 +72,7 @@ class Outputs:
         known: list[Answer] = []
         live: deque[_Live] = deque()
         for index, output in enumerate(outputs):
-            if isinstance(output, Iterator | AsyncIterator):
+            if type(output) not in _PLAIN and isinstance(output, Iterator | AsyncIterator):
                 live.append(_Live(index, self._puller(output)))
             else:
                 known.append(self._last(index, output))
@@ -110,7 +112,7 @@ class Outputs:
         if isinstance(output, BaseException):
             return Answer(index, fault=fault_of(output))
         try:
-            if inspect.isawaitable(output):
+            if type(output) not in _PLAIN and inspect.isawaitable(output):
                 output = self._run(output)
             return Answer(index, to_json(output, self._max_bytes))
         except Exception as error:  # noqa: BLE001 (this item's answer; the engine counts and logs it)

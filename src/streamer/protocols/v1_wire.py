@@ -70,7 +70,7 @@ RESERVED = frozenset({"type", "start_time", "end_time", "is_final", "channel"})
 def flat(head: dict[str, Any], output: object, channel: int) -> dict[str, Any]:
     """A result with the model's output flattened in; one that is no object goes under `output`."""
     if isinstance(output, dict):
-        head.update((key, value) for key, value in output.items() if key not in RESERVED)
+        head.update({key: value for key, value in output.items() if key not in RESERVED})
     else:
         head["output"] = output
     head["channel"] = channel

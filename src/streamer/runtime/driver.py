@@ -226,6 +226,10 @@ class Connection(Generic[FrameT]):
         """After a step: the deadline may be nearer, the backlog smaller."""
         if (deadline := self._session.deadline) is not None and deadline < self._armed:
             self._arm()
+        self._let_read()
+
+    def _let_read(self) -> None:
+        """Who was too far ahead may be read again, once half of the backlog is dealt with."""
         if self._resume is not None and (self._over or self._session.backlog_s < self._ahead_s / 2):
             self._resume.set()
 
@@ -263,7 +267,8 @@ class Connection(Generic[FrameT]):
         if self._over:
             return
         self._observer.answered(job, outcome, self._clock.now())
-        self._enter(self._session.inferred, job, outcome)
+        self._apply(self._session.inferred, job, outcome)
+        self._let_read()  # no deadline comes nearer by an answer
 
     def _emit(self, event: Event, now: float) -> None:
         self._observer.emitted(event, now)

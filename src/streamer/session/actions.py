@@ -24,8 +24,7 @@ class JobKind(StrEnum):
     PIECE = "piece"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class Job(msgspec.Struct, frozen=True, eq=False):
     """One call of the model, asked for by a session.
 
     `samples`: float32 [n] in [-1, 1) at the model's sample rate, read-only, covering [start, start + n) of `channel`.
@@ -54,8 +53,7 @@ class Job:
         return len(self.samples) / self.sample_rate
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """The model's answer. `partial`: more will follow for the same job (a generator's item that is not its last).
 
     `state_lost`: what a stateful model knew of this stream went with its worker; this answer began anew.
@@ -99,8 +97,7 @@ class Score(msgspec.Struct, frozen=True, eq=False):
     fresh: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Infer:
+class Infer(msgspec.Struct, frozen=True):
     """Run the model."""
 
     job: Job

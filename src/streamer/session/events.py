@@ -1,7 +1,8 @@
 """What a session tells its client. Facts in the past tense; positions are integers, seconds exist only in codecs.
 
 `start`, `end` and `position` count samples of one channel at the model's sample rate from the start of the stream.
-`received`, `processed` and `committed` count frames at the client's own sample rate.
+`received`, `processed` and `committed` count frames at the client's own sample rate. What comes with each utterance is
+a Struct: made in a tenth of the time of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from streamer.errors import ErrorCode
 
@@ -53,24 +56,21 @@ class Started:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechStarted(msgspec.Struct, frozen=True):
     """Speech opened at `position`."""
 
     channel: int
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechEnded:
+class SpeechEnded(msgspec.Struct, frozen=True):
     """The speech opened last on this channel ended at `position`; its final follows."""
 
     channel: int
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """A result for [start, end). Interims of a `segment_id` replace each other until its final.
 
     `is_final` is True for every piece in simple mode.
@@ -84,8 +84,7 @@ class Segment:
     output: Json
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(msgspec.Struct, frozen=True):
     """`received` frames are in memory; `committed` frames are covered by results already sent."""
 
     received: int

@@ -109,8 +109,10 @@ class Chronicle(SessionObserver):
         self.born = now
         self._view = view
         self._readers = readers
+        # Who wants to hear of what comes often.
         self._beats = [reader.heartbeat for reader in readers if type(reader).heartbeat is not Reader.heartbeat]
-        """Who wants to hear of the only thing that comes often."""
+        self._opens = [reader.opened for reader in readers if type(reader).opened is not Reader.opened]
+        self._dones = [reader.done for reader in readers if type(reader).done is not Reader.done]
         self._starts: deque[Start] = deque(maxlen=16)
         self._start: Start | None = None
         self._rate = 0
@@ -160,8 +162,8 @@ class Chronicle(SessionObserver):
             left, passage = self._leaving.popleft()
             if left is event:
                 passage.written = now
-                for reader in self._readers:
-                    reader.done(passage)
+                for tell in self._dones:
+                    tell(passage)
                 return
 
     def asked(self, job: Job, now: float) -> None:
@@ -249,8 +251,8 @@ class Chronicle(SessionObserver):
         began = self._view.arrival(start)
         passage = Passage(channel, segment_id, start, self._rate, now if began is None else began, self._view.busy_s)
         self._open[channel, segment_id] = passage
-        for reader in self._readers:
-            reader.opened(passage)
+        for tell in self._opens:
+            tell(passage)
         return passage
 
     def _ended(self, passage: Passage, end: int, now: float) -> None:

@@ -108,7 +108,7 @@ class Measuring(Observer, EngineObserver):
 
     def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
         self._calls[ended].observe(seconds)
-        self._inference.observe(sum(job.seconds for job in jobs), seconds)
+        self._inference.observe(sum([job.seconds for job in jobs]), seconds)
 
     def job_failed(self, job: Job, code: str) -> None:
         self._metrics.job_failures.child(code).add()
@@ -135,6 +135,8 @@ class _SessionMeasuring(Reader):
         self._lead = metrics.audio_lead.child()
         self._lag = metrics.result_lag.child()
         self._buffered = metrics.audio_buffered.child()
+        self._final_latency = metrics.final_latency.child()
+        self._endpoint_delay = metrics.endpoint_delay.child()
         self._active = metrics.sessions_active.child(info.transport, info.mode)
         self._active.add()
         self._counted = False
@@ -175,9 +177,9 @@ class _SessionMeasuring(Reader):
         if passage.heard is None or passage.written is None or passage.ended is None:
             return
         trace_id = self._trace_of(passage)
-        self._metrics.final_latency.child().observe(passage.written - passage.heard, trace_id)
+        self._final_latency.observe(passage.written - passage.heard, trace_id)
         if passage.speech:
-            self._metrics.endpoint_delay.child().observe(passage.ended - passage.heard, trace_id)
+            self._endpoint_delay.observe(passage.ended - passage.heard, trace_id)
 
     def failed(self, event: Failed) -> None:
         if event.code in PROTOCOL_ERRORS:

@@ -135,7 +135,8 @@ class Observers(Observer):
         self._listeners = tuple(listeners)
 
     def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
-        return _SessionObservers([listener.session(info, view, now) for listener in self._listeners])
+        observers = [listener.session(info, view, now) for listener in self._listeners]
+        return observers[0] if len(observers) == 1 else _SessionObservers(observers)
 
     def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
         for listener in self._listeners:
