@@ -1,8 +1,8 @@
 """What an utterance costs the server: two facts, a call of the model, a result, over a WebSocket and v1.
 
-Two servers hear the same messages. In one the scorer says that all is silence, in the other that each stream speaks
-once in PERIOD_S; what the second spends more is its utterances'. The model is the stub, the scorer costs nothing, and
-streams speak as evenly spread over the time as they do in life.
+Two servers hear the same messages at the same time. In one the scorer says that all is silence, in the other that each
+stream speaks once in PERIOD_S; what the second spends more is its utterances'. The model is the stub, the scorer costs
+next to nothing, and streams speak as evenly spread over the time as they do in life.
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.paced import Load, Spent
+from benchmarks.paced import Spent
 from streamer.app import App, build
 from streamer.config import Settings
 from streamer.runtime.control import Ready
-from streamer.runtime.places import OnTheLoop
-from streamer.runtime.scoring import ScoringService
 from streamer.serving.ending import Ending
 from streamer.serving.loop import loop_factory
 from streamer.serving.server import serve
@@ -36,8 +33,8 @@ WINDOWS = 32
 """Of one period."""
 SPEECH = 10
 """Of them; the silence after it is longer than what ends speech."""
-LOAD = Load(streams=200, chunk_ms=100, seconds=5.0)
-"""As many utterances a second as 400 streams have that speak every four."""
+LOAD = ("--streams=100", "--chunk-ms=100", "--seconds=5")
+"""As many utterances a second as of 400 streams that speak every four."""
 
 Floats = NDArray[np.float32]
 
@@ -48,9 +45,9 @@ class Script:
     sample_rate, window = 16_000, 512
 
     def __init__(self, *, talking: bool) -> None:
-        one = np.full(WINDOWS, 0.01, np.float32)
-        one[:SPEECH] = 0.99 if talking else 0.01
-        self._script = np.tile(one, 4)
+        period = np.full(WINDOWS, 0.01, np.float32)
+        period[:SPEECH] = 0.99 if talking else 0.01
+        self._script = np.tile(period, 3)
         self._heard: dict[Row, int] = {}
         self._opened = 0
 
@@ -65,7 +62,7 @@ class Script:
     def reset(self, row: Row) -> None: ...
 
     def score(self, pending: Sequence[tuple[Row, Floats]]) -> list[Floats]:
-        raise NotImplementedError
+        return [self._next(row, len(samples) // self.window) for row, samples in pending]
 
     def score_windows(self, rows: Sequence[Row], counts: Sequence[int], windows: Floats) -> Floats:
         return np.concatenate([self._next(row, count) for row, count in zip(rows, counts, strict=True)])
@@ -76,13 +73,13 @@ class Script:
         return self._script[at : at + count]
 
 
-async def run(*, talking: bool) -> None:
+async def run(who: str, scoring: str) -> None:
     """A server on a free port, which it prints."""
-    settings = Settings(server={"port": 0})
+    settings = Settings(server={"port": 0, "scoring": scoring})
     parts = build(settings)
-    scoring = ScoringService(Script(talking=talking), place=OnTheLoop(), observer=parts.telemetry)
+    parts.scoring._scorer = Script(talking=who == "talking")  # type: ignore[attr-defined]
     with Ending() as ending:
-        await serve(App(settings, parts=replace(parts, scoring=scoring)), ending, announce)
+        await serve(App(settings, parts=parts), ending, announce)
 
 
 def announce(ready: Ready) -> None:
@@ -90,9 +87,9 @@ def announce(ready: Ready) -> None:
 
 
 @contextmanager
-def served(who: str) -> Iterator[tuple[str, str]]:
+def served(who: str, scoring: str) -> Iterator[tuple[str, str]]:
     """The port and the process of a server that is ready; killed afterwards."""
-    command = [sys.executable, "-m", "benchmarks.bench_utterance", "--serve", who]
+    command = [sys.executable, "-m", "benchmarks.bench_utterance", "--serve", who, "--scoring", scoring]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
@@ -101,25 +98,31 @@ def served(who: str) -> Iterator[tuple[str, str]]:
             process.kill()
 
 
-def spent(server: tuple[str, str]) -> float:
-    """CPU ms per stream-second under LOAD."""
-    flags = [f"--streams={LOAD.streams}", f"--chunk-ms={LOAD.chunk_ms}", f"--seconds={LOAD.seconds}"]
-    command = [sys.executable, "-m", "benchmarks.paced", *server, *flags]
-    return msgspec.json.decode(subprocess.check_output(command), type=Spent).cpu_ms
+def spent(*servers: tuple[str, str]) -> list[float]:
+    """CPU ms per stream-second of each under LOAD, all at once."""
+    loads = [
+        subprocess.Popen([sys.executable, "-m", "benchmarks.paced", *server, *LOAD], stdout=subprocess.PIPE)
+        for server in servers
+    ]
+    return [msgspec.json.decode(load.communicate()[0], type=Spent).cpu_ms for load in loads]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", choices=("talking", "silent"), help="be one of the two servers")
+    parser.add_argument("--scoring", choices=("thread", "loop"), help="where speech is scored; both if not said")
     asked = parser.parse_args()
     if asked.serve:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(run(talking=asked.serve == "talking"))
+            runner.run(run(asked.serve, asked.scoring))
         return
-    with served("silent") as silent, served("talking") as talking:
-        rounds = [(spent(talking) - spent(silent)) * PERIOD_S * 1e3 for _ in range(asked.rounds)]
-    print(f"an utterance: {statistics.median(rounds):.0f} us of CPU ({min(rounds):.0f} to {max(rounds):.0f})")
+    for scoring in [asked.scoring] if asked.scoring else ["thread", "loop"]:
+        with served("talking", scoring) as talking, served("silent", scoring) as silent:
+            rounds = [spent(talking, silent) for _ in range(asked.rounds)]
+        costs = [(one - other) * PERIOD_S * 1e3 for one, other in rounds]
+        most = f"{min(costs):.0f} to {max(costs):.0f}"
+        print(f"speech scored on the {scoring}: {statistics.median(costs):.0f} us of CPU an utterance ({most})")
 
 
 if __name__ == "__main__":
