@@ -55,12 +55,15 @@ class EngineObserver:
         """A worker could not send so many spans."""
 
 
+_UNSEEN = nullcontext()
+
+
 class WorkerObserver:
     """Inside a worker, on its thread; made there. The base class does nothing."""
 
     def calling(self, trace: str | None, items: int) -> AbstractContextManager[object]:
         """Around each call of the model; `trace`: the traceparent that `batch_started` returned."""
-        return nullcontext()
+        return _UNSEEN
 
     def take_lost(self) -> int:
         """Spans that could not be sent since this was asked last."""

@@ -87,9 +87,10 @@ class ModelHost:
         self._close(lane)
 
     def _infer(self, batch: Sequence[Segment], lanes: Sequence[Lane]) -> list[Any]:
-        if isinstance(self._loaded, StreamingModel):
-            return self._step(self._loaded, batch, lanes)
-        return _checked("infer", self._loaded.infer(batch), len(batch))
+        model = self._loaded
+        if isinstance(model, StreamingModel):
+            return self._step(model, batch, lanes)
+        return _checked("infer", model.infer(batch), len(batch))
 
     def _step(self, model: StreamingModel[Any], batch: Sequence[Segment], lanes: Sequence[Lane]) -> list[Any]:
         outputs: list[Any] = [self._open(model, item, lane) for item, lane in zip(batch, lanes, strict=True)]

@@ -325,7 +325,8 @@ class Connection(Generic[FrameT]):
             self._enter(self._session.receive, KeepAlive())
         if self._lease is not None and now >= self._lease.until:
             self._enter(self._session.expel, ErrorCode.TOKEN_EXPIRED, "the token has expired")
-        self._enter(self._session.tick)
+        self._apply(self._session.tick)
+        self._let_read()
         self._arm()
 
     def _renew(self, message: Auth, now: float) -> Sequence[Action]:

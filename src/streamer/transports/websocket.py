@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
@@ -90,17 +91,14 @@ class WebSocketTransport:
             self._shortcut.hand_over(take)
 
     async def send(self, frame: Frame) -> None:
-        if isinstance(frame, str):
-            await self.response.send_str(frame)
-        else:
-            await self.response.send_bytes(frame)
+        await self._sending(frame)
 
     def send_now(self, frame: Frame) -> bool:
         line = self._request.transport
         if line is None or line.get_write_buffer_size() or len(frame) > AT_ONCE:
             return False
         try:
-            without_waiting(self.send(frame))
+            without_waiting(self._sending(frame))
         except ConnectionError:
             return False
         return True
@@ -117,6 +115,9 @@ class WebSocketTransport:
     def abort(self) -> None:
         if (transport := self._request.transport) is not None:
             transport.abort()
+
+    def _sending(self, frame: Frame) -> Coroutine[Any, Any, None]:
+        return self.response.send_str(frame) if isinstance(frame, str) else self.response.send_bytes(frame)
 
     async def _pong(self, data: bytes) -> None:
         with suppress(ConnectionError):  # the next receive says that the peer is gone
