@@ -13,6 +13,7 @@ from aiohttp import web
 
 from streamer.transports.shortcut import MOST
 from streamer.transports.websocket import Frame, WebSocketTransport
+from tests.faults.raw import header
 
 
 class Peer:
@@ -23,10 +24,11 @@ class Peer:
         self.handed = 0
         self.in_a_row = self.most_in_a_row = 0
         self.over = asyncio.Event()
+        self.transport: WebSocketTransport
         self._enough_after = enough_after
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        transport = WebSocketTransport(request, (), 1 << 16, 5.0)
+        transport = self.transport = WebSocketTransport(request, (), 1 << 16, 5.0)
         await transport.upgrade()
         transport.hand_over(self._take)
         while (frame := await transport.receive()) is not None:
@@ -87,6 +89,58 @@ async def test_frames_keep_their_order_whichever_way_they_go(enough_after: int |
     heard = [frame if isinstance(frame, str) else int.from_bytes(frame[:2], "big") for frame in peer.heard]
     assert heard == sent
     assert peer.handed > 0, "none went the short way: aiohttp has changed behind its door"
+
+
+def masked(opcode: int, payload: bytes, mask: bytes, *, fin: bool = True) -> bytes:
+    """A client's frame (RFC 6455, 5.3)."""
+    return header(opcode, len(payload), fin=fin)[:-4] + mask + bytes(b ^ mask[at % 4] for at, b in enumerate(payload))
+
+
+def said(chance: random.Random) -> tuple[list[Frame], bytes]:
+    """What a client may say, and its bytes: messages of all sizes, whole or in fragments, pings among them."""
+    messages: list[Frame] = []
+    data = b""
+    for number in range(chance.randrange(1, 12)):
+        mask = chance.randbytes(4)
+        payload = chance.randbytes(chance.choice((0, 1, 2, 125, 126, 640, 3_200, 65_536)))
+        match chance.randrange(6):
+            case 0:
+                messages.append(str(number))
+                data += masked(1, str(number).encode(), mask)
+            case 1:
+                data += masked(9, payload[:125], mask)
+            case 2:
+                at = chance.randrange(len(payload) + 1)
+                messages.append(payload)
+                data += masked(2, payload[:at], mask, fin=False) + masked(9, b"", mask)
+                data += masked(0, payload[at:], mask)
+            case _:
+                messages.append(payload)
+                data += masked(2, payload, mask)
+    return messages, data
+
+
+@pytest.mark.parametrize("enough_after", [None, 2])
+async def test_messages_cut_anywhere_are_heard_whole_and_in_order(enough_after: int | None) -> None:
+    for seed in range(60):
+        chance, peer = random.Random(seed), Peer(enough_after=enough_after)
+        messages, data = said(chance)
+        async with dialled(peer) as socket:
+            await socket.send_str("first")
+            while not peer.heard:
+                await asyncio.sleep(0)
+            shortcut = peer.transport._shortcut
+            assert shortcut is not None
+            at = 0
+            while at < len(data):
+                size = chance.choice((1, 7, 700, 5_000, 200_000))
+                assert shortcut.feed_data(data[at : at + size]) == (False, b"")
+                at += size
+                if chance.random() < 0.7:
+                    await asyncio.sleep(0)
+            await socket.close()
+            await peer.over.wait()
+        assert peer.heard == ["first", *messages], f"seed {seed}"
 
 
 async def test_a_flood_gives_the_loop_its_turn() -> None:
