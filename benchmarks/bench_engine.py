@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import os
@@ -23,7 +24,7 @@ from streamer.session.actions import Job, JobId, JobKind, Outcome, Output
 RATE = 16_000
 CLIENTS = 50
 PERIOD_S = 0.5
-LENGTH_S = 8.0
+SECONDS = 8.0
 
 
 def job(number: int, session: str = "s", seconds: float = 0.5, options: bytes = b"{}") -> Job:
@@ -56,7 +57,7 @@ async def overhead(executor: str, seconds: float, calls: int = 300) -> float:
     return statistics.median(took) * 1e3
 
 
-async def live(executor: str, batch_size: int) -> np.ndarray:
+async def live(executor: str, batch_size: int, seconds: float) -> np.ndarray:
     """Milliseconds from submit to outcome of CLIENTS that each send half a second of audio each half second."""
     engine = Engine(ModelSpec("benchmarks.costly:Costly", {"executor": executor, "max_batch_size": batch_size}))
     await engine.start()
@@ -64,7 +65,7 @@ async def live(executor: str, batch_size: int) -> np.ndarray:
 
     async def client(index: int) -> None:
         await asyncio.sleep(random.Random(index).random() * PERIOD_S)
-        until, answers = loop.time() + LENGTH_S, []
+        until, answers = loop.time() + seconds, []
         while loop.time() < until:
             began = loop.time()
             told = partial(lambda began, outcome: took.append(loop.time() - began), began)
@@ -112,7 +113,7 @@ async def loss(how: str) -> tuple[float, float]:
     return found
 
 
-def main() -> None:
+def main(seconds: float = SECONDS) -> None:
     logging.disable()
     print("milliseconds of a call through the engine")
     for executor in ("thread", "process"):
@@ -122,12 +123,14 @@ def main() -> None:
     for how in ("at rest", "in a call", "hung"):
         lost, back = uvloop.run(loss(how))
         print(f"  {how:9} {lost:.3f} / {back:.2f}")
-    print(f"{CLIENTS} live clients, 20 ms a call and 1 ms an item: latency in ms")
+    print(f"{CLIENTS} live clients, 20 ms a call and 1 ms an item: latency in ms over {seconds:g} s")
     for executor in ("thread", "process"):
         for size in (1, 32):
-            p50, p95, p99 = uvloop.run(live(executor, size))
+            p50, p95, p99 = uvloop.run(live(executor, size, seconds))
             print(f"  {executor:8} max_batch_size {size:2}: p50 {p50:.0f}, p95 {p95:.0f}, p99 {p99:.0f}")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the live clients (default: %(default)s)")
+    main(parser.parse_args().seconds)
