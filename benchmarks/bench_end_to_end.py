@@ -7,28 +7,35 @@ neighbour meets all of them; a ratio is made of two turns that follow each other
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from statistics import median
 
-from benchmarks.paced import Load, Spent
-from benchmarks.servers import running
+import msgspec
+
+from benchmarks.paced import SETTLE_S, Load
+from benchmarks.servers import Server, running
 
 ROUNDS = 3
 SECONDS = 2.0
-STREAMS = 200
-MANY = 400
+STREAMS = 400
 PLAIN_STREAMS = 50
 """What the plain server carries on one core with the smallest chunks; its cost per stream does not fall with more."""
+LATE_MS = 50.0
+"""A generator that is later than this makes another load than the one asked for."""
+UTTERANCES_PER_S = 2 / 7
+"""Of the recording, in a loop."""
+SILENCE_S = 0.6
+"""That ends one."""
+LAG_S = 0.5
+"""A server that falls further behind within a turn does not keep up."""
 
-TURN = {"ours": STREAMS, "ours on the loop": STREAMS, "plain": PLAIN_STREAMS, "floor": STREAMS}
+SERVERS = ("ours", "ours on the loop", "plain", "floor")
 """Streamer twice: speech scored on a thread of its own (the default of one process), and on the event loop."""
-MANY_OF = ("ours", "ours on the loop")
 
-Points = tuple[tuple[int, int], ...]
-POINTS: Points = ((16_000, 8), (16_000, 20), (16_000, 100), (8_000, 20), (48_000, 20))
+Point = tuple[int, int]
 """Hz, ms of a message."""
-AT_MANY: Points = ((16_000, 20), (16_000, 100))
+POINTS: tuple[Point, ...] = ((16_000, 8), (16_000, 20), (16_000, 100), (8_000, 20), (48_000, 20))
 
 
 def spread(values: list[float]) -> str:
@@ -39,56 +46,64 @@ def ratios(above: list[float], below: list[float]) -> list[float]:
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
-def measure(points: Points, rounds: int, seconds: float) -> dict[tuple[str, int, int], list[float]]:
-    """CPU ms per stream-second by (label, rate, chunk_ms), one figure a round.
-
-    Where a server could not follow, because others had the machine, no figure of that turn means anything: all go.
-    """
-    cost: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+def measure(points: Sequence[Point], streams: int, rounds: int, seconds: float) -> dict[Point, list[list[float]]]:
+    """The turns that count at each point."""
+    turns: dict[Point, list[list[float]]] = {at: [] for at in points}
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(running(name)) for name in TURN}
-        for _ in range(rounds):
+        servers = {name: stack.enter_context(running(name)) for name in SERVERS}
+        for number in range(1, rounds + 1):
             for rate, chunk_ms in points:
-                turn = {name: Load(streams, chunk_ms, rate, seconds) for name, streams in TURN.items()}
-                spent = {name: servers[name].under(load) for name, load in turn.items()}
-                if not all(followed(name, turn[name], spent[name]) for name in turn):
-                    print(f"  a turn at {rate} Hz, {chunk_ms} ms is not counted: a server did not keep up")
-                    continue
-                for name in turn:
-                    cost[name, rate, chunk_ms].append(spent[name].cpu_ms)
-                if (rate, chunk_ms) in AT_MANY:
-                    crowd = Load(MANY, chunk_ms, rate, seconds)
-                    for name in MANY_OF:
-                        many = servers[name].under(crowd)
-                        if followed(name, crowd, many):
-                            cost[f"{name}, {MANY}", rate, chunk_ms].append(many.cpu_ms)
-    return cost
+                print(f"  round {number} of {rounds}, {rate} Hz, {chunk_ms} ms:", end="", flush=True)
+                if costs := turn(servers, Load(streams, chunk_ms, rate, seconds)):
+                    turns[rate, chunk_ms].append(costs)
+                print()
+    return turns
 
 
-def followed(name: str, load: Load, spent: Spent) -> bool:
-    """The recording has two utterances in 7 s; a server that keeps up has answered for at least half of them."""
-    return not spent.unread and (name == "floor" or spent.segments >= load.streams * load.seconds / 7)
+def turn(servers: Mapping[str, Server], load: Load) -> list[float]:
+    """CPU ms per stream-second of each server.
+
+    Empty where one could not follow: others may have had the machine, so no figure of this turn means anything.
+    """
+    costs = []
+    for name, server in servers.items():
+        its_load = msgspec.structs.replace(load, streams=PLAIN_STREAMS) if name == "plain" else load
+        spent = server.under(its_load)
+        print(f"  {name} {spent.cpu_ms:.2f}", end="", flush=True)
+        if spent.late_ms > LATE_MS:
+            print(f" (the generator was late by up to {spent.late_ms:.0f} ms)", end="")
+        expected = 0.0 if name == "floor" else answers_due(its_load)
+        if spent.unread or spent.segments < expected:
+            print(f" did not keep up ({spent.segments} answers, {expected:.0f} were due): not counted", end="")
+            return []
+        costs.append(spent.cpu_ms)
+    return costs
 
 
-def main(points: Points = POINTS, rounds: int = ROUNDS, seconds: float = SECONDS) -> None:
-    print(f"CPU ms per stream-second, median of up to {rounds} turns (least to most) of {seconds} s")
-    print(f"ours and the floor with {STREAMS} streams, the plain server with {PLAIN_STREAMS}")
-    cost = measure(points, rounds, seconds)
-    heads = ("ours", "plain / ours", "on the loop", "plain / it", "plain", "floor", "it / floor")
-    print(f"{'rate':>6}{'chunk':>8}  " + "".join(f"{head:<22}" for head in heads))
-    for rate, chunk_ms in points:
-        ours, loop, plain, floor = (cost[name, rate, chunk_ms] for name in TURN)
-        if not ours:
-            continue
-        columns = (ours, ratios(plain, ours), loop, ratios(plain, loop), plain, floor, ratios(loop, floor))
-        print(f"{rate:>6}{chunk_ms:>5} ms  " + "".join(f"{spread(column):<22}" for column in columns))
-    for rate, chunk_ms in AT_MANY:
-        for name in MANY_OF:
-            if many := cost.get((f"{name}, {MANY}", rate, chunk_ms)):
-                print(f"{name} with {MANY} streams, {rate} Hz, {chunk_ms} ms: {spread(many)}")
+def answers_due(load: Load) -> float:
+    """The answers that a server has given which is not more than LAG_S behind: each utterance's when it has ended."""
+    return load.streams * UTTERANCES_PER_S * (SETTLE_S + load.seconds - SILENCE_S - LAG_S)
 
 
-def point(text: str) -> tuple[int, int]:
+def main(
+    points: Sequence[Point] = POINTS, streams: int = STREAMS, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> None:
+    print(f"CPU ms per stream-second: ours and the floor with {streams} streams, the plain server with {PLAIN_STREAMS}")
+    turns = measure(points, streams, rounds, seconds)
+    print(f"median of up to {rounds} turns of {seconds:g} s (least to most); speech scored on a thread, on the loop")
+    heads = ("thread", "plain / thread", "loop", "plain / loop", "plain", "floor", "loop / floor")
+    print(f"{'rate':>6}{'chunk':>8}  " + "".join(f"{head:<23}" for head in heads).rstrip())
+    for (rate, chunk_ms), counted in turns.items():
+        if counted:
+            thread, loop, plain, floor = (list(costs) for costs in zip(*counted, strict=True))
+            columns = (thread, ratios(plain, thread), loop, ratios(plain, loop), plain, floor, ratios(loop, floor))
+            row = "".join(f"{spread(column):<23}" for column in columns)
+        else:
+            row = "not carried: no turn was counted"
+        print(f"{rate:>6}{chunk_ms:>5} ms  {row}".rstrip())
+
+
+def point(text: str) -> Point:
     rate, chunk_ms = text.split(":")
     return int(rate), int(chunk_ms)
 
@@ -96,7 +111,8 @@ def point(text: str) -> tuple[int, int]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("points", nargs="*", type=point, metavar="RATE:CHUNK_MS", help="16000:20 and such; all if none")
+    parser.add_argument("--streams", type=int, default=STREAMS, help="of ours and the floor (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args()
-    main(tuple(options.points) or POINTS, options.rounds, options.seconds)
+    main(options.points or POINTS, options.streams, options.rounds, options.seconds)

@@ -95,8 +95,8 @@ class Pace:
         began = monotonic()
         while (now := monotonic()) < began + SETTLE_S + self._load.seconds:
             due = began + self._slot * self._load.chunk_ms / 1000 / self._slots
-            if due > now:
-                await asyncio.sleep(due - now)
+            await asyncio.sleep(max(0.0, due - now))  # also where it is late: its sockets want their turn
+            now = monotonic()
             self._late = max(self._late, now - due)
             if self._counted is None and now > began + SETTLE_S:
                 self._counted, self._late = (cpu_s(self._server), self._slot), 0.0
