@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from msgspec.structs import replace
 
 from streamer.inference.engine import Engine
 from streamer.models.loading import ModelSpec
@@ -47,8 +48,7 @@ async def answers(spec, pieces, *, kind=JobKind.PIECE, sessions=1):
         for number, piece in enumerate(pieces):
             for session in range(sessions):
                 new = job(number, f"s{session}", kind=kind, start=number * 16_000, n=0)
-                object.__setattr__(new, "samples", np.asarray(piece, np.float32))
-                got.submit(engine, new)
+                got.submit(engine, replace(new, samples=np.asarray(piece, np.float32)))
         keys = [(f"s{session}", number) for session in range(sessions) for number in range(len(pieces))]
         values = [outcome.value for outcome in await got.wait_all(keys)]
     finally:
