@@ -24,6 +24,7 @@ SHORTER = {
     "bench_grpc": ("--rounds", "2"),
     "bench_memory": ("--rounds", "2"),
     "bench_telemetry": ("--rounds", "1", "--seconds", "5"),
+    "bench_utterance": ("--rounds", "2"),
 }
 """The long ones take their time only when they are run alone: all of them together take less than ten minutes."""
 LIMIT_S = 300.0
