@@ -112,3 +112,12 @@ def test_only_what_can_be_converted_late_is_kept_as_it_came() -> None:
     assert kept(rate=48_000, model=8_000)
     assert not kept(rate=44_100), "has no whole ratio to the model's rate"
     assert not kept(rate=24_000, model=24_000), "has no whole ratio to the rate at which speech is found"
+
+
+def test_pieces_are_kept_as_they_come_where_their_parts_are_whole() -> None:
+    telephone = AudioFormat(Encoding.MULAW, 8_000, 1)
+    whole, _ = intake_for(telephone, 16_000, None, 8_000, parts=25)  # 500 ms in parts of 20
+    assert isinstance(whole, Passage)
+    assert whole.append(bytes(160 + 40)), "20 ms, and what the filter looks at behind them"
+    broken, _ = intake_for(telephone, 16_000, None, 8_160, parts=26)
+    assert isinstance(broken, Conversion)

@@ -61,8 +61,8 @@ def intake_for(
     """
     kept = coding(format.encoding, format.sample_rate, model_rate)
     scored = coding(format.encoding, format.sample_rate, speech_rate or model_rate)
-    if kept is not None and scored is not None and parts == 1 and step % scored.multiple == 0:
-        return Passage(format, scored, step), kept
+    if kept is not None and scored is not None and step % (parts * scored.multiple) == 0:
+        return Passage(format, scored, step // parts), kept
     return Conversion(format, model_rate, speech_rate, step, parts), None
 
 
