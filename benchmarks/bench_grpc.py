@@ -50,12 +50,12 @@ def main(streams: int = STREAMS, rounds: int = ROUNDS, seconds: float = SECONDS)
                         print(f"  {name} at {chunk_ms} ms could not follow: {spent}")
                     cost[name, chunk_ms].append(spent.cpu_ms)
     heads = ("websocket", "grpc", "grpc / websocket", "us more a message")
-    print(f"{'chunk':>9}  " + "".join(f"{head:<23}" for head in heads))
+    print(f"{'chunk':>9}  " + "".join(f"{head:<23}" for head in heads).rstrip())
     for chunk_ms in CHUNKS_MS:
         websocket, grpc = cost["websocket", chunk_ms], cost["grpc", chunk_ms]
         more = [(g - w) * chunk_ms for g, w in zip(grpc, websocket, strict=True)]
         columns = (websocket, grpc, ratios(grpc, websocket), more)
-        print(f"{chunk_ms:>6} ms  " + "".join(f"{spread(column):<23}" for column in columns))
+        print(f"{chunk_ms:>6} ms  " + "".join(f"{spread(column):<23}" for column in columns).rstrip())
 
 
 if __name__ == "__main__":

@@ -78,19 +78,20 @@ async def weigh(server: Server, count: int, rounds: int) -> None:
     async with connected(server.port, WARMING) as peers:
         await speak(peers, 1.0)
     empty = await scales.read()
-    print(f"the server, nobody there: {empty / 1024:.1f} MiB")
+    print(f"the server before anybody comes: {empty / 1024:.1f} MiB")
     async with connected(server.port, count) as peers:
         idle = await scales.read()
         print(f"{count} idle connections: {(idle - empty) / count:.1f} KiB each")
         await speak(peers, LIVE_S)
         live = await scales.read()
-        print(f"{count} live streams: {(live - empty) / count:.1f} KiB each")
+        print(f"{count} live streams, of silence: {(live - empty) / count:.1f} KiB each")
     after = [await scales.read()]
     for _ in range(rounds):
         async with connected(server.port, count) as peers:
             await speak(peers, 0.3)
         after.append(await scales.read())
-    print(f"after all had gone, and {rounds} times more: {' '.join(f'{one / 1024:.1f}' for one in after)} MiB")
+    mib = [f"{one / 1024:.1f}" for one in after]
+    print(f"after they had gone: {mib[0]} MiB; after each of {rounds} more comings and goings: {' '.join(mib[1:])} MiB")
 
 
 def main() -> None:

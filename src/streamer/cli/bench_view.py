@@ -55,8 +55,9 @@ class Watch:
     def ended(self, step: Step) -> None:
         self._progress.update(self._task, visible=False)
         if not self._console.is_terminal:
-            final, lag = _ms(step.final, "p99_ms"), _ms(step.lag, "p99_ms")
-            self._console.print(f"{step.streams} streams: final p99 {final}, lag p99 {lag}", highlight=False)
+            shown = {"final": step.final, "lag": step.lag}
+            words = ", ".join(f"{name} p99 {duration(one.p99_ms)}" for name, one in shown.items() if one.count)
+            self._console.print(f"{step.streams} streams: {words or 'no results'}", highlight=False)
 
     def judged(self, streams: int, missed: str) -> None:
         self._console.print(
