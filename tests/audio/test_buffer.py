@@ -97,15 +97,21 @@ class RetainedAsItCame(Retained):
         assert self.buffer.nbytes <= 3 * (self.end - self.start) + self.largest
 
 
-class RetainedAtAnotherRate(RuleBasedStateMachine):
-    """Appends, ends, forgets and slices in any order; any slice is the bits of the whole, resampled at once."""
+class RetainedAtAnotherRate(Retained):
+    """With ends between: any slice is the bits of the whole, resampled at once."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.polyphase = self.between()
-        self.buffer = ResampledBuffer(Encoding.PCM_S16LE, self.polyphase, MAX)
         self.noise = np.random.default_rng(0).integers(-(2**15), 2**15, 100_000).astype("<i2")
-        self.come = self.start = self.end = self.largest = 0
+        self.come = 0
+        super().__init__()
+
+    def made(self) -> Buffer:
+        return ResampledBuffer(Encoding.PCM_S16LE, self.polyphase, MAX)
+
+    def value(self, first: int, last: int) -> np.ndarray:
+        heard = (self.noise[: self.come] / 2**15).astype(np.float32)
+        return self.polyphase.between(heard, 0, first, last)
 
     def between(self) -> Polyphase:
         made = polyphase(48_000, 16_000)
@@ -129,36 +135,22 @@ class RetainedAtAnotherRate(RuleBasedStateMachine):
         """What is asked for at an end is forgotten before audio follows, as a segmenter does it."""
         self.buffer.seal()
         self.end = self.polyphase.due(self.come)
-        heard = self.polyphase.between(self.samples(), 0, self.start, self.end)
+        heard = self.value(self.start, self.end)
         np.testing.assert_array_equal(self.buffer.slice(self.start, self.end), heard)
         self.forget(self.end - self.start)
 
-    @rule(distance=st.integers(-100, MAX + 100))
-    def forget(self, distance: int) -> None:
-        before = self.start + distance
-        self.buffer.forget(before)
-        self.start = min(max(self.start, before), self.end)
-
-    @rule(data=st.data())
-    def take(self, data: st.DataObject) -> None:
-        first = data.draw(st.integers(self.start, self.end))
-        last = data.draw(st.integers(first, self.end))
-        heard = self.polyphase.between(self.samples(), 0, first, last)
-        np.testing.assert_array_equal(self.buffer.slice(first, last), heard)
-
     @invariant()
     def positions_are_true(self) -> None:
+        """Without a slice of everything, which would leave the buffer nothing to resample anew."""
         assert (self.buffer.start, self.buffer.end) == (self.start, self.end)
 
     @invariant()
     def memory_is_bounded_by_what_is_retained(self) -> None:
+        assert isinstance(self.buffer, ResampledBuffer)
         between = self.polyphase
         around = between.before + between.after + between.down
         inputs = min(self.come - between.inputs(self.start), between.inputs(MAX)) + around
         assert self.buffer.nbytes <= 2 * inputs + self.largest + 4 * max(1_024, 4 * (self.end - self.start))
-
-    def samples(self) -> np.ndarray:
-        return (self.noise[: self.come] / 2**15).astype(np.float32)
 
 
 class RetainedDoubled(RetainedAtAnotherRate):

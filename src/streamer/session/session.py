@@ -103,10 +103,8 @@ class Session:
         out: list[Action] = []
         if type(message) is Audio:
             self._heard_audio = now
-            stream = self._stream
-            if self.state is _STREAMING and stream is not None and len(message.data) <= stream.room_bytes:
-                if stream.audio(message.data, out, now):  # by far the most frequent
-                    self._is_too_far_ahead(out)
+            if self.state is _STREAMING:  # by far the most frequent
+                self._append(message, out, now)
                 return out
         if isinstance(message, Malformed):
             self._malformed(message, out)

@@ -23,12 +23,10 @@ class _Pipe(Generic[FrameT]):
         self.ended = False
 
     async def put(self, frame: FrameT) -> None:
-        while len(self._frames) >= self._bound and not self.ended:
+        while not self.offer(frame):
+            if self.ended:
+                raise ConnectionResetError("the other end is closed")
             await self._change()
-        if self.ended:
-            raise ConnectionResetError("the other end is closed")
-        self._frames.append(frame)
-        self._changed.set()
 
     def offer(self, frame: FrameT) -> bool:
         """Put it if there is room."""
