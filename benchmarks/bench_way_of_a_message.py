@@ -22,6 +22,7 @@ from streamer.runtime.conductor import Conductor
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.scoring import ScoringService
 from streamer.runtime.services import Services
+from streamer.runtime.transport import Ear
 from streamer.session.actions import Score
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Start
@@ -103,7 +104,7 @@ class Line:
         self._left -= 1
         return self._data if self._left >= 0 else None
 
-    def hand_over(self, take: Callable[[str | bytes], bool] | None) -> None: ...
+    def hand_over(self, ear: Ear[str | bytes] | None) -> None: ...
 
     async def send(self, frame: str | bytes) -> None: ...
 

@@ -45,6 +45,7 @@ from streamer.transports import http, page
 from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
 from streamer.transports.grpc.environment import set_defaults
 from streamer.transports.listener import Buffers, Handshakes, listen
+from streamer.transports.patience import Patience
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import WebSocketTransport
 from streamer.vad.silero import SileroScorer
@@ -254,8 +255,9 @@ class App:
         if server.page:
             application.add_routes(page.routes())
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
+        patience = Patience()
         for endpoint in self._endpoints():
-            handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts)
+            handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts, patience)
             application.router.add_get(endpoint.path, handler)
         metrics = http.metrics_route(self._shared.gather if self._shared else self._collect, self.telemetry)
         if self._metrics_at is not None:

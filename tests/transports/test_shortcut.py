@@ -11,26 +11,34 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from streamer.runtime.transport import Ear
+from streamer.testing import ManualClock
+from streamer.transports.patience import HELD_S, LOOK_S, Patience
 from streamer.transports.shortcut import MOST
 from streamer.transports.websocket import Frame, WebSocketTransport
-from tests.faults.raw import header
+from tests.transports.wire_frames import BINARY, CONTINUATION, PING, TEXT, masked
 
 
 class Peer:
     """A server that notes what it hears: frames handed over, and frames received."""
 
-    def __init__(self, *, enough_after: int | None = None) -> None:
+    def __init__(
+        self, *, enough_after: int | None = None, joined: int = 0, wanted: int = 0, patience: Patience | None = None
+    ) -> None:
         self.heard: list[Frame] = []
         self.handed = 0
         self.in_a_row = self.most_in_a_row = 0
         self.over = asyncio.Event()
         self.transport: WebSocketTransport
         self._enough_after = enough_after
+        self._joined = joined
+        self._wanted = wanted
+        self._patience = patience
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        transport = self.transport = WebSocketTransport(request, (), 1 << 16, 5.0)
+        transport = self.transport = WebSocketTransport(request, (), 1 << 16, 5.0, self._patience)
         await transport.upgrade()
-        transport.hand_over(self._take)
+        transport.hand_over(Ear(self._take, self._joined, lambda: self._wanted))
         while (frame := await transport.receive()) is not None:
             self.in_a_row = 0
             self.heard.append(frame)
@@ -91,11 +99,6 @@ async def test_frames_keep_their_order_whichever_way_they_go(enough_after: int |
     assert peer.handed > 0, "none went the short way: aiohttp has changed behind its door"
 
 
-def masked(opcode: int, payload: bytes, mask: bytes, *, fin: bool = True) -> bytes:
-    """A client's frame (RFC 6455, 5.3)."""
-    return header(opcode, len(payload), fin=fin)[:-4] + mask + bytes(b ^ mask[at % 4] for at, b in enumerate(payload))
-
-
 def said(chance: random.Random) -> tuple[list[Frame], bytes]:
     """What a client may say, and its bytes: messages of all sizes, whole or in fragments, pings among them."""
     messages: list[Frame] = []
@@ -106,24 +109,36 @@ def said(chance: random.Random) -> tuple[list[Frame], bytes]:
         match chance.randrange(6):
             case 0:
                 messages.append(str(number))
-                data += masked(1, str(number).encode(), mask)
+                data += masked(TEXT, str(number).encode(), mask)
             case 1:
-                data += masked(9, payload[:125], mask)
+                data += masked(PING, payload[:125], mask)
             case 2:
                 at = chance.randrange(len(payload) + 1)
                 messages.append(payload)
-                data += masked(2, payload[:at], mask, fin=False) + masked(9, b"", mask)
-                data += masked(0, payload[at:], mask)
+                data += masked(BINARY, payload[:at], mask, fin=False) + masked(PING, b"", mask)
+                data += masked(CONTINUATION, payload[at:], mask)
             case _:
                 messages.append(payload)
-                data += masked(2, payload, mask)
+                data += masked(BINARY, payload, mask)
     return messages, data
 
 
+def runs(frames: list[Frame]) -> list[Frame]:
+    """Binary messages that follow each other as one."""
+    joined: list[Frame] = []
+    for frame in frames:
+        if joined and isinstance(frame, bytes) and isinstance(joined[-1], bytes):
+            joined[-1] += frame
+        else:
+            joined.append(frame)
+    return joined
+
+
+@pytest.mark.parametrize("joined", [0, 1_000])
 @pytest.mark.parametrize("enough_after", [None, 2])
-async def test_messages_cut_anywhere_are_heard_whole_and_in_order(enough_after: int | None) -> None:
+async def test_messages_cut_anywhere_are_heard_whole_and_in_order(enough_after: int | None, joined: int) -> None:
     for seed in range(60):
-        chance, peer = random.Random(seed), Peer(enough_after=enough_after)
+        chance, peer = random.Random(seed), Peer(enough_after=enough_after, joined=joined)
         messages, data = said(chance)
         async with dialled(peer) as socket:
             await socket.send_str("first")
@@ -140,7 +155,33 @@ async def test_messages_cut_anywhere_are_heard_whole_and_in_order(enough_after: 
                     await asyncio.sleep(0)
             await socket.close()
             await peer.over.wait()
-        assert peer.heard == ["first", *messages], f"seed {seed}"
+        assert runs(peer.heard) == runs(["first", *messages]), f"seed {seed}"
+        if not joined:
+            assert peer.heard == ["first", *messages], f"seed {seed}"
+
+
+async def test_in_a_crowd_small_messages_are_read_together_and_a_word_after_them_still_comes() -> None:
+    clock = ManualClock()
+    patience = Patience(crowd=0, clock=clock)
+    peer = Peer(joined=4_096, wanted=1_000, patience=patience)
+    async with dialled(peer) as socket:
+        await socket.send_bytes(bytes(256))
+        while not patience.held:
+            await asyncio.sleep(0)
+        for window in range(1, 21):
+            for _ in range(4):
+                await socket.send_bytes(bytes(256))
+            while len(peer.heard) <= window:
+                await asyncio.sleep(0)
+        assert peer.heard[1:] == [bytes(4 * 256)] * 20
+        await socket.send_str("bye")
+        answer = asyncio.create_task(socket.receive())
+        while not answer.done():
+            clock.advance(HELD_S + LOOK_S)
+            await asyncio.sleep(0)
+        await peer.over.wait()
+    assert peer.heard[-1] == "bye"
+    assert (patience.held, clock.timers) == (0, 0)
 
 
 async def test_a_flood_gives_the_loop_its_turn() -> None:

@@ -16,7 +16,7 @@ from streamer.protocols.codec import Codec
 from streamer.runtime.clock import Timer
 from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
 from streamer.runtime.services import Services
-from streamer.runtime.transport import Transport
+from streamer.runtime.transport import Ear, Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Event, Failed
 from streamer.session.messages import Auth, KeepAlive, Start
@@ -30,6 +30,8 @@ FrameT = TypeVar("FrameT")
 
 _STREAMING = State.STREAMING
 
+JOINED = 4_096
+"""Bytes of audio up to which small messages are taken as one."""
 DRAINING_AHEAD_S = 5.0
 """Who is further ahead is not read while the server is being drained: what was read is to be answered in time."""
 _NOTHING_MORE_S = -1.0
@@ -159,7 +161,8 @@ class Connection(Generic[FrameT]):
 
     async def _hear(self) -> None:
         """Until the peer ends. Raises what the transport makes of a peer that breaks its rules."""
-        self._transport.hand_over(self._take)
+        most = self._session.settings.limits.max_audio_message_bytes
+        self._transport.hand_over(Ear(self._take, min(JOINED, most), self._session.wanted_bytes))
         receive = self._transport.receive
         while (frame := await receive()) is not None:
             if not self._take(frame):

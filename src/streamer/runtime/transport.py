@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from streamer.errors import ErrorCode
 
 FrameT = TypeVar("FrameT")
+
+
+@dataclass(frozen=True, slots=True)
+class Ear(Generic[FrameT]):
+    """Who hears what comes, without a task that waits for it. Nothing of it may raise."""
+
+    take: Callable[[FrameT], bool]
+    """A frame. False: this was enough for now."""
+    joined: int
+    """Binary frames that are together at most so many bytes may be given as one."""
+    wanted: Callable[[], int]
+    """Bytes of binary frames without which nothing can be done. A transport may wait for them, for a while."""
 
 
 class Transport(Protocol[FrameT]):
@@ -27,10 +40,9 @@ class Transport(Protocol[FrameT]):
         """
         ...
 
-    def hand_over(self, take: Callable[[FrameT], bool] | None) -> None:
-        """Offer the transport to call `take` with a frame at the moment it is there, while `receive` waits for one:
-        so a message need not wake a task. It must not raise; False: this was enough for now. None: no more. A
-        transport that cannot leaves everything to `receive`."""
+    def hand_over(self, ear: Ear[FrameT] | None) -> None:
+        """Offer the transport to give frames to this ear at the moment they are there, while `receive` waits for one:
+        so a message need not wake a task. None: no more. A transport that cannot leaves everything to `receive`."""
         ...
 
     async def send(self, frame: FrameT) -> None:

@@ -74,6 +74,11 @@ class Session:
         """Bytes as received, and not yet converted to samples."""
         return self._waiting_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
 
+    def wanted_bytes(self) -> int:
+        """Audio that must still come before anything can be done with it, at most some 32 ms of it; 0 where any word
+        counts."""
+        return self._stream.wanted_bytes() if self._stream is not None and self.state is _STREAMING else 0
+
     def arrival(self, position: int) -> float | None:
         """When the running stream's audio up to this sample at the model's rate had come; None where there is none."""
         return self._stream.arrival(position) if self._stream is not None else None

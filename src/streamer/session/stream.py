@@ -29,6 +29,9 @@ from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, Fact, Wanted
 from streamer.session.settings import SessionSettings
 from streamer.vad.endpointer import VadConfig
 
+WANTED_S = 0.032
+"""A window of speech; of longer pieces too, audio should not be looked at less often."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -79,6 +82,7 @@ class Stream:
         self.room_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
         """What may still come within the longest stream."""
         self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
+        self._most_wanted = round(WANTED_S * form.sample_rate) * form.frame_bytes
         self._arrivals = Arrivals()
         self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
         self._next_mark = form.frame_bytes
@@ -107,6 +111,10 @@ class Stream:
     def backlog_bytes(self) -> int:
         """Bytes not yet converted."""
         return self._intake.pending_bytes
+
+    def wanted_bytes(self) -> int:
+        """Audio that must still come for a step, at most WANTED_S of it."""
+        return min(self._intake.wanted_bytes - self._intake.pending_bytes, self._most_wanted)
 
     def arrival(self, position: int) -> float | None:
         """When the audio up to this sample at the model's rate had come; None before any."""

@@ -21,6 +21,7 @@ from streamer.session.messages import Auth
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.http import UNFORESEEN, refusal
+from streamer.transports.patience import Patience
 from streamer.transports.websocket import Frame, WebSocketTransport
 from streamer.transports.wire import ACCESS_CODES
 
@@ -50,7 +51,7 @@ class Endpoint:
 
 
 def endpoint_handler(
-    endpoint: Endpoint, conductor: Conductor, admission: Admission, door: Door, timeouts: Timeouts
+    endpoint: Endpoint, conductor: Conductor, admission: Admission, door: Door, timeouts: Timeouts, patience: Patience
 ) -> Handler:
     """The aiohttp handler of an endpoint."""
     limits = endpoint.settings.limits
@@ -59,7 +60,7 @@ def endpoint_handler(
     async def handle(request: web.Request) -> web.StreamResponse:
         headers = request.headers
         handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
-        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s)
+        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience)
         visit = Visit(transport, request, endpoint, door)
         await conductor.services.turns.take()
         try:

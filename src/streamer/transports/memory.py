@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from streamer.errors import ErrorCode
+from streamer.runtime.transport import Ear
 
 FrameT = TypeVar("FrameT")
 
@@ -80,7 +80,7 @@ class MemoryTransport(Generic[FrameT]):
     async def receive(self) -> FrameT | None:
         return await self._incoming.get()
 
-    def hand_over(self, take: Callable[[FrameT], bool] | None) -> None:
+    def hand_over(self, ear: Ear[FrameT] | None) -> None:
         """Everything goes through `receive`."""
 
     async def send(self, frame: FrameT) -> None:

@@ -1,8 +1,9 @@
-"""The short way of a message: from aiohttp's parser into the session, without waking a task on the way.
+"""The short way of a message: from its bytes into the session, without waking a task on the way.
 
 A message that only adds audio costs some 4 us to deal with. To have it read by a task costs as much again: a future,
-a turn of the loop, and a dozen coroutines to come down through. So while the reader waits, binary messages are handed
-over as they are parsed; everything else, and all that is too much at once, is left to the reader.
+a turn of the loop, and a dozen coroutines to come down through. So while the reader waits, whole binary messages are
+handed over at once, small ones together; everything else, and all that is too much at once, is left to aiohttp's parser
+and to the reader.
 
 aiohttp has no such door. This module alone looks behind its own, and where that has changed nobody takes the short way.
 """
@@ -10,34 +11,65 @@ aiohttp has no such door. This module alone looks behind its own, and where that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from aiohttp import WSMessage, WSMsgType
 
+from streamer.runtime.transport import Ear
+from streamer.transports.frames import Boundaries, Most, Unmask, audio
+from streamer.transports.patience import Level, Patience
+
 T = TypeVar("T")
 
 _BINARY = WSMsgType.BINARY
+_NOTHING = (False, b"")
 MOST = 32
 """Messages handed over in one go: after so many the loop's other work has its turn."""
+SMALL = 2
+"""Messages of which more than so many are wanted are worth waiting for."""
 
 
 class Shortcut:
-    """Stands where aiohttp keeps the parser of one WebSocket, and looks at its queue after each piece of input."""
+    """Stands where aiohttp keeps the parser of one WebSocket, and takes what it can of each piece of input.
 
-    def __init__(self, response: Any, protocol: Any) -> None:
-        """Raises AttributeError where aiohttp is not built as it was."""
+    The parser gets whole frames only. So it always stands between two, and some can be kept from it.
+    """
+
+    def __init__(self, response: Any, protocol: Any, limit: int, patience: Patience | None = None) -> None:
+        """`limit`: bytes of the longest message.
+
+        Raises AttributeError or ImportError where aiohttp is not built as it was.
+        """
+        from aiohttp._websocket.helpers import websocket_mask  # noqa: PLC0415 (it may be gone)
+
+        self._unmask: Unmask = websocket_mask
         self._response = response
         self._parser: Any = protocol._payload_parser
         self._queue: Any = response._reader
         self._messages: Any = self._queue._buffer
-        self._take: Callable[[bytes], bool] | None = None
+        self._boundaries = Boundaries(limit)
+        self._most = Most(limit)
+        self._held = bytearray()
+        """The beginning of a frame."""
+        self._ear: Ear[str | bytes] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._patience = patience
+        self._socket = protocol.transport.get_extra_info("socket")
+        self._level: Level | None = None
         protocol._payload_parser = self
 
-    def hand_over(self, take: Callable[[bytes], bool] | None) -> None:
+    def hand_over(self, ear: Ear[str | bytes] | None) -> None:
         """Who takes messages from now on; see `runtime.transport.Transport`."""
-        self._take = take
+        self._ear = ear
+        if self._level is not None:
+            self._level.leave()
+            self._level = None
+        if ear is None:
+            return
+        self._most = Most(self._most.frame, ear.joined)
+        if self._patience is not None:
+            self._level = self._patience.enter(self._socket)
 
     async def something(self) -> None:
         """Until there is something for the reader: a message, or the end. Until then messages may go the short way."""
@@ -53,10 +85,23 @@ class Shortcut:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Bytes came."""
-        told: tuple[bool, bytes] = self._parser.feed_data(data)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done() and (not self._hand_on() or self._queue.is_eof()):
-            waiter.set_result(None)
+        boundaries, held = self._boundaries, self._held
+        if boundaries.lost:
+            return self._leave(data, MOST)
+        there: bytes | bytearray = data
+        if held:
+            held += data
+            there = held
+        end, handed = self._audio(there)
+        told = _NOTHING
+        if end < len(there):
+            begin, end = end, boundaries.last(there, end)
+            if end > begin:
+                told = self._leave(bytes(there[begin:end]), MOST - handed)
+        if held:
+            del held[:end]
+        elif end < len(data):
+            held += data[end:]
         return told
 
     def feed_eof(self) -> None:
@@ -65,16 +110,45 @@ class Shortcut:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _hand_on(self) -> bool:
-        """Hand over the messages that are there; False where something is left for the reader."""
-        take, messages = self._take, self._messages
-        for _ in range(MOST):
+    def _audio(self, data: bytes | bytearray) -> tuple[int, int]:
+        """Hand over the audio that `data` begins with; returns where it ends, and how many messages it was."""
+        waiter, ear, level, most = self._waiter, self._ear, self._level, self._most
+        if waiter is None or ear is None or waiter.done() or self._boundaries.fragmented or self._response.closed:
+            return 0, 0
+        end = handed = wanted = 0
+        while handed < MOST:
+            messages, end = audio(data, end, MOST - handed if most.joined else 1, most, self._unmask)
+            if not messages:
+                break
+            handed += len(messages)
+            if not ear.take(b"".join(messages)):
+                waiter.set_result(None)
+                break
+            if end == len(data):
+                wanted = ear.wanted()
+                break
+        if level is not None:
+            level.set(wanted if wanted and wanted > SMALL * end / handed else 1)
+        return end, handed
+
+    def _leave(self, data: bytes, most: int) -> tuple[bool, bytes]:
+        """Leave these bytes to aiohttp, and the messages in them to the reader, but for `most` to be handed over."""
+        told: tuple[bool, bytes] = self._parser.feed_data(data)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and (not self._hand_on(most) or self._queue.is_eof()):
+            waiter.set_result(None)
+        return told
+
+    def _hand_on(self, most: int) -> bool:
+        """Hand over messages that are there; False where something is left for the reader."""
+        ear, messages = self._ear, self._messages
+        for _ in range(most):
             if not messages:
                 return True
-            if take is None or messages[0][0].type is not _BINARY or self._response.closed:
+            if ear is None or messages[0][0].type is not _BINARY or self._response.closed:
                 return False
             message: WSMessage = without_waiting(self._queue.read())
-            if not take(message.data):
+            if not ear.take(message.data):
                 return False
         return not messages
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
 from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from streamer.errors import ErrorCode, StreamerError
+from streamer.runtime.transport import Ear
+from streamer.transports.patience import Patience
 from streamer.transports.shortcut import Shortcut, without_waiting
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
@@ -41,7 +43,12 @@ class WebSocketTransport:
     name = "websocket"
 
     def __init__(
-        self, request: web.Request, subprotocols: Sequence[str], max_message_bytes: int, close_timeout_s: float
+        self,
+        request: web.Request,
+        subprotocols: Sequence[str],
+        max_message_bytes: int,
+        close_timeout_s: float,
+        patience: Patience | None = None,
     ) -> None:
         self.peer = request.remote or "unknown"
         self.signs = 0
@@ -55,14 +62,16 @@ class WebSocketTransport:
         self._request = request
         self._close_timeout_s = close_timeout_s
         self._received = 0
+        self._most = max_message_bytes
+        self._patience = patience
         self._shortcut: Shortcut | None = None
 
     async def upgrade(self) -> None:
         """Answer with 101, once."""
         if not self.response.prepared:
             await self.response.prepare(self._request)
-            with suppress(AttributeError):
-                self._shortcut = Shortcut(self.response, self._request.protocol)
+            with suppress(AttributeError, ImportError):
+                self._shortcut = Shortcut(self.response, self._request.protocol, self._most, self._patience)
 
     async def receive(self) -> Frame | None:
         socket = self.response
@@ -86,9 +95,9 @@ class WebSocketTransport:
                 _check(message)
                 return None
 
-    def hand_over(self, take: Callable[[Frame], bool] | None) -> None:
+    def hand_over(self, ear: Ear[Frame] | None) -> None:
         if self._shortcut is not None:
-            self._shortcut.hand_over(take)
+            self._shortcut.hand_over(ear)
 
     async def send(self, frame: Frame) -> None:
         await self._sending(frame)

@@ -12,6 +12,7 @@ import grpc.aio
 
 from streamer.errors import ErrorCode
 from streamer.protocols.grpc import Frame, HalfClose
+from streamer.runtime.transport import Ear
 
 Call = grpc.aio.ServicerContext[bytes, bytes]
 P = ParamSpec("P")
@@ -63,7 +64,7 @@ class GrpcTransport:
         """Have a frame received again."""
         self._unread = frame
 
-    def hand_over(self, take: Callable[[Frame], bool] | None) -> None:
+    def hand_over(self, ear: Ear[Frame] | None) -> None:
         """Everything goes through `receive`."""
 
     async def receive(self) -> Frame | None:
