@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.format import Encoding
 from streamer.audio.pcm import LAZY, decode
-from streamer.audio.polyphase import CHUNK, Polyphase, polyphase
+from streamer.audio.polyphase import Polyphase, polyphase
 
 Floats = NDArray[np.float32]
 
@@ -66,12 +66,17 @@ class Coding:
             return decode(self.encoding, b"".join(pieces)).reshape(-1, window)
         step = self.size(window)
         row = step + self.around
-        rows = [piece[at : at + row] for piece in pieces for at in range(0, len(piece) - self.around, step)]
-        result = np.empty((len(rows), window), np.float32)
-        for first in range(0, len(rows), CHUNK):
-            some = rows[first : first + CHUNK]
+        rows: list[bytes | bytearray] = []
+        for piece in pieces:
+            if len(piece) == row:
+                rows.append(piece)
+            else:
+                rows += [piece[at : at + row] for at in range(0, len(piece) - self.around, step)]
+        result, chunk = np.empty((len(rows), window), np.float32), self.filter.chunk
+        for first in range(0, len(rows), chunk):
+            some = rows[first : first + chunk]
             samples = decode(self.encoding, b"".join(some)).reshape(len(some), -1)
-            result[first : first + CHUNK] = self.filter.convert(samples)
+            self.filter.convert(samples, result[first : first + chunk])
         return result
 
 
