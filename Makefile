@@ -1,6 +1,7 @@
 # One word per habit. Each target sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
 VENV := .venv
+COMPILED := $(CURDIR)/build/compiled
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 MODEL ?= stub
@@ -9,7 +10,7 @@ PORT ?= 8080
 SEEDS ?= 2000
 MINUTES ?= 60
 
-.PHONY: help setup demo serve test test-slow faults simulate soak conformance fuzz check format bench docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-slow faults simulate soak conformance fuzz check format bench docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +33,12 @@ serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
 test: $(STAMP) ## the test suite
 	@scripts/system-packages sox flite prometheus
 	@$(BIN)/python -m pytest
+
+compiled: $(STAMP) ## the way of a message as machine code, in build/compiled: PYTHONPATH=build/compiled .venv/bin/streamer ...
+	@scripts/compile $(BIN)/python
+
+test-compiled: compiled ## the test suite on that
+	@PYTHONPATH=$(COMPILED) $(BIN)/python -m pytest
 
 test-slow: $(STAMP) ## what takes minutes
 	@$(BIN)/python -m pytest -m slow --timeout 1200
@@ -62,8 +69,8 @@ format: $(STAMP) ## write the format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## the benchmarks (under ten minutes)
-	@$(BIN)/python -m benchmarks
+bench: compiled ## the benchmarks (under ten minutes), compiled as a wheel is
+	@PYTHONPATH=$(COMPILED) $(BIN)/python -m benchmarks
 
 # Code from an old generator runs under every newer protobuf, not the other way round: so this one is old.
 proto: $(STAMP) ## the Python code of proto/ anew

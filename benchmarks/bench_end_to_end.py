@@ -15,6 +15,7 @@ import msgspec
 
 from benchmarks.paced import SETTLE_S, Load
 from benchmarks.servers import Server, running
+from streamer.build import compiled
 
 ROUNDS = 3
 SECONDS = 2.0
@@ -89,6 +90,9 @@ def main(
     points: Sequence[Point] = POINTS, streams: int = STREAMS, rounds: int = ROUNDS, seconds: float = SECONDS
 ) -> None:
     print(f"CPU ms per stream-second: ours and the floor with {streams} streams, the plain server with {PLAIN_STREAMS}")
+    print(
+        "ours is compiled" if compiled() else "ours is not compiled: make compiled, then with PYTHONPATH=build/compiled"
+    )
     turns = measure(points, streams, rounds, seconds)
     print(f"median of up to {rounds} turns of {seconds:g} s (least to most); speech scored on a thread, on the loop")
     heads = ("thread", "plain / thread", "loop", "plain / loop", "plain", "floor", "loop / floor")

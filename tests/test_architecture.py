@@ -28,6 +28,7 @@ BELOW_SHELL = (*BELOW_RUNTIME, "runtime")
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "samples": (),
+    "build": ("session",),
     "access": ("errors",),
     "audio": ("errors",),
     "vad": ("errors", "audio"),
@@ -48,7 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "app": (*BELOW_SHELL, "root", "transports", "telemetry"),
     "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "app"),
     "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "samples"),
-    "cli": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "serving", "samples", "bench"),
+    "cli": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "serving", "samples", "bench", "build"),
     "__main__": ("cli",),
     "root": ("errors", "audio", "vad", "session", "models", "client", "config"),
 }

@@ -121,10 +121,11 @@ class ResampledBuffer:
         self._encoding = encoding
         self._sample_bytes = encoding.sample_bytes
         self._filter = filter
-        self._max_samples = max_samples
-        self._max_held = (filter.inputs(max_samples) + filter.before + filter.after) * self._sample_bytes
+        inputs = filter.inputs(max_samples) + filter.before + filter.after
+        self._max_held = inputs * self._sample_bytes
+        self._max_samples = filter.due(inputs)
         self._raw = Chunks()
-        self._done = SampleBuffer(max_samples)
+        self._done = SampleBuffer(self._max_samples)
         self._sealed = 0
         self.start = 0
 

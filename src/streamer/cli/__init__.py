@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 import streamer
+from streamer.build import compiled
 from streamer.cli.bench import bench as _bench
 from streamer.cli.check import check as _check
 from streamer.cli.client import client as _client
@@ -26,7 +27,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"streamer {streamer.__version__}")
+        typer.echo(f"streamer {streamer.__version__}{' (compiled)' if compiled() else ''}")
         raise typer.Exit
 
 
