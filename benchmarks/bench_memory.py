@@ -2,6 +2,9 @@
 
 The server is a process of its own; its memory is what it has to itself (USS). The streams are silent: the audio of an
 open utterance comes on top. They are slower than real time, so that nothing waits to be scored.
+
+What is left between two crowds is mostly what the C library keeps for the next one, and that follows the largest moment
+there has been. So it is read again after the server has given it back, which is what a leak would show in.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from statistics import linear_regression
 
 import msgspec
 import psutil
@@ -20,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.paced import Peer, frame
 from benchmarks.servers import Server, running
+from streamer.serving.ebb import CALM, PERIOD_S
 
 FORM = {"channels": 1, "sample_rate": 16_000, "bit_depth": 16, "is_float": False}
 START = frame(1, msgspec.json.encode({"request": "start", "format": FORM}))
@@ -28,6 +33,8 @@ CHUNK = frame(2, bytes(3_200))
 LIVE_S = 3.0
 """Audio of a stream until its weight is read: longer than anything that is kept of silence."""
 SETTLE_S = 1.0
+EBB_S = (CALM + 2) * PERIOD_S
+"""After a crowd has gone, until the server has given back its memory."""
 WARMING = 50
 """Streams before the first reading, so that what the process needs once is not on anybody's account."""
 
@@ -85,13 +92,22 @@ async def weigh(server: Server, count: int, rounds: int) -> None:
         await speak(peers, LIVE_S)
         live = await scales.read()
         print(f"{count} live streams, of silence: {(live - empty) / count:.1f} KiB each")
-    after = [await scales.read()]
+    gone = await scales.read()
+    await asyncio.sleep(EBB_S)
+    before = await scales.read()
+    print(f"after they had gone: {gone / 1024:.1f} MiB; given back: {before / 1024:.1f} MiB")
+    kept = []
     for _ in range(rounds):
         async with connected(server.port, count) as peers:
             await speak(peers, 0.3)
-        after.append(await scales.read())
-    mib = [f"{one / 1024:.1f}" for one in after]
-    print(f"after they had gone: {mib[0]} MiB; after each of {rounds} more comings and goings: {' '.join(mib[1:])} MiB")
+        kept.append(await scales.read())
+    print(f"after each of {rounds} more comings and goings: {' '.join(f'{one / 1024:.1f}' for one in kept)} MiB")
+    if len(late := kept[rounds // 2 :]) > 1:
+        slope = linear_regression(range(len(late)), late).slope
+        print(f"slope of the last half of them: {slope:.1f} KiB a round")
+    await asyncio.sleep(EBB_S)
+    left = await scales.read() - before
+    print(f"given back: {left / 1024:+.1f} MiB since before them, {1024 * left / (rounds * count):+.0f} bytes a stream")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from streamer.app import App, Grpc, Shared
 from streamer.config import Loaded
 from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.runtime.control import Ready
+from streamer.serving.ebb import give_back, trim_heap
 from streamer.serving.ending import Ending
 from streamer.telemetry.guard import Guard
 from streamer.telemetry.logs import Logs
@@ -49,7 +50,10 @@ async def serve(app: App, ending: Ending, announce: Callable[[Ready], None]) -> 
                 return
             _spare_what_stays()
             announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate))
-            await ending.asked.wait()
+            async with asyncio.TaskGroup() as tasks:
+                giving_back = tasks.create_task(give_back(lambda: len(app.conductor), trim_heap), name="give-back")
+                await ending.asked.wait()
+                giving_back.cancel()
             lag_s = app.settings.drain.lag_s if ending.lag else 0.0
             if not await ending.unless(ending.now, app.drain(lag_s=lag_s, late_s=ending.asked_s_ago)):
                 log.warning("a second signal: %d sessions are cut off", len(app.conductor))
