@@ -97,9 +97,10 @@ def traced(clock: ManualClock) -> Telemetry:
             return SpanExportResult.SUCCESS
 
     made = TracerProvider(shutdown_on_exit=False)
-    made.add_span_processor(SpanQueue(Encoding(), most=100_000))
+    queue = SpanQueue(Encoding(), most=100_000)
+    made.add_span_processor(queue)
     telemetry = Telemetry("stub", {}, clock.now)
-    telemetry._tracing = Tracing(made, "stub")
+    telemetry._tracing = Tracing(made, queue.put, "stub")
     return telemetry
 
 

@@ -18,7 +18,7 @@ from streamer.session.events import Mode
 from streamer.session.messages import Malformed
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.tracing import remote
+from streamer.telemetry.spans import remote
 
 NOW = 1_700_000_000.0
 MAX_ERROR = 600

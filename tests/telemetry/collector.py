@@ -29,6 +29,10 @@ class Received:
     """Span ids."""
     start_ns: int
     end_ns: int
+    error: str
+    """What its status says."""
+    events: tuple[tuple[str, dict[str, Any]], ...]
+    """Names and attributes."""
 
 
 @dataclass
@@ -83,16 +87,21 @@ def _received(span: Any, service: str) -> Received:
     def value(any_value: Any) -> Any:
         return getattr(any_value, any_value.WhichOneof("value"))
 
+    def attributes(of: Any) -> dict[str, Any]:
+        return {entry.key: value(entry.value) for entry in of.attributes}
+
     return Received(
         name=span.name,
         trace=span.trace_id.hex(),
         id=span.span_id.hex(),
         parent=span.parent_span_id.hex(),
         service=service,
-        attributes={entry.key: value(entry.value) for entry in span.attributes},
+        attributes=attributes(span),
         links=tuple(link.span_id.hex() for link in span.links),
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
+        error=span.status.message,
+        events=tuple((event.name, attributes(event)) for event in span.events),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -25,11 +25,13 @@ class Exporter(SpanExporter):
 
     def __init__(self, export: Callable[[], SpanExportResult] = lambda: OK) -> None:
         self.sizes: list[int] = []
+        self.names: list[str] = []
         self.ended = threading.Event()
         self._export = export
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.sizes.append(len(spans))
+        self.names += [span.name for span in spans]
         return self._export()
 
     def shutdown(self) -> None:
@@ -50,6 +52,31 @@ def test_the_end_sends_what_waits_in_batches() -> None:
     assert (sum(exporter.sizes), queue.dropped, exporter.ended.is_set()) == (3, 0, True)
     ended(queue, 1)
     assert queue.dropped == 1
+
+
+def test_spans_are_made_where_they_are_sent_and_no_batch_is_larger_than_it_may_be() -> None:
+    exporter, makers = Exporter(), set[str]()
+
+    def three() -> Iterator[ReadableSpan]:
+        makers.add(threading.current_thread().name)
+        yield from (ReadableSpan(name) for name in "abc")
+
+    queue = SpanQueue(exporter, batch=2, delay_s=60)
+    for _ in range(3):
+        queue.put(3, three)
+    queue.shutdown()
+    assert (max(exporter.sizes), "".join(exporter.names), queue.dropped) == (2, "abcabcabc", 0)
+    assert makers == {"streamer-spans"}
+
+
+def test_what_has_no_room_as_a_whole_is_dropped_as_a_whole() -> None:
+    exporter = Exporter()
+    queue = SpanQueue(exporter, most=5, batch=5, delay_s=60)
+    for _ in range(2):
+        queue.put(3, lambda: map(ReadableSpan, "abc"))
+    ended(queue, 1)
+    queue.shutdown()
+    assert (sum(exporter.sizes), queue.dropped) == (4, 3)
 
 
 def test_what_a_collector_does_not_take_is_counted() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
@@ -20,7 +20,8 @@ from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Passage, Reader
 from streamer.telemetry.context import Ids
 from streamer.telemetry.observer import Handshake, SessionInfo
-from streamer.telemetry.tracing import LONG_S, Tracing, remote
+from streamer.telemetry.spans import remote
+from streamer.telemetry.tracing import LONG_S, Tracing
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAID = f"00-{TRACE}-{PARENT}-01"
@@ -34,6 +35,11 @@ class Kept(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         self.spans.append(span)
 
+    def put(self, count: int, make: Callable[[], Iterable[ReadableSpan]]) -> None:
+        made = list(make())
+        assert len(made) == count
+        self.spans += made
+
     def named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.spans if span.name == name]
 
@@ -45,7 +51,7 @@ class Traced:
         provider = TracerProvider(sampler=ParentBased(sampler), shutdown_on_exit=False)
         self.kept = Kept()
         provider.add_span_processor(self.kept)
-        self.tracing = Tracing(provider, "stub")
+        self.tracing = Tracing(provider, self.kept.put, "stub")
 
     def session(
         self, start: Start, handshake: Handshake | None = None, now: float = 100.0
@@ -97,7 +103,7 @@ def test_the_starts_word_goes_before_the_headers_which_is_linked() -> None:
     assert f"{session.parent.span_id:016x}" == PARENT
     assert [f"{link.context.trace_id:032x}" for link in session.links] == ["a" * 32]
     assert traced.ids.trace_id == TRACE
-    assert session.start_time == traced.kept.named("handshake")[0].start_time == traced.tracing.ns(99.0)
+    assert session.start_time == traced.kept.named("handshake")[0].start_time == traced.tracing.spans.ns(99.0)
 
 
 def test_a_client_that_is_not_sampled_is_not_traced_and_keeps_its_trace() -> None:

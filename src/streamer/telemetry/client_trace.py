@@ -21,7 +21,7 @@ def client_trace(environment: Mapping[str, str], address: str) -> Iterator[str]:
     from opentelemetry.trace import SpanKind  # noqa: PLC0415 (an extra)
 
     from streamer.telemetry.otel import provider  # noqa: PLC0415
-    from streamer.telemetry.tracing import SCOPE, traceparent  # noqa: PLC0415
+    from streamer.telemetry.spans import SCOPE, traceparent  # noqa: PLC0415
 
     made, _ = provider({"OTEL_SERVICE_NAME": "streamer-client", **environment})
     attributes = {"url.full": address.partition("?")[0]}

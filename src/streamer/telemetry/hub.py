@@ -169,7 +169,7 @@ class Telemetry(Observer, EngineObserver):
         except ImportError as error:
             raise _extra_missing(error) from None
         made, queue = provider(environment)
-        self._tracing = Tracing(made, model)
+        self._tracing = Tracing(made, queue.put, model)
         self._watch_dropped(Signal.SPANS, lambda: queue.dropped + self._spans_lost)
 
     def _read_tasks(self) -> None:

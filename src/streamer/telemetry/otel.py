@@ -6,7 +6,7 @@ import importlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
@@ -26,18 +26,19 @@ FLUSH_TIMEOUT_S = 2.0
 
 
 class SpanQueue(SpanProcessor):
-    """Keeps finished spans until its thread has exported them; what finds it full is dropped and counted.
+    """Keeps finished spans until its thread has made and exported them; what finds it full is dropped and counted.
 
     The SDK's own BatchSpanProcessor logs a line per dropped span on the thread that ended it, and keeps no account of
     the spans that a collector did not take.
     """
 
-    def __init__(self, exporter: SpanExporter, *, most: int = 2_048, batch: int = 512, delay_s: float = 1.0) -> None:
+    def __init__(self, exporter: SpanExporter, *, most: int = 2_048, batch: int = 512, delay_s: float = 5.0) -> None:
         self._exporter = exporter
-        self._refused = self._unsent = 0  # each counted by one thread
+        self._came = self._went = self._refused = self._unsent = 0  # spans; each counted by one thread
         self._told = 0
         self._most, self._batch, self._delay_s = most, batch, delay_s
-        self._spans: deque[ReadableSpan] = deque()
+        self._over: deque[Callable[[], Iterable[ReadableSpan]]] = deque()
+        self._made: deque[ReadableSpan] = deque()
         self._full = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="streamer-spans", daemon=True)
@@ -52,11 +53,16 @@ class SpanQueue(SpanProcessor):
         """Nothing is sent before its end."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        if len(self._spans) >= self._most or self._stopping:
-            self._refused += 1
+        self.put(1, lambda: (span,))
+
+    def put(self, count: int, make: Callable[[], Iterable[ReadableSpan]]) -> None:
+        """So many spans are over; `make` is called on the thread that exports them. Called by one thread."""
+        if self._waiting + count > self._most or self._stopping:
+            self._refused += count
             return
-        self._spans.append(span)
-        if len(self._spans) >= self._batch:
+        self._over.append(make)
+        self._came += count
+        if self._waiting >= self._batch:
             self._full.set()
 
     def shutdown(self) -> None:
@@ -69,27 +75,35 @@ class SpanQueue(SpanProcessor):
         if not self._thread.is_alive():
             self._exporter.shutdown()
             return
-        self._refused += len(self._spans)
-        self._spans.clear()
+        self._refused += self._waiting
+        self._over.clear()
+        self._made.clear()
         # The export that still runs is told to give up; that may wait for it, so nobody waits for that.
         threading.Thread(target=self._exporter.shutdown, name="streamer-spans-end", daemon=True).start()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Not needed: the thread exports at most a second later, and `shutdown` exports the rest."""
+        """Not needed: the thread exports within its delay, and `shutdown` exports the rest."""
         return True
+
+    @property
+    def _waiting(self) -> int:
+        return self._came - self._went
 
     def _run(self) -> None:
         while True:
             self._full.wait(self._delay_s)
             self._full.clear()
             self._export_batch()
-            while len(self._spans) >= self._batch or (self._stopping and self._spans):
+            while self._waiting >= self._batch or (self._stopping and self._waiting):
                 self._export_batch()
             if self._stopping:
                 return
 
     def _export_batch(self) -> None:
-        spans = [self._spans.popleft() for _ in range(min(len(self._spans), self._batch))]
+        while self._over and len(self._made) < self._batch:
+            self._made.extend(self._over.popleft()())
+        spans = [self._made.popleft() for _ in range(min(len(self._made), self._batch))]
+        self._went += len(spans)
         if not spans:
             return
         try:
@@ -120,13 +134,24 @@ def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]
         _exporter(environment),
         most=max(batch, number("OTEL_BSP_MAX_QUEUE_SIZE", 2_048)),
         batch=batch,
-        delay_s=number("OTEL_BSP_SCHEDULE_DELAY", 1_000) / 1_000,
+        delay_s=number("OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1_000,
     )
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, read by the SDK, come before ours.
     name = environment.get("OTEL_SERVICE_NAME") or "streamer"
-    made = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=False)
+    made = TracerProvider(resource=_Origin(Resource.create({"service.name": name})), shutdown_on_exit=False)
     made.add_span_processor(queue)
     return made, queue
+
+
+class _Origin(Resource):
+    """Where spans come from, with its hash at hand: the encoder asks for it with each span, and it is made of JSON."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes, resource.schema_url)
+        self._hash = hash(resource)
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import traceback
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Token
+from time import monotonic
+from types import TracebackType
 
-from opentelemetry import trace
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace import Event
+from opentelemetry.trace import NonRecordingSpan, Status, StatusCode
 
 from streamer.inference.observer import WorkerObserver
 from streamer.telemetry.otel import provider
-from streamer.telemetry.tracing import SCOPE, remote
+from streamer.telemetry.spans import Attributes, Begun, Spans, parsed
 
 
 class TracedWorker(WorkerObserver):
@@ -18,11 +23,11 @@ class TracedWorker(WorkerObserver):
 
     def __init__(self) -> None:
         self._provider, self._queue = provider(os.environ)
-        self._tracer = self._provider.get_tracer(SCOPE)
+        self._spans = Spans(self._provider, self._queue.put)
         self._told = 0
 
     def calling(self, trace: str | None, items: int) -> AbstractContextManager[object]:
-        return nullcontext() if trace is None else self._span(trace, items)
+        return nullcontext() if trace is None else _Call(self._spans, trace, items)
 
     def take_lost(self) -> int:
         lost, self._told = self._queue.dropped - self._told, self._queue.dropped
@@ -31,10 +36,38 @@ class TracedWorker(WorkerObserver):
     def stop(self) -> None:
         self._provider.shutdown()
 
-    @contextmanager
-    def _span(self, traceparent: str, items: int) -> Iterator[None]:
-        parent = remote(traceparent)
-        context = trace.set_span_in_context(trace.NonRecordingSpan(parent or trace.INVALID_SPAN_CONTEXT))
-        attributes = {"streamer.batch.size": items, "process.pid": os.getpid()}
-        with self._tracer.start_as_current_span("model", context, attributes=attributes):
-            yield
+
+class _Call:
+    """A call of the model: what OpenTelemetry says is the current span meanwhile."""
+
+    __slots__ = ("_before", "_span", "_spans")
+
+    def __init__(self, spans: Spans, traceparent: str, items: int) -> None:
+        attributes: Attributes = {"streamer.batch.size": items, "process.pid": os.getpid()}
+        self._spans = spans
+        self._span: Begun = spans.below(parsed(traceparent), "model", monotonic(), attributes)
+
+    def __enter__(self) -> None:
+        self._before: Token[context.Context] = context.attach(
+            trace.set_span_in_context(NonRecordingSpan(self._span.context))
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        context.detach(self._before)
+        if isinstance(error, Exception):
+            status = Status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            self._spans.over(self._span, monotonic(), status=status, events=[_event(error)])
+        else:
+            self._spans.over(self._span, monotonic())
+
+
+def _event(error: Exception) -> Event:
+    """As the semantic conventions would have an exception told."""
+    told = {
+        "exception.type": type(error).__qualname__,
+        "exception.message": str(error),
+        "exception.stacktrace": "".join(traceback.format_exception(error)),
+    }
+    return Event("exception", told)
