@@ -13,6 +13,8 @@ import io
 import os
 import random
 import struct
+import sys
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from time import monotonic
@@ -163,6 +165,8 @@ async def run(port: int, pid: int, load: Load) -> Spent:
 
 def cpu_s(process: psutil.Process) -> float:
     """Seconds of CPU that a process has had."""
+    if sys.platform == "linux":  # to the nanosecond: clock_getcpuclockid(3), which Python has for threads alone
+        return time.clock_gettime(~process.pid << 3 | 2)
     times = process.cpu_times()
     return float(times.user + times.system)
 
