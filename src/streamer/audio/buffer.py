@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from streamer.audio.chunks import Chunks
 from streamer.audio.coding import Coding, Kept
 from streamer.audio.format import Encoding
+from streamer.audio.full import BufferFull
 from streamer.audio.pcm import decode
 from streamer.audio.polyphase import Polyphase
 
 _MIN_CAPACITY = 1_024
-
-
-class BufferFull(RuntimeError):
-    """More was to be retained than the buffer's bound: its owner forgot to forget. A bug of ours, never of a client."""
 
 
 class Buffer(Protocol):
