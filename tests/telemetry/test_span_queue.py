@@ -79,6 +79,19 @@ def test_what_has_no_room_as_a_whole_is_dropped_as_a_whole() -> None:
     assert (sum(exporter.sizes), queue.dropped) == (4, 3)
 
 
+def test_spans_that_cannot_be_made_are_counted_and_keep_nobody_elses_back() -> None:
+    def broken() -> Iterator[ReadableSpan]:
+        yield ReadableSpan("half")
+        raise RuntimeError("a bug")
+
+    exporter = Exporter()
+    queue = SpanQueue(exporter, delay_s=60)
+    queue.put(2, broken)
+    ended(queue, 3)
+    queue.shutdown()
+    assert (exporter.names, queue.dropped) == (["0", "1", "2"], 2)
+
+
 def test_what_a_collector_does_not_take_is_counted() -> None:
     def crash() -> SpanExportResult:
         raise OSError("no")

@@ -37,7 +37,7 @@ class SpanQueue(SpanProcessor):
         self._came = self._went = self._refused = self._unsent = 0  # spans; each counted by one thread
         self._told = 0
         self._most, self._batch, self._delay_s = most, batch, delay_s
-        self._over: deque[Callable[[], Iterable[ReadableSpan]]] = deque()
+        self._over: deque[tuple[int, Callable[[], Iterable[ReadableSpan]]]] = deque()
         self._made: deque[ReadableSpan] = deque()
         self._full = threading.Event()
         self._stopping = False
@@ -60,7 +60,7 @@ class SpanQueue(SpanProcessor):
         if self._waiting + count > self._most or self._stopping:
             self._refused += count
             return
-        self._over.append(make)
+        self._over.append((count, make))
         self._came += count
         if self._waiting >= self._batch:
             self._full.set()
@@ -99,9 +99,19 @@ class SpanQueue(SpanProcessor):
             if self._stopping:
                 return
 
-    def _export_batch(self) -> None:
+    def _make(self) -> None:
+        """A batch of what is over. A bug there costs its spans, not this thread."""
         while self._over and len(self._made) < self._batch:
-            self._made.extend(self._over.popleft()())
+            count, make = self._over.popleft()
+            try:
+                self._made += tuple(make())
+            except Exception:
+                log.exception("making spans failed")
+                self._went += count
+                self._unsent += count
+
+    def _export_batch(self) -> None:
+        self._make()
         spans = [self._made.popleft() for _ in range(min(len(self._made), self._batch))]
         self._went += len(spans)
         if not spans:
