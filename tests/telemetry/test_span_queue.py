@@ -122,6 +122,8 @@ def test_a_silent_collector_costs_spans_and_a_bounded_end(monkeypatch: pytest.Mo
     assert queue.dropped == 15
     assert exporter.ended.wait(5)
     go.set()
+    queue._thread.join(5)
+    assert not queue._thread.is_alive(), "a sender that nobody waits for any more still runs"
 
 
 @pytest.mark.parametrize(

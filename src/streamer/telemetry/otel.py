@@ -94,7 +94,8 @@ class SpanQueue(SpanProcessor):
             self._full.wait(self._delay_s)
             self._full.clear()
             self._export_batch()
-            while self._waiting >= self._batch or (self._stopping and self._waiting):
+            # What an end gave up on is counted as waiting, and is not there any more.
+            while (self._over or self._made) and (self._stopping or self._waiting >= self._batch):
                 self._export_batch()
             if self._stopping:
                 return
