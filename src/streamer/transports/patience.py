@@ -51,7 +51,7 @@ class Patience:
 
     def leave(self, level: Level) -> None:
         self._connections -= 1
-        self._held.pop(level, None)
+        self.release(level)
 
     @property
     def crowded(self) -> bool:
@@ -65,6 +65,7 @@ class Patience:
             self._timer = self._clock.call_at(now + LOOK_S, self._look)
 
     def release(self, level: Level) -> None:
+        """It is read for any byte."""
         self._held.pop(level, None)
 
     def _look(self) -> None:
@@ -87,15 +88,14 @@ class Level:
     def __init__(self, patience: Patience, socket: Socket) -> None:
         self._patience = patience
         self._socket = socket
-        self.bytes = 1
-        """What it is now."""
+        self._bytes = 1
 
     def set(self, wanted: int) -> None:
         """It was read, and will be again once `wanted` bytes are there; 1 for any."""
-        if not self._patience.crowded:
+        if wanted > 1 and not self._patience.crowded:
             wanted = 1
-        if wanted != self.bytes:
-            self.bytes = wanted
+        if wanted != self._bytes:
+            self._bytes = wanted
             with suppress(OSError):  # it may be closed by now
                 self._socket.setsockopt(SOL_SOCKET, SO_RCVLOWAT, wanted)
             if wanted == 1:
