@@ -32,13 +32,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "access": ("errors",),
     "audio": ("errors",),
     "vad": ("errors", "audio"),
-    "vad.endpointer": ("errors",),
+    "vad.endpointer": ("vad.settings",),
     "vad.scorer": ("errors",),
+    "vad.settings": ("errors",),
     "telemetry.observer": ("errors", *WORDS),
-    "session": ("errors", "audio", "vad.endpointer"),
-    "config": ("errors", "audio", "vad.endpointer", "inference.settings", *WORDS),
+    "session": ("errors", "audio", "vad.endpointer", "vad.settings"),
+    "config": ("errors", "audio", "vad.settings", "inference.settings", *WORDS),
     "models": ("errors", "audio", *WORDS),
-    "protocols": ("errors", "audio", "vad.endpointer", *WORDS),
+    "protocols": ("errors", "audio", *WORDS),
     "inference": ("errors", "audio", "models.contract", "telemetry.observer", *WORDS),
     "inference.batching": ("errors", "session.actions"),
     "runtime": BELOW_RUNTIME,
@@ -54,7 +55,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "root": ("errors", "audio", "vad", "session", "models", "client", "config"),
 }
 
-PURE = ("access", "session", "audio", "vad.endpointer", "protocols", "inference.batching")
+PURE = ("access", "session", "audio", "vad.endpointer", "vad.settings", "protocols", "inference.batching")
 IMPURE = (
     "asyncio", "threading", "time", "socket", "logging", "random", "os",
     "opentelemetry", "prometheus_client", "grpc", "aiohttp",

@@ -8,7 +8,8 @@ from streamer.bench.account import Account
 from streamer.bench.endpoint import Endpointing
 from streamer.client.events import Error, Finished, ModelInfo, Segment, Started
 from streamer.session.events import Mode
-from streamer.vad.endpointer import Endpointer, SpeechEnded, VadConfig
+from streamer.vad.endpointer import Endpointer, SpeechEnded
+from streamer.vad.settings import VadConfig
 
 RATE = 8_000
 

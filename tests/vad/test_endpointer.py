@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.errors import BadRequest
-from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted, VadConfig
+from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted
+from streamer.vad.settings import VadConfig
 
 RATE = 1000  # one sample per millisecond: positions read as times
 WINDOW = 30
@@ -183,34 +181,10 @@ def test_a_candidate_needs_its_pad() -> None:
     assert machine.needed_from == 10 * WINDOW - 100
 
 
-# --- the settings
-
-
 def test_times_are_rounded_to_samples() -> None:
     machine = Endpointer(VadConfig(pre_speech_pad_ms=0.26, min_speech_time_ms=0), 16_000)  # 4.16 samples
     machine.push(512, SILENCE)
     assert [*machine.push(512, VOICE), *machine.push(512, VOICE)] == [SpeechStarted(508)]
-
-
-def test_defaults_are_the_published_ones() -> None:
-    assert dataclasses.astuple(VadConfig()) == (0.5, 0.35, 600, 0, 600, 90, 30_000)
-
-
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(VadConfig)])
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf, True, "0.5", None, 10**9])
-def test_a_wrong_setting_is_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(BadRequest, match=rf"vad\.{name}: expected a number"):
-        VadConfig(**{name: value})
-
-
-def test_thresholds_must_not_cross() -> None:
-    with pytest.raises(BadRequest, match=r"vad\.negative_speech_threshold: expected at most positive.* got 0.6"):
-        VadConfig(negative_speech_threshold=0.6)
-
-
-def test_the_longest_speech_must_exceed_the_shortest() -> None:
-    with pytest.raises(BadRequest, match=r"vad\.max_speech_time_ms"):
-        VadConfig(min_speech_time_ms=200, max_speech_time_ms=200)
 
 
 # --- what holds for every sequence

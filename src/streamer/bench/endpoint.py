@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamer.vad.endpointer import VadConfig
+from streamer.vad.settings import VadConfig
 
 _WINDOW_MS = 32.0
 _CLOSE_S = 1e-3

@@ -166,7 +166,7 @@ def _plan(
     from streamer.bench.speech import make_tape
     from streamer.samples import sample
     from streamer.session.messages import VadOverrides
-    from streamer.vad.endpointer import VadConfig
+    from streamer.vad.settings import VadConfig
 
     if recordings:
         said = [read_audio(path) for path in recordings]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamer.vad.endpointer import SpeechEnded, VadConfig
+from streamer.vad.endpointer import SpeechEnded
+from streamer.vad.settings import VadConfig
 
 if TYPE_CHECKING:
     import numpy as np

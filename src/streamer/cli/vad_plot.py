@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from streamer.audio.files import AudioFile
-from streamer.vad.endpointer import VadConfig
 from streamer.vad.network import SAMPLE_RATE, WINDOW
+from streamer.vad.settings import VadConfig
 
 if TYPE_CHECKING:
     from streamer.cli.vad import Channel

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
 from streamer.session.settings import Limits, SessionSettings
-from streamer.vad.endpointer import VadConfig
+from streamer.vad.settings import VadConfig
 
 
 def _listed(value: object) -> object:

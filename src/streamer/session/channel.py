@@ -13,7 +13,7 @@ from streamer.session.pieces import PieceSegmenter
 from streamer.session.segmenting import WINDOW, Segmenter, Wanted
 from streamer.session.settings import SessionSettings
 from streamer.session.speech import SpeechSegmenter
-from streamer.vad.endpointer import VadConfig
+from streamer.vad.settings import VadConfig
 
 _STEP_MS = 20
 """In simple mode: what a client's message usually holds."""

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from streamer.errors import BadRequest
 from streamer.session.messages import Start, VadOverrides
 from streamer.session.settings import Limits, SessionSettings
-from streamer.vad.endpointer import VadConfig
+from streamer.vad.settings import VadConfig
 
 
 def checked_vad(start: Start, settings: SessionSettings) -> VadConfig:

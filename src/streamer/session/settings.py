@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 from streamer.errors import BadRequest
 from streamer.session.events import Mode
-from streamer.vad.endpointer import VadConfig
+from streamer.vad.settings import VadConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
 from streamer.session.segmenting import SPEECH_RATE, WINDOW, Fact, Wanted
 from streamer.vad import endpointer as vad
-from streamer.vad.endpointer import Endpointer, VadConfig
+from streamer.vad.endpointer import Endpointer
+from streamer.vad.settings import VadConfig
 
 _MARGIN_S = 4.0
 """Beyond the longest utterance: windows in flight, resampler delays, one conversion, what is not forgotten yet."""

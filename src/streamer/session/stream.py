@@ -27,7 +27,7 @@ from streamer.session.messages import Start
 from streamer.session.ordering import Fences
 from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, Fact, Wanted
 from streamer.session.settings import SessionSettings
-from streamer.vad.endpointer import VadConfig
+from streamer.vad.settings import VadConfig
 
 WANTED_S = 0.032
 """A window of speech; of longer pieces too, audio should not be looked at less often."""

@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted, VadConfig
+    from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted
     from streamer.vad.recording import speech_probabilities, speech_segments
     from streamer.vad.scorer import SpeechScorer
+    from streamer.vad.settings import VadConfig
     from streamer.vad.silero import SileroScorer
 
 __all__ = [
@@ -31,7 +32,7 @@ _HOMES = {
     "SpeechEnded": "endpointer",
     "SpeechScorer": "scorer",
     "SpeechStarted": "endpointer",
-    "VadConfig": "endpointer",
+    "VadConfig": "settings",
     "speech_probabilities": "recording",
     "speech_segments": "recording",
 }

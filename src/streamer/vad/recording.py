@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from streamer.errors import InvalidFormat
 from streamer.vad.blas import one_blas_thread
-from streamer.vad.endpointer import Endpointer, SpeechEnded, VadConfig
+from streamer.vad.endpointer import Endpointer, SpeechEnded
 from streamer.vad.network import SAMPLE_RATE, WINDOW
+from streamer.vad.settings import VadConfig
 from streamer.vad.silero import SileroScorer
 
 _BLOCK = 4096
