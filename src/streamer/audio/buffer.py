@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,34 +17,31 @@ from streamer.audio.polyphase import Polyphase
 _MIN_CAPACITY = 1_024
 
 
-class Buffer(Protocol):
+class Buffer(ABC):
     """Retains the samples [start, end) of a stream. Positions are absolute: samples since the stream began."""
 
-    @property
-    def start(self) -> int:
-        """The position of the oldest sample that is retained."""
-        ...
+    __slots__ = ("end", "start")
 
-    @property
-    def end(self) -> int:
-        """The position after the newest sample that can be had."""
-        ...
+    start: int
+    """The position of the oldest sample that is retained."""
+    end: int
+    """The position after the newest sample that can be had."""
 
+    @abstractmethod
     def append(self, x: Kept) -> None:
         """Retain x after what is there. BufferFull, and nothing is kept, if that exceeds the bound."""
-        ...
 
+    @abstractmethod
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         """The samples [first, last), which nothing that follows can change. IndexError unless retained."""
-        ...
 
+    @abstractmethod
     def forget(self, before: int) -> None:
         """Drop what lies before a position: nothing if that is forgotten already, all if it is past the end."""
-        ...
 
+    @abstractmethod
     def seal(self) -> None:
         """The audio ends here, for now: what waits for its neighbours can be had as if silence followed."""
-        ...
 
 
 def buffer_for(coding: Coding | None, max_samples: int) -> Buffer:
@@ -56,10 +53,10 @@ def buffer_for(coding: Coding | None, max_samples: int) -> Buffer:
     return ResampledBuffer(coding.encoding, coding.filter, max_samples)
 
 
-class EncodedBuffer:
+class EncodedBuffer(Buffer):
     """A Buffer of Pcm: an append is one of bytes, and only what is asked for is decoded."""
 
-    __slots__ = ("_encoding", "_max_samples", "_raw", "_sample_bytes", "end", "start")
+    __slots__ = ("_encoding", "_max_samples", "_raw", "_sample_bytes")
 
     def __init__(self, encoding: Encoding, max_samples: int) -> None:
         self._encoding = encoding
@@ -96,7 +93,7 @@ class EncodedBuffer:
         pass
 
 
-class ResampledBuffer:
+class ResampledBuffer(Buffer):
     """A Buffer of bytes at another rate: an append is one of bytes, only what is asked for is decoded and resampled.
 
     That once: the next interim of an utterance asks for all of the last one again.
@@ -110,8 +107,6 @@ class ResampledBuffer:
         "_max_samples",
         "_raw",
         "_sample_bytes",
-        "_sealed",
-        "start",
     )
 
     def __init__(self, encoding: Encoding, filter: Polyphase, max_samples: int) -> None:
@@ -123,12 +118,7 @@ class ResampledBuffer:
         self._max_samples = filter.due(inputs)
         self._raw = Chunks()
         self._done = SampleBuffer(self._max_samples)
-        self._sealed = 0
-        self.start = 0
-
-    @property
-    def end(self) -> int:
-        return max(self._sealed, self._filter.ready(self._raw.end // self._sample_bytes))
+        self.start = self.end = 0
 
     @property
     def nbytes(self) -> int:
@@ -141,6 +131,7 @@ class ResampledBuffer:
         if (held := raw.end + len(x) - raw.start) > self._max_held:
             raise BufferFull(f"{held} bytes to retain, at most {self._max_held} may be")
         raw.append(x)
+        self.end = max(self.end, self._filter.ready(raw.end // self._sample_bytes))
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
@@ -162,7 +153,7 @@ class ResampledBuffer:
         self._raw.forget(self._first_input(before) * self._sample_bytes)
 
     def seal(self) -> None:
-        self._sealed = self._filter.due(self._raw.end // self._sample_bytes)
+        self.end = self._filter.due(self._raw.end // self._sample_bytes)
 
     def _resampled(self, first: int, last: int) -> NDArray[np.float32]:
         low = max(0, self._first_input(first))
@@ -175,20 +166,17 @@ class ResampledBuffer:
         return self._filter.inputs(output) - self._filter.before
 
 
-class SampleBuffer:
+class SampleBuffer(Buffer):
     """A Buffer of decoded samples. Append and forget cost O(1) a sample, amortised; memory follows what is retained,
     down as well as up."""
 
-    __slots__ = ("_head", "_max_samples", "_storage", "end", "start")
+    __slots__ = ("_head", "_max_samples", "_storage")
 
     def __init__(self, max_samples: int, start: int = 0) -> None:
         self._max_samples = max_samples
         self._storage = np.empty(0, np.float32)
         self._head = 0  # what is retained is _storage[_head:_head + end - start]
-        self.start = start
-        """The position of the oldest sample that is retained."""
-        self.end = start
-        """The position after the newest sample."""
+        self.start = self.end = start
 
     def __len__(self) -> int:
         return self.end - self.start

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -22,33 +22,33 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     speech: Sequence[Samples]
 
 
-class Intake(Protocol):
+class Intake(ABC):
     """Appends bytes when they come, hands them on when they are wanted."""
 
     wanted_bytes: int
     """How many bytes must wait before `take` is worth a call."""
 
     @property
+    @abstractmethod
     def pending_bytes(self) -> int:
         """Received and not yet handed on."""
-        ...
 
     @property
+    @abstractmethod
     def clamped(self) -> int:
         """Samples that were not finite or out of range."""
-        ...
 
+    @abstractmethod
     def append(self, data: bytes) -> bool:
         """Keep the bytes; whether `take` has something."""
-        ...
 
+    @abstractmethod
     def take(self, max_steps: int) -> Taken:
         """What completes as many steps as have come, `max_steps` at most."""
-        ...
 
+    @abstractmethod
     def drain(self) -> Taken:
         """Every whole frame, and what resamplers hold back. Audio may follow; positions go on."""
-        ...
 
 
 def intake_for(
@@ -66,7 +66,7 @@ def intake_for(
     return Conversion(format, model_rate, speech_rate, step, parts), None
 
 
-class Passage:
+class Passage(Intake):
     """An Intake that converts nothing: in an encoding, and from a rate, that can wait until much is converted at once.
 
     `model` is bytes, what has come since the last time; `speech` has whole steps with what their filter looks at.
@@ -80,7 +80,7 @@ class Passage:
         self._step = speech.size(step) * format.channels
         self._around = speech.around * format.channels
         self._floats = format.encoding is Encoding.PCM_F32LE
-        self.clamped = 0
+        self._clamped = 0
         self._raw = bytearray(speech.silence(speech.before * format.channels))  # from the next step's surroundings on
         self._new = len(self._raw)  # where in it that begins which is not handed on yet
         self.wanted_bytes = self._step + self._around - self._new
@@ -88,6 +88,10 @@ class Passage:
     @property
     def pending_bytes(self) -> int:
         return len(self._raw) - self._new
+
+    @property
+    def clamped(self) -> int:
+        return self._clamped
 
     def append(self, data: bytes) -> bool:
         self._raw += data
@@ -124,7 +128,7 @@ class Passage:
     def _repair(self, end: int) -> None:
         samples, clamped = repaired(self._raw[self._new : end], 4)
         if clamped:
-            self.clamped += clamped
+            self._clamped += clamped
             self._raw[self._new : end] = samples.astype("<f4").tobytes()
 
     def _separate(self, data: bytearray) -> list[bytes]:
@@ -133,7 +137,7 @@ class Passage:
         return [samples[:, channel].tobytes() for channel in range(self._format.channels)]
 
 
-class Conversion:
+class Conversion(Intake):
     """An Intake that decodes and resamples.
 
     A message costs one append. The conversion waits until another step of audio can be completed, because per-call

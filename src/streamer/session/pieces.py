@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from streamer.audio.buffer import buffer_for
 from streamer.audio.coding import Coding, Kept, Samples
 from streamer.session.actions import JobKind
-from streamer.session.segmenting import Fact, Wanted
+from streamer.session.segmenting import Fact, Segmenter, Wanted
 
 
-class PieceSegmenter:
+class PieceSegmenter(Segmenter):
     """One channel in `simple` mode.
 
     `chunk`: pieces of exactly so many samples, the last before a boundary shorter. None: adaptive, everything pending
@@ -21,9 +21,6 @@ class PieceSegmenter:
     model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait. `coding`: how the
     audio is kept; None for decoded.
     """
-
-    speaking = False
-    asks = True
 
     def __init__(
         self, chunk: int | None, shortest: int, longest: int, capacity: int, coding: Coding | None = None
@@ -43,6 +40,14 @@ class PieceSegmenter:
     @property
     def settled(self) -> bool:
         return not self._uncut
+
+    @property
+    def asks(self) -> bool:
+        return True
+
+    @property
+    def speaking(self) -> bool:
+        return False
 
     @property
     def waiting(self) -> int:

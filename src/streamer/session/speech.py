@@ -13,7 +13,7 @@ from streamer.audio.coding import Coding, Kept, Pcm, Samples
 from streamer.audio.windows import Windower
 from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
-from streamer.session.segmenting import SPEECH_RATE, WINDOW, Fact, Wanted
+from streamer.session.segmenting import SPEECH_RATE, WINDOW, Fact, Segmenter, Wanted
 from streamer.vad import endpointer as vad
 from streamer.vad.endpointer import Endpointer
 from streamer.vad.settings import VadConfig
@@ -24,7 +24,7 @@ _FORGET = 8 * WINDOW
 """Audio after which what nobody needs any more is forgotten."""
 
 
-class SpeechSegmenter:
+class SpeechSegmenter(Segmenter):
     """One channel in `segmented` mode.
 
     The endpointer counts samples at SPEECH_RATE, results count them at the model's; where the two differ, a range is
