@@ -95,7 +95,28 @@ class SileroScorer:
         if not len(rows) == len(counts) or sum(counts) != len(windows) or min(counts, default=1) < 1:
             raise ValueError(f"expected the windows of each row, at least one, got {len(windows)} for {len(rows)} rows")
         with np.errstate(over="ignore"):
+            if len(rows) == len(windows):
+                return self._score_one_each(np.array(rows, np.intp), windows)
             return self._score(np.array(rows, np.intp), np.array(counts, np.intp), windows)
+
+    def _score_one_each(self, rows: NDArray[np.intp], windows: Floats) -> Floats:
+        """What is live, mostly: no window waits for one of the same row, so each part of a batch goes straight through
+        while it is in the cache."""
+        scores = np.empty(len(rows), np.float32)
+        size = _even(len(rows))
+        for start in range(0, len(rows), size):
+            part = slice(start, min(start + size, len(rows)))
+            some, heard = rows[part], windows[part]
+            padded, gates = self._windows[: len(some)], self._gates[: len(some)]
+            padded[:, :CONTEXT] = self._context[some]
+            padded[:, CONTEXT : CONTEXT + WINDOW] = heard
+            self._context[some] = heard[:, -CONTEXT:]
+            self._network.encode(padded, gates)
+            hidden, cell = self._hidden[some], self._cell[some]
+            self._network.step(gates, hidden, cell)
+            self._hidden[some], self._cell[some] = hidden, cell
+            scores[part] = self._network.probabilities(hidden)
+        return scores
 
     def _score(self, rows: NDArray[np.intp], counts: NDArray[np.intp], windows: Floats) -> Floats:
         ends = np.cumsum(counts)
@@ -124,7 +145,7 @@ class SileroScorer:
         total = len(windows)
         if total > len(self._gates):
             self._gates = np.empty((max(total, 2 * len(self._gates)), GATES), np.float32)
-        size = -(-total // -(-total // BATCH)) if total else BATCH
+        size = _even(total)
         for start in range(0, total, size):
             end = min(start + size, total)
             padded = self._windows[: end - start]
@@ -152,6 +173,11 @@ class SileroScorer:
             new[:kept] = old[:kept]
             setattr(self, name, new)
         self._free = [row for row in range(capacity) if row not in self._open]  # sorted, so a heap
+
+
+def _even(total: int) -> int:
+    """Windows in each of as few passes as it takes, alike but for the last."""
+    return -(-total // -(-total // BATCH)) if total else BATCH
 
 
 def _whole_windows(samples: Floats) -> int:
