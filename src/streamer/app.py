@@ -35,7 +35,7 @@ from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.places import OnTheLoop
 from streamer.runtime.ports import host_and_port
-from streamer.runtime.scoring import LOOP_WINDOWS, ScoringPolicy, ScoringService
+from streamer.runtime.scoring import ScoringService
 from streamer.runtime.services import Scoring, Services
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
@@ -117,8 +117,7 @@ def build(settings: Settings) -> Parts:
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
     where = settings.server.scoring
     if where == "loop" or (where == "auto" and settings.server.processes > 1):
-        policy = ScoringPolicy(max_batch_windows=LOOP_WINDOWS)
-        return ScoringService(SileroScorer(), place=OnTheLoop(), policy=policy, observer=observer)
+        return ScoringService(SileroScorer(), place=OnTheLoop(), observer=observer)
     return ScoringService(SileroScorer(), observer=observer)
 
 

@@ -102,11 +102,23 @@ async def test_a_long_request_is_cut_and_answered_whole() -> None:
 
 async def test_a_batch_is_shared_evenly_by_those_who_wait() -> None:
     scorer = CountingScorer()
-    async with serving(scorer, ScoringPolicy(max_batch_windows=6)) as (_, answers):
+    async with serving(scorer, ScoringPolicy(max_batch_windows=6, live_windows=1)) as (_, answers):
         for _ in range(3):
             answers.submit(answers.open(), windows(5))
         await answers.wait(3)
         assert scorer.batches == [[2, 2, 2], [2, 2, 2], [1, 1, 1]]
+
+
+async def test_a_batch_is_never_more_than_full_and_who_had_no_room_comes_first() -> None:
+    scorer = CountingScorer()
+    async with serving(scorer, ScoringPolicy(max_batch_windows=6, live_windows=4)) as (service, answers):
+        rows = [answers.open() for _ in range(4)]
+        for row, count in zip(rows, (4, 3, 1, 2), strict=True):
+            answers.submit(row, windows(count))
+        told = [row for row, _ in await answers.wait(4)]
+        assert scorer.batches == [[4, 2], [1, 2, 1]]
+        assert told == [rows[0], rows[2], rows[3], rows[1]]
+        assert service.stats.waiting == 0
 
 
 async def test_in_a_crowd_windows_wait_for_company() -> None:
@@ -126,6 +138,30 @@ async def test_in_a_crowd_windows_wait_for_company() -> None:
         clock.advance(0.0001)
         await answers.wait(4)
         assert scorer.batches == [[1], [1, 1, 1]]
+
+
+async def test_a_full_batch_does_not_wait() -> None:
+    scorer, clock = CountingScorer(), ManualClock()
+    policy = ScoringPolicy(crowd=2, max_wait_s=0.010, max_batch_windows=3)
+    async with serving(scorer, policy, clock) as (service, answers):
+        rows = [answers.open() for _ in range(4)]
+        answers.submit(rows[0], windows(1))
+        clock.advance(0)
+        await answers.wait(1)
+        for row in rows[:2]:
+            answers.submit(row, windows(1))
+        clock.advance(0)
+        assert service.stats.waiting == 2
+        for row in rows[2:]:
+            answers.submit(row, windows(1))
+        clock.advance(0)
+        await answers.wait(4)
+        assert scorer.batches == [[1], [1, 1, 1]]
+        clock.advance(0.0099)
+        assert service.stats.waiting == 1, "what had no room waits for company like everybody"
+        clock.advance(0.0001)
+        await answers.wait(5)
+        assert clock.timers == 0
 
 
 async def test_few_rows_do_not_wait() -> None:

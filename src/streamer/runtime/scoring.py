@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,10 @@ Deliver = Callable[[Sequence[float]], None]
 log = logging.getLogger(__name__)
 
 
-LOOP_WINDOWS = 128
-"""In a batch on the event loop at most: some 2 ms in which everything else waits."""
-
-
 @dataclass(frozen=True, slots=True)
 class ScoringPolicy:
-    """How batches are formed. A batch runs as soon as the one before is done, unless there is a crowd to wait for."""
+    """How batches are formed. A batch runs as soon as the one before is done, unless there is a crowd to wait for; a
+    full one does not wait."""
 
     crowd: int = 8
     """With more open rows than this, windows wait for company: a batch of 64 costs a sixth per window of one alone."""
@@ -36,8 +33,10 @@ class ScoringPolicy:
     """In a crowd, the least time from the start of one batch to the start of the next."""
     max_entry_windows: int = 32
     """Windows of one row in a batch; a recording sent at once cannot hold up the others."""
-    max_batch_windows: int = 512
-    """Windows in a batch, shared evenly (some 8 ms of work); each waiting row gets at least one."""
+    max_batch_windows: int = 128
+    """Windows in a batch: one pass of the network, some 2 ms of work. One more would be a pass of its own."""
+    live_windows: int = 4
+    """Windows of one row that go together if there is room: a message of 100 ms. Who has more gets an even share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +122,13 @@ class ScoringService:
         self._streams: dict[Row, _Stream] = {}
         self._window_bytes: dict[Coding, int] = {}
         self._ready: dict[Row, _Stream] = {}  # in order of waiting
+        self._waiting = 0  # their windows
         self._next = Batch()
         self._rows: dict[Row, Row] = {}  # our numbers -> the scorer's
         self._running = False
         self._busy = False  # a batch is being scored
         self._timer: Timer | None = None
+        self._full = False  # the timer is for now
         self._last_start = float("-inf")
         self._batches = self._windows = self._last_batch = 0
         self._busy_seconds = 0.0
@@ -165,8 +166,9 @@ class ScoringService:
 
     def close(self, row: Row) -> None:
         """Let a row go. A request that is outstanding on it is not answered."""
-        del self._streams[row]
-        self._ready.pop(row, None)
+        stream = self._streams.pop(row)
+        if self._ready.pop(row, None) is not None:
+            self._waiting -= stream.count
         self._next.closed.append(row)
         self._schedule()
 
@@ -202,7 +204,10 @@ class ScoringService:
             stream.fresh = False
             self._next.reset.append(row)
         self._ready[row] = stream
-        if not self._busy and self._timer is None:
+        self._waiting += count
+        if self._busy:
+            return
+        if self._timer is None or (not self._full and self._waiting >= self._policy.max_batch_windows):
             self._schedule()
 
     def _check_alive(self) -> None:
@@ -212,37 +217,50 @@ class ScoringService:
             raise RuntimeError("speech scoring is not running")
 
     def _schedule(self) -> None:
-        """See that a batch will start: on the loop's next turn, or in a crowd `max_wait_s` after the last one did."""
-        if self._busy or self._timer is not None or not self._running:
+        """See that a batch will start: on the loop's next turn if it is full; else in a crowd `max_wait_s` after the
+        last one did."""
+        if self._busy or not self._running:
             return
-        crowded = len(self._streams) > self._policy.crowd
-        when = self._last_start + self._policy.max_wait_s if crowded else 0.0
+        self._full = self._waiting >= self._policy.max_batch_windows
+        if self._timer is not None:
+            if not self._full:
+                return
+            self._timer.cancel()
+        waits = not self._full and len(self._streams) > self._policy.crowd
+        when = self._last_start + self._policy.max_wait_s if waits else 0.0
         self._timer = self._clock.call_at(max(when, self._clock.now()), self._dispatch)
 
     def _dispatch(self) -> None:
-        """Give everything that waits to be scored."""
-        self._timer = None
+        """Give what waits to be scored, as much as there is room for. Who got nothing comes first the next time."""
+        self._timer, self._full = None, False
         batch, self._next = self._next, Batch()
-        share = self._policy.max_batch_windows // max(1, len(self._ready))
-        most = max(1, min(share, self._policy.max_entry_windows))
-        waiting, self._ready = self._ready, {}
+        policy, waiting = self._policy, self._ready
+        room = policy.max_batch_windows
+        most = min(max(room // max(1, len(waiting)), policy.live_windows), policy.max_entry_windows)
+        more: dict[Row, _Stream] = {}
+        turns = 0
         for row, stream in waiting.items():
+            if not room:
+                break
+            turns += 1
             samples, stream.samples = stream.samples, None
             assert samples is not None
             same = batch.windows.get(stream.coding)
             if same is None:
                 same = batch.windows[stream.coding] = _Windows()
             count = stream.count
-            if count > most:
-                stream.count, count = count - most, most
-                samples, stream.samples = split(samples, most * self._window)
-                self._ready[row] = stream
+            if count > (now := min(most, room)):
+                stream.count, count = count - now, now
+                samples, stream.samples = split(samples, now * self._window)
+                more[row] = stream
+            room -= count
             same.rows.append(row)
             same.counts.append(count)
             same.data.append(samples)
+        self._ready = dict(islice(waiting.items(), turns, None)) | more
+        self._waiting -= policy.max_batch_windows - room
         self._busy = True
-        # What had no room has waited long enough: it goes next, without a wait for company.
-        self._last_start = float("-inf") if self._ready else self._clock.now()
+        self._last_start = self._clock.now()
         self._place.give(batch)
 
     def _run(self, batch: Batch) -> list[list[float]]:
@@ -295,6 +313,7 @@ class ScoringService:
     def _fail(self, error: BaseException) -> None:
         self.failed = error
         self._ready.clear()
+        self._waiting = 0
         log.critical("speech scoring failed; nothing is scored any more", exc_info=error)
         self._observer.broken(Subsystem.AUDIO_DECODING, error)
         if self.on_failure is not None:
