@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 
 import numpy as np
@@ -54,15 +55,12 @@ class Network:
         self._lstm_bias = _gates(weights["lstm_bias_input"] + weights["lstm_bias_hidden"])
         self._out, self._out_bias = weights["out_weight"].reshape(HIDDEN), weights["out_bias"]
 
-        self._even = np.empty((BATCH, _FRAMES, _BINS), np.float32)
-        self._odd = np.empty((BATCH, _FRAMES, _BINS - 2), np.float32)
-        self._imaginary = np.empty((BATCH * _FRAMES, _BINS - 2), np.float32)
-        self._magnitude = np.empty((BATCH, _FRAMES * _BINS), np.float32)
-        self._first = np.empty((BATCH, _FRAMES * 128), np.float32)
-        self._second = np.empty((BATCH, 2 * 64), np.float32)
-        self._third = np.empty((BATCH, 64), np.float32)
-        self._fourth = np.empty((BATCH, HIDDEN), np.float32)
-        self._recurrent = np.empty((BATCH, GATES), np.float32)
+        # What is done with lends its memory to what comes next: the less there is, the more of it stays in the cache.
+        one, two, three = np.empty((3, BATCH * _FRAMES * _BINS), np.float32)
+        self._even, self._imaginary = _shaped(one, _FRAMES, _BINS), _shaped(one, _FRAMES * (_BINS - 2))
+        self._odd, self._first = _shaped(two, _FRAMES, _BINS - 2), _shaped(two, _FRAMES * 128)
+        self._magnitude, self._recurrent = _shaped(three, _FRAMES * _BINS), _shaped(three, GATES)
+        self._second, self._third, self._fourth = (_shaped(one, 2 * 64), _shaped(two, 64), _shaped(one, HIDDEN))
 
     def encode(self, windows: Floats, gates: Floats) -> None:
         """The part that knows no time: `windows` [n, PADDED] -> the LSTM's input share in `gates` [n, GATES].
@@ -109,7 +107,7 @@ class Network:
         np.subtract(up, down, out=odd)
 
         magnitude = self._magnitude[:n]
-        real, imaginary = magnitude.reshape(-1, _BINS), self._imaginary[: n * _FRAMES]
+        real, imaginary = magnitude.reshape(-1, _BINS), self._imaginary[:n].reshape(-1, _BINS - 2)
         np.matmul(even.reshape(-1, _BINS), self._cosines, out=real)
         np.matmul(odd.reshape(-1, _BINS - 2), self._sines, out=imaginary)
         np.square(real, out=real)
@@ -148,6 +146,11 @@ class Network:
         np.exp(logits, out=logits)
         logits += 1.0
         return np.reciprocal(logits, out=logits)
+
+
+def _shaped(memory: Floats, *shape: int) -> Floats:
+    """The beginning of it as [BATCH, *shape]."""
+    return memory[: BATCH * math.prod(shape)].reshape(BATCH, *shape)
 
 
 def _matrix(weight: Floats) -> Floats:
