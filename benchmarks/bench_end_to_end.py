@@ -31,8 +31,8 @@ SILENCE_S = 0.6
 LAG_S = 0.5
 """A server that falls further behind within a turn does not keep up."""
 
-SERVERS = ("ours", "ours on the loop", "plain", "floor")
-"""Streamer twice: speech scored on a thread of its own (the default of one process), and on the event loop."""
+SERVERS = ("ours", "ours with a thread", "plain", "floor")
+"""Streamer twice: speech scored on the event loop, as by default, and on a thread of its own."""
 
 Point = tuple[int, int]
 """Hz, ms of a message."""
@@ -94,13 +94,13 @@ def main(
         "ours is compiled" if compiled() else "ours is not compiled: make compiled, then with PYTHONPATH=build/compiled"
     )
     turns = measure(points, streams, rounds, seconds)
-    print(f"median of up to {rounds} turns of {seconds:g} s (least to most); speech scored on a thread, on the loop")
-    heads = ("thread", "plain / thread", "loop", "plain / loop", "plain", "floor", "loop / floor")
+    print(f"median of up to {rounds} turns of {seconds:g} s (least to most); speech scored on the loop, on a thread")
+    heads = ("ours", "plain / ours", "thread", "plain / thread", "plain", "floor", "ours / floor")
     print(f"{'rate':>6}{'chunk':>8}  " + "".join(f"{head:<23}" for head in heads).rstrip())
     for (rate, chunk_ms), counted in turns.items():
         if counted:
-            thread, loop, plain, floor = (list(costs) for costs in zip(*counted, strict=True))
-            columns = (thread, ratios(plain, thread), loop, ratios(plain, loop), plain, floor, ratios(loop, floor))
+            loop, thread, plain, floor = (list(costs) for costs in zip(*counted, strict=True))
+            columns = (loop, ratios(plain, loop), thread, ratios(plain, thread), plain, floor, ratios(loop, floor))
             row = "".join(f"{spread(column):<23}" for column in columns)
         else:
             row = "not carried: no turn was counted"

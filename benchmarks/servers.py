@@ -21,8 +21,8 @@ READY_TIMEOUT_S = 60.0
 
 COMMANDS = {
     "ours": ("-m", "streamer", "serve", "stub", "--grpc-port", "{grpc_port}", "--port"),
-    "ours on the loop": (
-        *("-m", "streamer", "serve", "stub", "--set", "server.scoring=loop"),
+    "ours with a thread": (
+        *("-m", "streamer", "serve", "stub", "--set", "server.scoring=thread"),
         *("--grpc-port", "{grpc_port}", "--port"),
     ),
     "plain": ("-m", "benchmarks.plain_server", "--port"),

@@ -33,9 +33,9 @@ from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
-from streamer.runtime.places import OnTheLoop
+from streamer.runtime.places import OwnThread
 from streamer.runtime.ports import host_and_port
-from streamer.runtime.scoring import ScoringService
+from streamer.runtime.scoring import Batch, Scores, ScoringService
 from streamer.runtime.services import Scoring, Services
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
@@ -115,10 +115,8 @@ def build(settings: Settings) -> Parts:
 
 
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
-    where = settings.server.scoring
-    if where == "loop" or (where == "auto" and settings.server.processes > 1):
-        return ScoringService(SileroScorer(), place=OnTheLoop(), observer=observer)
-    return ScoringService(SileroScorer(), observer=observer)
+    beside = OwnThread[Batch, Scores]("speech-scorer") if settings.server.scoring == "thread" else None
+    return ScoringService(SileroScorer(), place=beside, observer=observer)
 
 
 class App:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from streamer.audio.coding import Pcm
-from streamer.runtime.places import OnTheLoop
+from streamer.runtime.places import OwnThread
 from streamer.runtime.scoring import ScoringPolicy, ScoringService
 from streamer.testing.clock import ManualClock
 from streamer.vad.silero import SileroScorer
@@ -26,7 +26,7 @@ from tests.vad.speech import synthetic
 async def serving(
     scorer: CountingScorer, policy: ScoringPolicy | None = None, clock: ManualClock | None = None
 ) -> AsyncIterator[tuple[ScoringService, Answers]]:
-    service = ScoringService(scorer, policy=policy, clock=clock)
+    service = ScoringService(scorer, place=OwnThread("speech-scorer"), policy=policy, clock=clock)
     await service.start()
     try:
         yield service, Answers(service)
@@ -249,7 +249,7 @@ async def test_an_error_in_the_scorer_fails_the_service_loudly(caplog: pytest.Lo
         failures.append(error)
         failed.set()
 
-    service = ScoringService(scorer, on_failure=on_failure)
+    service = ScoringService(scorer, place=OwnThread("speech-scorer"), on_failure=on_failure)
     await service.start()
     answers = Answers(service)
     row = answers.open()
@@ -391,7 +391,7 @@ async def test_encoded_windows_get_the_scores_of_the_decoded() -> None:
 
 async def test_on_the_loop_answers_come_in_a_later_turn_too() -> None:
     scorer = CountingScorer()
-    service = ScoringService(scorer, place=OnTheLoop())
+    service = ScoringService(scorer)
     with pytest.raises(RuntimeError, match="not running"):
         service.open(lambda _: None)
     await service.start()

@@ -38,10 +38,9 @@ class ServerSettings:
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Serving processes on the same ports, each with model workers of its own; more than one needs Linux. What is
     bounded below is bounded in each of them."""
-    scoring: Literal["auto", "thread", "loop"] = "auto"
-    """Where speech is scored: on a thread beside the event loop, which needs a second core, or on the loop, which takes
-    a tenth less CPU but waits where a model's threads keep the interpreter's lock. `auto`: on the loop where there are
-    several processes."""
+    scoring: Literal["loop", "thread"] = "loop"
+    """Where speech is scored: on the event loop, or on a thread beside it, which takes a tenth more CPU and needs a
+    second core, but leaves the loop to the clients."""
     page: bool = True
     """Serve the page at `/`, where a browser's microphone speaks to the server."""
     max_sessions: Count = 1_000

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.coding import Coding, Pcm, Samples, split, windows_of
 from streamer.runtime.clock import Clock, LoopClock, Timer
-from streamer.runtime.places import Errand, OwnThread, Place
+from streamer.runtime.places import Errand, OnTheLoop, Place
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.vad.scorer import Row, SpeechScorer
 
@@ -92,8 +92,12 @@ class Batch:
     """By how they are kept; None for decoded."""
 
 
+Scores = list[list[float]]
+"""Of each of a batch's `windows`."""
+
+
 class ScoringService:
-    """Scores windows of many rows in batches, on a thread of its own or on the loop. All methods belong to the loop.
+    """Scores windows of many rows in batches, on the loop or in another `place`. All methods belong to the loop.
 
     The scorer is touched in that place alone: opening, closing and resetting travel with the next batch, under row
     numbers of the service's own that are never used twice. So a row may be closed while its windows are being scored.
@@ -105,7 +109,7 @@ class ScoringService:
         self,
         scorer: SpeechScorer,
         *,
-        place: Place[Batch, list[list[float]]] | None = None,
+        place: Place[Batch, Scores] | None = None,
         policy: ScoringPolicy | None = None,
         clock: Clock | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
@@ -113,7 +117,7 @@ class ScoringService:
     ) -> None:
         self._scorer = scorer
         self._window = scorer.window
-        self._place = place or OwnThread("speech-scorer")
+        self._place = place or OnTheLoop()
         self._policy = policy or ScoringPolicy()
         self._clock = clock or LoopClock()
         self.on_failure = on_failure
@@ -263,7 +267,7 @@ class ScoringService:
         self._last_start = self._clock.now()
         self._place.give(batch)
 
-    def _run(self, batch: Batch) -> list[list[float]]:
+    def _run(self, batch: Batch) -> Scores:
         """The scores of each of the batch's `windows`. In the place."""
         scorer, rows = self._scorer, self._rows
         for row in batch.opened:
@@ -273,13 +277,13 @@ class ScoringService:
         for row in batch.reset:
             if row in rows:  # it may have been closed since
                 scorer.reset(rows[row])
-        scores: list[list[float]] = []
+        scores: Scores = []
         for same in batch.windows.values():
             windows = windows_of(same.data, self._window)
             scores.append(scorer.score_windows([rows[row] for row in same.rows], same.counts, windows).tolist())
         return scores
 
-    def _finished(self, batch: Batch, scores: list[list[float]], seconds: float) -> None:
+    def _finished(self, batch: Batch, scores: Scores, seconds: float) -> None:
         """A batch is back on the loop: deliver what is complete, then see to the next."""
         self._busy = False
         self._busy_seconds += seconds
