@@ -293,9 +293,9 @@ class ScoringService:
             self._windows += count
             self._observer.scored(count * self._window / self._scorer.sample_rate, seconds)
         for same, told in zip(batch.windows.values(), scores, strict=True):
-            at = 0
-            for row, count in zip(same.rows, same.counts, strict=True):
-                first, at = at, at + count
+            at, counts = 0, same.counts
+            for index, row in enumerate(same.rows):
+                first, at = at, at + counts[index]
                 stream = self._streams.get(row)
                 if stream is None:
                     continue

@@ -261,8 +261,9 @@ class Stream:
 
     def _spread(self, samples: Taken, out: list[Action], now: float) -> None:
         """Hand audio to the channels."""
-        for channel, model, speech in zip(self._channels, samples.model, samples.speech, strict=True):
-            windows = channel.segmenter.push(model, speech, last=self._sealed)
+        models, speeches = samples.model, samples.speech
+        for index, channel in enumerate(self._channels):
+            windows = channel.segmenter.push(models[index], speeches[index], last=self._sealed)
             if windows is None:
                 self._ask(channel, out, now)
                 continue

@@ -11,7 +11,7 @@ aiohttp has no such door. This module alone looks behind its own, and where that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from aiohttp import WSMessage, WSMsgType
@@ -52,7 +52,8 @@ class Shortcut:
         self._most = Most(limit)
         self._held = bytearray()
         """The beginning of a frame."""
-        self._ear: Ear[str | bytes] | None = None
+        self._take: Callable[[str | bytes], bool] | None = None
+        self._wanted: Callable[[], int] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._patience = patience
         self._socket = protocol.transport.get_extra_info("socket")
@@ -61,7 +62,7 @@ class Shortcut:
 
     def hand_over(self, ear: Ear[str | bytes] | None) -> None:
         """Who takes messages from now on; see `runtime.transport.Transport`."""
-        self._ear = ear
+        self._take, self._wanted = (ear.take, ear.wanted) if ear is not None else (None, None)
         if self._level is not None:
             self._level.leave()
             self._level = None
@@ -112,8 +113,8 @@ class Shortcut:
 
     def _audio(self, data: bytes | bytearray) -> tuple[int, int]:
         """Hand over the audio that `data` begins with; returns where it ends, and how many messages it was."""
-        waiter, ear, level, most = self._waiter, self._ear, self._level, self._most
-        if waiter is None or ear is None or waiter.done() or self._boundaries.fragmented or self._response.closed:
+        waiter, take, level, most = self._waiter, self._take, self._level, self._most
+        if waiter is None or take is None or waiter.done() or self._boundaries.fragmented or self._response.closed:
             return 0, 0
         end = handed = wanted = 0
         while handed < MOST:
@@ -121,11 +122,12 @@ class Shortcut:
             if not messages:
                 break
             handed += len(messages)
-            if not ear.take(b"".join(messages)):
+            if not take(b"".join(messages)):
                 waiter.set_result(None)
                 break
             if end == len(data):
-                wanted = ear.wanted()
+                if level is not None and self._wanted is not None:
+                    wanted = self._wanted()
                 break
         if level is not None:
             level.set(wanted if wanted and wanted > SMALL * end / handed else 1)
@@ -141,14 +143,14 @@ class Shortcut:
 
     def _hand_on(self, most: int) -> bool:
         """Hand over messages that are there; False where something is left for the reader."""
-        ear, messages = self._ear, self._messages
+        take, messages = self._take, self._messages
         for _ in range(most):
             if not messages:
                 return True
-            if ear is None or messages[0][0].type is not _BINARY or self._response.closed:
+            if take is None or messages[0][0].type is not _BINARY or self._response.closed:
                 return False
             message: WSMessage = without_waiting(self._queue.read())
-            if not ear.take(message.data):
+            if not take(message.data):
                 return False
         return not messages
 
