@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, TypeVar
 
 from aiohttp import WSMessage, WSMsgType
@@ -28,6 +29,9 @@ MOST = 32
 """Messages handed over in one go: after so many the loop's other work has its turn."""
 SMALL = 2
 """Messages of which more than so many are wanted are worth waiting for."""
+
+
+_most = cache(Most)  # one for all: what many connections read is in the cache
 
 
 class Shortcut:
@@ -49,15 +53,20 @@ class Shortcut:
         self._queue: Any = response._reader
         self._messages: Any = self._queue._buffer
         self._boundaries = Boundaries(limit)
-        self._most = Most(limit)
-        self._held = bytearray()
+        self._plain = True
+        """No message is in pieces, and all keep to the rules."""
+        self._most = _most(limit, 0)
+        self._held: bytearray | None = None
         """The beginning of a frame."""
         self._take: Callable[[str | bytes], bool] | None = None
         self._wanted: Callable[[], int] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._waiting = False
+        """The reader waits, and has not been woken."""
         self._patience = patience
         self._socket = protocol.transport.get_extra_info("socket")
         self._level: Level | None = None
+        self._patient = False
         protocol._payload_parser = self
 
     def hand_over(self, ear: Ear[str | bytes] | None) -> None:
@@ -68,7 +77,7 @@ class Shortcut:
             self._level = None
         if ear is None:
             return
-        self._most = Most(self._most.frame, ear.joined)
+        self._most = _most(self._most.frame, ear.joined)
         if self._patience is not None:
             self._level = self._patience.enter(self._socket)
 
@@ -77,44 +86,51 @@ class Shortcut:
         if self._messages or self._queue.is_eof() or self._response.closed:
             return
         self._waiter = asyncio.get_running_loop().create_future()
+        self._waiting = True
         try:
             await self._waiter
         finally:
-            self._waiter = None
+            self._waiter, self._waiting = None, False
+
+    def _wake(self) -> None:
+        self._waiting = False
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # What aiohttp asks of a parser ----------------------------------------------------------------
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Bytes came."""
-        boundaries, held = self._boundaries, self._held
-        if boundaries.lost:
+        if not self._plain and self._boundaries.lost:
             return self._leave(data, MOST)
         there: bytes | bytearray = data
-        if held:
-            held += data
-            there = held
+        if self._held is not None:
+            self._held += data
+            there = self._held
         end, handed = self._audio(there)
-        told = _NOTHING
-        if end < len(there):
-            begin, end = end, boundaries.last(there, end)
-            if end > begin:
-                told = self._leave(bytes(there[begin:end]), MOST - handed)
-        if held:
-            del held[:end]
+        if end == len(there):
+            self._held = None
+            return _NOTHING
+        told, begin, boundaries = _NOTHING, end, self._boundaries
+        end = boundaries.last(there, begin)
+        self._plain = not (boundaries.fragmented or boundaries.lost)
+        if end > begin:
+            told = self._leave(bytes(there[begin:end]), MOST - handed)
+        if self._held is not None:
+            del self._held[:end]
         elif end < len(data):
-            held += data[end:]
+            self._held = bytearray(data[end:])
         return told
 
     def feed_eof(self) -> None:
         """Nothing more comes."""
         self._parser.feed_eof()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
 
     def _audio(self, data: bytes | bytearray) -> tuple[int, int]:
         """Hand over the audio that `data` begins with; returns where it ends, and how many messages it was."""
-        waiter, take, level, most = self._waiter, self._take, self._level, self._most
-        if waiter is None or take is None or waiter.done() or self._boundaries.fragmented or self._response.closed:
+        take, most = self._take, self._most
+        if not self._waiting or take is None or not self._plain:
             return 0, 0
         end = handed = wanted = 0
         while handed < MOST:
@@ -123,22 +139,23 @@ class Shortcut:
                 break
             handed += len(messages)
             if not take(b"".join(messages)):
-                waiter.set_result(None)
+                self._wake()
                 break
             if end == len(data):
-                if level is not None and self._wanted is not None:
+                if self._level is not None and self._wanted is not None:
                     wanted = self._wanted()
                 break
-        if level is not None:
-            level.set(wanted if wanted and wanted > SMALL * end / handed else 1)
+        patient = wanted * handed > SMALL * end
+        if self._level is not None and (patient or self._patient):
+            self._level.set(wanted if patient else 1)
+            self._patient = patient
         return end, handed
 
     def _leave(self, data: bytes, most: int) -> tuple[bool, bytes]:
         """Leave these bytes to aiohttp, and the messages in them to the reader, but for `most` to be handed over."""
         told: tuple[bool, bytes] = self._parser.feed_data(data)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done() and (not self._hand_on(most) or self._queue.is_eof()):
-            waiter.set_result(None)
+        if self._waiting and (not self._hand_on(most) or self._queue.is_eof()):
+            self._wake()
         return told
 
     def _hand_on(self, most: int) -> bool:
@@ -147,7 +164,7 @@ class Shortcut:
         for _ in range(most):
             if not messages:
                 return True
-            if take is None or messages[0][0].type is not _BINARY or self._response.closed:
+            if take is None or messages[0][0].type is not _BINARY:
                 return False
             message: WSMessage = without_waiting(self._queue.read())
             if not take(message.data):

@@ -114,6 +114,7 @@ class WebSocketTransport:
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
         number = NORMAL_CLOSE if code is None else CLOSE_CODES[code]
+        self.hand_over(None)
         try:
             # aiohttp bounds the wait for the peer's answer, but not that for room to say goodbye in.
             async with asyncio.timeout(self._close_timeout_s):
