@@ -16,7 +16,10 @@ class Codec(Protocol[FrameT]):
     `FrameT` is what the transport carries: `str | bytes` over WebSocket (text and binary), protobuf messages over gRPC.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The dialect's, the same for every connection."""
+        ...
 
     def decode(self, frame: FrameT) -> Message: ...
 

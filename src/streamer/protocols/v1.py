@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -20,7 +20,7 @@ _ENCODINGS = {(16, False): Encoding.PCM_S16LE, (32, True): Encoding.PCM_F32LE}
 class V1:
     """The codec of one connection. `sample_rate`: the model's, in Hz, at which event positions count."""
 
-    name = "v1"
+    name: ClassVar[str] = "v1"
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from streamer.audio.format import AudioFormat
@@ -17,7 +19,7 @@ from streamer.session.messages import Auth, Flush, KeepAlive, Malformed, Message
 class V2:
     """The codec of one connection. `sample_rate`: the model's, in Hz, at which event positions count."""
 
-    name = "v2"
+    name: ClassVar[str] = "v2"
 
     def __init__(
         self,
