@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streamer.bench.capacity import CLOSE, Goal, Search
 from streamer.bench.measure import distribution
-from streamer.bench.results import Frames, LoadUse, Step
+from streamer.bench.results import Capacity, Frames, LoadUse, Machine, Report, Said, Step
+from streamer.bench.verdict import end, remarks
 from streamer.errors import ConfigError
 
 EMPTY = distribution(np.zeros(0))
@@ -64,6 +65,22 @@ def test_a_goal_holds_or_says_why_not():
     assert goal.missed(step(opened=9)) == "1 streams were refused"
     assert goal.missed(step(late_ms=55)).startswith("the generator was late (p99 55 ms)")
     assert goal.missed(step(())) == "no result that final could be measured on"
+
+
+def test_a_search_says_what_ended_it():
+    assert end(Capacity("p99_final_ms=250", 675, 693, "p99 final 272 ms")) == "693 streams do not: p99 final 272 ms"
+    assert end(Capacity("p99_final_ms=250", 40, None, "--max-streams 40 was reached")) == (
+        "more were not tried: --max-streams 40 was reached"
+    )
+
+
+def test_the_same_trouble_of_a_number_tried_twice_is_said_once():
+    report = Report(
+        version="1", began="", server="", command="", machine=Machine(2, "cpu", "system", "3"),
+        workload=Said("pcm_s16le", 16_000, 20, 640, 0.5, 0.5, 0, 0, 0, 0, 1, False, (), 600),
+        steps=[step(lost=3), step(lost=3), step(lost=4)],
+    )  # fmt: skip
+    assert "frames were lost, or answered twice: 3 and 0 at 10 streams, 4 and 0 at 10 streams" in remarks(report)
 
 
 def test_figures_survive_json():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from streamer.bench.results import LATE_MS, Report, Step
+from streamer.bench.results import LATE_MS, Capacity, Report, Step
 
 _NOISY_CORES = 0.3
 _STARVED = 0.25
@@ -18,7 +18,8 @@ def remarks(report: Report) -> list[str]:
     for step in report.steps:
         for trouble, figure in _of(step):
             found.setdefault(trouble, []).append(f"{figure} at {step.streams} streams")
-    return [f"{trouble}: {', '.join(figures)}" for trouble, figures in found.items()]
+    # A search tries a number twice: what was the same both times is said once.
+    return [f"{trouble}: {', '.join(dict.fromkeys(figures))}" for trouble, figures in found.items()]
 
 
 def shown(report: Report) -> Step:
@@ -33,6 +34,13 @@ def shown(report: Report) -> Step:
 def decisive(steps: Sequence[Step]) -> list[Step]:
     """One for each number of streams: the last, where a search tried twice."""
     return list({step.streams: step for step in steps}.values())
+
+
+def end(capacity: Capacity) -> str:
+    """Why a search found no more."""
+    if capacity.too_many is None:
+        return f"more were not tried: {capacity.why}"
+    return f"{capacity.too_many} streams do not: {capacity.why}"
 
 
 def goal(text: str) -> str:

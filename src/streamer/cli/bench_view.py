@@ -14,7 +14,7 @@ from rich.text import Text
 
 from streamer.bench.results import Distribution, Report, Step
 from streamer.bench.run import News
-from streamer.bench.verdict import duration, remarks
+from streamer.bench.verdict import duration, end, remarks
 
 
 class Watch:
@@ -76,7 +76,7 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
         console.print(Text(f"! {remark}", "yellow"))
     if report.capacity is not None:
         found = report.capacity
-        console.print(f"[bold]{found.most} streams[/bold] hold {found.goal} (the end: {found.why})", highlight=False)
+        console.print(f"[bold]{found.most} streams[/bold] hold {found.goal}; {end(found)}", highlight=False)
     console.print("written: " + ", ".join(str(file) for file in files), highlight=False, soft_wrap=True)
     if len(files) == 1:
         console.print("no page with plots: pip install 'streamer\\[plot]'", highlight=False)
