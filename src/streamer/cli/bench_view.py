@@ -24,7 +24,7 @@ class Watch:
         self._console = console
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=14),
             TextColumn("{task.fields[words]}", style="dim"),
             console=console,
             transient=True,
@@ -45,11 +45,12 @@ class Watch:
 
     def news(self, news: News) -> None:
         progress = news.progress
-        words = [f"{min(news.seconds, news.of):.0f} of {news.of:.0f} s", f"{progress.live} live"]
-        words.append(f"{progress.results} results")
+        words = [f"{min(news.seconds, news.of):.0f}/{news.of:.0f} s", f"{progress.results} results"]
         if news.cores is not None:
-            words.append(f"server {news.cores:.2f} cores")
-        words.append(f"generator late by {progress.late_s * 1e3:.0f} ms at most")
+            words.append(f"{news.cores:.2f} cores")
+        words.append(f"load {progress.late_s * 1e3:.0f} ms late")
+        if progress.live < news.streams:
+            words.append(f"{progress.live} live")
         self._progress.update(self._task, completed=news.seconds, total=news.of, words=", ".join(words))
 
     def ended(self, step: Step) -> None:
