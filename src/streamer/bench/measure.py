@@ -129,6 +129,7 @@ def _server(observed: Observed, records: Sequence[Record], since: float, until: 
     stream_s = sum(max(0.0, min(record.ended, last.at) - max(record.begun, first.at)) for record in records)
     idle = observed.samples[0].rss
     return ServerUse(
+        processes=last.processes,
         cpu_s=round(cpu_s, 3),
         stream_s=round(stream_s, 1),
         cpu_ms_per_stream_s=round(cpu_s / stream_s * 1e3, 4) if stream_s else 0.0,

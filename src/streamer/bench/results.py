@@ -24,11 +24,12 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class ServerUse(msgspec.Struct, frozen=True):
-    """Of the server's processes in the measured time. Bytes; `rss_idle`: before anybody connected.
+    """Of the server's processes, so many at the end, in the measured time. Bytes; `rss_idle`: before anybody connected.
 
     `waiting`: threads that were ready to run and had no core, on average.
     """
 
+    processes: int
     cpu_s: float
     stream_s: float
     cpu_ms_per_stream_s: float
@@ -165,7 +166,10 @@ class Capacity(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One run of `streamer bench`. `began`: ISO 8601 UTC."""
+    """One run of `streamer bench`. `began`: ISO 8601 UTC.
+
+    `compiled`: the way of a message was machine code in the package that ran here, and so in a server that it started.
+    """
 
     version: str
     began: str
@@ -175,3 +179,4 @@ class Report(msgspec.Struct, frozen=True):
     workload: Said
     steps: Sequence[Step]
     capacity: Capacity | None = None
+    compiled: bool = False

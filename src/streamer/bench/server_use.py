@@ -25,6 +25,7 @@ class Sample:
     waited_s: float
     rss: int
     busy_s: float
+    processes: int
 
 
 class Meter:
@@ -48,7 +49,7 @@ class Meter:
                     waited_s += _waited_s(process.pid)
         except psutil.NoSuchProcess:
             return None
-        return Sample(monotonic(), cpu_s, waited_s, rss, machine_busy_s())
+        return Sample(monotonic(), cpu_s, waited_s, rss, machine_busy_s(), len(tree))
 
 
 def _read(process: psutil.Process) -> tuple[float, int]:

@@ -22,6 +22,7 @@ from streamer.bench.calling import caller_of
 from streamer.bench.capacity import Goal, Search
 from streamer.bench.results import Capacity, Machine, Report, Said, Step
 from streamer.bench.run import Plan, Target, run_step
+from streamer.build import compiled
 from streamer.cli.bench_view import Watch, conclude
 from streamer.cli.child import serving
 from streamer.errors import ConfigError
@@ -101,6 +102,7 @@ def perform(order: Order) -> None:
         machine=_machine(),
         workload=_said(order),
         steps=(),
+        compiled=compiled(),
     )
     with Watch(console) as watch:
         steps, capacity = asyncio.run(_search(order, watch) if order.goal else _steps(order, watch))
