@@ -150,6 +150,11 @@ def test_the_page_needs_nothing_else_and_leaves_nothing_out(server):
     assert "2 streams within a result lag of 10.0 ms at 99 %" in written
     assert "streams were refused: 7 () at 9 streams" in written
     assert "the generator was late" in written
+    assert "9 streams do not: p99 lag 12 ms" in written
+    assert "<tr><td>2</td>" in written
+    assert "<tr class=missed><td>9</td>" in written
+    assert "lag<br>99 %<br>ms" in written
+    assert "interim<br>" not in written  # nobody asked for them
 
 
 def test_the_search_ends_with_a_number(server, tmp_path):

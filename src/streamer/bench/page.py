@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 
 from streamer.bench import plots
 from streamer.bench.results import Distribution, Report, Step
-from streamer.bench.verdict import duration, goal, remarks, shown
+from streamer.bench.verdict import duration, end, goal, remarks, shown
 
 _STYLE = """
-:root { --ink: #1f2933; --faint: #6b7783; --line: #e4e7eb; --deep: #0b5d4b; --warn: #9c3f12; }
+:root { color-scheme: only light; --ink: #1f2933; --faint: #6b7783; --line: #e4e7eb; --deep: #0b5d4b; --warn: #9c3f12; }
 * { box-sizing: border-box }
 body { margin: 0; background: #f6f8f8; color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif }
 main { max-width: 1120px; margin: 0 auto; padding: 36px 24px 60px }
 h1 { font-size: 27px; line-height: 1.25; margin: 0 0 4px }
 h2 { font-size: 17px; margin: 34px 0 10px }
-.sub { color: var(--faint); margin: 0 0 22px }
+.sub { color: var(--faint); margin: 0 }
+.cards { margin-top: 22px }
+.missed td { color: var(--warn) }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, auto)); gap: 14px }
 .card, figure, .box { background: #fff; border: 1px solid var(--line); border-radius: 10px; margin: 0 }
 .card, figure, .box { padding: 14px 16px }
@@ -27,6 +29,7 @@ h2 { font-size: 17px; margin: 34px 0 10px }
 @media (max-width: 800px) { .pair { grid-template-columns: 1fr } }
 .wide { margin-top: 14px }
 img { width: 100%; display: block }
+@media (max-width: 800px) { .wide figure { overflow-x: auto } .wide img { width: 860px } }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13.5px }
 th { text-align: right; color: var(--faint); font-weight: 500; vertical-align: bottom }
 th, td { padding: 5px 6px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
@@ -48,12 +51,12 @@ def page(report: Report) -> str:
             "<meta name=viewport content='width=device-width, initial-scale=1'>",
             f"<title>{escape(_title(report))}</title><style>{_STYLE}</style><main>",
             f"<h1>{escape(_title(report))}</h1>",
-            f"<p class=sub>{escape(report.server)} · {escape(report.began.replace('T', ' '))}</p>",
+            *_below_title(report),
             *_cards(report),
             *_warnings(report),
             *_pictures(report),
             "<h2>Every step</h2><div class='box scroll'>",
-            *_table(report.steps),
+            *_table(report),
             "</div>",
             *_method(report),
             "</main>",
@@ -73,6 +76,15 @@ def _title(report: Report) -> str:
     )
 
 
+def _below_title(report: Report) -> Iterator[str]:
+    """What ended a search; whom, where and when."""
+    if report.capacity is not None:
+        yield f"<p class=sub>{escape(end(report.capacity))}</p>"
+    began = report.began.replace("T", " ").replace("+00:00", " UTC")
+    cores = f"{report.machine.cores} cores, the load on them too · " if shown(report).server else ""
+    yield f"<p class=sub>{escape(report.server)} · {cores}{escape(began)}</p>"
+
+
 def _cards(report: Report) -> Iterator[str]:
     """The step that the title speaks of, in a few large figures."""
     step = shown(report)
@@ -83,8 +95,10 @@ def _cards(report: Report) -> Iterator[str]:
     yield _card(duration(latency.p50_ms), f"{name}, median")
     yield _card(duration(latency.p99_ms), f"{name}, 99 %")
     if step.server is not None:
-        yield _card(f"{step.server.cpu_ms_per_stream_s:.2f} ms", "CPU per second of one stream")
-        yield _card(f"{max(0, step.server.rss_per_stream) / 1024:.0f} KiB", "memory per stream")
+        use = step.server
+        yield _card(f"{use.cpu_ms_per_stream_s:.2f} ms", f"CPU per second of one stream; {use.cores:.2f} cores in all")
+        peak = f"{use.rss_peak / 2**20:.0f} MiB"
+        yield _card(f"{max(0, use.rss_per_stream) / 1024:.0f} KiB", f"memory per stream; {peak} in all at the peak")
     yield _card(f"{frames.lost + frames.doubled}", f"frames lost or doubled of {frames.sent / 1e6:.1f} million")
     yield "</div>"
 
@@ -127,7 +141,9 @@ def _workload(report: Report) -> Iterator[str]:
     """All that decides what was sent, and where it was measured."""
     said, machine = report.workload, report.machine
     jitter = f"{said.jitter_ms:g} ms" if said.jitter_ms else "none"
-    processes = sorted({step.load.processes for step in report.steps})
+    of_load = _numbers(step.load.processes for step in report.steps)
+    of_server = _numbers(step.server.processes for step in report.steps if step.server)
+    compiled = ", compiled" if report.compiled else ", not compiled"
     facts = [
         (
             "each stream",
@@ -139,39 +155,61 @@ def _workload(report: Report) -> Iterator[str]:
         ("interims", "asked for" if said.interim_results else "not asked for"),
         ("endpointing", f"an utterance ends after {said.redemption_ms:g} ms of silence"),
         ("time", f"begins over {said.ramp_s:g} s, {said.warmup_s:g} s of warm-up, {said.seconds:g} s measured"),
-        ("load", f"open loop, {' or '.join(map(str, processes))} generator process{'es' * (processes != [1])}"),
+        ("load", f"open loop; processes of the generator: {of_load}"),
+        ("server", f"processes: {of_server}" if of_server else "not seen from here"),
         ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.system}; the load runs on it too"),
-        ("software", f"streamer {report.version}, Python {machine.python}"),
+        ("software", f"streamer {report.version}{compiled}, Python {machine.python}"),
     ]
     yield "<div class=box><dl>"
     yield from (f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in facts)
     yield "</dl></div>"
 
 
+def _numbers(seen: Iterable[int]) -> str:
+    """`2`, or where the steps differ `1 to 3`."""
+    numbers = sorted(set(seen))
+    return " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
+
+
+_NONE = "-"
 _COLUMNS: tuple[tuple[str, Callable[[Step], str]], ...] = (
     ("streams", lambda step: str(step.streams)),
-    ("first<br>result", lambda step: _of(step.first, "p50_ms")),
-    ("final<br>median", lambda step: _of(step.final, "p50_ms")),
-    ("final<br>90 %", lambda step: _of(step.final, "p90_ms")),
-    ("final<br>99 %", lambda step: _of(step.final, "p99_ms")),
-    ("with end-<br>pointing", lambda step: _of(step.final_whole, "p50_ms")),
-    ("interim<br>99 %", lambda step: _of(step.interim, "p99_ms")),
-    ("lag<br>99 %", lambda step: _of(step.lag, "p99_ms")),
-    ("CPU ms per<br>stream-second", lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else "-"),
-    ("cores", lambda step: f"{step.server.cores:.2f}" if step.server else "-"),
-    ("peak<br>MiB", lambda step: f"{step.server.rss_peak / 2**20:.0f}" if step.server else "-"),
-    ("KiB per<br>stream", lambda step: f"{max(0, step.server.rss_per_stream) / 1024:.0f}" if step.server else "-"),
-    ("lost,<br>doubled", lambda step: f"{step.frames.lost}, {step.frames.doubled}"),
-    ("late<br>99 %", lambda step: _of(step.load.late, "p99_ms")),
-    ("others'<br>cores", lambda step: "-" if step.others_cores is None else f"{step.others_cores:.1f}"),
+    ("first<br>result<br>ms", lambda step: _ms(step.first, "p50_ms")),
+    ("final<br>median<br>ms", lambda step: _ms(step.final, "p50_ms")),
+    ("final<br>90 %<br>ms", lambda step: _ms(step.final, "p90_ms")),
+    ("final<br>99 %<br>ms", lambda step: _ms(step.final, "p99_ms")),
+    ("with end-<br>pointing<br>ms", lambda step: _ms(step.final_whole, "p50_ms")),
+    ("interim<br>99 %<br>ms", lambda step: _ms(step.interim, "p99_ms")),
+    ("lag<br>99 %<br>ms", lambda step: _ms(step.lag, "p99_ms")),
+    (
+        "CPU ms per<br>stream-<br>second",
+        lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else _NONE,
+    ),
+    ("CPU<br>cores", lambda step: f"{step.server.cores:.2f}" if step.server else _NONE),
+    ("peak<br>memory<br>MiB", lambda step: f"{step.server.rss_peak / 2**20:.0f}" if step.server else _NONE),
+    (
+        "memory<br>a stream<br>KiB",
+        lambda step: f"{max(0, step.server.rss_per_stream) / 1024:.0f}" if step.server else _NONE,
+    ),
+    ("lost,<br>doubled<br>frames", lambda step: f"{step.frames.lost}, {step.frames.doubled}"),
+    ("late<br>99 %<br>ms", lambda step: _ms(step.load.late, "p99_ms")),
+    ("others'<br>cores", lambda step: _NONE if step.others_cores is None else f"{step.others_cores:.1f}"),
 )
 
 
-def _table(steps: Sequence[Step]) -> Iterator[str]:
-    yield "<table><tr>" + "".join(f"<th>{heading}</th>" for heading, _ in _COLUMNS) + "</tr>"
-    for step in steps:
-        yield "<tr>" + "".join(f"<td>{escape(cell(step))}</td>" for _, cell in _COLUMNS) + "</tr>"
+def _table(report: Report) -> Iterator[str]:
+    """A row for each step; a column that would be empty is left out."""
+    steps = report.steps
+    cells = [(heading, [cell(step) for step in steps]) for heading, cell in _COLUMNS]
+    columns = [(heading, values) for heading, values in cells if set(values) != {_NONE}]
+    yield "<table><tr>" + "".join(f"<th>{heading}</th>" for heading, _ in columns) + "</tr>"
+    for row, step in enumerate(steps):
+        missed = report.capacity is not None and step.streams > report.capacity.most
+        kind = " class=missed" if missed else ""
+        yield f"<tr{kind}>" + "".join(f"<td>{escape(values[row])}</td>" for _, values in columns) + "</tr>"
     yield "</table>"
+    if report.capacity is not None:
+        yield f"<p class=sub>Numbers above {report.capacity.most}, in red, missed the goal, each of them twice.</p>"
 
 
 _TERMS = (
@@ -200,5 +238,9 @@ def _method(report: Report) -> Iterator[str]:
     yield f"<dt>again</dt><dd><code>{escape(report.command)}</code></dd></dl></div>"
 
 
-def _of(distribution: Distribution, name: str) -> str:
-    return duration(getattr(distribution, name)).removesuffix(" ms") if distribution.count else "-"
+def _ms(distribution: Distribution, name: str) -> str:
+    """Without its unit, which the heading has; so never in seconds."""
+    if not distribution.count:
+        return _NONE
+    ms: float = getattr(distribution, name)
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}"

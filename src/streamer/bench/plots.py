@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from streamer.bench.results import Distribution, Report, Step
-from streamer.bench.verdict import decisive, duration
+from streamer.bench.verdict import decisive, duration, shown
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 DEEP, MID, PALE, WARM = "#0b5d4b", "#0f8a6d", "#7cc5b1", "#d9632b"
-SHADES = ("#7cc5b1", "#0f8a6d", "#0b5d4b", "#d9632b", "#9c3f12", "#4a5568", "#2b6cb0", "#805ad5")
+HELD = LinearSegmentedColormap.from_list("held", ("#9ad6c5", MID, "#06382d"))
+MISSED = LinearSegmentedColormap.from_list("missed", ("#f0b48f", WARM, "#7a2c0b"))
 PANELS = 6
 """Timelines side by side at most: the largest steps."""
 STYLE: dict[Any, Any] = {
@@ -67,6 +69,10 @@ def latency_against_streams(report: Report) -> bytes:
             axis.axhline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
             axis.annotate(f"goal {limit:g} ms", (0.01, limit), (0, 4), xycoords=("axes fraction", "data"),
                           textcoords="offset points", fontsize=8.5)  # fmt: skip
+        if report.capacity is not None and report.capacity.most in at:
+            axis.axvline(report.capacity.most, ymax=0.86, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axis.annotate(f"{report.capacity.most} streams", (report.capacity.most, 0.02), (-4, 0), ha="right",
+                          xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8.5)  # fmt: skip
         _streams(axis, at)
         axis.set_ylabel("ms")
         axis.set_title(f"{name.capitalize()} against streams")
@@ -82,19 +88,21 @@ def cpu_against_streams(report: Report) -> bytes:
         left, right = figure.subplots(1, 2)
         uses = [(step.streams, step.server) for step in decisive(report.steps) if step.server is not None]
         at = [streams for streams, _ in uses]
-        names = [str(streams) for streams in at]
         each = [use.cpu_ms_per_stream_s for _, use in uses]
-        bars = left.bar(names, each, color=MID, width=0.6)
-        left.bar_label(bars, fmt="%.2f", fontsize=8.5, color=INK, padding=2)
-        left.set_ylim(0, max(each) * 1.15)
-        left.set_title("CPU ms per stream-second")
-        left.grid(visible=False, axis="x")
         cores = [use.cores for _, use in uses]
-        right.plot(at, cores, color=DEEP, marker="o", markersize=5, linewidth=1.8)
-        right.set_ylim(0, max([*cores, 0.1]) * 1.2)
-        right.set_title("cores in use")
-        _streams(right, at)
-        left.set_xlabel("streams")
+        spoken_of = shown(report).streams
+        # The number stands where a falling and a rising line leave room.
+        for axis, values, title, beside in (
+            (left, each, "CPU ms per stream-second", {"xytext": (-5, -13), "ha": "right"}),
+            (right, cores, "Cores in use", {"xytext": (5, -11), "ha": "left"}),
+        ):
+            axis.plot(at, values, color=DEEP, marker="o", markersize=5, linewidth=1.8)
+            if spoken_of in at:
+                value = values[at.index(spoken_of)]
+                axis.annotate(f"{value:.2f}", (spoken_of, value), textcoords="offset points", fontsize=8.5, **beside)
+            axis.set_ylim(0, max([*values, 0.1]) * 1.2)
+            axis.set_title(title)
+            _streams(axis, at)
 
     return _png(draw, (6.4, 3.7))
 
@@ -106,9 +114,9 @@ def distributions(report: Report) -> bytes:
         axis = figure.subplots()
         steps = _measured(report.steps)
         name = headline(steps[-1])[0]
-        for index, step in enumerate(steps):
+        for step, color in zip(steps, _colors(report, steps), strict=True):
             values = np.maximum(headline(step)[1].quantiles_ms, 0.1)
-            axis.plot(values, np.arange(101), color=_shade(index, len(steps)), linewidth=1.8, label=f"{step.streams}")
+            axis.plot(values, np.arange(101), color=color, linewidth=1.8, label=f"{step.streams}")
         axis.set_xscale("log")
         ends = [headline(step)[1] for step in steps]
         wide = max(end.max_ms for end in ends) > 500 * max(0.1, min(end.quantiles_ms[0] for end in ends))
@@ -118,7 +126,7 @@ def distributions(report: Report) -> bytes:
         axis.set_yticks([0, 25, 50, 75, 99], ["0 %", "25 %", "50 %", "75 %", "99 %"])
         axis.set_xlabel("ms")
         axis.set_title(f"Results within a {name} of …")
-        axis.legend(title="streams", loc="lower right")
+        axis.legend(title="streams", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
     return _png(draw, (6.4, 3.7))
 
@@ -148,7 +156,9 @@ def timeline(report: Report) -> bytes:
         axes[0].set_ylabel("lag, ms")
         axes[0].annotate("warm-up", (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points", va="top",
                          fontsize=8, color=FAINT)  # fmt: skip
-        axes[-1].legend(loc="upper right")
+        figure.suptitle("Lag of the results over time", x=0.01, ha="left", fontsize=11, fontweight="bold")
+        handles, labels = axes[-1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="upper right", ncols=2)
 
     return _png(draw, (13.0, 3.3))
 
@@ -189,8 +199,11 @@ def _plainly(axis: Any, *, wide: bool) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _shade(index: int, of: int) -> str:
-    return SHADES[index % len(SHADES)] if of > 1 else MID
+def _colors(report: Report, steps: Sequence[Step]) -> list[Any]:
+    """Darker with more streams; in a search those that missed the goal are of another colour."""
+    most = steps[-1].streams if report.capacity is None else report.capacity.most
+    held = sum(step.streams <= most for step in steps)
+    return [*HELD(np.linspace(1, 0, held)[::-1]), *MISSED(np.linspace(1, 0, len(steps) - held)[::-1])]
 
 
 def _png(draw: Callable[[Figure], None], size: tuple[float, float]) -> bytes:
