@@ -170,12 +170,19 @@ class Arena(ABC):
 
     @asynccontextmanager
     async def healthy_session(self, way: str = "v2") -> AsyncIterator[None]:
-        """A session that has begun before the fault and goes on after it, and must hear what it would hear alone."""
+        """A session that has begun before the fault and goes on after it, and must hear what it would hear alone.
+
+        Its first utterance is answered before the fault, its second begins after: a call that is under way while both
+        of its workers are killed would be given up, whoever asked for it.
+        """
+        heard: Events = []
         async with self.peer(way, "segmented") as peer:
             half = len(WEATHER) // 2
             await peer.start()
             await peer.hear("started")
             await peer.audio(WEATHER[:half])
+            while not heard or heard[-1]["type"] != "segment":
+                heard.append(await peer.hear())
             lives = asyncio.create_task(_lives(peer))
             try:
                 yield
@@ -185,7 +192,7 @@ class Arena(ABC):
                     await lives
             await peer.audio(WEATHER[half:])
             await peer.stop()
-            heard = await peer.rest()
+            heard += await peer.rest()
             assert peer.end == NORMAL
         self.alone = self.alone or by_kind(heard)
         assert len(self.alone["segment"]) == 2
