@@ -309,7 +309,7 @@ class App:
         from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
 
         settings = self.settings
-        codec = partial(GrpcCodec, self.model.sample_rate, **self._message_limits())
+        codec = GrpcCodec(self.model.sample_rate, **self._message_limits())
         service = Service(self._session(Mode.SEGMENTED), codec, self.conductor, self.admission, self.door)
         server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._shared is not None)
         try:
@@ -342,7 +342,7 @@ class App:
         for mode in Mode:
             settings = self._session(mode)
             for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
-                codec = partial(dialect, mode, self.model.sample_rate, **self._message_limits())
+                codec = dialect(mode, self.model.sample_rate, **self._message_limits())
                 endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols, dialect is V2))
         return endpoints
 

@@ -11,14 +11,15 @@ FrameT = TypeVar("FrameT")
 
 
 class Codec(Protocol[FrameT]):
-    """One per connection. Never raises for what came: a frame it cannot read becomes `Malformed`.
+    """One for all connections to an address: it remembers nothing. Never raises for what came: a frame it cannot read
+    becomes `Malformed`.
 
     `FrameT` is what the transport carries: `str | bytes` over WebSocket (text and binary), protobuf messages over gRPC.
     """
 
     @property
     def name(self) -> str:
-        """The dialect's, the same for every connection."""
+        """The dialect's."""
         ...
 
     def decode(self, frame: FrameT) -> Message: ...

@@ -66,7 +66,7 @@ def size(frame: Frame) -> int:
 
 
 class Grpc:
-    """The codec of one call. `sample_rate`: the model's, in Hz, at which event positions count."""
+    """The codec of all calls. `sample_rate`: the model's, in Hz, at which event positions count."""
 
     name = "grpc"
 

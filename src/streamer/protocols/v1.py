@@ -18,7 +18,7 @@ _ENCODINGS = {(16, False): Encoding.PCM_S16LE, (32, True): Encoding.PCM_F32LE}
 
 
 class V1:
-    """The codec of one connection. `sample_rate`: the model's, in Hz, at which event positions count."""
+    """The codec of one address. `sample_rate`: the model's, in Hz, at which event positions count."""
 
     name: ClassVar[str] = "v1"
 

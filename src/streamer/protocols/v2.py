@@ -17,7 +17,7 @@ from streamer.session.messages import Auth, Flush, KeepAlive, Malformed, Message
 
 
 class V2:
-    """The codec of one connection. `sample_rate`: the model's, in Hz, at which event positions count."""
+    """The codec of one address. `sample_rate`: the model's, in Hz, at which event positions count."""
 
     name: ClassVar[str] = "v2"
 

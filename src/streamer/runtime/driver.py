@@ -16,7 +16,7 @@ from streamer.protocols.codec import Codec
 from streamer.runtime.clock import Timer
 from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
 from streamer.runtime.services import Services
-from streamer.runtime.transport import Ear, Transport
+from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Event, Failed
 from streamer.session.messages import Auth, KeepAlive, Start
@@ -59,32 +59,30 @@ class Connection(Generic[FrameT]):
         measure: Callable[[FrameT], int],
         lease: Lease | None = None,
     ) -> None:
-        self._session = session
-        self._transport = transport
+        self._over = False
+        """The session takes no more input: it has closed, or the peer is gone."""
+        self._gone = False
         self._codec = codec
-        self._decode = codec.decode
-        self._receive = session.receive
-        self._engine = services.engine
-        self._scoring = services.scoring
         self._clock = services.clock
+        self._session = session
+        self.busy_s = 0.0
+        """Seconds spent in the session."""
+        self._rows: dict[int, Row] = {}
+        self._scoring = services.scoring
+        self._resume: asyncio.Event | None = None
+        self._transport = transport
+        self._engine = services.engine
         self._services = services
         self._measure = measure
         self._bounds = bounds
         self._lease = lease
         self._outbox: Outbox[FrameT] = Outbox(bounds)
-        self._rows: dict[int, Row] = {}
-        self._over = False
-        """The session takes no more input: it has closed, or the peer is gone."""
-        self._gone = False
         self._fault: ErrorCode | None = None
         """What the transport itself refused the peer for."""
         self._timer: Timer | None = None
         self._armed = math.inf
         self._signs = transport.signs
-        self._resume: asyncio.Event | None = None
         self._ahead_s = session.settings.limits.audio_ahead_s
-        self.busy_s = 0.0
-        """Seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
 
     @property
@@ -161,21 +159,29 @@ class Connection(Generic[FrameT]):
 
     async def _hear(self) -> None:
         """Until the peer ends. Raises what the transport makes of a peer that breaks its rules."""
-        most = self._session.settings.limits.max_audio_message_bytes
-        self._transport.hand_over(Ear(self._take, min(JOINED, most), self._session.wanted_bytes))
+        self._transport.hand_over(self)
         receive = self._transport.receive
         while (frame := await receive()) is not None:
-            if not self._take(frame):
+            if not self.take(frame):
                 await self._hold()
 
-    def _take(self, frame: FrameT) -> bool:
+    @property
+    def joined(self) -> int:
+        """See Ear."""
+        return min(JOINED, self._session.settings.limits.max_audio_message_bytes)
+
+    def wanted(self) -> int:
+        """See Ear."""
+        return self._session.wanted_bytes()
+
+    def take(self, frame: FrameT) -> bool:
         """What the peer said, to the session. False: it is so far ahead that it should not be read for a while."""
         if self._over:
             return True  # the close is on its way; what still comes in is read so that it gets through
-        message = self._decode(frame)
+        message = self._codec.decode(frame)
         if type(message) is Start:
             self._session.traceparent = self._observer.starting(message, self._clock.now())
-        more = self._apply(self._renew if type(message) is Auth else self._receive, message)
+        more = self._apply(self._renew if type(message) is Auth else self._session.receive, message)
         # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
         # there are none while a stream is being finished.
         if not more and self._session.state is _STREAMING:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from streamer.errors import ErrorCode
 
 FrameT = TypeVar("FrameT")
+HeardT_contra = TypeVar("HeardT_contra", contravariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Ear(Generic[FrameT]):
+class Ear(Protocol[HeardT_contra]):
     """Who hears what comes, without a task that waits for it. Nothing of it may raise."""
 
-    take: Callable[[FrameT], bool]
-    """A frame. False: this was enough for now."""
-    joined: int
-    """Binary frames that are together at most so many bytes may be given as one."""
-    wanted: Callable[[], int]
-    """Bytes of binary frames without which nothing can be done. A transport may wait for them, for a while."""
+    @property
+    def joined(self) -> int:
+        """Binary frames that are together at most so many bytes may be given as one."""
+        ...
+
+    def take(self, frame: HeardT_contra) -> bool:
+        """A frame. False: this was enough for now."""
+        ...
+
+    def wanted(self) -> int:
+        """Bytes of binary frames without which nothing can be done. A transport may wait for them, for a while."""
+        ...
 
 
 class Transport(Protocol[FrameT]):

@@ -44,7 +44,7 @@ class Endpoint:
 
     path: str
     settings: SessionSettings
-    codec: Callable[[], Codec[Frame]]
+    codec: Codec[Frame]
     subprotocols: tuple[str, ...]
     hears_auth: bool = False
     """The dialect has a word for a token in a first message."""
@@ -91,7 +91,7 @@ class Visit:
     """One request for an upgrade, until it is answered."""
 
     def __init__(self, transport: WebSocketTransport, request: web.Request, endpoint: Endpoint, door: Door) -> None:
-        self.codec = endpoint.codec()
+        self.codec = endpoint.codec
         self._transport = transport
         self._request = request
         self._endpoint = endpoint

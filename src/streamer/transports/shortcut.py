@@ -11,7 +11,7 @@ aiohttp has no such door. This module alone looks behind its own, and where that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import cache
 from typing import Any, TypeVar
 
@@ -47,31 +47,30 @@ class Shortcut:
         """
         from aiohttp._websocket.helpers import websocket_mask  # noqa: PLC0415 (it may be gone)
 
+        self._plain = True
+        """No message is in pieces, and all keep to the rules."""
+        self._waiting = False
+        """The reader waits, and has not been woken."""
+        self._patient = False
+        self._held: bytearray | None = None
+        """The beginning of a frame."""
+        self._ear: Ear[str | bytes] | None = None
+        self._most = _most(limit, 0)
+        self._level: Level | None = None
         self._unmask: Unmask = websocket_mask
+        self._waiter: asyncio.Future[None] | None = None
         self._response = response
         self._parser: Any = protocol._payload_parser
         self._queue: Any = response._reader
         self._messages: Any = self._queue._buffer
         self._boundaries = Boundaries(limit)
-        self._plain = True
-        """No message is in pieces, and all keep to the rules."""
-        self._most = _most(limit, 0)
-        self._held: bytearray | None = None
-        """The beginning of a frame."""
-        self._take: Callable[[str | bytes], bool] | None = None
-        self._wanted: Callable[[], int] | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._waiting = False
-        """The reader waits, and has not been woken."""
         self._patience = patience
         self._socket = protocol.transport.get_extra_info("socket")
-        self._level: Level | None = None
-        self._patient = False
         protocol._payload_parser = self
 
     def hand_over(self, ear: Ear[str | bytes] | None) -> None:
         """Who takes messages from now on; see `runtime.transport.Transport`."""
-        self._take, self._wanted = (ear.take, ear.wanted) if ear is not None else (None, None)
+        self._ear = ear
         if self._level is not None:
             self._level.leave()
             self._level = None
@@ -129,8 +128,8 @@ class Shortcut:
 
     def _audio(self, data: bytes | bytearray) -> tuple[int, int]:
         """Hand over the audio that `data` begins with; returns where it ends, and how many messages it was."""
-        take, most = self._take, self._most
-        if not self._waiting or take is None or not self._plain:
+        ear, most = self._ear, self._most
+        if not self._waiting or ear is None or not self._plain:
             return 0, 0
         end = handed = wanted = 0
         while handed < MOST:
@@ -138,12 +137,12 @@ class Shortcut:
             if not messages:
                 break
             handed += len(messages)
-            if not take(b"".join(messages)):
+            if not ear.take(b"".join(messages)):
                 self._wake()
                 break
             if end == len(data):
-                if self._level is not None and self._wanted is not None:
-                    wanted = self._wanted()
+                if self._level is not None:
+                    wanted = ear.wanted()
                 break
         patient = wanted * handed > SMALL * end
         if self._level is not None and (patient or self._patient):
@@ -160,14 +159,14 @@ class Shortcut:
 
     def _hand_on(self, most: int) -> bool:
         """Hand over messages that are there; False where something is left for the reader."""
-        take, messages = self._take, self._messages
+        ear, messages = self._ear, self._messages
         for _ in range(most):
             if not messages:
                 return True
-            if take is None or messages[0][0].type is not _BINARY:
+            if ear is None or messages[0][0].type is not _BINARY:
                 return False
             message: WSMessage = without_waiting(self._queue.read())
-            if not take(message.data):
+            if not ear.take(message.data):
                 return False
         return not messages
 

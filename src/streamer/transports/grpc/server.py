@@ -44,7 +44,7 @@ class Service:
 
     session: SessionSettings
     """Of a start that names no mode."""
-    codec: Callable[[], Codec[Frame]]
+    codec: Codec[Frame]
     conductor: Conductor
     admission: Admission
     door: Door
@@ -152,7 +152,7 @@ class Reception:
         lease = service.door.lease(identity, service.conductor.services.clock.now())
         settings = granted(service.session, identity)
         running = asyncio.create_task(
-            service.conductor.run(transport, service.codec(), settings, measure=size, handshake=handshake, lease=lease)
+            service.conductor.run(transport, service.codec, settings, measure=size, handshake=handshake, lease=lease)
         )
         try:
             await asyncio.shield(running)
