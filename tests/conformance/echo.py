@@ -8,7 +8,6 @@ from contextlib import suppress
 from aiohttp import web
 
 from streamer.errors import StreamerError
-from streamer.runtime.transport import Ear
 from streamer.serving.loop import loop_factory
 from streamer.transports.listener import Handshakes, listen
 from streamer.transports.websocket import Frame, WebSocketTransport
@@ -17,29 +16,43 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The limit is not what is tested here: some cases send 16 MiB."""
 
 
-async def echo(request: web.Request) -> web.StreamResponse:
+class Echo:
     """Says what it hears, on whichever way that came, and at once if it can: the next bytes may break the rules."""
-    transport = WebSocketTransport(request, (), MAX_MESSAGE_BYTES, close_timeout_s=5.0)
-    await transport.upgrade()
-    later: asyncio.Queue[Frame | None] = asyncio.Queue()
 
-    def take(frame: Frame) -> bool:
-        if not later.empty() or not transport.send_now(frame):
-            later.put_nowait(frame)
+    joined = 0
+
+    def __init__(self, transport: WebSocketTransport) -> None:
+        self._transport = transport
+        self._later: asyncio.Queue[Frame | None] = asyncio.Queue()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._answer())
+            self._transport.hand_over(self)
+            with suppress(StreamerError):  # the framing was wrong, and the peer has been told
+                while (frame := await self._transport.receive()) is not None:
+                    self.take(frame)
+            self._later.put_nowait(None)
+
+    def take(self, frame: Frame) -> bool:
+        if not self._later.empty() or not self._transport.send_now(frame):
+            self._later.put_nowait(frame)
         return True
 
-    async def answer() -> None:
-        with suppress(ConnectionError):
-            while (frame := await later.get()) is not None:
-                await transport.send(frame)
+    def wanted(self) -> int:
+        return 0
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(answer())
-        transport.hand_over(Ear(take, joined=0, wanted=lambda: 0))
-        with suppress(StreamerError):  # the framing was wrong, and the peer has been told
-            while (frame := await transport.receive()) is not None:
-                take(frame)
-        later.put_nowait(None)
+    async def _answer(self) -> None:
+        with suppress(ConnectionError):
+            while (frame := await self._later.get()) is not None:
+                await self._transport.send(frame)
+
+
+async def echo(request: web.Request) -> web.StreamResponse:
+    """Upgrade, and say what is heard until the peer goes."""
+    transport = WebSocketTransport(request, (), MAX_MESSAGE_BYTES, close_timeout_s=5.0)
+    await transport.upgrade()
+    await Echo(transport).run()
     return transport.response
 
 

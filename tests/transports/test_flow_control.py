@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from socket import SO_RCVBUF, SO_SNDBUF
 
+import pytest
 import websockets
+from aiohttp import ClientSession, web
 
 from streamer.app import App
 from streamer.config import Settings
 from streamer.telemetry.observer import SessionObserver
 from streamer.testing import noise, s16le
+from streamer.transports.listener import Buffers, Handshakes, listen
 from tests.runtime.stage import Notes
 from tests.transports.serving import V2_START, V2_STOP
 
@@ -84,3 +89,20 @@ async def _last_event(client: websockets.ClientConnection) -> dict[str, object]:
     async for message in client:
         event = json.loads(message)
     return event
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others keep what was asked for")
+async def test_each_connection_has_the_buffers_that_were_asked_for() -> None:
+    async def sizes(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        line: socket.socket = request.transport.get_extra_info("socket")
+        return web.json_response([line.getsockopt(socket.SOL_SOCKET, option) for option in (SO_RCVBUF, SO_SNDBUF)])
+
+    application = web.Application()
+    application.router.add_get("/", sizes)
+    handshakes = Handshakes(1, timeout_s=5.0, sessions=lambda: 0, refused=lambda *_: None)
+    buffers = Buffers(receive=50_000, send=60_000)
+    runner, port = await listen(application, "127.0.0.1", 0, handshakes, shutdown_timeout_s=1.0, buffers=buffers)
+    async with ClientSession() as client, client.get(f"http://127.0.0.1:{port}/") as answer:
+        assert await answer.json() == [100_000, 120_000]  # Linux keeps twice what it is asked for
+    await runner.cleanup()

@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from streamer.runtime.transport import Ear
 from streamer.testing import ManualClock
 from streamer.transports.patience import HELD_S, LOOK_S, Patience
 from streamer.transports.shortcut import MOST
@@ -31,14 +30,14 @@ class Peer:
         self.over = asyncio.Event()
         self.transport: WebSocketTransport
         self._enough_after = enough_after
-        self._joined = joined
+        self.joined = joined
         self._wanted = wanted
         self._patience = patience
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         transport = self.transport = WebSocketTransport(request, (), 1 << 16, 5.0, self._patience)
         await transport.upgrade()
-        transport.hand_over(Ear(self._take, self._joined, lambda: self._wanted))
+        transport.hand_over(self)
         while (frame := await transport.receive()) is not None:
             self.in_a_row = 0
             self.heard.append(frame)
@@ -49,7 +48,10 @@ class Peer:
         self.over.set()
         return transport.response
 
-    def _take(self, frame: Frame) -> bool:
+    def wanted(self) -> int:
+        return self._wanted
+
+    def take(self, frame: Frame) -> bool:
         self.heard.append(frame)
         self.handed += 1
         self.in_a_row += 1
@@ -149,7 +151,7 @@ async def test_messages_cut_anywhere_are_heard_whole_and_in_order(enough_after: 
             at = 0
             while at < len(data):
                 size = chance.choice((1, 7, 700, 5_000, 200_000))
-                assert shortcut.feed_data(data[at : at + size]) == (False, b"")
+                shortcut.data_received(data[at : at + size])
                 at += size
                 if chance.random() < 0.7:
                     await asyncio.sleep(0)

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection(Generic[FrameT]):
-    """Conducts one session over one transport. `run` returns when the connection is over and nothing of it is left.
+    """Conducts one session over one transport, and is its Ear. `run` returns when it is over and nothing of it is left.
 
     The session is a serial machine: the reader, the timer, the scorer's and the engine's answers all enter it on the
     event loop through `_enter`. One task reads, one writes; a message that asks for nothing wakes neither.
@@ -59,30 +59,30 @@ class Connection(Generic[FrameT]):
         measure: Callable[[FrameT], int],
         lease: Lease | None = None,
     ) -> None:
-        self._over = False
-        """The session takes no more input: it has closed, or the peer is gone."""
-        self._gone = False
-        self._codec = codec
-        self._clock = services.clock
         self._session = session
-        self.busy_s = 0.0
-        """Seconds spent in the session."""
-        self._rows: dict[int, Row] = {}
-        self._scoring = services.scoring
-        self._resume: asyncio.Event | None = None
         self._transport = transport
+        self._codec = codec
         self._engine = services.engine
+        self._scoring = services.scoring
+        self._clock = services.clock
         self._services = services
         self._measure = measure
         self._bounds = bounds
         self._lease = lease
         self._outbox: Outbox[FrameT] = Outbox(bounds)
+        self._rows: dict[int, Row] = {}
+        self._over = False
+        """The session takes no more input: it has closed, or the peer is gone."""
+        self._gone = False
         self._fault: ErrorCode | None = None
         """What the transport itself refused the peer for."""
         self._timer: Timer | None = None
         self._armed = math.inf
         self._signs = transport.signs
+        self._resume: asyncio.Event | None = None
         self._ahead_s = session.settings.limits.audio_ahead_s
+        self.busy_s = 0.0
+        """Seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
 
     @property
@@ -167,11 +167,11 @@ class Connection(Generic[FrameT]):
 
     @property
     def joined(self) -> int:
-        """See Ear."""
+        """See `Ear`."""
         return min(JOINED, self._session.settings.limits.max_audio_message_bytes)
 
     def wanted(self) -> int:
-        """See Ear."""
+        """See `Ear`."""
         return self._session.wanted_bytes()
 
     def take(self, frame: FrameT) -> bool:

@@ -75,14 +75,14 @@ class Passage(Intake):
 
     def __init__(self, format: AudioFormat, speech: Coding, step: int) -> None:
         """`step`: samples, as `speech` counts them."""
-        self._raw = bytearray(speech.silence(speech.before * format.channels))  # from the next step's surroundings on
-        self._new = len(self._raw)  # where in it that begins which is not handed on yet
+        self._format = format
+        self._coding = speech
         self._step = speech.size(step) * format.channels
         self._around = speech.around * format.channels
-        self._coding = speech
-        self._format = format
         self._floats = format.encoding is Encoding.PCM_F32LE
         self._clamped = 0
+        self._raw = bytearray(speech.silence(speech.before * format.channels))  # from the next step's surroundings on
+        self._new = len(self._raw)  # where in it that begins which is not handed on yet
         self.wanted_bytes = self._step + self._around - self._new
 
     @property

@@ -40,18 +40,18 @@ class Session:
     """
 
     def __init__(self, settings: SessionSettings, session_id: str, now: float) -> None:
-        self.state = State.NEW
-        """Where it is; changed by its steps alone."""
-        self._stream: Stream | None = None
-        self._born = self._heard = self._heard_audio = now
-        self._boundary: Boundary | None = None
         self.settings = settings
         self.id = session_id
         self.traceparent: str | None = None
         """Sent back in `started`; set by whoever traces, else what the client sent."""
+        self.state = State.NEW
+        """Where it is; changed by its steps alone."""
+        self._stream: Stream | None = None
+        self._boundary: Boundary | None = None
         self._agreed: Start | None = None
         self._waiting: deque[Start | Flush | Stop | Leave | bytearray] = deque()
         self._waiting_bytes = 0
+        self._born = self._heard = self._heard_audio = now
         self._streams = 0
         self._next_job: JobId = 1
         self._refused_audio = False

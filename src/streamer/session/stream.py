@@ -56,36 +56,37 @@ class Stream:
     def __init__(
         self, settings: SessionSettings, start: Start, vad: VadConfig, session_id: str, number: int, first_job: JobId
     ) -> None:
-        form, segmented = start.format, settings.mode is Mode.SEGMENTED
-        step, parts = step_for(settings, start)
-        # First what each message touches: compiled, it lies together.
-        self.room_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
-        """What may still come within the longest stream."""
-        self._received_bytes = 0
-        self._next_mark = form.frame_bytes
-        self._scoring = 0
-        self.sample_rate = settings.model_sample_rate
-        """Hz of all positions: the model's."""
-        self._intake, coding = intake_for(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
-        self._channels = [
-            Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(form.channels)
-        ]
-        self._most_steps = MAX_WINDOWS if segmented else MAX_STEPS
-        self._ending = self._sealed = self._warned_clamped = self._warned_lag = False
-        self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
-        self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
-        self._most_wanted = round(WANTED_S * form.sample_rate) * form.frame_bytes
-        self._arrivals = Arrivals()
         self.start = start
         self.number = number
         self.next_job = first_job
         self.tally = Tally()
         self._settings = settings
         self._session_id = session_id
+        self.sample_rate = settings.model_sample_rate
+        """Hz of all positions: the model's."""
         self._inflight = 1 if settings.stateful else settings.max_inflight
+        segmented = settings.mode is Mode.SEGMENTED
+        form = start.format
+        self._most_steps = MAX_WINDOWS if segmented else MAX_STEPS
+        step, parts = step_for(settings, start)
+        self._intake, coding = intake_for(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
+        self._channels = [
+            Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(form.channels)
+        ]
         self._fences = Fences([channel.results for channel in self._channels])
         self._jobs: dict[JobId, Asked] = {}
         self._owed = 0
+        self._scoring = 0
+        self._ending = self._sealed = False
+        self._received_bytes = 0
+        self.room_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
+        """What may still come within the longest stream."""
+        self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
+        self._most_wanted = round(WANTED_S * form.sample_rate) * form.frame_bytes
+        self._arrivals = Arrivals()
+        self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
+        self._next_mark = form.frame_bytes
+        self._warned_clamped = self._warned_lag = False
 
     # What a session asks about -----------------------------------------------------------------
 

@@ -24,7 +24,6 @@ from streamer.transports.patience import Level, Patience
 T = TypeVar("T")
 
 _BINARY = WSMsgType.BINARY
-_NOTHING = (False, b"")
 MOST = 32
 """Messages handed over in one go: after so many the loop's other work has its turn."""
 SMALL = 2
@@ -35,38 +34,38 @@ _most = cache(Most)  # one for all: what many connections read is in the cache
 
 
 class Shortcut:
-    """Stands where aiohttp keeps the parser of one WebSocket, and takes what it can of each piece of input.
+    """Stands between the event loop and what aiohttp made of one WebSocket, and takes what it can of the input.
 
-    The parser gets whole frames only. So it always stands between two, and some can be kept from it.
+    aiohttp gets whole frames only. So its parser always stands between two, and some can be kept from it.
     """
 
-    def __init__(self, response: Any, protocol: Any, limit: int, patience: Patience | None = None) -> None:
-        """`limit`: bytes of the longest message.
+    def __init__(self, response: Any, handler: Any, limit: int, patience: Patience | None = None) -> None:
+        """`handler`: aiohttp's protocol of this connection. `limit`: bytes of the longest message.
 
-        Raises AttributeError or ImportError where aiohttp is not built as it was.
+        Raises AttributeError or ImportError where aiohttp is not built as it was, or the connection is gone.
         """
         from aiohttp._websocket.helpers import websocket_mask  # noqa: PLC0415 (it may be gone)
 
-        self._plain = True
-        """No message is in pieces, and all keep to the rules."""
-        self._waiting = False
-        """The reader waits, and has not been woken."""
-        self._patient = False
-        self._held: bytearray | None = None
-        """The beginning of a frame."""
-        self._ear: Ear[str | bytes] | None = None
-        self._most = _most(limit, 0)
-        self._level: Level | None = None
         self._unmask: Unmask = websocket_mask
-        self._waiter: asyncio.Future[None] | None = None
         self._response = response
-        self._parser: Any = protocol._payload_parser
+        self._handler = handler
         self._queue: Any = response._reader
         self._messages: Any = self._queue._buffer
         self._boundaries = Boundaries(limit)
+        self._plain = True
+        """No message is in pieces, and all keep to the rules."""
+        self._most = _most(limit, 0)
+        self._held: bytearray | None = None
+        """The beginning of a frame."""
+        self._ear: Ear[str | bytes] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._waiting = False
+        """The reader waits, and has not been woken."""
         self._patience = patience
-        self._socket = protocol.transport.get_extra_info("socket")
-        protocol._payload_parser = self
+        self._socket = handler.transport.get_extra_info("socket")
+        self._level: Level | None = None
+        self._patient = False
+        handler.transport.set_protocol(self)
 
     def hand_over(self, ear: Ear[str | bytes] | None) -> None:
         """Who takes messages from now on; see `runtime.transport.Transport`."""
@@ -96,12 +95,13 @@ class Shortcut:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # What aiohttp asks of a parser ----------------------------------------------------------------
+    # What the event loop asks of a protocol -------------------------------------------------------
 
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+    def data_received(self, data: bytes) -> None:
         """Bytes came."""
         if not self._plain and self._boundaries.lost:
-            return self._leave(data, MOST)
+            self._leave(data, MOST)
+            return
         there: bytes | bytearray = data
         if self._held is not None:
             self._held += data
@@ -109,22 +109,33 @@ class Shortcut:
         end, handed = self._audio(there)
         if end == len(there):
             self._held = None
-            return _NOTHING
-        told, begin, boundaries = _NOTHING, end, self._boundaries
+            return
+        begin, boundaries = end, self._boundaries
         end = boundaries.last(there, begin)
         self._plain = not (boundaries.fragmented or boundaries.lost)
         if end > begin:
-            told = self._leave(bytes(there[begin:end]), MOST - handed)
+            self._leave(bytes(there[begin:end]), MOST - handed)
         if self._held is not None:
             del self._held[:end]
         elif end < len(data):
             self._held = bytearray(data[end:])
-        return told
 
-    def feed_eof(self) -> None:
+    def eof_received(self) -> bool | None:
         """Nothing more comes."""
-        self._parser.feed_eof()
+        return self._handler.eof_received()  # type: ignore[no-any-return]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is over."""
+        self._handler.connection_lost(error)
         self._wake()
+
+    def pause_writing(self) -> None:
+        """The peer is slow."""
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._handler.resume_writing()
 
     def _audio(self, data: bytes | bytearray) -> tuple[int, int]:
         """Hand over the audio that `data` begins with; returns where it ends, and how many messages it was."""
@@ -150,12 +161,11 @@ class Shortcut:
             self._patient = patient
         return end, handed
 
-    def _leave(self, data: bytes, most: int) -> tuple[bool, bytes]:
+    def _leave(self, data: bytes, most: int) -> None:
         """Leave these bytes to aiohttp, and the messages in them to the reader, but for `most` to be handed over."""
-        told: tuple[bool, bytes] = self._parser.feed_data(data)
+        self._handler.data_received(data)
         if self._waiting and (not self._hand_on(most) or self._queue.is_eof()):
             self._wake()
-        return told
 
     def _hand_on(self, most: int) -> bool:
         """Hand over messages that are there; False where something is left for the reader."""
