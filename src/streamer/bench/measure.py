@@ -36,7 +36,7 @@ class Observed:
 def step_of(observed: Observed, workload: Workload) -> Step:
     """The figures: latencies of audio sent in the measured time, the server's use in that time, all frames."""
     records = [record for done in observed.dones for record in done.records]
-    since, until = observed.go + workload.quiet_s, observed.go + workload.total_s
+    since, until = observed.go + workload.quiet_s, observed.go + workload.each_s
     finals, wholes, interims, pieces = (
         _pairs(getattr(record.timings, name) for record in records)
         for name in ("finals", "wholes", "interims", "pieces")
@@ -158,7 +158,7 @@ def _others(samples: Sequence[Sample], since: float, until: float, load: LoadUse
 def _timeline(lags: Floats, observed: Observed, workload: Workload) -> list[Moment]:
     moments = []
     seconds = ((lags[:, 0] - observed.go) // 1).astype(int) if len(lags) else np.zeros(0, int)
-    for second in range(int(np.ceil(workload.total_s))):
+    for second in range(int(np.ceil(workload.each_s))):
         here = lags[seconds == second, 1] * 1e3
         p50, p99 = np.percentile(here, (50, 99)) if len(here) else (0.0, 0.0)
         cores = _cores(observed.samples, observed.go + second)

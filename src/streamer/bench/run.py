@@ -102,7 +102,7 @@ async def run_step(plan: Plan, target: Target, streams: int, say: Callable[[News
             raise NothingServed(f"{target.url}: {why}")
         go = monotonic() + _HEAD_START_S
         crew.go(go)
-        for at_s in (plan.workload.quiet_s, plan.workload.total_s):
+        for at_s in (plan.workload.quiet_s, plan.workload.each_s):
             asyncio.get_running_loop().call_later(_HEAD_START_S + at_s, watched.take)
 
         def heard(progress: Progress) -> None:

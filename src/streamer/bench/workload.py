@@ -25,7 +25,7 @@ class Workload:
 
     `duty`: the share of the time in which somebody speaks, 0..1. `jitter_ms`: each message is held back by up to so
     much, evenly drawn, and never overtakes. Streams begin spread over `ramp_s`; what happens in the `warmup_s` after
-    that is not measured; then `seconds` are. Raises ConfigError naming the option.
+    that is not measured; then `seconds` are; then streams end as they began. Raises ConfigError naming the option.
     """
 
     format: AudioFormat = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
@@ -68,8 +68,14 @@ class Workload:
         return self.ramp_s + self.warmup_s
 
     @property
-    def total_s(self) -> float:
+    def each_s(self) -> float:
+        """What a stream speaks for; of the first one, until the end of the measured time."""
         return self.quiet_s + self.seconds
+
+    @property
+    def total_s(self) -> float:
+        """Until the last stream has ended."""
+        return self.each_s + self.ramp_s
 
 
 def chunk_frames(format: AudioFormat, *, chunk_ms: float | None, chunk_bytes: int | None) -> int:
@@ -128,14 +134,16 @@ def delays(workload: Workload) -> list[float]:
 def schedule(workload: Workload, stream: int, streams: int, tape_chunks: int, jitter: Sequence[float]) -> Schedule:
     """Stream `stream` of `streams`: evenly spread over the ramp, at a phase and a place on the tape drawn for it.
 
-    All streams end together, so that all are live in the measured time.
+    They end as they began, after the measured time: all are live in it, and it does not feel a thousand stops at once,
+    which nobody meets.
     """
     draw = np.random.default_rng((workload.seed, 2, stream))
-    begin_s = workload.ramp_s * stream / streams + float(draw.uniform(0, workload.chunk_s))
+    phase_s = float(draw.uniform(0, workload.chunk_s))
+    begin_s = workload.ramp_s * stream / streams + phase_s
     return Schedule(
         begin_s=begin_s,
         chunk_s=workload.chunk_s,
-        count=max(1, int((workload.total_s - begin_s) / workload.chunk_s)),
+        count=max(1, math.ceil((workload.each_s - phase_s) / workload.chunk_s)),
         offset=int(draw.integers(tape_chunks)),
         delays=jitter,
         delays_at=int(draw.integers(JITTER_STEPS)),
