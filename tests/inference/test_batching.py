@@ -149,6 +149,13 @@ def check_interims(shop):
             )
 
 
+def test_who_has_waited_long_enough_is_not_held_up_by_the_wait_of_a_newer_one_of_its_lane():
+    backlog = Backlog(BatchLimits(size=4, wait_s=0.005, serial=True))
+    backlog.add(item(1, kind=JobKind.INTERIM, since=0.0, segment=2))
+    backlog.add(item(2, since=0.1, segment=1))
+    assert tickets(plan(backlog, now=0.1)) == [(2,)]
+
+
 @given(st.lists(st.tuples(KINDS, st.integers(0, 5)), min_size=1, max_size=30))
 def test_finals_and_pieces_come_before_interims(arrived):
     backlog = Backlog(BatchLimits(size=100, seconds=1e9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -194,10 +195,10 @@ class Backlog:
         busy = set(self._running)
         look_at: float | None = None
         for worker in idle:
-            picked, full = self._pick(worker, chosen, busy, homes)
+            picked, since, full = self._pick(worker, chosen, busy, homes)
             if not picked:
                 continue
-            due = now if full or not expecting else min(item.since for item in picked) + self._limits.wait_s
+            due = now if full or not expecting else since + self._limits.wait_s
             if now >= due:
                 batches.append(Batch(worker, tuple([item.ticket for item in picked])))
                 chosen.update(batches[-1].tickets)
@@ -254,24 +255,27 @@ class Backlog:
 
     def _pick(
         self, worker: int, chosen: set[Ticket], busy: set[Lane], homes: Mapping[Lane, int]
-    ) -> tuple[list[Waiting], bool]:
-        """The batch this worker would run, and whether nothing could join it any more."""
+    ) -> tuple[list[Waiting], float, bool]:
+        """The batch this worker would run, since when somebody waits for it (who can only run after one of it, too),
+        and whether nothing could join it any more."""
         picked: list[Waiting] = []
+        since = math.inf
         seconds = 0.0
         lanes: set[Lane] = set()
         for queue in (self._urgent, self._interims):
             for ranked in queue.ranked:
                 item = ranked.item
-                if ranked.ticket in chosen or item.lane in lanes or item.lane in busy:
+                if ranked.ticket in chosen or item.lane in busy or homes.get(item.lane, worker) != worker:
                     continue
-                if homes.get(item.lane, worker) != worker:
+                since = min(since, item.since)
+                if item.lane in lanes:
                     continue
                 if picked and (item.alone or seconds + item.seconds > self._limits.seconds):
-                    return picked, True
+                    return picked, since, True
                 picked.append(item)
                 seconds += item.seconds
                 if item.alone or len(picked) == self._limits.size:
-                    return picked, True
+                    return picked, since, True
                 if self._limits.serial:
                     lanes.add(item.lane)
-        return picked, False
+        return picked, since, False
