@@ -157,7 +157,7 @@ class WebSocketLine(asyncio.Protocol):
             self._transport.write(frame(CLOSE, payload[:2]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        code, reason = self._closed or (LOST, str(error or "connection lost"))
+        code, reason = self._closed or (LOST, str(error or ""))
         if not self.opened.done():
             self.opened.set_exception(Refused(f"the connection ended in the handshake ({reason})"))
         self._listener.ended(code, reason, monotonic())
