@@ -159,7 +159,7 @@ class WebSocketLine(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         code, reason = self._closed or (LOST, str(error or ""))
         if not self.opened.done():
-            self.opened.set_exception(Refused(f"the connection ended in the handshake ({reason})"))
+            self.opened.set_exception(Refused(f"the connection ended in the handshake{reason and f' ({reason})'}"))
         self._listener.ended(code, reason, monotonic())
 
 
