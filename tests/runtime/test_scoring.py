@@ -9,17 +9,14 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from streamer.audio.coding import Pcm
 from streamer.runtime.places import OwnThread
 from streamer.runtime.scoring import ScoringPolicy, ScoringService
 from streamer.testing.clock import ManualClock
-from streamer.vad.silero import SileroScorer
 from tests.audio.codings import kept
-from tests.runtime.scorers import Answers, CountingScorer, Floats, windows
-from tests.vad.speech import synthetic
+from tests.runtime.scorers import Answers, CountingScorer, windows
 
 
 @asynccontextmanager
@@ -312,81 +309,6 @@ async def test_stop_ends_the_thread_and_gives_blas_its_threads_back() -> None:
     await service.stop()  # idempotent
     assert blas() == before
     assert "speech-scorer" not in {thread.name for thread in threading.enumerate()}
-
-
-async def test_many_streams_through_the_real_network_get_their_own_scores() -> None:
-    audio = [synthetic(1.0, seed)[: 31 * 512] for seed in range(20)]
-    alone = SileroScorer()
-    expected = [alone.score([(alone.open(), samples)])[0] for samples in audio]
-    service = ScoringService(SileroScorer())
-    await service.start()
-
-    async def stream(samples: Floats, step: int) -> list[float]:
-        answers: asyncio.Queue[Sequence[float]] = asyncio.Queue()
-        row, heard = service.open(answers.put_nowait), []
-        for at in range(0, len(samples), step * 512):
-            service.submit(row, samples[at : at + step * 512])
-            heard += await answers.get()
-        service.close(row)
-        return heard
-
-    async with asyncio.TaskGroup() as tasks:
-        streams = [tasks.create_task(stream(samples, 1 + index % 3)) for index, samples in enumerate(audio)]
-    await service.stop()
-    for task, scores in zip(streams, expected, strict=True):
-        assert np.allclose(task.result(), scores, atol=1e-5)
-    assert service.stats.windows == 20 * 31
-    assert service.stats.rows == 0
-
-
-@pytest.mark.parametrize("rate", [8_000, 48_000])
-async def test_windows_at_another_rate_get_the_scores_of_the_resampled(rate: int) -> None:
-    coding = kept(rate=rate)
-    step = coding.size(512)
-    noise = np.random.default_rng(0)
-    audio = [(noise.normal(0, 4_000, (30 * step + coding.around) // 2)).astype("<i2").tobytes() for _ in range(4)]
-    alone = SileroScorer()
-    expected = [alone.score([(alone.open(), coding.decode(data))])[0] for data in audio]
-    service = ScoringService(SileroScorer(), policy=ScoringPolicy(max_entry_windows=4))
-    await service.start()
-
-    async def stream(data: bytes, windows: int) -> list[float]:
-        answers: asyncio.Queue[Sequence[float]] = asyncio.Queue()
-        row, heard = service.open(answers.put_nowait), []
-        for at in range(0, 30 * step, windows * step):
-            service.submit(row, Pcm(coding, data[at : at + windows * step + coding.around]))
-            heard += await answers.get()
-        return heard
-
-    heard = await asyncio.gather(*(stream(data, windows) for windows, data in zip((1, 3, 6, 10), audio, strict=True)))
-    await service.stop()
-    for scores, right in zip(heard, expected, strict=True):
-        assert np.allclose(scores, right, atol=1e-5)
-
-
-async def test_encoded_windows_get_the_scores_of_the_decoded() -> None:
-    audio = [(synthetic(1.0, seed)[: 30 * 512] * 32_000).astype("<i2") for seed in range(5)]
-    alone = SileroScorer()
-    expected = [alone.score([(alone.open(), samples / np.float32(32_768))])[0] for samples in audio]
-    service = ScoringService(SileroScorer(), policy=ScoringPolicy(max_entry_windows=4))
-    await service.start()
-
-    async def stream(samples: NDArray[np.int16], step: int) -> list[float]:
-        answers: asyncio.Queue[Sequence[float]] = asyncio.Queue()
-        row, heard = service.open(answers.put_nowait), []
-        for at in range(0, len(samples), step * 512):
-            piece = samples[at : at + step * 512]
-            decoded = (piece / np.float32(32_768)).astype(np.float32)
-            service.submit(row, Pcm(kept(), piece.tobytes()) if at % 3 else decoded)
-            heard += await answers.get()
-        return heard
-
-    heard = await asyncio.gather(
-        *(stream(samples, step) for step, samples in zip((1, 2, 3, 6, 10), audio, strict=True))
-    )
-    await service.stop()
-    for scores, right in zip(heard, expected, strict=True):
-        assert np.allclose(scores, right, atol=1e-5)
 
 
 async def test_on_the_loop_answers_come_in_a_later_turn_too() -> None:
