@@ -18,9 +18,8 @@ main { max-width: 1120px; margin: 0 auto; padding: 36px 24px 60px }
 h1 { font-size: 27px; line-height: 1.25; margin: 0 0 4px }
 h2 { font-size: 17px; margin: 34px 0 10px }
 .sub { color: var(--faint); margin: 0 }
-.cards { margin-top: 22px }
 .missed td { color: var(--warn) }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, auto)); gap: 14px }
+.cards { margin-top: 22px; display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, auto)); gap: 14px }
 .card, figure, .box { background: #fff; border: 1px solid var(--line); border-radius: 10px; margin: 0 }
 .card, figure, .box { padding: 14px 16px }
 .card b { display: block; font-size: 25px; line-height: 1.3; color: var(--deep); white-space: nowrap }

@@ -203,6 +203,7 @@ def _colors(report: Report, steps: Sequence[Step]) -> list[Any]:
     """Darker with more streams; in a search those that missed the goal are of another colour."""
     most = steps[-1].streams if report.capacity is None else report.capacity.most
     held = sum(step.streams <= most for step in steps)
+    # From the far end: a step alone is the darkest.
     return [*HELD(np.linspace(1, 0, held)[::-1]), *MISSED(np.linspace(1, 0, len(steps) - held)[::-1])]
 
 

@@ -70,7 +70,7 @@ def endpoint_handler(
                 await transport.upgrade()
                 lease = door.lease(identity, conductor.services.clock.now())
                 settings = granted(endpoint.settings, identity)
-                await conductor.run(transport, visit.codec, settings, measure=len, handshake=handshake, lease=lease)
+                await conductor.run(transport, endpoint.codec, settings, measure=len, handshake=handshake, lease=lease)
         except StreamerError as error:
             conductor.services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
             return await visit.refuse(error)
@@ -91,7 +91,6 @@ class Visit:
     """One request for an upgrade, until it is answered."""
 
     def __init__(self, transport: WebSocketTransport, request: web.Request, endpoint: Endpoint, door: Door) -> None:
-        self.codec = endpoint.codec
         self._transport = transport
         self._request = request
         self._endpoint = endpoint
@@ -118,7 +117,7 @@ class Visit:
         if not self._transport.response.prepared:
             return refusal(error)
         with suppress(ConnectionError):
-            frame = self.codec.encode(Failed(error.code, error.message, True, error.retryable))
+            frame = self._endpoint.codec.encode(Failed(error.code, error.message, True, error.retryable))
             if frame is not None:
                 await self._transport.send(frame)
             await self._transport.close(error.code, error.code)
@@ -137,7 +136,7 @@ class Visit:
                 frame = await self._transport.receive()
         except TimeoutError:
             return None
-        message = None if frame is None else self.codec.decode(frame)
+        message = None if frame is None else self._endpoint.codec.decode(frame)
         return Credential(message.secret, Carrier.MESSAGE) if isinstance(message, Auth) else None
 
 

@@ -122,7 +122,8 @@ class Shortcut:
 
     def eof_received(self) -> bool | None:
         """Nothing more comes."""
-        return self._handler.eof_received()  # type: ignore[no-any-return]
+        stays: bool | None = self._handler.eof_received()
+        return stays
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is over."""
