@@ -42,9 +42,9 @@ from streamer.session.settings import SessionSettings
 from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
-from streamer.transports.endpoint import Endpoint, Timeouts, endpoint_handler
+from streamer.transports.endpoint import Endpoint, Timeouts, Upgrades, endpoint_handler
 from streamer.transports.grpc.environment import set_defaults
-from streamer.transports.listener import Buffers, Handshakes, listen
+from streamer.transports.listener import Buffers, HandshakeLimits, Listener
 from streamer.transports.patience import Patience
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import WebSocketTransport
@@ -168,7 +168,8 @@ class App:
             draining=lambda: self.lifecycle.stage is Stage.DRAINING,
             depth=lambda: self.engine.depth,
         )
-        self._runners: list[web.AppRunner] = []
+        self._listeners: list[Listener] = []
+        self._upgrades = Upgrades()
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
         self._certificate = Certificate(settings.tls) if settings.tls.certificate else None
@@ -222,8 +223,9 @@ class App:
         self.conductor.abort()
         if self._watch is not None:
             self._watch.cancel()
-        while self._runners:
-            await self._runners.pop().cleanup()
+        while self._listeners:
+            await self._listeners.pop().stop()
+        await self._upgrades.stop(STOP_TIMEOUT_S)
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_TIMEOUT_S)
             self._grpc_server = None
@@ -254,7 +256,9 @@ class App:
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         patience = Patience()
         for endpoint in self._endpoints():
-            handler = endpoint_handler(endpoint, self.conductor, self.admission, self.door, timeouts, patience)
+            handler = endpoint_handler(
+                endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
+            )
             application.router.add_get(endpoint.path, handler)
         metrics = http.metrics_route(self._shared.gather if self._shared else self._collect, self.telemetry)
         if self._metrics_at is not None:
@@ -278,23 +282,19 @@ class App:
         self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
     ) -> int:
         server = self.settings.server
-        handshakes = Handshakes(
-            server.max_handshakes,
-            server.handshake_timeout_s,
-            lambda: len(self.conductor),
-            partial(self._observer.refused, WebSocketTransport.name),
-        )
-        runner, port = await listen(
+        listener = Listener(
             application,
-            host,
-            port,
-            handshakes,
+            HandshakeLimits(
+                server.max_handshakes,
+                server.handshake_timeout_s,
+                partial(self._observer.refused, WebSocketTransport.name),
+            ),
             tls=tls,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
-            shared=self._shared is not None,
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )
-        self._runners.append(runner)
+        port = await listener.start(host, port, shared=self._shared is not None)
+        self._listeners.append(listener)
         return port
 
     async def _listen_grpc(self) -> None:

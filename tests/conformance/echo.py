@@ -9,7 +9,8 @@ from aiohttp import web
 
 from streamer.errors import StreamerError
 from streamer.serving.loop import loop_factory
-from streamer.transports.listener import Handshakes, listen
+from streamer.transports.endpoint import Upgrades
+from streamer.transports.listener import HandshakeLimits, Listener
 from streamer.transports.websocket import Frame, WebSocketTransport
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -48,19 +49,23 @@ class Echo:
                 await self._transport.send(frame)
 
 
-async def echo(request: web.Request) -> web.StreamResponse:
-    """Upgrade, and say what is heard until the peer goes."""
-    transport = WebSocketTransport(request, (), MAX_MESSAGE_BYTES, close_timeout_s=5.0)
-    await transport.upgrade()
-    await Echo(transport).run()
-    return transport.response
-
-
 async def main() -> None:
+    upgrades = Upgrades()
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        transport = WebSocketTransport(request, (), MAX_MESSAGE_BYTES, close_timeout_s=5.0)
+        return await upgrades.answer(transport, converse(transport))
+
+    async def converse(transport: WebSocketTransport) -> None:
+        """Upgrade, and say what is heard until the peer goes."""
+        transport.upgrade()
+        await Echo(transport).run()
+        await transport.close(None)
+
     application = web.Application()
     application.router.add_get("/", echo)
-    handshakes = Handshakes(100, timeout_s=5.0, sessions=lambda: 0, refused=lambda *_: None)
-    _, port = await listen(application, "127.0.0.1", 0, handshakes, shutdown_timeout_s=1.0)
+    limits = HandshakeLimits(100, timeout_s=5.0, on_refused=lambda *_: None)
+    port = await Listener(application, limits, shutdown_timeout_s=1.0).start("127.0.0.1", 0)
     print(port, flush=True)
     await asyncio.Event().wait()
 

@@ -182,7 +182,7 @@ async def test_an_unknown_field_is_named(arena: LocalArena) -> None:
 NO_UTF8 = (b"\xff\xfe", b'{"type":"start\xc3', b"\xed\xa0\x80")
 
 
-@fault(18, session(ErrorCode.INVALID_UTF8, end="1007") * len(NO_UTF8))
+@fault(18, session(ErrorCode.INVALID_UTF8, end=ErrorCode.INVALID_UTF8) * len(NO_UTF8))
 @both
 async def test_text_that_is_not_utf8_is_closed_with_1007(arena: LocalArena, dialect: str) -> None:
     for data in NO_UTF8:

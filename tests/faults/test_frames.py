@@ -21,7 +21,7 @@ from tests.faults.servers import impatient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TOO_BIG = session(ErrorCode.MESSAGE_TOO_BIG, end="1009")
+TOO_BIG = session(ErrorCode.MESSAGE_TOO_BIG, end=ErrorCode.MESSAGE_TOO_BIG)
 MOST = 64 * 1024
 
 
@@ -75,7 +75,7 @@ async def test_fragments_are_one_message_with_one_limit(arena: LocalArena) -> No
 # Row 5: a compression bomb -------------------------------------------------------------------------
 
 
-@fault(5, session(ErrorCode.PROTOCOL_ERROR, end="1002"))
+@fault(5, session(ErrorCode.PROTOCOL_ERROR, end=ErrorCode.PROTOCOL_ERROR))
 async def test_compression_is_not_agreed_to_and_a_bomb_is_a_protocol_error(arena: LocalArena) -> None:
     bomb = zlib.compress(bytes(10**7))[2:]
     async with arena.raw(headers=b"Sec-WebSocket-Extensions: permessage-deflate\r\n") as peer:

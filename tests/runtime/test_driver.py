@@ -13,7 +13,6 @@ from streamer.session.actions import Action
 from streamer.session.events import Mode, Segment
 from streamer.session.session import Session
 from streamer.testing import s16le, tone
-from streamer.transports.shortcut import without_waiting
 from tests.runtime.stage import SECOND, START, STOP, Stage, hear, hear_one, kinds, turns
 
 
@@ -75,7 +74,9 @@ async def test_an_event_for_which_the_peer_has_room_leaves_without_a_turn_of_the
     timers = stage.clock.timers
     for _ in range(2):
         stage.conductor.drain(25)
-        assert without_waiting(hear_one(client)) == {"type": "draining", "deadline_ms": 25_000}
+        with pytest.raises(StopIteration) as heard_at_once:
+            hear_one(client).send(None)
+        assert heard_at_once.value.value == {"type": "draining", "deadline_ms": 25_000}
     assert stage.clock.timers == timers
     for deadline_s in range(5):  # the third has to wait, and so do those after it
         stage.conductor.drain(deadline_s)

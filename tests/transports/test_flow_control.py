@@ -18,7 +18,7 @@ from streamer.app import App
 from streamer.config import Settings
 from streamer.telemetry.observer import SessionObserver
 from streamer.testing import noise, s16le
-from streamer.transports.listener import Buffers, Handshakes, listen
+from streamer.transports.listener import Buffers, HandshakeLimits, Listener
 from tests.runtime.stage import Notes
 from tests.transports.serving import V2_START, V2_STOP
 
@@ -100,9 +100,9 @@ async def test_each_connection_has_the_buffers_that_were_asked_for() -> None:
 
     application = web.Application()
     application.router.add_get("/", sizes)
-    handshakes = Handshakes(1, timeout_s=5.0, sessions=lambda: 0, refused=lambda *_: None)
-    buffers = Buffers(receive=50_000, send=60_000)
-    runner, port = await listen(application, "127.0.0.1", 0, handshakes, shutdown_timeout_s=1.0, buffers=buffers)
+    limits = HandshakeLimits(1, 5.0, lambda *_: None)
+    listener = Listener(application, limits, buffers=Buffers(receive=50_000, send=60_000), shutdown_timeout_s=1.0)
+    port = await listener.start("127.0.0.1", 0)
     async with ClientSession() as client, client.get(f"http://127.0.0.1:{port}/") as answer:
         assert await answer.json() == [100_000, 120_000]  # Linux keeps twice what it is asked for
-    await runner.cleanup()
+    await listener.stop()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from aiohttp._websocket.helpers import websocket_mask
+from contextlib import suppress
+
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamer.transports.frames import Boundaries, Most, audio
+from streamer.transports import websocket
+from streamer.transports.frames import FrameError, FrameLimits, continues, end_of_frame, read_binary_messages
+from streamer.transports.unmask import unmask
 from tests.transports.wire_frames import BINARY, CONTINUATION, PING, TEXT, masked
 
 LIMIT = 70_000
@@ -31,8 +35,8 @@ def test_whole_messages_are_read_up_to_the_first_that_is_none(
     whole = b"".join(masked(BINARY, payload, mask) for payload, mask in spoken)
     last = masked(BINARY, bytes(200), b"mask")
     data = whole + other + last[: min(cut, len(last) - 1)]
-    heard, end = audio(data, 0, 100, Most(LIMIT, 1 << 30), websocket_mask)
-    assert [bytes(message) for message in heard] == [payload for payload, _ in spoken]
+    heard, end = read_binary_messages(data, 0, 100, FrameLimits(LIMIT, 1 << 30), unmask)
+    assert heard == [payload for payload, _ in spoken]
     assert end == len(whole)
 
 
@@ -43,10 +47,10 @@ def test_many_are_read_in_part_and_the_next_call_goes_on(
     data = b"".join(masked(BINARY, payload, mask) for payload, mask in spoken)
     heard = []
     while data:
-        some, end = audio(data, 0, most, Most(LIMIT, joined), websocket_mask)
+        some, end = read_binary_messages(data, 0, most, FrameLimits(LIMIT, joined), unmask)
         assert 1 <= len(some) <= most
         assert len(some) == 1 or sum(map(len, some)) <= joined
-        heard += [bytes(message) for message in some]
+        heard += some
         data = data[end:]
     assert heard == [payload for payload, _ in spoken]
 
@@ -59,13 +63,13 @@ def test_no_frame_is_taken_for_audio_that_is_not() -> None:
         bytes([0xC0 | BINARY]) + masked(BINARY, b"rsv1", b"mask")[1:],
         bytes([0x80 | BINARY, 0xFF]) + (4).to_bytes(8, "big") + b"mask" + b"long",
     ):
-        assert audio(frame, 0, 9, Most(LIMIT, LIMIT), websocket_mask) == ([], 0)
+        assert read_binary_messages(frame, 0, 9, FrameLimits(LIMIT, LIMIT), unmask) == ([], 0)
 
 
 @given(st.integers(0, 600), st.integers(0, 600), st.binary(max_size=10))
 def test_a_message_past_the_limit_is_left_alone_joined_or_not(limit: int, size: int, before: bytes) -> None:
     data = masked(BINARY, before, b"mask") + masked(BINARY, bytes(size), b"mask")
-    heard, _ = audio(data, 0, 9, Most(limit, limit), websocket_mask)
+    heard, _ = read_binary_messages(data, 0, 9, FrameLimits(limit, limit), unmask)
     fitting = 0 if len(before) > limit else 1 if len(before) + size > limit else 2
     assert len(heard) == fitting
 
@@ -85,39 +89,57 @@ def test_frames_that_are_not_looked_into_are_followed_to_their_end(frames: list[
     for frame in frames:
         at += len(frame)
         ends.append(at)
-    cut = drawn.draw(st.integers(0, len(data)))
-    boundaries = Boundaries(LIMIT)
-    assert boundaries.last(data[:cut], 0) == max(end for end in ends if end <= cut)
-    assert not boundaries.lost
+    cut = data[: drawn.draw(st.integers(0, len(data)))]
+    at = 0
+    while end := end_of_frame(cut, at, LIMIT):
+        at = end
+    assert at == max(end for end in ends if end <= len(cut))
 
 
 def test_parts_of_a_message_are_told_from_whole_ones() -> None:
-    boundaries = Boundaries(LIMIT)
-    for frame, fragmented in (
+    fragmented = False
+    for frame, after in (
         (masked(BINARY, b"a", b"mask", fin=False), True),
         (masked(PING, b"", b"mask"), True),
         (masked(CONTINUATION, b"b", b"mask", fin=False), True),
         (masked(CONTINUATION, b"c", b"mask"), False),
         (masked(TEXT, b"d", b"mask"), False),
     ):
-        assert boundaries.last(frame, 0) == len(frame)
-        assert boundaries.fragmented is fragmented
+        fragmented = continues(frame[0], fragmented)
+        assert fragmented is after
 
 
 @given(st.binary(max_size=200))
 @example(masked(BINARY, bytes(LIMIT + 1), b"mask")[:14])
 @example(bytes([0x80 | BINARY, 0xFF]) + bytes([0xFF] * 8) + b"mask")
 @example(bytes([0x80 | BINARY, 4]) + b"bare")
-def test_what_cannot_be_followed_is_passed_on_whole(noise: bytes) -> None:
-    boundaries = Boundaries(LIMIT)
-    end = boundaries.last(noise, 0)
-    assert 0 <= end <= len(noise)
-    assert end == len(noise) or not boundaries.lost
-    assert boundaries.lost or len(noise) - end < LIMIT + 14, "what is kept back is less than one frame"
+def test_noise_is_a_frame_or_is_waited_for_or_is_refused(noise: bytes) -> None:
+    with suppress(FrameError):
+        end = end_of_frame(noise, 0, LIMIT)
+        assert 0 <= end <= len(noise)
+        assert end or len(noise) < LIMIT + 14, "no more than one frame is waited for"
 
 
-def test_a_frame_that_is_too_long_is_passed_on_with_its_first_bytes() -> None:
-    for head in (masked(BINARY, bytes(LIMIT + 1), b"mask")[:14], masked(BINARY, bytes(2_001), b"mask")[:8]):
-        boundaries = Boundaries(2_000)
-        assert boundaries.last(head, 0) == len(head)
-        assert boundaries.lost
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (masked(BINARY, bytes(LIMIT + 1), b"mask")[:10], 1009),
+        (masked(BINARY, bytes(2_001), b"mask")[:4], 1009),
+        (bytes([0x80 | BINARY, 4]), 1002),  # not masked
+        (bytes([0xC0 | BINARY, 0x84]), 1002),  # a reserved bit
+        (bytes([0x83, 0xFF]), 1002),  # a reserved opcode that claims a payload
+        (bytes([0x80 | PING, 0xFE]), 1002),  # a control frame of more than 125 bytes
+        (bytes([PING, 0x80]), 1002),  # a control frame in pieces
+    ],
+)
+def test_a_frame_that_cannot_be_accepted_is_refused_by_its_header(head: bytes, code: int) -> None:
+    with pytest.raises(FrameError) as refusal:
+        end_of_frame(head, 0, 2_000)
+    assert refusal.value.code == code
+
+
+@given(st.binary(max_size=40), masks)
+def test_masking_is_undone_the_same_with_and_without_the_extension(data: bytes, mask: bytes) -> None:
+    expected = bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+    assert unmask(data, mask) == expected
+    assert websocket._unmask(data, mask) == expected

@@ -52,9 +52,9 @@ async def test_metrics_are_prometheus_text_and_openmetrics_where_asked(accept: s
         assert response.headers["Content-Type"].startswith(kind)
 
 
-async def test_a_stream_address_without_an_upgrade_is_a_bad_request() -> None:
+async def test_a_stream_address_without_an_upgrade_asks_for_one() -> None:
     async with serving() as app, aiohttp.ClientSession() as http, http.get(app.url + "/api/v2/simple") as response:
-        assert response.status == 400
+        assert response.status == 426
         assert app.admission.active == 0
 
 

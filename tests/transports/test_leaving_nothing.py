@@ -12,9 +12,13 @@ from typing import Literal
 
 import pytest
 from aiohttp import web
+from websockets.server import ServerProtocol
 
 from streamer.runtime.driver import Connection
+from streamer.transports.detachable import DetachableTransport
+from streamer.transports.listener import HttpConnection
 from streamer.transports.websocket import WebSocketTransport
+from streamer.transports.websocket_protocol import WebSocketProtocol
 from tests.faults.raw import frame, raw, started, text
 from tests.transports.serving import SECOND, V2_STOP, serving
 
@@ -60,5 +64,15 @@ async def visit(port: int, farewell: Farewell) -> None:
 
 
 def of_connections() -> list[object]:
-    kinds = (Connection, WebSocketTransport, web.BaseRequest, web.StreamResponse)
+    kinds = (
+        Connection,
+        DetachableTransport,
+        HttpConnection,
+        ServerProtocol,
+        WebSocketProtocol,
+        WebSocketTransport,
+        web.BaseRequest,
+        web.RequestHandler,
+        web.StreamResponse,
+    )
     return [one for one in gc.get_objects() if isinstance(one, kinds)]

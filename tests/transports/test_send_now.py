@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from streamer.transports.websocket import AT_ONCE, WebSocketTransport
-from tests.transports.test_shortcut import dialled
+from streamer.transports.websocket import MAX_BYTES_AT_ONCE, WebSocketTransport
+from tests.transports.test_websocket_protocol import dialled
 
 KIB = "k" * 1024
 
@@ -22,9 +22,12 @@ class Speaker:
         self.ended = asyncio.Event()
         self._frames = frames
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+    def open(self, request: web.Request) -> WebSocketTransport:
         self.transport = WebSocketTransport(request, (), 1 << 16, 5.0)
-        await self.transport.upgrade()
+        return self.transport
+
+    async def converse(self) -> None:
+        self.transport.upgrade()
         for frame in self._frames:
             if self.transport.send_now(frame):
                 self.at_once += 1
@@ -36,7 +39,6 @@ class Speaker:
         with pytest.raises(ConnectionError):
             await self.transport.send("anybody?")
         self.ended.set()
-        return self.transport.response
 
 
 async def test_frames_keep_their_order_whichever_way_they_leave() -> None:
@@ -52,9 +54,9 @@ async def test_frames_keep_their_order_whichever_way_they_leave() -> None:
 
 
 async def test_what_is_longer_than_may_be_sent_at_once_is_left_to_send() -> None:
-    speaker = Speaker(["a" * AT_ONCE, "b" * (AT_ONCE + 1)])
+    speaker = Speaker(["a" * MAX_BYTES_AT_ONCE, "b" * (MAX_BYTES_AT_ONCE + 1)])
     async with dialled(speaker) as socket:
-        assert [len(await socket.receive_str()) for _ in range(2)] == [AT_ONCE, AT_ONCE + 1]
+        assert [len(await socket.receive_str()) for _ in range(2)] == [MAX_BYTES_AT_ONCE, MAX_BYTES_AT_ONCE + 1]
         await socket.close()
         await speaker.ended.wait()
     assert speaker.at_once == 1

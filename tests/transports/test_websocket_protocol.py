@@ -1,4 +1,4 @@
-"""The short way of a message: in order, bounded, and nothing is lost on it, whoever waits and whatever ends."""
+"""Messages of a WebSocket: in order, bounded, and none is lost, whether they go to the ear or to the reader."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from streamer.testing import ManualClock
+from streamer.transports.endpoint import Upgrades
+from streamer.transports.listener import HandshakeLimits, Listener
 from streamer.transports.patience import HELD_S, LOOK_S, Patience
-from streamer.transports.shortcut import MOST
 from streamer.transports.websocket import Frame, WebSocketTransport
+from streamer.transports.websocket_protocol import MAX_MESSAGES_PER_TURN
 from tests.transports.wire_frames import BINARY, CONTINUATION, PING, TEXT, masked
 
 
@@ -34,9 +37,13 @@ class Peer:
         self._wanted = wanted
         self._patience = patience
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        transport = self.transport = WebSocketTransport(request, (), 1 << 16, 5.0, self._patience)
-        await transport.upgrade()
+    def open(self, request: web.Request) -> WebSocketTransport:
+        self.transport = WebSocketTransport(request, (), 1 << 16, 5.0, self._patience)
+        return self.transport
+
+    async def converse(self) -> None:
+        transport = self.transport
+        transport.upgrade()
         transport.hand_over(self)
         while (frame := await transport.receive()) is not None:
             self.in_a_row = 0
@@ -46,7 +53,6 @@ class Peer:
             if frame == "bye":
                 await transport.close(None)
         self.over.set()
-        return transport.response
 
     def wanted(self) -> int:
         return self._wanted
@@ -63,19 +69,32 @@ class Peer:
         self.in_a_row = 0
 
 
+class Conversation(Protocol):
+    """What a server says and hears on one connection."""
+
+    def open(self, request: web.Request) -> WebSocketTransport: ...
+
+    async def converse(self) -> None: ...
+
+
 @asynccontextmanager
-async def dialled(peer: Peer) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def dialled(peer: Conversation) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    upgrades = Upgrades()
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        return await upgrades.answer(peer.open(request), peer.converse())
+
     application = web.Application()
-    application.router.add_get("/", peer.serve)
-    runner = web.AppRunner(application)
-    await runner.setup()
+    application.router.add_get("/", serve)
+    listener = Listener(application, HandshakeLimits(9, 5.0, lambda *_: None), shutdown_timeout_s=1.0)
+    port = await listener.start("127.0.0.1", 0)
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        url = f"http://127.0.0.1:{port}/"
         async with aiohttp.ClientSession() as client, client.ws_connect(url) as socket:
             yield socket
     finally:
-        await runner.cleanup()
+        await listener.stop()
+        await upgrades.stop(5.0)
 
 
 @pytest.mark.parametrize("enough_after", [None, 3])
@@ -98,7 +117,7 @@ async def test_frames_keep_their_order_whichever_way_they_go(enough_after: int |
         await peer.over.wait()
     heard = [frame if isinstance(frame, str) else int.from_bytes(frame[:2], "big") for frame in peer.heard]
     assert heard == sent
-    assert peer.handed > 0, "none went the short way: aiohttp has changed behind its door"
+    assert peer.handed > 0, "none went straight to the ear"
 
 
 def said(chance: random.Random) -> tuple[list[Frame], bytes]:
@@ -146,12 +165,12 @@ async def test_messages_cut_anywhere_are_heard_whole_and_in_order(enough_after: 
             await socket.send_str("first")
             while not peer.heard:
                 await asyncio.sleep(0)
-            shortcut = peer.transport._shortcut
-            assert shortcut is not None
+            protocol = peer.transport._protocol
+            assert protocol is not None
             at = 0
             while at < len(data):
                 size = chance.choice((1, 7, 700, 5_000, 200_000))
-                shortcut.data_received(data[at : at + size])
+                protocol.data_received(data[at : at + size])
                 at += size
                 if chance.random() < 0.7:
                     await asyncio.sleep(0)
@@ -194,7 +213,7 @@ async def test_a_flood_gives_the_loop_its_turn() -> None:
         await socket.close()
         await peer.over.wait()
     assert len(peer.heard) == 5_000
-    assert peer.most_in_a_row <= MOST
+    assert peer.most_in_a_row <= MAX_MESSAGES_PER_TURN
 
 
 async def test_a_reader_that_waits_hears_of_every_end() -> None:

@@ -162,7 +162,7 @@ class Connection(Generic[FrameT]):
         self._transport.hand_over(self)
         receive = self._transport.receive
         while (frame := await receive()) is not None:
-            if not self.take(frame):
+            if not self.take(frame) or self._is_ahead():
                 await self._hold()
 
     @property
@@ -187,7 +187,11 @@ class Connection(Generic[FrameT]):
         if not more and self._session.state is _STREAMING:
             return True
         self._settle()
-        return self._over or self._session.backlog_s <= self._ahead_s
+        return not self._is_ahead()
+
+    def _is_ahead(self) -> bool:
+        """Whether the peer is so far ahead that it should not be read for a while."""
+        return not self._over and self._session.backlog_s > self._ahead_s
 
     async def _hold(self) -> None:
         """Leave the peer's bytes to the transport until half of the backlog is dealt with."""

@@ -34,8 +34,11 @@ class Transport(Protocol[FrameT]):
     """`websocket`, `grpc`, `memory`: a metric label, so a closed set."""
     peer: str
     """Address of the other side, for logs."""
-    signs: int
-    """Control frames that came: the peer is alive even if it says nothing. Only ever grows."""
+
+    @property
+    def signs(self) -> int:
+        """Control frames that came: the peer is alive even if it says nothing. Only ever grows."""
+        ...
 
     async def receive(self) -> FrameT | None:
         """The next frame; None when the peer has gone or ended its side. Control frames are the transport's affair.

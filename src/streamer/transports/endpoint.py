@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -22,7 +23,7 @@ from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.http import UNFORESEEN, refusal
 from streamer.transports.patience import Patience
-from streamer.transports.websocket import Frame, WebSocketTransport
+from streamer.transports.websocket import Frame, SwitchedProtocols, WebSocketTransport
 from streamer.transports.wire import ACCESS_CODES
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,53 @@ class Endpoint:
     """The dialect has a word for a token in a first message."""
 
 
+class Upgrades:
+    """Runs what follows a request for an upgrade in a task of its own, beyond the life of the request."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[web.StreamResponse | None]] = set()
+
+    async def answer(
+        self, transport: WebSocketTransport, conversation: Coroutine[None, None, web.StreamResponse | None]
+    ) -> web.StreamResponse:
+        """Start a conversation on a transport, and return what aiohttp has to answer: the refusal that it ends with, or
+        nothing once it has upgraded."""
+        task = asyncio.create_task(conversation)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            either: list[asyncio.Future[Any]] = [task, transport.upgraded]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not transport.is_upgraded:
+                task.cancel()  # unless it is done: aiohttp does not want the answer
+        if transport.is_upgraded:
+            return SwitchedProtocols()
+        answer = task.result()
+        return answer if answer is not None else web.Response(status=400)
+
+    def _ended(self, task: asyncio.Task[web.StreamResponse | None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # an answer that nobody waits for any more is no error
+
+    async def stop(self, timeout_s: float) -> None:
+        """Wait for the conversations to end; cancel those that have not within `timeout_s`."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
 def endpoint_handler(
-    endpoint: Endpoint, conductor: Conductor, admission: Admission, door: Door, timeouts: Timeouts, patience: Patience
+    endpoint: Endpoint,
+    conductor: Conductor,
+    admission: Admission,
+    door: Door,
+    timeouts: Timeouts,
+    patience: Patience,
+    upgrades: Upgrades,
 ) -> Handler:
     """The aiohttp handler of an endpoint."""
     limits = endpoint.settings.limits
@@ -62,12 +108,15 @@ def endpoint_handler(
         handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
         transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience)
         visit = Visit(transport, request, endpoint, door)
-        await conductor.services.turns.take()
+        return await upgrades.answer(transport, converse(transport, visit, handshake))
+
+    async def converse(transport: WebSocketTransport, visit: Visit, handshake: Handshake) -> web.StreamResponse | None:
         try:
+            await conductor.services.turns.take()
             admission.check()
             identity = await visit.introduced(timeouts.handshake_s)
-            with admission.place(request.remote, identity):
-                await transport.upgrade()
+            with admission.place(transport.address, identity):
+                transport.upgrade()
                 lease = door.lease(identity, conductor.services.clock.now())
                 settings = granted(endpoint.settings, identity)
                 await conductor.run(transport, endpoint.codec, settings, measure=len, handshake=handshake, lease=lease)
@@ -75,14 +124,16 @@ def endpoint_handler(
             conductor.services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
             return await visit.refuse(error)
         except ConnectionError:  # gone before the upgrade was answered: nobody to tell, and no error of ours
-            return web.Response(status=400)
+            return None
         except web.HTTPException:
-            raise  # aiohttp's own answer to a request that is no upgrade
+            raise  # the answer to a request that is no upgrade
         except Exception as error:
             log.exception("a connection to %s failed", endpoint.path)
             conductor.services.observer.broken(Subsystem.API_ROUTING, error)
             return await visit.refuse(UNFORESEEN)
-        return transport.response
+        finally:
+            transport.abort()
+        return None
 
     return handle
 
@@ -92,39 +143,43 @@ class Visit:
 
     def __init__(self, transport: WebSocketTransport, request: web.Request, endpoint: Endpoint, door: Door) -> None:
         self._transport = transport
-        self._request = request
         self._endpoint = endpoint
         self._door = door
+        self._offered = _offered(request)
+        self._origin = request.headers.get("Origin")
+        self._credential = find_credential(
+            request.headers.get("Authorization"), self._offered, request.query.get(QUERY_NAME)
+        )
 
     async def introduced(self, timeout_s: float) -> Identity | None:
         """Who this is; None where nobody has to say. Upgrades where a first message is to say it."""
-        offered = _offered(self._request)
-        self._check_subprotocols(offered)
-        headers, query = self._request.headers, self._request.query
-        credential = find_credential(headers.get("Authorization"), offered, query.get(QUERY_NAME))
-        origin = headers.get("Origin")
+        self._check_subprotocols()
         by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
-        if credential is not None or not by_message:
-            return self._door.enter(origin, credential)
-        self._door.origins.check(origin)
-        await self._transport.upgrade()
+        if self._credential is not None or not by_message:
+            return self._door.enter(self._origin, self._credential)
+        self._door.origins.check(self._origin)
+        self._transport.upgrade()
         return self._door.show(await self._first_message(timeout_s))
 
-    async def refuse(self, error: StreamerError) -> web.StreamResponse:
+    async def refuse(self, error: StreamerError) -> web.StreamResponse | None:
         """Over HTTP; over the WebSocket where that is open already, or is to be opened so that browsers can read it."""
         if self._door.refuse_after_upgrade and error.code in ACCESS_CODES:
-            await self._transport.upgrade()
-        if not self._transport.response.prepared:
+            try:
+                self._transport.upgrade()
+            except ConnectionError:
+                return None
+        if not self._transport.is_upgraded:
             return refusal(error)
         with suppress(ConnectionError):
             frame = self._endpoint.codec.encode(Failed(error.code, error.message, True, error.retryable))
             if frame is not None:
                 await self._transport.send(frame)
             await self._transport.close(error.code, error.code)
-        return self._transport.response
+        return None
 
-    def _check_subprotocols(self, offered: Sequence[str]) -> None:
-        """A token among subprotocols of which none can be chosen: no browser could go on, and aiohttp would log it."""
+    def _check_subprotocols(self) -> None:
+        """A token among subprotocols of which none can be chosen: no browser could go on."""
+        offered = self._offered
         carried = any(word.startswith(BEARER_PREFIX) for word in offered)
         if carried and not any(word in self._endpoint.subprotocols for word in offered):
             name = self._endpoint.subprotocols[0]

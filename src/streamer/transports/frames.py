@@ -1,82 +1,113 @@
-"""Where the frames of a WebSocket begin and end: enough of RFC 6455 to tell whole messages of audio from the rest."""
+"""Frames of a WebSocket client (RFC 6455, 5.2): read whole binary messages, and find the ends of all other frames."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Unmask = Callable[[bytes, bytearray], None]
-"""Undoes the masking of a payload in place (RFC 6455, 5.3), given the mask."""
+Unmask = Callable[[bytes | bytearray, bytes], bytes]
+"""Returns a payload without its masking (RFC 6455, 5.3), given the payload and the mask of four bytes."""
 
-_BINARY = 0x82
-"""First byte of a binary message that is one frame."""
-_FIN, _RESERVED, _CONTROL = 0x80, 0x70, 0x08
+BINARY_MESSAGE = 0x82
+"""First byte of a binary message in one frame."""
+CLOSE = 0x8
+"""Opcode of a close frame."""
+PROTOCOL_ERROR = 1002
+MESSAGE_TOO_BIG = 1009
+MAX_HEADER_BYTES = 14
+
+_FIN, _RESERVED, _OPCODE, _CONTROL = 0x80, 0x70, 0x0F, 0x08
+_OPCODES = frozenset({0x0, 0x1, 0x2, CLOSE, 0x9, 0xA})
 _MASKED = 0x80
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
-"""In place of a length: it follows, in so many bytes."""
+"""In place of a length: the length follows in that many bytes."""
+_MAX_CONTROL_BYTES = 125
+
+
+class FrameError(Exception):
+    """A frame header that breaks the protocol or a limit.
+
+    `code`: the WebSocket close code that says so.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
-class Most:
+class FrameLimits:
     """Bounds, in bytes of payload."""
 
     frame: int
-    """The longest frame that is followed or read."""
+    """The longest frame that is accepted."""
     joined: int = 0
-    """Messages that are read together."""
+    """Binary messages that are together no longer than this may be read as one."""
 
 
-def audio(data: bytes | bytearray, at: int, count: int, most: Most, unmask: Unmask) -> tuple[list[bytearray], int]:
-    """The binary messages, each whole and in one frame of at most 65 535 bytes, from `data[at]` on.
+def read_binary_messages(
+    data: bytes | bytearray, at: int, count: int, limits: FrameLimits, unmask: Unmask
+) -> tuple[list[bytes], int]:
+    """Read the binary messages from `data[at]` on, each whole and in one frame of at most 65 535 bytes.
 
-    At most `count` of them; two or more only as long as they are to be joined. Returns them and where they end.
+    At most `count` of them; two or more only while their sum is within `limits.joined`. Returns the messages and the
+    position after the last one.
     """
-    messages: list[bytearray] = []
-    size, room = len(data), most.frame
-    while size - at >= 6 and data[at] == _BINARY and len(messages) < count:
+    messages: list[bytes] = []
+    size, remaining = len(data), limits.frame
+    while size - at >= 6 and data[at] == BINARY_MESSAGE and len(messages) < count:
         length, begin = data[at + 1] - _MASKED, at + 6
         if length == _TWO_BYTES:
             length, begin = data[at + 2] << 8 | data[at + 3], at + 8
         elif length == _EIGHT_BYTES or length < 0:
             break
         end = begin + length
-        if end > size or length > room:
+        if end > size or length > remaining:
             break
-        message = bytearray(data[begin:end])
-        unmask(bytes(data[begin - 4 : begin]), message)
-        messages.append(message)
-        room = (room if len(messages) > 1 else most.joined) - length
+        messages.append(unmask(data[begin:end], bytes(data[begin - 4 : begin])))
+        remaining = (remaining if len(messages) > 1 else limits.joined) - length
         at = end
     return messages, at
 
 
-class Boundaries:
-    """Follows the frames of one client that are not looked into."""
+def end_of_frame(data: bytes | bytearray, at: int, limit: int) -> int:
+    """Return the position after the frame that begins at `data[at]`; 0 if it has not arrived whole.
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: bytes of the longest frame that is followed."""
-        self._limit = limit
-        self.fragmented = False
-        """Part of a message has passed, and its end has not."""
-        self.lost = False
-        """Something is too long, or against the rules: whatever follows is for somebody else to judge."""
+    Raises FrameError as soon as the header shows that the frame cannot be accepted, so that nobody waits for its
+    payload: reserved bits or opcodes, no mask, a control frame in pieces or longer than 125 bytes, more than `limit`
+    bytes.
+    """
+    if len(data) - at < 2:
+        return 0
+    first, length, begin = data[at], data[at + 1] - _MASKED, at + 6
+    _check_first_bytes(first, length)
+    if length >= _TWO_BYTES:
+        begin += 2 if length == _TWO_BYTES else 8
+        if begin - 4 > len(data):
+            return 0
+        length = int.from_bytes(data[at + 2 : begin - 4], "big")
+    if length > limit:
+        raise FrameError(MESSAGE_TOO_BIG, f"expected a message of at most {limit} bytes, got a frame of {length}")
+    end = begin + length
+    return end if end <= len(data) else 0
 
-    def last(self, data: bytes | bytearray, at: int) -> int:
-        """Where the last whole frame ends of those that begin at `data[at]`; the end of all where `lost`."""
-        size = len(data)
-        while size - at >= 2:
-            first, length, begin = data[at], data[at + 1] - _MASKED, at + 6
-            if length in (_TWO_BYTES, _EIGHT_BYTES):
-                begin += 2 if length == _TWO_BYTES else 8
-                if begin > size:
-                    break
-                length = int.from_bytes(data[at + 2 : begin - 4], "big")
-            if not 0 <= length <= self._limit or first & _RESERVED:
-                self.lost = True
-                return size
-            if begin + length > size:
-                break
-            if not first & _CONTROL:
-                self.fragmented = not first & _FIN
-            at = begin + length
-        return at
+
+def is_close(first: int) -> bool:
+    """Return whether a frame that begins with this byte is a close frame."""
+    return first & _OPCODE == CLOSE
+
+
+def continues(first: int, fragmented: bool) -> bool:
+    """Return whether a message is still in pieces after a frame that begins with this byte, and was before it."""
+    return fragmented if first & _CONTROL else not first & _FIN
+
+
+def _check_first_bytes(first: int, length: int) -> None:
+    if first & _RESERVED:
+        raise FrameError(PROTOCOL_ERROR, "expected reserved bits of 0: no extension was agreed")
+    if first & _OPCODE not in _OPCODES:
+        raise FrameError(PROTOCOL_ERROR, f"expected an opcode of RFC 6455, got {first & _OPCODE:#x}")
+    if length < 0:
+        raise FrameError(PROTOCOL_ERROR, "expected a masked frame from a client")
+    if first & _CONTROL and (length > _MAX_CONTROL_BYTES or not first & _FIN):
+        raise FrameError(PROTOCOL_ERROR, "expected a control frame in one piece of at most 125 bytes")

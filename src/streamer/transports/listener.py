@@ -1,42 +1,52 @@
-"""Accepting connections: who takes too long to become a session is dropped, and so is whoever is one too many."""
+"""Accept connections: bounded in number until they are sessions, timed, and handed to aiohttp or to a WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from streamer.errors import ErrorCode, ListenFailed
+from streamer.transports.detachable import DetachableTransport
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 4_096
 """Connections that the kernel keeps while the loop is busy (Linux's own bound, unless net.core.somaxconn is raised).
 When all clients come back at once, few should have to wait for TCP's retransmissions, which get minutes apart."""
+TLS_SHUTDOWN_TIMEOUT_S = 5.0
+"""How long a peer may take to end TLS before its connection is cut."""
 _TURN_AWAY_S = 0.2
 _TIMER_S = 0.01
 """What a timer of the loop may be early by."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_END_OF_HEAD = b"\r\n\r\n"
+_MAX_HEAD_BYTES = 64 * 1024
+"""Past them it is not looked at; aiohttp refuses much shorter ones."""
+_MAX_EARLY_BYTES = 64 * 1024
+"""Past them a connection is not read until it is known who goes on with it."""
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Handshakes:
-    """What is done about connections that are not sessions (yet)."""
+class HandshakeLimits:
+    """Bounds on connections that are no sessions (yet)."""
 
-    most: int
+    max_connections: int
     timeout_s: float
-    sessions: Callable[[], int]
-    """Connections that are sessions by now."""
-    refused: Callable[[ErrorCode, str], None]
-    """Told of each that was one too many or took too long, by its address."""
+    """From the accept to the end of the first request's head, TLS included; and for the next head on a connection that
+    is kept."""
+    on_refused: Callable[[ErrorCode, str], None]
+    """Called for each connection that was one too many or took too long, with its address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,138 +68,252 @@ class _HttpLog(logging.LoggerAdapter[logging.Logger]):
             super().exception(msg, *args, **kwargs)
 
 
-class _TurnedAway(asyncio.Protocol):
-    """A connection past the bound: told so without looking at what it says.
-
-    It is closed once something came, or soon: to close with bytes unread would be a reset, and lose the answer.
-    """
-
-    def __init__(self, handshakes: Handshakes) -> None:
-        self._handshakes = handshakes
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        self._soon = asyncio.get_running_loop().call_later(_TURN_AWAY_S, transport.close)
-        transport.write(_BUSY)
-        self._handshakes.refused(ErrorCode.OVERLOADED, _address(transport))
-
-    def data_received(self, data: bytes) -> None:
-        self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._soon.cancel()
-
-
-async def listen(
-    application: web.Application,
-    host: str,
-    port: int,
-    handshakes: Handshakes,
-    *,
-    tls: ssl.SSLContext | None = None,
-    buffers: Buffers | None = None,
-    shared: bool = False,
-    shutdown_timeout_s: float,
-) -> tuple[web.AppRunner, int]:
-    """Serve an application; the port is the one that was taken where 0 was asked for. Raises ListenFailed.
-
-    `shared`: other processes listen there too, and the kernel shares the connections out (SO_REUSEPORT).
-    A request's head has to be there within the time-out, and so has the next one on a connection that is kept.
-    """
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        logger=_HttpLog(log),
-        keepalive_timeout=handshakes.timeout_s,
-        shutdown_timeout=shutdown_timeout_s,
-    )
-    await runner.setup()
-    site = _Site(runner, host, port, handshakes, buffers or Buffers(), tls, shared=shared)
-    try:
-        await site.start()
-    except OSError as error:
-        await runner.cleanup()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
-    return runner, runner.addresses[0][1]
-
-
-class _Site(web.BaseSite):
-    """aiohttp's TCPSite with a bound on handshakes, and with TLS's own handshake timed."""
+class Listener:
+    """Serves an aiohttp application on one port, from `start` to `stop`."""
 
     def __init__(
         self,
-        runner: web.AppRunner,
-        host: str,
-        port: int,
-        handshakes: Handshakes,
-        buffers: Buffers,
-        tls: ssl.SSLContext | None,
+        application: web.Application,
+        limits: HandshakeLimits,
         *,
-        shared: bool,
+        tls: ssl.SSLContext | None = None,
+        buffers: Buffers | None = None,
+        shutdown_timeout_s: float,
     ) -> None:
-        super().__init__(runner, ssl_context=tls)
-        self._host, self._port = host, port
-        self._handshakes = handshakes
-        self._buffers = buffers
-        self._tls = tls
-        self._shared = shared
-
-    @property
-    def name(self) -> str:
-        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
-
-    async def start(self) -> None:
-        await super().start()
-        self._server = await asyncio.get_running_loop().create_server(
-            self._accept,
-            self._host,
-            self._port,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._handshakes.timeout_s if self._tls else None,
-            backlog=BACKLOG,
-            reuse_port=self._shared,
+        self.limits = limits
+        self.tls = tls
+        self.buffers = buffers or Buffers()
+        self.connections: set[HttpConnection] = set()
+        """Connections that are no sessions (yet), from the accept on."""
+        self.tls_handshakes: set[asyncio.Task[None]] = set()
+        application.on_response_prepare.append(_end_after_refusal)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            logger=_HttpLog(log),
+            keepalive_timeout=limits.timeout_s,
+            shutdown_timeout=shutdown_timeout_s,
         )
-        for listening in self._server.sockets:
-            if self._buffers.send:
-                listening.setsockopt(SOL_SOCKET, SO_SNDBUF, self._buffers.send)
+        self._server: asyncio.Server | None = None
 
-    def _accept(self) -> asyncio.Protocol:
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Listen; returns the port, the one that was taken if 0 was asked for. Raises ListenFailed.
+
+        `shared`: other processes listen there too, and the kernel shares the connections out (SO_REUSEPORT).
+        """
+        await self._runner.setup()
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: HttpConnection(self), host, port, backlog=BACKLOG, reuse_port=shared
+            )
+        except OSError as error:
+            await self._runner.cleanup()
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
+        for listening in self._server.sockets:
+            if self.buffers.send:
+                listening.setsockopt(SOL_SOCKET, SO_SNDBUF, self.buffers.send)
+        taken: int = self._server.sockets[0].getsockname()[1]
+        return taken
+
+    async def stop(self) -> None:
+        """Accept no more, let requests under way end within the shutdown time, and close the rest."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in tuple(self.tls_handshakes):
+            task.cancel()
+        await self._runner.cleanup()
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def http_protocol(self) -> web.RequestHandler:
+        """Return aiohttp's protocol for one more connection."""
         server = self._runner.server
         assert server is not None
-        if len(server.connections) - self._handshakes.sessions() >= self._handshakes.most:
-            return _TurnedAway(self._handshakes)
-        return _Connection(server, self._handshakes, self._buffers.receive)
+        return server()
 
 
-class _Connection(web.RequestHandler):
-    """A connection as aiohttp handles it, which says so where no request came in time (aiohttp closes it silently)."""
+class HttpConnection(asyncio.Protocol):
+    """One connection, until it ends or becomes a WebSocket. Its bytes go to aiohttp.
 
-    __slots__ = ("_born", "_buffer", "_handshakes", "_peer")
+    Of the first request, if it asks for a WebSocket, aiohttp gets the head alone: what follows is not for HTTP. (RFC
+    6455, 4.1, has clients wait for the answer. On a connection that is kept after another request they have to.)
+    """
 
-    def __init__(self, server: web.Server, handshakes: Handshakes, buffer: int) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(server, loop=loop, **server._kwargs)
-        self._handshakes = handshakes
-        self._buffer = buffer
-        self._born = loop.time()
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._accepted_at = asyncio.get_running_loop().time()
+        self._raw: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | None = None
+        self._http: web.RequestHandler | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._peer = "unknown"
+        self._head: bytearray | None = bytearray()
+        """What has come of the first request's head; None once it is there."""
+        self._early = b""
+        """What came before anyone could take it: during TLS's handshake, or after the head of an upgrade."""
+        self.is_upgrade = False
+        """The first request asks for a WebSocket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._peer = _address(transport)
-        if self._buffer:
+        listener = self._listener
+        limits = listener.limits
+        raw = self._raw = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses
+        self._peer = str((raw.get_extra_info("peername") or ("unknown",))[0])
+        if len(listener.connections) >= limits.max_connections:
+            self._turn_away(raw)
+            return
+        listener.connections.add(self)
+        if listener.buffers.receive:
             # Set where it listens, it would narrow the scale of the window for good (RFC 7323), and then the kernel
             # acknowledges small messages from within our reads: with 20 ms, a twentieth of a server's CPU.
-            transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, self._buffer)
-        super().connection_made(transport)
+            raw.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, listener.buffers.receive)
+        self._timer = asyncio.get_running_loop().call_later(limits.timeout_s, self._time_out)
+        if listener.tls is None:
+            self._begin(raw)
+        else:
+            task = asyncio.create_task(self._encrypt(raw, listener.tls), name="tls-handshake")
+            listener.tls_handshakes.add(task)
+            task.add_done_callback(listener.tls_handshakes.discard)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        age_s = self._loop.time() - self._born
-        if not self._request_count and age_s > self._handshakes.timeout_s - _TIMER_S:
-            self._handshakes.refused(ErrorCode.START_TIMEOUT, self._peer)
-        super().connection_lost(exc)
+    def data_received(self, data: bytes) -> None:
+        if self._http is None:
+            self._take_early(data)
+            return
+        if self._head is not None:
+            data = self._first_head(data)
+        if self.is_upgrade:
+            self._early += data
+            if self._transport is not None and len(self._early) > _MAX_EARLY_BYTES:
+                self._transport.pause_reading()
+        elif data:
+            self._http.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        if self._http is not None:
+            self._http.eof_received()
+        return None
+
+    def pause_writing(self) -> None:
+        if self._http is not None:
+            self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._http is not None:
+            self._http.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        if self._http is not None:
+            self._http.connection_lost(exc)
+            self._http = None
+
+    def abort(self) -> None:
+        """Cut the connection off."""
+        if self._raw is not None:
+            self._raw.abort()
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        """Speak HTTP on this transport."""
+        assert self._raw is not None
+        self._transport = transport
+        self._http = self._listener.http_protocol()
+        self._http.connection_made(DetachableTransport(transport, self._raw, self._take_over))
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+
+    async def _encrypt(self, raw: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            transport = await loop.start_tls(
+                raw,
+                self,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=self._listener.limits.timeout_s,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S,
+            )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            log.debug("TLS handshake of %s failed: %s", self._peer, error)
+            transport = None
+        if transport is None:
+            self.abort()
+            self._forget()
+        else:
+            self._begin(transport)
+
+    def _first_head(self, data: bytes) -> bytes:
+        """Give aiohttp what belongs to the head of the first request; returns what follows it."""
+        head = self._head
+        assert head is not None
+        searched = max(0, len(head) - len(_END_OF_HEAD) + 1)
+        head += data
+        found = head.find(_END_OF_HEAD, searched)
+        if found < 0:
+            if len(head) > _MAX_HEAD_BYTES:
+                self._head = None
+            self._http.data_received(data)  # type: ignore[union-attr] # it refuses a head that is too long
+            return b""
+        end = found + len(_END_OF_HEAD)
+        rest = bytes(head[end:])
+        self.is_upgrade = _UPGRADE.search(head, 0, end) is not None
+        self._head = None
+        self._stop_timer()
+        self._http.data_received(data[: len(data) - len(rest)])  # type: ignore[union-attr]
+        return rest
+
+    def _take_over(self) -> bytes:
+        """The connection becomes another's: it counts no more, and aiohttp lets go of it."""
+        self._forget()
+        early, self._early = self._early, b""
+        http, self._http = self._http, None
+        if http is not None:
+            http.connection_lost(None)
+        return early
+
+    def _turn_away(self, raw: asyncio.Transport) -> None:
+        """One connection too many: told so without looking at what it says; not over TLS, which would have to be
+        negotiated first.
+
+        It is closed soon, not now: to close with bytes unread would be a reset, and lose the answer.
+        """
+        if self._listener.tls is None:
+            raw.write(_BUSY)
+            self._timer = asyncio.get_running_loop().call_later(_TURN_AWAY_S, raw.close)
+        else:
+            raw.close()
+        self._listener.limits.on_refused(ErrorCode.OVERLOADED, self._peer)
+
+    def _take_early(self, data: bytes) -> None:
+        if self in self._listener.connections:
+            self._early += data  # the handshake of TLS is over, and its task does not know yet
+        elif self._raw is not None:
+            self._raw.close()  # it has been turned away
+
+    def _time_out(self) -> None:
+        """No whole head of a request came in time."""
+        transport = self._transport or self._raw
+        assert transport is not None
+        transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _forget(self) -> None:
+        """It is a session now, or gone."""
+        counted = self in self._listener.connections
+        self._listener.connections.discard(self)
+        self._stop_timer()
+        age_s = asyncio.get_running_loop().time() - self._accepted_at
+        if counted and self._head is not None and age_s > self._listener.limits.timeout_s - _TIMER_S:
+            self._listener.limits.on_refused(ErrorCode.START_TIMEOUT, self._peer)
 
 
-def _address(transport: asyncio.BaseTransport) -> str:
-    return str((transport.get_extra_info("peername") or ("unknown",))[0])
+async def _end_after_refusal(request: web.Request, response: web.StreamResponse) -> None:
+    """Close a connection after an answer to an upgrade that did not become a WebSocket: it is not read any more."""
+    if request.headers.get("Upgrade", "").lower() == "websocket":
+        response.force_close()

@@ -104,5 +104,6 @@ class Level:
             self._patience.hold(self)
 
     def leave(self) -> None:
-        """The connection is over."""
+        """The connection ends: its last bytes, a goodbye of a few, are read at once."""
+        self.set(1)
         self._patience.leave(self)

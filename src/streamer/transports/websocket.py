@@ -1,43 +1,94 @@
-"""The WebSocket shell: aiohttp frames to what a codec reads, failures to close codes. Nothing is interpreted."""
+"""WebSocket connections: the upgrade, messages, and closes. Nothing is interpreted."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from typing import Any
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
 
-from aiohttp import WebSocketError, WSMessage, WSMsgType, web
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from streamer.errors import ErrorCode, StreamerError
 from streamer.runtime.transport import Ear
+from streamer.transports.detachable import DetachableTransport
+from streamer.transports.frames import FrameError, Unmask
 from streamer.transports.patience import Patience
-from streamer.transports.shortcut import Shortcut, without_waiting
+from streamer.transports.websocket_protocol import WebSocketProtocol
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
+
+_unmask: Unmask
+try:
+    from websockets.speedups import apply_mask as _unmask
+except ImportError:  # no C extension for this platform, or another version of the library
+    from streamer.transports.unmask import unmask as _unmask
 
 Frame = str | bytes
 
-_BINARY, _TEXT, _PING, _PONG = WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG
-
-
-_REFUSED = {1007: ErrorCode.INVALID_UTF8, 1009: ErrorCode.MESSAGE_TOO_BIG}
-"""What aiohttp closes with by itself; anything else is a protocol error."""
-FAIR_SHARE = 16
-"""Messages of one peer after which the others have their turn. aiohttp hands out what is queued without ever waiting: a
-peer that sends 10 000 pings in one piece would hold the loop for a fifth of a second, and an overloaded server's loop
-comes round as often as its peers let it. (A turn given up costs some 2 us.)"""
-
-
-AT_ONCE = 8_192
+MAX_BYTES_AT_ONCE = 8_192
 """Characters or bytes that may be written while nothing else waits to be: far below the 64 KiB past which a writer has
 to wait for its peer."""
+FAIR_SHARE = 16
+"""Messages of one peer that its reader takes before other tasks have their turn (which costs some 2 us)."""
+
+_FAILURES = {1007: ErrorCode.INVALID_UTF8, 1009: ErrorCode.MESSAGE_TOO_BIG, 1011: ErrorCode.INTERNAL}
+"""Close codes with which a connection is failed; anything else is a protocol error."""
+
+_log = logging.getLogger("streamer.websocket")
+_log.setLevel(logging.WARNING)  # the library says of each connection that it was opened and closed
+
+
+class ServerHandshake(ServerProtocol):
+    """The Sans-I/O layer of `websockets` for one request for an upgrade."""
+
+    def __init__(self, served: Sequence[str]) -> None:
+        """`served`: subprotocols."""
+        super().__init__(logger=_log)
+        self._served = served
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Choose the first one that is offered and served; to offer none that is served is no error."""
+        return next((name for name in subprotocols if name in self._served), None)
+
+
+class ServerFrames(ServerProtocol):
+    """The Sans-I/O layer of `websockets` for the frames of one open connection."""
+
+    failure: tuple[int, str] | None = None
+    """Close code with which the peer was failed, and what was wrong."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        super().__init__(state=State.OPEN, max_size=max_message_bytes, logger=_log)
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        """Fail the connection; the peer reads the name of the error as the reason."""
+        if code != CloseCode.ABNORMAL_CLOSURE:
+            self.failure = (int(code), reason)
+        super().fail(code, _FAILURES.get(code, ErrorCode.PROTOCOL_ERROR).value)
+
+
+class SwitchedProtocols(web.StreamResponse):
+    """Stands for the answer that has been written already, when aiohttp has no part in the connection any more."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
 
 
 class WebSocketTransport:
     """One accepted WebSocket; a `runtime.transport.Transport`.
 
     Text frames are str, binary frames bytes. Invalid UTF-8 (1007), broken framing (1002) and messages past the limit
-    (1009) are refused by aiohttp's parser before a byte of them is kept.
+    (1009) are refused before a byte of them is kept.
     """
 
     name = "websocket"
@@ -50,100 +101,104 @@ class WebSocketTransport:
         close_timeout_s: float,
         patience: Patience | None = None,
     ) -> None:
-        self.peer = request.remote or "unknown"
-        self.signs = 0
-        self.response = web.WebSocketResponse(
-            protocols=subprotocols,
-            compress=False,  # audio does not compress, and what inflates can be a bomb
-            max_msg_size=max_message_bytes + 1,  # aiohttp refuses a message of exactly its limit; ours still passes
-            autoping=False,
-            timeout=close_timeout_s,
-        )
-        self._request = request
+        self.address = request.remote
+        self.peer = self.address or "unknown"
+        self._request: web.Request | None = request
+        self._subprotocols = subprotocols
+        self._max_message_bytes = max_message_bytes
         self._close_timeout_s = close_timeout_s
-        self._received = 0
-        self._most = max_message_bytes
         self._patience = patience
-        self._shortcut: Shortcut | None = None
+        self._received = 0
+        self._connection: DetachableTransport | None = None
+        self._protocol: WebSocketProtocol | None = None
+        self.upgraded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the request has been answered with 101."""
 
-    async def upgrade(self) -> None:
-        """Answer with 101, once."""
-        if not self.response.prepared:
-            await self.response.prepare(self._request)
-            with suppress(AttributeError, ImportError):
-                self._shortcut = Shortcut(self.response, self._request.protocol, self._most, self._patience)
+    @property
+    def is_upgraded(self) -> bool:
+        """Whether the request has been answered with 101."""
+        return self._protocol is not None
+
+    @property
+    def signs(self) -> int:
+        """Pings and pongs that came."""
+        return self._protocol.control_frames if self._protocol is not None else 0
+
+    def upgrade(self) -> None:
+        """Answer with 101, once.
+
+        Raises ConnectionError if the client is gone, and web.HTTPException for a request that is no upgrade.
+        """
+        if self._request is None:
+            return
+        connection = self._request.transport
+        if not isinstance(connection, DetachableTransport):
+            raise ConnectionResetError("the client is gone")
+        answer = _handshake(self._request, self._subprotocols)
+        self._request = None
+        self._connection = connection
+        self._protocol = connection.detach(self._protocol_on, answer)
+        self.upgraded.set_result(None)
 
     async def receive(self) -> Frame | None:
-        socket = self.response
-        while True:
-            self._received += 1
-            if not self._received % FAIR_SHARE:
-                await asyncio.sleep(0)
-            if self._shortcut is not None:
-                await self._shortcut.something()
-            message = await socket.receive()
-            kind = message.type
-            if kind is _BINARY or kind is _TEXT:
-                return message.data  # type: ignore[no-any-return]
-            if kind is _PING:
-                self.signs += 1
-                await self._pong(message.data)
-            elif kind is _PONG:
-                self.signs += 1
-            else:
-                _let_go(self.response.exception())
-                _check(message)
-                return None
+        protocol = self._upgraded()
+        self._received += 1
+        if not self._received % FAIR_SHARE:
+            await asyncio.sleep(0)
+        try:
+            return await protocol.receive()
+        except FrameError as error:
+            code = _FAILURES.get(error.code, ErrorCode.PROTOCOL_ERROR)
+            raise StreamerError(str(error), code=code) from None
 
     def hand_over(self, ear: Ear[Frame] | None) -> None:
-        if self._shortcut is not None:
-            self._shortcut.hand_over(ear)
+        if self._protocol is not None:
+            self._protocol.hand_over(ear)
 
     async def send(self, frame: Frame) -> None:
-        await self._sending(frame)
+        protocol = self._upgraded()
+        protocol.write(frame)
+        await protocol.drain()
 
     def send_now(self, frame: Frame) -> bool:
-        line = self._request.transport
-        if line is None or line.get_write_buffer_size() or len(frame) > AT_ONCE:
+        protocol, connection = self._protocol, self._connection
+        if protocol is None or connection is None or len(frame) > MAX_BYTES_AT_ONCE:
             return False
-        try:
-            without_waiting(self._sending(frame))
-        except ConnectionError:
+        if not protocol.is_open or connection.unsent_bytes:
             return False
+        protocol.write(frame)
         return True
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
-        number = NORMAL_CLOSE if code is None else CLOSE_CODES[code]
+        if self._protocol is None:
+            return
         self.hand_over(None)
         try:
-            # aiohttp bounds the wait for the peer's answer, but not that for room to say goodbye in.
             async with asyncio.timeout(self._close_timeout_s):
-                await self.response.close(code=number, message=reason.encode())
+                await self._protocol.close(NORMAL_CLOSE if code is None else CLOSE_CODES[code], reason)
         except TimeoutError:
             self.abort()
 
     def abort(self) -> None:
-        if (transport := self._request.transport) is not None:
-            transport.abort()
+        if self._connection is not None:
+            self._connection.abort_connection()
 
-    def _sending(self, frame: Frame) -> Coroutine[Any, Any, None]:
-        return self.response.send_str(frame) if isinstance(frame, str) else self.response.send_bytes(frame)
+    def _protocol_on(self, transport: asyncio.Transport) -> WebSocketProtocol:
+        return WebSocketProtocol(ServerFrames, transport, self._max_message_bytes, _unmask, self._patience)
 
-    async def _pong(self, data: bytes) -> None:
-        with suppress(ConnectionError):  # the next receive says that the peer is gone
-            await self.response.pong(data)
-
-
-def _check(message: WSMessage) -> None:
-    """Raises StreamerError where the framing was wrong: aiohttp has closed the connection with this code."""
-    if isinstance(message.data, WebSocketError):
-        code = _REFUSED.get(message.data.code, ErrorCode.PROTOCOL_ERROR)
-        raise StreamerError(str(message.data), code=code)
+    def _upgraded(self) -> WebSocketProtocol:
+        assert self._protocol is not None, "upgrade() comes first"
+        return self._protocol
 
 
-def _let_go(error: BaseException | None) -> None:
-    """aiohttp keeps the error with which a connection ended, and the error keeps its frames, which keep the connection:
-    without this a crowd that goes at once is left for the collector, and everybody waits for that."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__context__
+def _handshake(request: web.Request, subprotocols: Sequence[str]) -> bytes:
+    """Return the bytes of the answer 101. Raises web.HTTPException for a request that is no upgrade."""
+    handshake = ServerHandshake(subprotocols)
+    answer = handshake.accept(Request(request.path_qs, Headers(request.headers.items()), request.method))
+    vars(handshake).clear()  # it refers to itself, and would be left to Python's collector
+    if answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+        return answer.serialize()
+    text = (answer.body or b"").decode().strip()
+    if answer.status_code == HTTPStatus.UPGRADE_REQUIRED:
+        raise web.HTTPUpgradeRequired(text=text, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    raise web.HTTPBadRequest(text=text)

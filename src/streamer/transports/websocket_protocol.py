@@ -1,0 +1,383 @@
+"""The server's end of one WebSocket, between the event loop and its reader: bytes in, messages out.
+
+A message that only adds audio costs some 4 us to deal with. To have it read by a task costs as much again: a future,
+a turn of the loop, and a dozen coroutines to come down through. So while the reader waits, whole binary messages go
+straight to its ear, small ones together. Everything else is parsed and judged by the Sans-I/O layer of `websockets`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from websockets.frames import Opcode
+
+from streamer.runtime.transport import Ear
+from streamer.transports.frames import (
+    FrameError,
+    FrameLimits,
+    Unmask,
+    continues,
+    end_of_frame,
+    is_close,
+    read_binary_messages,
+)
+from streamer.transports.patience import Level, Patience
+
+MAX_MESSAGES_PER_TURN = 32
+"""Messages and control frames of one peer that are dealt with in one go: then the loop's other work has its turn."""
+MIN_MESSAGES_TO_WAIT_FOR = 2
+"""It pays to wait for more input only if more messages than this are needed."""
+MAX_UNREAD_BYTES = 64 * 1024
+"""Bytes that wait for the reader; past them, the socket is not read."""
+INVALID_UTF8 = 1007
+
+_TEXT, _BINARY, _CONTINUATION, _CLOSE = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.CLOSE
+_limits = cache(FrameLimits)  # one for all connections: what many read is in the cache
+
+
+class WebSocketProtocol:
+    """An asyncio protocol for one upgraded connection.
+
+    One task calls `receive`, others write. Frames wait as bytes until the reader asks, so what it does not take is left
+    to the kernel, and TCP slows the peer down.
+    """
+
+    def __init__(
+        self,
+        new_frames: Callable[[int], Any],
+        transport: Any,
+        max_message_bytes: int,
+        unmask: Unmask,
+        patience: Patience | None,
+    ) -> None:
+        """`new_frames(max_message_bytes)`: makes a `websocket.ServerFrames`. `transport`: of asyncio, on which this
+        protocol is set."""
+        self._new_frames = new_frames
+        self._frames = new_frames(max_message_bytes)
+        self._transport = transport
+        self._unmask = unmask
+        self._limits = _limits(max_message_bytes, 0)
+        self._ear: Ear[str | bytes] | None = None
+        self._asking = False
+        """The reader waits for a message."""
+        self._listening = False
+        """The ear has not had enough since the reader asked."""
+        self._fragmented = False
+        """Part of a message has come, and its end has not."""
+        self._unread: bytearray | None = None
+        """Bytes that no one has dealt with."""
+        self._message: str | bytes | None = None
+        """For the reader."""
+        self._pieces: bytearray | None = None
+        self._is_text = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._turn_is_due = False
+        self._reading = True
+        self._writing: asyncio.Future[None] | None = None
+        """Set while the peer takes nothing."""
+        self._closing = False
+        """A close was sent. Nothing but the peer's close is parsed."""
+        self._ended = False
+        """No message follows."""
+        self._failure: tuple[int, str] | None = None
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._patience = patience
+        self._level: Level | None = None
+        self._is_patient = False
+        self.control_frames = 0
+        """Pings and pongs that came."""
+
+    # The reader's side --------------------------------------------------------------------------
+
+    def hand_over(self, ear: Ear[str | bytes] | None) -> None:
+        """Give binary messages to this ear from now on; see `runtime.transport.Transport`."""
+        self._ear = ear
+        if self._level is not None:
+            self._level.leave()
+            self._level, self._is_patient = None, False
+        if ear is None:
+            return
+        self._limits = _limits(self._limits.frame, ear.joined)
+        if self._patience is not None and not self._ended:
+            self._level = self._patience.enter(self._transport.get_extra_info("socket"))
+
+    async def receive(self) -> str | bytes | None:
+        """Return the next message that did not go to the ear, or None after the last.
+
+        Raises FrameError if the peer has broken the protocol or a limit; it has been told by then.
+        """
+        self._listening = True
+        while True:
+            if self._message is None and self._unread is not None and not self._turn_is_due:
+                self._asking = True
+                self._work_through(MAX_MESSAGES_PER_TURN)
+                self._regulate()
+            if self._message is not None:
+                message, self._message = self._message, None
+                return message
+            if self._failure is not None:
+                raise FrameError(*self._failure)
+            if self._ended:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._asking = True
+            try:
+                await self._waiter
+            finally:
+                self._waiter, self._asking = None, False
+
+    def _wake(self) -> None:
+        self._asking = False
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # What the event loop asks of a protocol -----------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        """Never called: the connection is there before this protocol is."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the peer."""
+        if self._ended:
+            return  # read and dropped, so that what was sent arrives: a close with input unread is a reset
+        left = MAX_MESSAGES_PER_TURN
+        if self._unread is not None:
+            self._unread += data
+        else:
+            end, delivered = self._deliver(data, 0, left)
+            if end == len(data):
+                return
+            self._unread = bytearray(data[end:])
+            left -= delivered
+        if not self._turn_is_due:
+            self._work_through(left)
+        self._regulate()
+
+    def eof_received(self) -> bool:
+        """Nothing more comes. Returns False: the event loop closes the connection."""
+        self._end()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Let go of everything."""
+        self._end()
+        self.hand_over(None)
+        self.resume_writing()
+        if not self._lost.done():
+            self._lost.set_result(None)
+        vars(self._frames).clear()  # it refers to itself, and would be left to Python's collector
+
+    def pause_writing(self) -> None:
+        """The peer takes too little."""
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up, or is gone."""
+        writing, self._writing = self._writing, None
+        if writing is not None and not writing.done():
+            writing.set_result(None)
+        if self._unread is not None and not self._ended:
+            self._take_turn_soon()
+
+    # In -----------------------------------------------------------------------------------------
+
+    def _deliver(self, data: bytes | bytearray, at: int, count: int) -> tuple[int, int]:
+        """Give the ear the binary messages from `data[at]` on, at most `count`; returns their end and their number."""
+        ear, limits = self._ear, self._limits
+        if not self._asking or not self._listening or ear is None or self._fragmented or self._closing:
+            return at, 0
+        begin, delivered, wanted = at, 0, 0
+        while delivered < count:
+            messages, at = read_binary_messages(
+                data, at, count - delivered if limits.joined else 1, limits, self._unmask
+            )
+            if not messages:
+                break
+            delivered += len(messages)
+            if not ear.take(messages[0] if len(messages) == 1 else b"".join(messages)):
+                self._listening = False
+                break
+            if at == len(data):
+                if self._level is not None:
+                    wanted = ear.wanted()
+                break
+        if self._level is not None:
+            patient = wanted * delivered > MIN_MESSAGES_TO_WAIT_FOR * (at - begin)
+            if patient or self._is_patient:
+                self._level.set(wanted if patient else 1)
+                self._is_patient = patient
+        return at, delivered
+
+    def _work_through(self, left: int) -> None:
+        """Deal with at most `left` of the frames that wait; the rest has its turn later, or when the reader asks."""
+        unread = self._unread
+        assert unread is not None
+        at = 0
+        while left > 0 and self._may_go_on():
+            end, delivered = self._deliver(unread, at, left)
+            if not delivered:
+                try:
+                    end = end_of_frame(unread, at, self._limits.frame)
+                except FrameError as error:
+                    self._fail(error.code, str(error))
+                    break
+                if not end:
+                    break
+                delivered = 1
+                self._take_frame(bytes(unread[at:end]))
+            at = end
+            left -= delivered
+        if self._ended or at == len(unread):
+            self._unread = None
+        else:
+            del unread[:at]
+            if left <= 0 and self._may_go_on():
+                self._take_turn_soon()
+
+    def _may_go_on(self) -> bool:
+        """Whether anybody wants the next frame. A ping is not answered while answers are not taken."""
+        if self._ended or self._writing is not None:
+            return False
+        return self._closing or (self._asking and self._message is None)
+
+    def _take_turn_soon(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn_is_due = False
+        if self._unread is not None and not self._ended:
+            self._work_through(MAX_MESSAGES_PER_TURN)
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read the socket while what it gives is dealt with."""
+        waits = self._turn_is_due or not self._may_go_on()
+        full = waits and not self._ended and self._unread is not None and len(self._unread) > MAX_UNREAD_BYTES
+        if full == self._reading:
+            self._reading = not full
+            if full:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _take_frame(self, frame: bytes) -> None:
+        """Have a whole frame parsed and answered."""
+        first = frame[0]
+        if is_close(first):
+            if self._fragmented and not self._closing:  # which RFC 6455, 5.4, allows and the library does not
+                vars(self._frames).clear()
+                self._frames = self._new_frames(self._limits.frame)
+        elif self._closing:
+            return
+        self._fragmented = continues(first, self._fragmented)
+        frames = self._frames
+        frames.receive_data(frame)
+        for event in frames.events_received():
+            opcode = event.opcode
+            if opcode is _TEXT or opcode is _BINARY or opcode is _CONTINUATION:
+                self._take_piece(opcode, event.data, event.fin)
+            elif opcode is _CLOSE:
+                self._end()
+            else:
+                self.control_frames += 1
+        self._flush()
+
+    def _take_piece(self, opcode: Any, data: bytes, is_last: bool) -> None:
+        """A message, or a part of one."""
+        if opcode is not _CONTINUATION:
+            self._is_text = opcode is _TEXT
+        if self._pieces is not None:
+            self._pieces += data
+            data = bytes(self._pieces) if is_last else b""
+        elif not is_last:
+            self._pieces = bytearray(data)
+        if not is_last:
+            return
+        self._pieces = None
+        if self._is_text:
+            try:
+                self._give(data.decode())
+            except UnicodeDecodeError as error:
+                self._fail(INVALID_UTF8, f"expected text in UTF-8, got byte {data[error.start]:#04x} at {error.start}")
+        elif self._ear is not None and self._asking and self._listening:
+            self._listening = self._ear.take(data)
+        else:
+            self._give(data)
+
+    def _give(self, message: str | bytes) -> None:
+        self._message = message
+        self._wake()
+
+    # Out ----------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames can be written."""
+        return not self._lost.done() and not self._ended and not self._closing and not self._transport.is_closing()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._lost.done()
+
+    def write(self, message: str | bytes) -> None:
+        """Write one message. Raises ConnectionError if the connection has ended or is being closed."""
+        if not self.is_open:
+            raise ConnectionResetError("the WebSocket is closed")
+        if isinstance(message, str):
+            self._frames.send_text(message.encode())
+        else:
+            self._frames.send_binary(message)
+        self._flush()
+
+    async def drain(self) -> None:
+        """Wait while the peer takes too little. Raises ConnectionError if the connection ends first."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+            if self._lost.done():
+                raise ConnectionResetError("the WebSocket is closed")
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye, and wait until the connection is gone. Idempotent."""
+        if self.is_open:
+            self._closing = True
+            self._frames.send_close(code, reason)
+            self._flush()
+            if self._unread is not None:
+                self._take_turn_soon()
+            self._regulate()
+        if not self._lost.done():
+            await asyncio.shield(self._lost)
+
+    def _flush(self) -> None:
+        """Write what the Sans-I/O layer has to say."""
+        frames = self._frames
+        for data in frames.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif frames.failure is None:
+                self._transport.close()  # both sides have said goodbye: nothing follows
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()  # and what the peer still sends is dropped until it goes, too
+        if frames.failure is not None and self._failure is None:
+            self._failure = frames.failure
+            self._end()
+
+    def _fail(self, code: int, message: str) -> None:
+        self._frames.fail(code, message)
+        self._flush()
+
+    def _end(self) -> None:
+        """No message follows."""
+        self._ended = True
+        self._unread = self._pieces = None
+        self._wake()
+        if not self._reading and not self._lost.done() and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
