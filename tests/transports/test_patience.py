@@ -129,3 +129,13 @@ def test_who_has_left_leaves_nothing_and_a_closed_socket_is_no_error(
     clock.advance(1.0)
     other.leave()
     assert (patience.held, patience.crowded, clock.timers) == (0, False, 0)
+
+
+def test_the_last_bytes_of_a_connection_that_is_closed_are_read_at_once(
+    line: Line, level: Level, clock: ManualClock
+) -> None:
+    level.set(1_000)
+    line.client.send(b"bye")
+    assert not line.woken()
+    level.leave()
+    assert line.woken()

@@ -317,3 +317,4 @@ async def _end_after_refusal(request: web.Request, response: web.StreamResponse)
     """Close a connection after an answer to an upgrade that did not become a WebSocket: it is not read any more."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         response.force_close()
+        response.headers["Connection"] = "close"
