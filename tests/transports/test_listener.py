@@ -164,7 +164,7 @@ async def test_who_fails_the_handshake_of_tls_leaves_nothing(clients: Clients, a
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.read()
         await clients.close()
-        await until(lambda: not app._listeners[0].connections and not app._listeners[0].tls_handshakes)
+        await until(lambda: not app._listeners[0].connections and not app._listeners[0].opening)
     assert refusals.codes == []
 
 

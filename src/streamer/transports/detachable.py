@@ -22,12 +22,11 @@ class DetachableTransport(asyncio.Transport):
     `request.transport` of aiohttp is one, so a handler can take the connection over by public means alone.
     """
 
-    def __init__(self, transport: asyncio.Transport, raw: asyncio.Transport, take_over: Callable[[], bytes]) -> None:
-        """`raw`: the transport of the socket, below TLS if there is any. `take_over` ends the use of the connection for
-        HTTP, and returns what the client has sent since its request."""
+    def __init__(self, transport: asyncio.Transport, take_over: Callable[[], bytes]) -> None:
+        """`take_over` ends the use of the connection for HTTP, and returns what the client has sent since its
+        request."""
         super().__init__()
         self._transport = transport
-        self._raw = raw
         self._take_over: Callable[[], bytes] | None = take_over
 
     def detach(self, protocol_on: Callable[[Any], ProtocolT], first_bytes: bytes) -> ProtocolT:
@@ -54,9 +53,8 @@ class DetachableTransport(asyncio.Transport):
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait to be sent, encrypted or not."""
-        size = self._transport.get_write_buffer_size()
-        return size if self._raw is self._transport else size + self._raw.get_write_buffer_size()
+        """Bytes that wait to be sent. Over TLS, up to 64 KiB more may wait encrypted."""
+        return self._transport.get_write_buffer_size()
 
     def abort_connection(self) -> None:
         """Close the connection at once, whoever has it."""

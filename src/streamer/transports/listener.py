@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
@@ -15,17 +16,17 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from streamer.errors import ErrorCode, ListenFailed
+from streamer.errors import ErrorCode
+from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 4_096
-"""Connections that the kernel keeps while the loop is busy (Linux's own bound, unless net.core.somaxconn is raised).
-When all clients come back at once, few should have to wait for TCP's retransmissions, which get minutes apart."""
 TLS_SHUTDOWN_TIMEOUT_S = 5.0
 """How long a peer may take to end TLS before its connection is cut."""
 _TURN_AWAY_S = 0.2
+_MAX_TURNED_AWAY = 100
+"""Connections that are told they are too many; the others are closed without a word."""
 _TIMER_S = 0.01
 """What a timer of the loop may be early by."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -81,11 +82,15 @@ class Listener:
         shutdown_timeout_s: float,
     ) -> None:
         self.limits = limits
-        self.tls = tls
-        self.buffers = buffers or Buffers()
         self.connections: set[HttpConnection] = set()
         """Connections that are no sessions (yet), from the accept on."""
-        self.tls_handshakes: set[asyncio.Task[None]] = set()
+        self.opening: set[asyncio.Task[None]] = set()
+        """One for each connection until its protocol is set, and TLS agreed."""
+        self._tls = tls
+        self._buffers = buffers or Buffers()
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._turned_away: set[socket.socket] = set()
         application.on_response_prepare.append(_end_after_refusal)
         self._runner = web.AppRunner(
             application,
@@ -94,44 +99,96 @@ class Listener:
             keepalive_timeout=limits.timeout_s,
             shutdown_timeout=shutdown_timeout_s,
         )
-        self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, *, shared: bool = False) -> int:
         """Listen; returns the port, the one that was taken if 0 was asked for. Raises ListenFailed.
 
         `shared`: other processes listen there too, and the kernel shares the connections out (SO_REUSEPORT).
         """
+        self._sockets = await listening_sockets(host, port, shared=shared)
         await self._runner.setup()
-        try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: HttpConnection(self), host, port, backlog=BACKLOG, reuse_port=shared
-            )
-        except OSError as error:
-            await self._runner.cleanup()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
-        for listening in self._server.sockets:
-            if self.buffers.send:
-                listening.setsockopt(SOL_SOCKET, SO_SNDBUF, self.buffers.send)
-        taken: int = self._server.sockets[0].getsockname()[1]
+        for listening in self._sockets:
+            if self._buffers.send:
+                listening.setsockopt(SOL_SOCKET, SO_SNDBUF, self._buffers.send)
+            self._accepting.append(asyncio.create_task(accept(listening, self._accepted), name="accept"))
+        taken: int = self._sockets[0].getsockname()[1]
         return taken
 
     async def stop(self) -> None:
         """Accept no more, let requests under way end within the shutdown time, and close the rest."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for task in tuple(self.tls_handshakes):
-            task.cancel()
+        await _cancelled(self._accepting)
+        self._accepting.clear()
+        while self._sockets:
+            self._sockets.pop().close()
+        for connection in tuple(self._turned_away):
+            self._close(connection)
+        await _cancelled(self.opening)
         await self._runner.cleanup()
-        for connection in tuple(self.connections):
-            connection.abort()
 
     def http_protocol(self) -> web.RequestHandler:
         """Return aiohttp's protocol for one more connection."""
         server = self._runner.server
         assert server is not None
         return server()
+
+    def _accepted(self, connection: socket.socket, address: str) -> None:
+        if len(self.connections) >= self.limits.max_connections:
+            self._turn_away(connection)
+            self.limits.on_refused(ErrorCode.OVERLOADED, address)
+            return
+        if self._buffers.receive:
+            # Set where it listens, it would narrow the scale of the window for good (RFC 7323), and then the kernel
+            # acknowledges small messages from within our reads: with 20 ms, a twentieth of a server's CPU.
+            connection.setsockopt(SOL_SOCKET, SO_RCVBUF, self._buffers.receive)
+        task = asyncio.create_task(self._open(connection, HttpConnection(self, address)), name="open-connection")
+        self.opening.add(task)
+        task.add_done_callback(self.opening.discard)
+
+    async def _open(self, connection: socket.socket, protocol: HttpConnection) -> None:
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            tls = {
+                "ssl": self._tls,
+                "ssl_handshake_timeout": self.limits.timeout_s,
+                "ssl_shutdown_timeout": TLS_SHUTDOWN_TIMEOUT_S,
+            }
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection, **tls)
+        except OSError as error:  # ssl.SSLError and TimeoutError are of the kind
+            log.debug("connection from %s failed before it was open: %s", protocol.address, error)
+            protocol.forget()
+            connection.close()
+        except asyncio.CancelledError:
+            protocol.forget()
+            connection.close()
+            raise
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        """Say that it is one connection too many, without looking at what it says; not over TLS, which would have to
+        be negotiated first.
+
+        It is closed soon, not now: to close with bytes unread would be a reset, and lose the answer.
+        """
+        if self._tls is None and len(self._turned_away) < _MAX_TURNED_AWAY:
+            with suppress(OSError):
+                connection.send(_BUSY)
+                connection.shutdown(socket.SHUT_WR)
+                self._turned_away.add(connection)
+                asyncio.get_running_loop().call_later(_TURN_AWAY_S, self._close, connection)
+                return
+        connection.close()
+
+    def _close(self, connection: socket.socket) -> None:
+        self._turned_away.discard(connection)
+        with suppress(OSError):
+            connection.recv(_MAX_HEAD_BYTES)
+        connection.close()
+
+
+async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class HttpConnection(asyncio.Protocol):
@@ -141,53 +198,35 @@ class HttpConnection(asyncio.Protocol):
     6455, 4.1, has clients wait for the answer. On a connection that is kept after another request they have to.)
     """
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.address = address
         self._listener = listener
-        self._accepted_at = asyncio.get_running_loop().time()
-        self._raw: asyncio.Transport | None = None
+        self._accepted_at = loop.time()
+        self._timer: asyncio.TimerHandle | None = loop.call_later(listener.limits.timeout_s, self._time_out)
         self._transport: asyncio.Transport | None = None
         self._http: web.RequestHandler | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._peer = "unknown"
         self._head: bytearray | None = bytearray()
         """What has come of the first request's head; None once it is there."""
         self._early = b""
-        """What came before anyone could take it: during TLS's handshake, or after the head of an upgrade."""
-        self.is_upgrade = False
+        """What came after the head of an upgrade, before anyone could take it."""
+        self._is_upgrade = False
         """The first request asks for a WebSocket."""
+        listener.connections.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        listener = self._listener
-        limits = listener.limits
-        raw = self._raw = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses
-        self._peer = str((raw.get_extra_info("peername") or ("unknown",))[0])
-        if len(listener.connections) >= limits.max_connections:
-            self._turn_away(raw)
-            return
-        listener.connections.add(self)
-        if listener.buffers.receive:
-            # Set where it listens, it would narrow the scale of the window for good (RFC 7323), and then the kernel
-            # acknowledges small messages from within our reads: with 20 ms, a twentieth of a server's CPU.
-            raw.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, listener.buffers.receive)
-        self._timer = asyncio.get_running_loop().call_later(limits.timeout_s, self._time_out)
-        if listener.tls is None:
-            self._begin(raw)
-        else:
-            task = asyncio.create_task(self._encrypt(raw, listener.tls), name="tls-handshake")
-            listener.tls_handshakes.add(task)
-            task.add_done_callback(listener.tls_handshakes.discard)
+        connection = self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses
+        self._http = self._listener.http_protocol()
+        self._http.connection_made(DetachableTransport(connection, self._take_over))
 
     def data_received(self, data: bytes) -> None:
-        if self._http is None:
-            self._take_early(data)
-            return
         if self._head is not None:
             data = self._first_head(data)
-        if self.is_upgrade:
+        if self._is_upgrade:
             self._early += data
             if self._transport is not None and len(self._early) > _MAX_EARLY_BYTES:
                 self._transport.pause_reading()
-        elif data:
+        elif data and self._http is not None:
             self._http.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -204,45 +243,20 @@ class HttpConnection(asyncio.Protocol):
             self._http.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        if self._http is not None:
-            self._http.connection_lost(exc)
-            self._http = None
+        self.forget()
+        http, self._http = self._http, None
+        if http is not None:
+            http.connection_lost(exc)
 
-    def abort(self) -> None:
-        """Cut the connection off."""
-        if self._raw is not None:
-            self._raw.abort()
-
-    def _begin(self, transport: asyncio.Transport) -> None:
-        """Speak HTTP on this transport."""
-        assert self._raw is not None
-        self._transport = transport
-        self._http = self._listener.http_protocol()
-        self._http.connection_made(DetachableTransport(transport, self._raw, self._take_over))
-        early, self._early = self._early, b""
-        if early:
-            self.data_received(early)
-
-    async def _encrypt(self, raw: asyncio.Transport, tls: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            transport = await loop.start_tls(
-                raw,
-                self,
-                tls,
-                server_side=True,
-                ssl_handshake_timeout=self._listener.limits.timeout_s,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S,
-            )
-        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            log.debug("TLS handshake of %s failed: %s", self._peer, error)
-            transport = None
-        if transport is None:
-            self.abort()
-            self._forget()
-        else:
-            self._begin(transport)
+    def forget(self) -> None:
+        """Count it no more: it is a session now, or gone. It may have taken too long."""
+        if self not in self._listener.connections:
+            return
+        self._listener.connections.discard(self)
+        self._stop_timer()
+        age_s = asyncio.get_running_loop().time() - self._accepted_at
+        if self._head is not None and age_s > self._listener.limits.timeout_s - _TIMER_S:
+            self._listener.limits.on_refused(ErrorCode.START_TIMEOUT, self.address)
 
     def _first_head(self, data: bytes) -> bytes:
         """Give aiohttp what belongs to the head of the first request; returns what follows it."""
@@ -258,7 +272,7 @@ class HttpConnection(asyncio.Protocol):
             return b""
         end = found + len(_END_OF_HEAD)
         rest = bytes(head[end:])
-        self.is_upgrade = _UPGRADE.search(head, 0, end) is not None
+        self._is_upgrade = _UPGRADE.search(head, 0, end) is not None
         self._head = None
         self._stop_timer()
         self._http.data_received(data[: len(data) - len(rest)])  # type: ignore[union-attr]
@@ -266,51 +280,22 @@ class HttpConnection(asyncio.Protocol):
 
     def _take_over(self) -> bytes:
         """The connection becomes another's: it counts no more, and aiohttp lets go of it."""
-        self._forget()
+        self.forget()
         early, self._early = self._early, b""
         http, self._http = self._http, None
         if http is not None:
             http.connection_lost(None)
         return early
 
-    def _turn_away(self, raw: asyncio.Transport) -> None:
-        """One connection too many: told so without looking at what it says; not over TLS, which would have to be
-        negotiated first.
-
-        It is closed soon, not now: to close with bytes unread would be a reset, and lose the answer.
-        """
-        if self._listener.tls is None:
-            raw.write(_BUSY)
-            self._timer = asyncio.get_running_loop().call_later(_TURN_AWAY_S, raw.close)
-        else:
-            raw.close()
-        self._listener.limits.on_refused(ErrorCode.OVERLOADED, self._peer)
-
-    def _take_early(self, data: bytes) -> None:
-        if self in self._listener.connections:
-            self._early += data  # the handshake of TLS is over, and its task does not know yet
-        elif self._raw is not None:
-            self._raw.close()  # it has been turned away
-
     def _time_out(self) -> None:
-        """No whole head of a request came in time."""
-        transport = self._transport or self._raw
-        assert transport is not None
-        transport.close()
+        """No whole head of a request came in time. (TLS's handshake has the same time, and ends by itself.)"""
+        if self._transport is not None:
+            self._transport.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _forget(self) -> None:
-        """It is a session now, or gone."""
-        counted = self in self._listener.connections
-        self._listener.connections.discard(self)
-        self._stop_timer()
-        age_s = asyncio.get_running_loop().time() - self._accepted_at
-        if counted and self._head is not None and age_s > self._listener.limits.timeout_s - _TIMER_S:
-            self._listener.limits.on_refused(ErrorCode.START_TIMEOUT, self._peer)
 
 
 async def _end_after_refusal(request: web.Request, response: web.StreamResponse) -> None:
