@@ -11,12 +11,13 @@ import pytest
 import pytest_asyncio
 
 from streamer.app import App
-from streamer.client.events import Ack, Error, Finished, SpeechEnded
+from streamer.client.events import Ack, Error, Finished, Flushed, SpeechEnded
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobFailed, Outcome, Output
 from streamer.session.events import Mode
-from streamer.session.messages import Audio, Start, Stop
-from streamer.testing import ScriptedEngine
+from streamer.session.messages import Audio, Flush, Start, Stop
+from streamer.session.settings import Limits
+from streamer.testing import ScriptedEngine, ScriptedScoring
 from tests.faults.arena import LocalArena
 from tests.faults.gates import SECRET_LINE, bearer, token
 from tests.faults.peers import SECOND, TRANSPORTS
@@ -186,6 +187,34 @@ async def test_messages_that_wait_for_a_stream_to_finish(carrier: str, past: int
         await peer.hear_the_end()
         assert peer.end == ("rate_limited" if past else NORMAL)
         assert [isinstance(event, Finished) for event in peer.heard].count(True) == (0 if past else most)
+
+
+@over_both
+@pytest.mark.parametrize("past", [0, 1])
+@pytest.mark.parametrize("message", [Flush("f"), Start(S16)], ids=["flush", "start"])
+async def test_as_many_messages_as_may_wait_by_default(carrier: str, message: Flush | Start, past: int) -> None:
+    most = Limits().max_pending_messages
+    async with serving_all() as (app, notes), calling(app, carrier, Mode.SEGMENTED) as peer:
+        assert isinstance(app.scoring, ScriptedScoring)
+        app.scoring.held = True
+        await peer.say(Start(S16), UTTERANCE, Flush("first"), *[message] * (most + past))
+        if past:
+            await peer.hear_the_end()
+            assert peer.end == "rate_limited"
+        else:
+            await peer.say_badly()  # it is told at once: everything before it has come
+            await peer.hear(Error)
+            app.scoring.held = False
+            app.scoring.let_go()
+            for _ in range(most + 1 if isinstance(message, Flush) else most):
+                await peer.hear(Flushed if isinstance(message, Flush) else Finished)
+            await peer.say(Stop())
+            await peer.hear_the_end()
+            assert peer.end == NORMAL
+        assert [event.code for event in peer.heard if isinstance(event, Error)] == [
+            "rate_limited" if past else "bad_request"
+        ]
+        assert not notes.broke
 
 
 def failing(jobs: int) -> ScriptedEngine:

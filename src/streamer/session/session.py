@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from streamer.session.events import (
     WarningCode,
 )
 from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, Start, Stop
+from streamer.session.pending import PendingMessages
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -49,8 +49,7 @@ class Session:
         self._stream: Stream | None = None
         self._boundary: Boundary | None = None
         self._agreed: Start | None = None
-        self._waiting: deque[Start | Flush | Stop | Leave | bytearray] = deque()
-        self._waiting_bytes = 0
+        self._pending = PendingMessages()
         self._born = self._heard = self._heard_audio = now
         self._streams = 0
         self._next_job: JobId = 1
@@ -67,12 +66,12 @@ class Session:
         if stream is None:
             return 0.0
         form = stream.start.format
-        return stream.backlog_s + self._waiting_bytes / (form.frame_bytes * form.sample_rate)
+        return stream.backlog_s + self._pending.audio_bytes / (form.frame_bytes * form.sample_rate)
 
     @property
     def backlog_bytes(self) -> int:
         """Bytes as received, and not yet converted to samples."""
-        return self._waiting_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
+        return self._pending.audio_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
 
     def wanted_bytes(self) -> int:
         """Audio that must still come before anything can be done with it, at most some 32 ms of it; 0 where any word
@@ -114,7 +113,8 @@ class Session:
         if isinstance(message, Malformed):
             self._malformed(message, out)
         else:
-            _STEPS[TABLE[self.state][type(message)]](self, message, out, now)
+            self._take(message, out, now)
+            self._advance(out, now)
         return out or NOTHING
 
     def scored(self, channel: int, speech: Sequence[float], now: float) -> Sequence[Action]:
@@ -153,6 +153,7 @@ class Session:
             self._fail(ErrorCode.IDLE_TIMEOUT, f"nothing came for {limits.idle_timeout_s:g} s", out)
         else:
             self._end_here(Boundary(), State.FLUSHING, out, now)
+            self._advance(out, now)
         return out
 
     def held(self, now: float) -> None:
@@ -192,10 +193,14 @@ class Session:
             flushed = self._boundary.flushed if self._boundary else None
             self._boundary = replace(end, flushed=flushed)
             self.state = State.FINISHING
-            self._advance(out, now)
+        self._advance(out, now)
         return out
 
     # Steps --------------------------------------------------------------------------------------
+
+    def _take(self, message: Message, out: list[Action], now: float) -> None:
+        """Take the step that the table has for this message. No step passes a boundary; call `_advance` afterwards."""
+        _STEPS[TABLE[self.state][type(message)]](self, message, out, now)
 
     def _append(self, message: Message, out: list[Action], now: float) -> None:
         stream = self._stream
@@ -251,21 +256,15 @@ class Session:
 
     def _restart(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
-        self._waiting.appendleft(message)  # what waits already was said after it
+        self._pending.put_first(message)  # pending messages came after it
         self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
-        if isinstance(message, Audio):
-            if self._is_too_far_ahead(out):
-                return
-            self._waiting_bytes += len(message.data)
-            if self._waiting and isinstance(self._waiting[-1], bytearray):
-                self._waiting[-1] += message.data  # small messages must not become many entries
-                return
-            self._waiting.append(bytearray(message.data))
-        elif isinstance(message, Start | Flush | Stop | Leave):
-            self._waiting.append(message)
-        if len(self._waiting) > self.settings.limits.max_pending_messages:
+        if isinstance(message, Audio) and self._is_too_far_ahead(out):
+            return
+        assert isinstance(message, Start | Audio | Flush | Stop | Leave)
+        self._pending.put(message)
+        if len(self._pending) > self.settings.limits.max_pending_messages:
             self._fail(ErrorCode.RATE_LIMITED, "too many messages wait for the stream to finish", out)
 
     def _leave(self, message: Message, out: list[Action], now: float) -> None:
@@ -297,27 +296,39 @@ class Session:
     # Ends ---------------------------------------------------------------------------------------
 
     def _end_here(self, boundary: Boundary, state: State, out: list[Action], now: float) -> None:
+        """Put a boundary after the audio so far."""
         assert self._stream is not None
         self._boundary, self.state = boundary, state
         self._stream.end_here(out, now)
-        self._advance(out, now)
 
     def _advance(self, out: list[Action], now: float) -> None:
-        """Go on where a boundary waited for scores or results; then take what the client said meanwhile."""
-        while (boundary := self._boundary) is not None and self._stream is not None and self._stream.settled:
-            if boundary.flushed is not None:
-                self._stream.fence(boundary.flushed, out)
-                boundary = self._boundary = replace(boundary, flushed=None)
-            if boundary.reason is None:
-                self._boundary = None
-                self._stream.go_on()
-                self.state = State.STREAMING
-            elif self._stream.finished:
-                self._boundary = None
-                self._finish_stream(boundary, out)
-            else:
+        """Pass boundaries and take pending messages, until a boundary has to wait or no message is left.
+
+        This is a loop because a pending message may put the next boundary. Recursion would let a client choose the
+        depth of the stack.
+        """
+        while self._boundary is None or self._pass_boundary(self._boundary, out):
+            if not self._pending:
                 return
-            self._take_waiting(out, now)
+            self._take(self._pending.pop(), out, now)
+
+    def _pass_boundary(self, boundary: Boundary, out: list[Action]) -> bool:
+        """Go on after this boundary; return False if scores or results before it are outstanding."""
+        stream = self._stream
+        if stream is None or not stream.settled:
+            return False
+        if boundary.flushed is not None:
+            stream.fence(boundary.flushed, out)
+            boundary = self._boundary = replace(boundary, flushed=None)
+        if boundary.reason is None:
+            stream.go_on()
+            self.state = State.STREAMING
+        elif stream.finished:
+            self._finish_stream(boundary, out)
+        else:
+            return False
+        self._boundary = None
+        return True
 
     def _finish_stream(self, boundary: Boundary, out: list[Action]) -> None:
         stream = self._stream
@@ -333,18 +344,6 @@ class Session:
         if boundary.close:
             self._close(boundary.code, out)
 
-    def _take_waiting(self, out: list[Action], now: float) -> None:
-        """Hand on what waited, until something has to wait again."""
-        while self._waiting and self.state in (State.STREAMING, State.IDLE):
-            waited = self._waiting.popleft()
-            message: Message
-            if isinstance(waited, bytearray):
-                self._waiting_bytes -= len(waited)
-                message = Audio(bytes(waited))
-            else:
-                message = waited
-            _STEPS[TABLE[self.state][type(message)]](self, message, out, now)
-
     def _fail(self, code: ErrorCode, text: str, out: list[Action]) -> None:
         """The connection ends with this fault; what has no answer yet is named by its range."""
         start = end = None
@@ -355,8 +354,7 @@ class Session:
 
     def _close(self, code: ErrorCode | None, out: list[Action]) -> None:
         self._drop_stream(out)
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._pending.clear()
         self._boundary = None
         self._code = code
         self.state = State.CLOSED
