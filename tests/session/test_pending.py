@@ -90,6 +90,18 @@ def test_one_pending_message_more_than_are_set_ends_the_session(kind: str) -> No
     assert [event.code for event in outside.of(Failed)] == [ErrorCode.RATE_LIMITED]
 
 
+def test_flushes_that_wait_for_results_count_as_pending() -> None:
+    outside = Outside(SessionSettings(Mode.SIMPLE, max_inflight=1))
+    outside.say(start(chunk_ms=20), Audio(b"\0\0" * 320))
+    assert len(outside.jobs) == 1
+    outside.say(*[Flush(str(number)) for number in range(MOST)])
+    assert not outside.closes
+    outside.settle()
+    assert len(outside.of(Flushed)) == MOST
+    outside.say(Audio(b"\0\0" * 320), *[Flush("f")] * (MOST + 1))
+    assert outside.closes == [Close(ErrorCode.RATE_LIMITED)]
+
+
 # What is answered ---------------------------------------------------------------------------------
 
 

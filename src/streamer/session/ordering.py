@@ -60,6 +60,9 @@ class Fences:
         self._channels = channels
         self._waiting: deque[tuple[Event, tuple[int, ...]]] = deque()
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def put(self, event: Event) -> None:
         """Hold `event` behind all that is outstanding now."""
         self._waiting.append((event, tuple(results.asked for results in self._channels)))

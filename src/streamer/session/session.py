@@ -115,6 +115,7 @@ class Session:
         else:
             self._take(message, out, now)
             self._advance(out, now)
+            self._check_pending(out)
         return out or NOTHING
 
     def scored(self, channel: int, speech: Sequence[float], now: float) -> Sequence[Action]:
@@ -264,8 +265,6 @@ class Session:
             return
         assert isinstance(message, Start | Audio | Flush | Stop | Leave)
         self._pending.put(message)
-        if len(self._pending) > self.settings.limits.max_pending_messages:
-            self._fail(ErrorCode.RATE_LIMITED, "too many messages wait for the stream to finish", out)
 
     def _leave(self, message: Message, out: list[Action], now: float) -> None:
         if isinstance(message, Stop) and message.keep_open:
@@ -367,6 +366,13 @@ class Session:
             self._stream.abandon(out)
             out.append(Release(self._stream.number))
             self._stream = None
+
+    def _check_pending(self, out: list[Action]) -> None:
+        """End the session if too many messages wait, to be taken or for the results before them."""
+        limit = self.settings.limits.max_pending_messages
+        if len(self._pending) + (self._stream.fences if self._stream is not None else 0) > limit:
+            text = f"more than {limit} messages wait: receive `flushed` or `finished` before sending more"
+            self._fail(ErrorCode.RATE_LIMITED, text, out)
 
     def _is_too_far_ahead(self, out: list[Action]) -> bool:
         """A transport that minds `backlog_s` never comes here: reading stops at half of this."""

@@ -31,7 +31,7 @@ class Limits:
     """Of one key or one value."""
     max_options_bytes: int = 8 * 1024
     max_pending_messages: int = 1_000
-    """Control messages that may wait for a stream to finish."""
+    """Messages that may wait for a stream to finish, and flushes for the results before them."""
     max_model_failures: int = 5
     """Results in a row that failed, after which the stream is given up."""
 

@@ -121,6 +121,11 @@ class Stream:
         return self._arrivals.of(self._to_frames(position))
 
     @property
+    def fences(self) -> int:
+        """Events that wait for the results before them."""
+        return len(self._fences)
+
+    @property
     def speaking(self) -> bool:
         return any(channel.segmenter.speaking for channel in self._channels)
 
