@@ -56,6 +56,9 @@ def shape(descriptors: bytes) -> dict[str, str]:
 def _enum(scope: str, enum: EnumDescriptorProto) -> Iterator[tuple[str, str]]:
     for value in enum.value:
         yield f"{scope}.{enum.name}.{value.name}", str(value.number)
+    for gap in enum.reserved_range:
+        for number in range(gap.start, gap.end + 1):
+            yield f"{scope}.{enum.name} {number}", "reserved"
 
 
 def _message(scope: str, message: DescriptorProto) -> Iterator[tuple[str, str]]:

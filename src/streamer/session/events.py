@@ -31,7 +31,6 @@ class FinishReason(StrEnum):
     STOPPED = "stopped"
     RESTARTED = "restarted"
     DRAINED = "drained"
-    FAILED = "failed"
 
 
 class WarningCode(StrEnum):

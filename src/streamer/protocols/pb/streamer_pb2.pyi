@@ -70,7 +70,6 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_STOPPED: _ClassVar[FinishReason]
     FINISH_REASON_RESTARTED: _ClassVar[FinishReason]
     FINISH_REASON_DRAINED: _ClassVar[FinishReason]
-    FINISH_REASON_FAILED: _ClassVar[FinishReason]
 ENCODING_UNSPECIFIED: Encoding
 ENCODING_PCM_U8: Encoding
 ENCODING_PCM_S16LE: Encoding
@@ -120,7 +119,6 @@ FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOPPED: FinishReason
 FINISH_REASON_RESTARTED: FinishReason
 FINISH_REASON_DRAINED: FinishReason
-FINISH_REASON_FAILED: FinishReason
 
 class ClientMessage(_message.Message):
     __slots__ = ("start", "audio", "flush", "stop", "keepalive", "auth")
