@@ -53,6 +53,9 @@ RETRYABLE: frozenset[ErrorCode] = frozenset(
 )
 """Codes after which the same request may succeed later, elsewhere, or with a new token."""
 
+RETRY_AFTER: frozenset[ErrorCode] = frozenset({ErrorCode.TOO_FAST, ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED})
+"""Retryable codes of load, which say when to come back."""
+
 
 class StreamerError(Exception):
     """A failure with a stable code and a message that is safe to show to a client.
@@ -61,6 +64,8 @@ class StreamerError(Exception):
     """
 
     code: ErrorCode = ErrorCode.INTERNAL
+    retry_after_s: float | None = None
+    """Seconds after which to come back; None if no time is known."""
 
     def __init__(
         self,
@@ -124,6 +129,7 @@ class Overloaded(StreamerError):
     """More was asked than can be done; `retry_after_s` says when to come back."""
 
     code = ErrorCode.OVERLOADED
+    retry_after_s: float
 
     def __init__(self, message: str = "the server is at capacity", *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)

@@ -243,7 +243,7 @@ def test_the_enums_of_the_proto_are_those_of_the_core() -> None:
         (events.Flushed(None), {"flushed": {}}),
         (events.Warned(WarningCode.LAGGING, "slow"), {"warning": {"code": "WARNING_CODE_LAGGING", "message": "slow"}}),
         (
-            events.Failed(ErrorCode.MODEL_ERROR, "no", retryable=True, channel=0, start=5_600, end=33_600),
+            events.Failed(ErrorCode.MODEL_ERROR, "no", channel=0, start=5_600, end=33_600),
             {
                 "error": {
                     "code": "ERROR_CODE_MODEL_ERROR",
@@ -257,7 +257,7 @@ def test_the_enums_of_the_proto_are_those_of_the_core() -> None:
             },
         ),
         (
-            events.Failed(ErrorCode.OVERLOADED, "no", fatal=True, retryable=True, retry_after_s=1.5),
+            events.Failed(ErrorCode.OVERLOADED, "no", fatal=True, retry_after_s=1.5),
             {
                 "error": {
                     "code": "ERROR_CODE_OVERLOADED",

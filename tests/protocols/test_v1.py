@@ -33,7 +33,7 @@ def start(**format_: object) -> str:
             '{"type":"segment","start_time":0.35,"end_time":2.1,"is_final":true,"count":28000,"channel":0}',
         ),
         (
-            events.Failed(ErrorCode.MODEL_ERROR, "Unexpected inference failure", retryable=True, channel=1),
+            events.Failed(ErrorCode.MODEL_ERROR, "Unexpected inference failure", channel=1),
             '{"type":"error","message":"Unexpected inference failure","channel":1,"code":"model_error","fatal":false,'
             '"retryable":true}',
         ),
@@ -43,7 +43,7 @@ def start(**format_: object) -> str:
             '"retryable":false,"start_time":0.0,"end_time":1.0}',
         ),
         (
-            events.Failed(ErrorCode.OVERLOADED, "full", fatal=True, retryable=True, retry_after_s=1.5),
+            events.Failed(ErrorCode.OVERLOADED, "full", fatal=True, retry_after_s=1.5),
             '{"type":"error","message":"full","channel":0,"code":"overloaded","fatal":true,"retryable":true,'
             '"retry_after_ms":1500}',
         ),

@@ -146,7 +146,7 @@ def test_an_unknown_encoding_is_told_the_known_ones() -> None:
             {"type": "warning", "code": "lagging", "message": "slow"},
         ),
         (
-            events.Failed(ErrorCode.MODEL_ERROR, "no", retryable=True, channel=0, start=5_600, end=33_600),
+            events.Failed(ErrorCode.MODEL_ERROR, "no", channel=0, start=5_600, end=33_600),
             {
                 "type": "error",
                 "code": "model_error",

@@ -71,6 +71,7 @@ def test_a_client_that_minds_no_backpressure_is_closed() -> None:
         assert sent < 100
     assert outside.closes == [Close(ErrorCode.TOO_FAST)]
     assert sent > 60
+    assert outside.of(Failed)[-1].retry_after_s == outside.session.settings.retry_after_s
 
 
 def test_audio_that_waits_for_the_client_keeps_nobody_from_reading_it() -> None:

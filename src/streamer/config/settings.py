@@ -54,7 +54,7 @@ class ServerSettings:
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long a connection may take to become a session, and to say who it is."""
     retry_after_s: Seconds = 5.0
-    """What a refused client is told to wait."""
+    """Seconds that a client is told to wait which was refused, or ended, for load."""
     outbox_bytes: Annotated[int, Field(ge=1_024, le=2**30)] = 256 * 1024
     """Bytes of events that may wait for one slow reader; interims go first, then the connection."""
     outbox_stall_s: Annotated[float, Field(gt=0, le=3_600)] = 10.0
@@ -192,5 +192,6 @@ class Settings(BaseModel):
             max_piece_ms=cut.max_piece_ms,
             stall_timeout_s=cut.stall_timeout_s,
             lag_warning_s=cut.lag_warning_s,
+            retry_after_s=self.server.retry_after_s,
             limits=self.limits,
         )

@@ -231,7 +231,7 @@ class Connection(Generic[FrameT]):
         except Exception as error:
             log.exception("session %s failed", self._session.id, extra={"session_id": self._session.id})
             self._services.observer.broken(Subsystem.AUDIO_DECODING, error)
-            self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True, retryable=True), now)
+            self._abandon(Failed(ErrorCode.INTERNAL, "internal server error", fatal=True), now)
             return True
         return more
 
@@ -348,7 +348,7 @@ class Connection(Generic[FrameT]):
             if self._lease is not None:
                 self._lease.renew(message.secret, now)
         except StreamerError as error:
-            return [Emit(Failed(error.code, error.message, False, error.retryable))]
+            return [Emit(Failed.from_error(error))]
         return self._session.receive(message, now)
 
     # Ends ---------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ class Connection(Generic[FrameT]):
         """The peer does not read: what waits is lost. It is told so, and if it does not read that either, cut off."""
         if not self._outbox.closed:
             self._outbox.clear()
-            self._abandon(Failed(ErrorCode.SLOW_CONSUMER, text, fatal=True, retryable=True), now)
+            self._abandon(Failed(ErrorCode.SLOW_CONSUMER, text, fatal=True), now)
         if self._timer is not None:
             self._timer.cancel()
         self._armed = -math.inf

@@ -8,12 +8,12 @@ a Struct: made in a tenth of the time of a frozen dataclass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
 import msgspec
 
-from streamer.errors import ErrorCode
+from streamer.errors import RETRYABLE, ErrorCode, StreamerError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -111,12 +111,23 @@ class Failed:
 
     code: ErrorCode
     message: str
+    _: KW_ONLY
     fatal: bool = False
-    retryable: bool = False
     channel: int | None = None
     start: int | None = None
     end: int | None = None
     retry_after_s: float | None = None
+    """Seconds after which to come back; None if no time is known."""
+
+    @classmethod
+    def from_error(cls, error: StreamerError, *, fatal: bool = False) -> Failed:
+        """Return the event that tells a client of `error`."""
+        return cls(error.code, error.message, fatal=fatal, retry_after_s=error.retry_after_s)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later, elsewhere, or with a new token."""
+        return self.code in RETRYABLE
 
 
 @dataclass(frozen=True, slots=True)

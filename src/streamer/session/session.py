@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from streamer.errors import RETRYABLE, ErrorCode, StreamerError
+from streamer.errors import RETRY_AFTER, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
 from streamer.session.boundary import Boundary
 from streamer.session.checking import checked_vad
@@ -290,7 +290,7 @@ class Session:
         if message.fatal:
             self._fail(message.code, message.message, out)
         else:
-            out.append(Emit(Failed(message.code, message.message, False, message.code in RETRYABLE)))
+            out.append(Emit(Failed(message.code, message.message)))
 
     # Ends ---------------------------------------------------------------------------------------
 
@@ -345,10 +345,9 @@ class Session:
 
     def _fail(self, code: ErrorCode, text: str, out: list[Action]) -> None:
         """The connection ends with this fault; what has no answer yet is named by its range."""
-        start = end = None
-        if self._stream is not None:
-            start, end = self._stream.unanswered()
-        out.append(Emit(Failed(code, text, True, code in RETRYABLE, None, start, end)))
+        start, end = self._stream.unanswered() if self._stream is not None else (None, None)
+        after_s = self.settings.retry_after_s if code in RETRY_AFTER else None
+        out.append(Emit(Failed(code, text, fatal=True, start=start, end=end, retry_after_s=after_s)))
         self._close(code, out)
 
     def _close(self, code: ErrorCode | None, out: list[Action]) -> None:

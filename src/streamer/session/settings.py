@@ -72,4 +72,6 @@ class SessionSettings:
     """Open speech ends when no audio has come for so long (0: never, for files)."""
     lag_warning_s: float = 5.0
     """A result that takes longer from its audio's end makes a warning."""
+    retry_after_s: float = 5.0
+    """Seconds after which a client that was ended for load may come back."""
     limits: Limits = field(default_factory=Limits)

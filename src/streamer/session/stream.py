@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamer.errors import RETRYABLE, ErrorCode
+from streamer.errors import ErrorCode
 from streamer.session.actions import (
     Action,
     Cancel,
@@ -334,7 +334,7 @@ class Stream:
             tally.failed_in_a_row = 0
         else:
             code, message = _why(outcome)
-            event = Failed(code, message, False, code in RETRYABLE, channel.index, wanted.start, wanted.end)
+            event = Failed(code, message, channel=channel.index, start=wanted.start, end=wanted.end)
             tally.failed += 1
             tally.failed_in_a_row += 1
             channel.failed += wanted.end - wanted.start

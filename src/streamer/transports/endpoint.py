@@ -171,7 +171,7 @@ class Visit:
         if not self._transport.is_upgraded:
             return refusal(error)
         with suppress(ConnectionError):
-            frame = self._endpoint.codec.encode(Failed(error.code, error.message, True, error.retryable))
+            frame = self._endpoint.codec.encode(Failed.from_error(error, fatal=True))
             if frame is not None:
                 await self._transport.send(frame)
             await self._transport.close(error.code, error.code)

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from streamer.errors import Overloaded, StreamerError
+from streamer.errors import StreamerError
 from streamer.runtime.lifecycle import Lifecycle
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.wire import HTTP_STATUS
@@ -128,12 +128,10 @@ def _watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
 
 def refusal(error: StreamerError) -> web.Response:
     """A failure before the upgrade: status, code and message in JSON, and when to come back."""
-    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
-    response = _json(
-        _Refusal(error.code, error.message, error.retryable, retry_after_s), status=HTTP_STATUS[error.code]
-    )
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(math.ceil(retry_after_s))
+    body = _Refusal(error.code, error.message, error.retryable, error.retry_after_s)
+    response = _json(body, status=HTTP_STATUS[error.code])
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return response
 
 

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from streamer.access import Carrier, Credential, Door, Identity, find_credential
 from streamer.config import Settings
-from streamer.errors import ListenFailed, Overloaded, StreamerError
+from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
 from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
 from streamer.protocols.grpc import Frame, introduction, size
@@ -120,8 +120,7 @@ class Reception:
                 await self._conduct(transport, identity, handshake)
         except StreamerError as error:
             service.conductor.services.observer.refused(GrpcTransport.name, error.code, transport.peer)
-            retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
-            await call.abort(STATUS[error.code], error.message, trailers(error.code, retry_after_s))
+            await call.abort(STATUS[error.code], error.message, trailers(error.code, error.retry_after_s))
         await self._end(transport, call)
 
     async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
@@ -168,9 +167,10 @@ class Reception:
             await self._cut_off(call)
             raise asyncio.CancelledError  # the client is gone, or does not listen
         if ending.code is not None:
+            after_s = self._service.session.retry_after_s if ending.code in RETRY_AFTER else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._close_timeout_s):
-                    await call.abort(STATUS[ending.code], ending.reason, trailers(ending.code))
+                    await call.abort(STATUS[ending.code], ending.reason, trailers(ending.code, after_s))
 
     async def _cut_off(self, call: Call) -> None:
         """A call whose handler is cancelled would stay open to its client: it is told, if it is there and listens."""
