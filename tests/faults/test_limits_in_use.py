@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from streamer.app import App
-from streamer.client.events import Ack, Error, Finished, Flushed, SpeechEnded
+from streamer.app import App, Grpc
+from streamer.client.events import Ack, Error, Finished, Flushed, SpeechEnded, Started, Warned
+from streamer.config import Settings
 from streamer.errors import ErrorCode
+from streamer.inference.engine import Engine
+from streamer.inference.settings import EngineSettings
 from streamer.session.actions import Job, JobFailed, Outcome, Output
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, Start, Stop
@@ -22,8 +26,11 @@ from tests.faults.arena import LocalArena
 from tests.faults.gates import SECRET_LINE, bearer, token
 from tests.faults.peers import SECOND, TRANSPORTS
 from tests.faults.servers import serving
+from tests.inference.harness import Made
+from tests.inference.models import Gated, entered
 from tests.session.outside import S16, bursts
 from tests.transports.carriers import NORMAL, Peer, calling, serving_all
+from tests.transports.serving import scripted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -215,6 +222,34 @@ async def test_as_many_messages_as_may_wait_by_default(carrier: str, message: Fl
             "rate_limited" if past else "bad_request"
         ]
         assert not notes.broke
+
+
+@over_both
+async def test_interims_past_what_may_wait_for_the_model(carrier: str) -> None:
+    model = Gated()
+    parts = replace(scripted(), engine=Engine(Made(lambda: model), EngineSettings(max_pending_items=1)))
+    settings = Settings(server={"port": 0}, grpc={"port": -1})
+    async with (
+        App(settings, parts=parts, grpc=Grpc.NEEDED) as app,
+        calling(app, carrier, Mode.SIMPLE) as other,
+        calling(app, carrier, Mode.SEGMENTED) as peer,
+    ):
+        await other.say(Start(S16, chunk_ms=500), HALF_A_SECOND, HALF_A_SECOND)  # one runs, and one more may wait
+        await entered(model)
+        await other.hear(Started)
+        while app.engine.depth.pending_items < 1:
+            await asyncio.sleep(0.01)
+        await peer.say(Start(S16, interim_results=True), Audio(bursts(0.0, 3.0).tobytes()))
+        await peer.hear(Warned)
+        model.gate.set()
+        for each in (other, peer):
+            await each.say(Stop())
+            await each.hear_the_end()
+            assert each.end == NORMAL
+        mine, others = ([event.code for event in each.heard if isinstance(event, Warned)] for each in (peer, other))
+        assert [code for code in mine if code != "lagging"] == ["interims_shed"]  # lagging: a busy machine
+        assert "interims_shed" not in others
+        assert app.registry.get_sample_value("streamer_warnings_total", {"code": "interims_shed"}) == 1
 
 
 def failing(jobs: int) -> ScriptedEngine:

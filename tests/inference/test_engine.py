@@ -127,7 +127,7 @@ async def test_overload_sheds_interims_then_refuses_sessions_and_finishes_what_w
         for n in range(3):
             engine.check_admission()
             got.submit(engine, job(n, "f"))
-        assert await got.wait(0, "i") == Shed()
+        assert await got.wait(0, "i") == Shed(overload=True)
         assert record.dropped == [("i", 0, Dropped.OVERLOAD)]
         with pytest.raises(Overloaded) as refusal:
             engine.check_admission()

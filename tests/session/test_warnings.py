@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.audio.format import AudioFormat, Encoding
-from streamer.session.actions import Output
-from streamer.session.events import Ack, Mode, Segment, Warned, WarningCode
+from streamer.session.actions import Job, JobKind, Outcome, Output, Shed
+from streamer.session.events import Ack, Finished, Mode, Segment, Warned, WarningCode
 from streamer.session.messages import Audio, Start, Stop
 from streamer.session.settings import SessionSettings
 from tests.session.outside import Outside, bursts, start
@@ -47,6 +47,32 @@ def test_late_results_are_warned_of_once() -> None:
     outside.now += 7
     outside.settle()
     assert [e.code for e in outside.of(Warned)] == [WarningCode.LAGGING]
+
+
+def test_interims_that_are_shed_for_load_are_warned_of_once_a_stream() -> None:
+    def busy(job: Job) -> Outcome:
+        return Shed(overload=True) if job.kind is JobKind.INTERIM else Output({})
+
+    outside = Outside(model=busy)
+    for _ in range(2):
+        outside.say(start(interim_results=True), Audio(bursts(0.0, 3.0, 1.0).tobytes()))
+        while outside.scores:
+            outside.score_one()
+            for number in tuple(outside.jobs):
+                outside.infer_one(number)
+        outside.say(Stop(keep_open=True))
+        outside.settle()
+    assert outside.session.summary.interims_dropped > 2
+    told = outside.of(Warned, Finished)
+    assert [type(event) for event in told] == [Warned, Finished] * 2
+    assert {event.code for event in told if isinstance(event, Warned)} == {WarningCode.INTERIMS_SHED}
+
+
+def test_an_interim_that_was_overtaken_is_no_warning() -> None:
+    outside = Outside(model=lambda job: Shed() if job.kind is JobKind.INTERIM else Output({}))
+    outside.say(start(interim_results=True), Audio(bursts(0.0, 1.5).tobytes()), Stop())
+    outside.settle()
+    assert not outside.of(Warned)
 
 
 def test_a_state_that_was_lost_is_a_warning_before_the_result_that_began_anew() -> None:

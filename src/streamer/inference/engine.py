@@ -332,7 +332,7 @@ class Engine:
 
     def _shed(self, entry: _Entry, cause: Dropped) -> None:
         self._observer.interim_dropped(entry.job, cause)
-        self._end(entry, Shed())
+        self._end(entry, Shed(overload=cause is Dropped.OVERLOAD))
 
     def _fail(self, entry: _Entry, fault: Fault) -> None:
         if entry.deliver is not None:

@@ -74,7 +74,9 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """An interim that was dropped under load, or overtaken, before it ran."""
+    """An interim that never ran. `overload`: more waits for the model than may; otherwise it was overtaken."""
+
+    overload: bool = False
 
 
 Outcome = Output | JobFailed | Shed

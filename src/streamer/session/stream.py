@@ -18,6 +18,7 @@ from streamer.session.actions import (
     Outcome,
     Output,
     Score,
+    Shed,
 )
 from streamer.session.arrivals import INTERVAL_S, Arrivals
 from streamer.session.channel import MAX_STEPS, Asked, Channel, segmenter_for, step_for
@@ -86,7 +87,7 @@ class Stream:
         self._arrivals = Arrivals()
         self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
         self._next_mark = form.frame_bytes
-        self._warned_clamped = self._warned_lag = False
+        self._warned_clamped = self._warned_lag = self._warned_shed = False
 
     # What a session asks about -----------------------------------------------------------------
 
@@ -350,8 +351,12 @@ class Stream:
         if isinstance(outcome, Output) and channel.results.idle:
             self.tally.interims += 1
             out.append(Emit(self._segment(asked, outcome, final=False)))
-        else:
-            self.tally.interims_dropped += 1
+            return
+        self.tally.interims_dropped += 1
+        if isinstance(outcome, Shed) and outcome.overload and not self._warned_shed:
+            self._warned_shed = True
+            text = "interims are left out: the model has more to do than it can"
+            out.append(Emit(Warned(WarningCode.INTERIMS_SHED, text)))
 
     def _partial(self, channel: Channel, asked: Asked, outcome: Output, out: list[Action]) -> None:
         """One item of a generator's answer: an interim where interims were asked for and its turn has come."""
