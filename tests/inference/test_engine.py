@@ -91,6 +91,30 @@ async def test_cancelled_job_gets_no_outcome_waiting_or_running():
     assert len(model.calls) == 2
 
 
+@pytest.mark.parametrize("kind", [JobKind.FINAL, JobKind.INTERIM])
+async def test_cancelled_job_of_a_batch_that_failed_is_no_dropped_interim(kind):
+    class Together(Gated):
+        """Fails on more than one item."""
+
+        def infer(self, batch):
+            outputs = super().infer(batch)
+            if len(batch) > 1:
+                raise MemoryError
+            return outputs
+
+    model, got, record = Together(max_batch_size=2), Outcomes(), Recorder()
+    async with running(lambda: model, observer=record) as engine:
+        got.submit(engine, job(0, "kept"))
+        got.submit(engine, job(0, "cancelled", kind=kind))
+        await entered(model)
+        engine.cancel("cancelled", 0)
+        model.gate.set()
+        assert isinstance(await got.wait(0, "kept"), Output)
+    assert [len(batch) for _, batch in record.batches] == [2, 1]
+    assert not record.dropped
+    assert not got.of["cancelled", 0]
+
+
 async def test_released_session_leaves_nothing():
     model, got = Gated(), Outcomes()
     async with running(lambda: model) as engine:

@@ -307,7 +307,9 @@ class Engine:
         """Once more, by itself. An interim is not worth it: the next one comes anyway."""
         if self._stopping:
             self._fail(entry, STOPPING)
-        elif entry.job.kind is JobKind.INTERIM or entry.deliver is None:
+        elif entry.deliver is None:  # cancelled while it ran
+            self._end(entry, Shed())
+        elif entry.job.kind is JobKind.INTERIM:
             self._shed(entry, Dropped.CRASHED)
         else:
             entry.tried = True
