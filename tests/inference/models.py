@@ -44,3 +44,21 @@ class Scripted(Model):
 
 async def entered(model):
     await asyncio.to_thread(model.entered.acquire, timeout=20)
+
+
+class Meeting(Model):
+    """Async: the four calls of a batch wait for each other."""
+
+    max_batch_size = 4
+    max_batch_wait_ms = 1000.0
+
+    def load(self):
+        self.barrier = asyncio.Barrier(4)
+
+    def infer(self, batch):
+        return [self._meet(item) for item in batch]
+
+    async def _meet(self, item):
+        if item.session_id:
+            await self.barrier.wait()
+        return {"value": float(item.samples[0])}

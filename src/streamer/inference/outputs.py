@@ -6,13 +6,16 @@ import asyncio
 import inspect
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, nullcontext
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from streamer.errors import ErrorCode, ModelFailed, StreamerError
+from streamer.inference.answer_tasks import AnswerTasks, Put
 from streamer.inference.calls import Answer, Fault
 
 FAILED = "the model failed on this segment"
@@ -60,90 +63,121 @@ def fault_of(error: BaseException, message: str = FAILED) -> Fault:
 
 
 class Outputs:
-    """Turns the outputs of one call into answers; iterators yield theirs in turn, one item each a round."""
+    """Turns the outputs of one call into answers.
+
+    Iterators are pulled in turn, one item each a round. Awaitables and async iterators run together, each in a task of
+    its own, on an event loop of the worker's.
+    """
 
     def __init__(self, max_bytes: int, max_partials: int) -> None:
         self._max_bytes = max_bytes
         self._max_partials = max_partials
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runner: asyncio.Runner | None = None
 
     def answers(self, outputs: Sequence[Any]) -> Iterator[tuple[list[Answer], bool]]:
-        """Answers as they become known, and whether that is all; one last answer per output."""
+        """Yield answers as they become known, and whether that is all; one last answer per output."""
         known: list[Answer] = []
-        live: deque[_Live] = deque()
+        pulled: deque[tuple[_Partials, Iterator[Any]]] = deque()
+        awaited: list[tuple[int, Any]] = []
         for index, output in enumerate(outputs):
-            if type(output) not in _PLAIN and isinstance(output, Iterator | AsyncIterator):
-                live.append(_Live(index, self._puller(output)))
+            if type(output) in _PLAIN:
+                known.append(self._last(index, output))
+            elif isinstance(output, Iterator):
+                pulled.append((_Partials(index), output))
+            elif isinstance(output, AsyncIterator) or inspect.isawaitable(output):
+                awaited.append((index, output))
             else:
                 known.append(self._last(index, output))
-        if known or not live:
-            yield known, not live
-        while live:
-            one = live.popleft()
-            answer = self._advance(one)
-            if answer is None or answer.partial:
-                live.append(one)
-            if answer is not None:
-                yield [answer], not live
+        left = len(pulled) + len(awaited)
+        if known or not left:
+            yield known, not left
+        if not left:
+            return
+        for answer in self._rounds(pulled, awaited):
+            left -= not answer.partial
+            yield [answer], not left
 
     def close(self) -> None:
-        """Close the private event loop, where an async generator needed one."""
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
+        """End what an output left running on the worker's event loop, and close the loop."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
 
-    def _advance(self, one: _Live) -> Answer | None:
-        """Take one item from an iterator. Which one is the last is known only when the next is asked for."""
+    def _rounds(
+        self, pulled: deque[tuple[_Partials, Iterator[Any]]], awaited: Sequence[tuple[int, Any]]
+    ) -> Iterator[Answer]:
+        """Yield the answers of outputs that are not at hand: an item of one iterator, then what came of the others."""
+        with self._together(awaited) as tasks:
+            while pulled or tasks:
+                if pulled:
+                    partials, iterator = pulled.popleft()
+                    answer = self._pull(partials, iterator)
+                    if answer is None or answer.partial:
+                        pulled.append((partials, iterator))
+                    if answer is not None:
+                        yield answer
+                if tasks:
+                    for index, known in tasks.run(wait=not pulled):
+                        yield Answer(index, fault=fault_of(known)) if isinstance(known, BaseException) else known
+
+    def _pull(self, partials: _Partials, iterator: Iterator[Any]) -> Answer | None:
+        """Take one item from an iterator."""
         try:
-            item = one.pull()
-            if item is _END:
-                return self._last(one.index, one.held if one.held is not _END else None)
-            held, one.held = one.held, item
-            if held is _END:
-                return None
-            one.count += 1
-            if one.count > self._max_partials:
-                raise ModelFailed(f"the model yielded more than {self._max_partials} outputs for one segment")
-            return Answer(one.index, to_json(held, self._max_bytes), partial=True)
+            item = next(iterator, _END)
+            return self._last(partials.index, partials.final) if item is _END else self._partial(partials, item)
         except Exception as error:  # noqa: BLE001 (this item's answer; the engine counts and logs it)
-            return Answer(one.index, fault=fault_of(error))
+            return Answer(partials.index, fault=fault_of(error))
+
+    def _together(self, awaited: Sequence[tuple[int, Any]]) -> AnswerTasks | nullcontext[None]:
+        if not awaited:
+            return nullcontext()
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return AnswerTasks(self._runner, {index: partial(self._answer, index, output) for index, output in awaited})
+
+    async def _answer(self, index: int, output: Any, put: Put) -> Answer:
+        """Await an output. Put its partial answers, return its last one."""
+        if not isinstance(output, AsyncIterator):
+            return self._last(index, await output)
+        partials = _Partials(index)
+        async with aclosing(output) if hasattr(output, "aclose") else nullcontext():  # type: ignore[type-var]
+            async for item in output:
+                if (answer := self._partial(partials, item)) is not None:
+                    await put(answer)
+        return self._last(index, partials.final)
+
+    def _partial(self, partials: _Partials, item: object) -> Answer | None:
+        """Return the item before this one as a partial answer: only now it is known not to be the last."""
+        held, partials.held = partials.held, item
+        if held is _END:
+            return None
+        partials.count += 1
+        if partials.count > self._max_partials:
+            raise ModelFailed(f"the model yielded more than {self._max_partials} outputs for one segment")
+        return Answer(partials.index, to_json(held, self._max_bytes), partial=True)
 
     def _last(self, index: int, output: object) -> Answer:
         if isinstance(output, BaseException):
             return Answer(index, fault=fault_of(output))
         try:
-            if type(output) not in _PLAIN and inspect.isawaitable(output):
-                output = self._run(output)
             return Answer(index, to_json(output, self._max_bytes))
-        except Exception as error:  # noqa: BLE001 (this item's answer; the engine counts and logs it)
+        except ModelFailed as error:
             return Answer(index, fault=fault_of(error))
 
-    def _puller(self, output: Iterator[Any] | AsyncIterator[Any]) -> Callable[[], object]:
-        if isinstance(output, Iterator):
-            return lambda: next(output, _END)
-        return lambda: self._run(_next(output))
 
-    def _run(self, awaitable: Any) -> object:
-        """Await on a loop of the worker's own."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(awaitable)
+class _Partials:
+    """The partial answers of one iterator. `held`: its latest item, which may be the last."""
 
+    __slots__ = ("count", "held", "index")
 
-class _Live:
-    """An iterator under way, and the item of it that is not sent yet."""
-
-    __slots__ = ("count", "held", "index", "pull")
-
-    def __init__(self, index: int, pull: Callable[[], object]) -> None:
+    def __init__(self, index: int) -> None:
         self.index = index
-        self.pull = pull
         self.held: object = _END
         self.count = 0
 
-
-async def _next(iterator: AsyncIterator[Any]) -> object:
-    return await anext(iterator, _END)
+    @property
+    def final(self) -> object:
+        return None if self.held is _END else self.held
 
 
 def _first_line(error: BaseException) -> str:

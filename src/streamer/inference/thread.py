@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from streamer.inference.executor import Worker, WorkerOwner
 from streamer.inference.worker import ModelHost
@@ -22,8 +23,8 @@ class ThreadWorker(Worker):
         self.stop()
 
     def _serve(self) -> str:
-        host = self._host()
-        while (call := self._next_call()) is not None:
-            for reply in host.run(call):
-                self._post(reply)
+        with closing(self._host()) as host:
+            while (call := self._next_call()) is not None:
+                for reply in host.run(call):
+                    self._post(reply)
         return STOPPED

@@ -42,6 +42,10 @@ class ModelHost:
         self._states: dict[Lane, Any] = {}
         self._outputs = Outputs(max_output_bytes, max_partials)
 
+    def close(self) -> None:
+        """Let go of what answers ran on. Safe to call twice."""
+        self._outputs.close()
+
     def run(self, call: Call) -> Iterator[Reply]:
         """Replies to one call, the last of which says done."""
         for reply in self._replies(call):
@@ -132,7 +136,7 @@ class ModelHost:
             pass
         if self._model is not None:
             self._model.unload()
-        self._outputs.close()
+        self.close()
         self._observer.stop()
 
     @property

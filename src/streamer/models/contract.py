@@ -86,8 +86,9 @@ class Model(BaseModel):
     """Independent pieces or segments: a batch in, one output (or exception, or generator) per item out, in order."""
 
     def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
-        """Return one entry per item: a JSON-able value; an Exception (this item failed, its neighbours did not); or an
-        iterator, each of whose items becomes an interim and the last one the final."""
+        """Return one entry per item: a JSON-able value; an Exception (this item failed, its neighbours did not); an
+        iterator, each of whose items becomes an interim and the last one the final; or an awaitable or async iterator
+        of the same. The async entries of one call run together, on an event loop of this worker's."""
         raise NotImplementedError
 
 

@@ -1,0 +1,70 @@
+"""Answers that have to be awaited: those of one call run together, on the event loop of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any
+
+from streamer.inference.calls import Answer
+
+Put = Callable[[Answer], Awaitable[None]]
+"""Takes a partial answer; returns once there is room for the next."""
+
+
+class AnswerTasks:
+    """One task for each output that is awaited; true while one of them runs. The context ends those that are left.
+
+    A task puts its partial answers and returns its last one. The queue between holds one answer, so that no output runs
+    ahead of its listeners.
+    """
+
+    def __init__(
+        self, runner: asyncio.Runner, answers: Mapping[int, Callable[[Put], Coroutine[Any, Any, Answer]]]
+    ) -> None:
+        self._runner = runner
+        self._partials: asyncio.Queue[Answer] = asyncio.Queue(maxsize=1)
+        self._news = asyncio.Event()
+        self._tasks: dict[asyncio.Task[Answer], int] = {}
+        loop = runner.get_loop()
+        for index, answer in answers.items():
+            task = loop.create_task(answer(self._put))
+            task.add_done_callback(lambda _: self._news.set())
+            self._tasks[task] = index
+
+    def __enter__(self) -> AnswerTasks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            self._runner.run(self._end())
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def run(self, *, wait: bool) -> Iterator[tuple[int, Answer | BaseException]]:
+        """Run the tasks until there is an answer, or only for a moment; yield what is known now, by index of output."""
+        self._runner.run(self._step(wait))
+        while not self._partials.empty():
+            answer = self._partials.get_nowait()
+            yield answer.index, answer
+        for task in [task for task in self._tasks if task.done()]:
+            index = self._tasks.pop(task)
+            error = asyncio.CancelledError("it cancelled itself") if task.cancelled() else task.exception()
+            yield index, task.result() if error is None else error
+
+    async def _step(self, wait: bool) -> None:
+        if wait:
+            await self._news.wait()
+        else:
+            await asyncio.sleep(0)
+        self._news.clear()
+
+    async def _put(self, answer: Answer) -> None:
+        await self._partials.put(answer)
+        self._news.set()
+
+    async def _end(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
