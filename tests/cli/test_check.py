@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import os
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from rich.console import Console
@@ -42,6 +44,18 @@ def test_stub_is_tried_on_every_input_and_batch_size():
     text = shown(findings)
     assert re.search(r"recording\s+│ yes", text)
     assert "max_batch_size = 3" in text
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_model_is_built_once_in_each_process_that_looks_at_it(tmp_path, executor):
+    log = tmp_path / "built"
+    spec = ModelSpec("tests.inference.models:Counted", {"log": log, "executor": executor, "workers": 3})
+    findings = asyncio.run(measure(spec))
+    assert findings.works
+    assert findings.card.workers == 3
+    counts = Counter(map(int, log.read_text().split()))
+    assert counts.pop(os.getpid()) == 1
+    assert list(counts.values()) == ([1] if executor == "thread" else [1, 1])
 
 
 def test_model_that_fails_is_told_and_gets_no_advice():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from pathlib import Path
 
 from streamer.models.contract import Model
 
@@ -44,6 +46,17 @@ class Scripted(Model):
 
 async def entered(model):
     await asyncio.to_thread(model.entered.acquire, timeout=20)
+
+
+class Counted(Model):
+    """Appends the id of its process to a file whenever one is built."""
+
+    def __init__(self, log: Path):
+        with log.open("a") as lines:
+            lines.write(f"{os.getpid()}\n")
+
+    def infer(self, batch):
+        return [os.getpid() for _ in batch]
 
 
 class Meeting(Model):

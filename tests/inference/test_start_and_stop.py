@@ -1,16 +1,25 @@
 """The two ends of an engine: workers that load and are warmed, a failed start that says why, and how it stops."""
 
 import asyncio
+import os
 import threading
+from collections import Counter
 
 import pytest
 
 from streamer.errors import ErrorCode, ModelFailed, ModelLoadError
 from streamer.inference.engine import Engine
+from streamer.inference.settings import EngineSettings
 from streamer.models.contract import FunctionModel, Model
+from streamer.models.loading import ModelSpec
 from streamer.session.actions import Output
-from tests.inference.harness import Made, Outcomes, job, running
+from tests.inference.harness import Made, Outcomes, job, running, until
 from tests.inference.models import Gated, entered
+
+
+def built(log):
+    """How often a `Counted` was built, by process."""
+    return Counter(map(int, log.read_text().split()))
 
 
 async def test_each_worker_loads_its_own():
@@ -28,6 +37,50 @@ async def test_each_worker_loads_its_own():
     async with running(Counted) as engine:
         assert engine.depth.workers_idle == 3
     assert len(set(map(id, made))) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_model_in_threads_is_built_once_per_worker(tmp_path, workers):
+    spec = ModelSpec("tests.inference.models:Counted", {"log": tmp_path / "built", "workers": workers})
+    async with running(spec) as engine:
+        assert engine.depth.workers_idle == workers
+    assert built(tmp_path / "built") == {os.getpid(): workers}
+
+
+async def test_model_in_processes_is_built_once_in_each_of_them_and_once_for_its_numbers(tmp_path):
+    spec = ModelSpec("tests.inference.models:Counted", {"log": tmp_path / "built", "workers": 2, "executor": "process"})
+    async with running(spec):
+        pass
+    counts = built(tmp_path / "built")
+    assert counts.pop(os.getpid()) == 1
+    assert list(counts.values()) == [1, 1]
+
+
+async def test_worker_that_starts_again_gets_a_model_of_its_own():
+    loaded = []
+
+    class Late(Model):
+        workers = 2
+
+        def load(self):
+            loaded.append(self)
+            if self is loaded[0]:
+                raise OSError("not there yet")
+
+        def infer(self, batch):
+            return [0]
+
+    async with running(Late, EngineSettings(restart_backoff_s=0.01)) as engine:
+        await until(lambda: engine.depth.workers_idle == 2)
+    assert len(loaded) == len(set(map(id, loaded))) == 3
+
+
+async def test_number_of_workers_may_be_replaced_and_the_models_own_is_still_told():
+    engine = Engine(Made(lambda: FunctionModel(lambda samples: 0, workers=3)), workers=1)
+    await engine.start()
+    assert engine.depth.workers_idle == 1
+    assert engine.model.workers == 3
+    await engine.stop(5)
 
 
 async def test_worker_is_warmed_on_silence_before_ready():

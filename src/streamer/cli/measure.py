@@ -6,7 +6,7 @@ import asyncio
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -137,9 +137,8 @@ def inputs(rate: int) -> dict[str, Samples]:
 async def measure(spec: ModelSpec) -> Findings:
     """Run the model in its executor, one worker. Raises ModelLoadError or ConfigError where it cannot be loaded."""
     calls = _Calls()
-    alone = replace(spec, parameters={**spec.parameters, "workers": 1})
-    engine = Engine(alone, observer=calls)
-    card = Engine(spec).model
+    engine = Engine(spec, observer=calls, workers=1)
+    card = engine.model
     material = inputs(card.sample_rate)
     await engine.start()
     runner = _Runner(engine)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -23,7 +23,7 @@ from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, Wo
 from streamer.inference.outputs import FAILED, UNCAUGHT
 from streamer.inference.settings import EngineSettings
 from streamer.inference.slot import Slot, SlotState, Spawn
-from streamer.inference.worker import ModelSource
+from streamer.inference.worker import ModelSource, Prebuilt
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output, Shed
 
 STOPPING = Fault(ErrorCode.DRAINING, "the server is stopping")
@@ -65,9 +65,9 @@ class Engine:
     """Runs one model for all sessions, in threads or processes; the contract is `contract.InferenceEngine`.
 
     `source` says which model: a `models.loading.ModelSpec`, or anything with a `load()` that builds one (picklable
-    where the model's executor is "process"). The constructor builds the model once, to read its numbers into `model`;
-    it raises ModelLoadError or ConfigError. `spawn` makes workers of another kind than the model asks for, for
-    simulations.
+    where the model's executor is "process"). The constructor builds the model once, to read its numbers into `model`,
+    and raises ModelLoadError or ConfigError; a worker thread takes that model over. `workers` replaces the
+    model's own number. `spawn` makes workers of another kind than the model asks for, for simulations.
     """
 
     def __init__(
@@ -79,14 +79,19 @@ class Engine:
         observer: EngineObserver | None = None,
         worker_observer: Callable[[], WorkerObserver] = WorkerObserver,
         log: logging.Logger | None = None,
+        workers: int | None = None,
         spawn: Spawn | None = None,
     ) -> None:
-        self.model = card = ModelCard.of(source.load())
+        model = source.load()
+        self.model = card = ModelCard.of(model)
+        if card.executor == "thread":
+            source = Prebuilt(source, model)
         self._settings = settings = settings or EngineSettings()
         self._clock = clock
         self._observer = observer or EngineObserver()
         self._log = log or logging.getLogger("streamer.inference")
-        self._fleet: Fleet[_Flight] = Fleet(source, card, settings, self._observer, self._log, spawn, worker_observer)
+        run = card if workers is None else replace(card, workers=workers)
+        self._fleet: Fleet[_Flight] = Fleet(source, run, settings, self._observer, self._log, spawn, worker_observer)
         self._backlog = Backlog(
             BatchLimits(
                 size=card.max_batch_size,

@@ -25,6 +25,21 @@ class ModelSource(Protocol):
         """Build the model, without its own load()."""
 
 
+class Prebuilt:
+    """A source with one model built already: the first `load` returns that one, later ones build anew."""
+
+    def __init__(self, source: ModelSource, model: AnyModel) -> None:
+        self._source = source
+        self._built = [model]
+
+    def load(self) -> AnyModel:
+        """Return a model that nothing else uses."""
+        try:
+            return self._built.pop()  # one step, so that two threads cannot get the same
+        except IndexError:
+            return self._source.load()
+
+
 class ModelHost:
     """One model in one worker."""
 

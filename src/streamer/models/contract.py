@@ -48,7 +48,11 @@ Executor = Literal["thread", "process"]
 
 
 class BaseModel:
-    """What both kinds of model declare: numbers, read once by the engine."""
+    """Numbers that both kinds of model declare, read once by the engine.
+
+    A constructor keeps parameters and may set numbers. It runs once per worker, and with worker processes once more in
+    the server, so weights belong in `load`.
+    """
 
     name: str = ""
     """Shown to clients and in metrics; the class's name where empty."""
