@@ -14,8 +14,6 @@ from streamer.bench import generator
 from streamer.bench.generator import Assignment, Connected, Done, Go, Progress
 from streamer.errors import StreamerError
 
-_END_S = 2.0
-
 
 class GeneratorDied(StreamerError):
     """A process of the load ended before its time; the run says nothing."""
@@ -90,25 +88,33 @@ class Crew:
 
 @asynccontextmanager
 async def hired(assignments: Sequence[Assignment]) -> AsyncIterator[Crew]:
-    """A process for each assignment, ended when the block is left."""
+    """A process for each assignment, ended when the block is left. If one cannot be started, none is left."""
     context = multiprocessing.get_context("spawn")
-    pipes, processes = [], list[SpawnProcess]()
-    for assignment in assignments:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=generator.main, args=(assignment, theirs), daemon=True)
-        process.start()
-        theirs.close()  # so that its end is seen here
-        pipes.append(ours)
-        processes.append(process)
-    crew = Crew(pipes)
-    crew.listen()
+    pipes, processes = list[Connection](), list[SpawnProcess]()
     try:
-        yield crew
+        for assignment in assignments:
+            ours, theirs = context.Pipe()
+            pipes.append(ours)
+            with theirs:  # the child has a copy; this one would hide the end of the child
+                process = context.Process(target=generator.main, args=(assignment, theirs), daemon=True)
+                process.start()
+            processes.append(process)
+        crew = Crew(pipes)
+        crew.listen()
+        try:
+            yield crew
+        finally:
+            crew.deafen()
     finally:
-        crew.deafen()
-        for process in processes:
-            process.join(0 if process.is_alive() and not process.exitcode else _END_S)
-            process.kill()
-            process.join()
+        await asyncio.to_thread(_end, processes)
         for pipe in pipes:
             pipe.close()
+
+
+def _end(processes: Sequence[SpawnProcess]) -> None:
+    """Kill the processes and wait until they are gone: what they had to say has been heard, or is of no use."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+        process.close()
