@@ -49,7 +49,8 @@ async def main(how: str, end: socket.socket) -> int:
                     asked = True
                     link.tell(Gather())
             case Gathered(counts):
-                link.tell(Failed(counts.decode()))  # the only way to say something that is kept
+                # The only way to say something that is kept.
+                link.tell(Failed("nothing" if counts is None else counts.decode()))
                 await asyncio.sleep(0.05)
                 link.tell(Gather())
             case Drain() if how == "stay":

@@ -25,10 +25,14 @@ QUICK = RestartPolicy(most_in_a_row=2, first_pause_s=0.01, longest_pause_s=0.02)
 class Sum:
     """Counts are numbers in text."""
 
+    broken = False
+
     def own(self, states: Mapping[State, int], restarts: int) -> bytes:
         return b"0"
 
     def merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
+        if self.broken:
+            raise ValueError("counts of different kinds")
         return str(sum(int(count) for count in (*now, *past) if count)).encode()
 
 
@@ -40,7 +44,8 @@ class Stage:
         plan = {"processes": 2, "drain_timeout_s": 20.0, "end_timeout_s": 20.0, "restarts": QUICK} | plan
         self.announced: list[Ready] = []
         self.whole = asyncio.Event()
-        self.supervisor = Supervisor(Plan(command, Setup(b"7", {}, new_table()), **plan), Sum(), self._announce)
+        self.sum = Sum()
+        self.supervisor = Supervisor(Plan(command, Setup(b"7", {}, new_table()), **plan), self.sum, self._announce)
 
     def _announce(self, ready: Ready) -> None:
         self.announced.append(ready)
@@ -151,6 +156,21 @@ async def test_the_counts_of_the_dead_stay_in_the_sum() -> None:
         await until(lambda: first.failure == "14")
         os.kill(stage.pids()[0], signal.SIGKILL)
         await until(lambda: processes[0] is not first and processes[0].failure == "21")
+
+
+async def test_counts_that_cannot_be_merged_are_told_as_none_and_cost_no_counts_of_before() -> None:
+    async with supervised("gather", watch=Watch(interval_s=0.02)) as (stage, _):
+        processes = stage.supervisor.processes
+        await until(lambda: len(processes) == 2 and all(process.failure == "14" for process in processes.values()))
+        first, second = processes.values()
+        os.kill(stage.pids()[0], signal.SIGKILL)
+        await until(lambda: processes[0] is not first and processes[0].failure == second.failure == "21")
+        stage.sum.broken = True
+        await until(lambda: second.failure == "nothing")
+        os.kill(stage.pids()[1], signal.SIGKILL)
+        await until(lambda: processes[1] is not second and processes[1].failure == "nothing")
+        stage.sum.broken = False
+        await until(lambda: processes[0].failure == processes[1].failure == "21")
 
 
 def test_a_pause_doubles_up_to_its_bound_and_a_stable_time_ends_the_row() -> None:

@@ -41,9 +41,9 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
 
 class Gathered(msgspec.Struct, frozen=True, tag=True):
-    """What all processes have counted, in answer to Gather."""
+    """The counts of all processes, in answer to Gather; None if they cannot be merged."""
 
-    counts: bytes
+    counts: bytes | None
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

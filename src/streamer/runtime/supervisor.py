@@ -103,7 +103,9 @@ class Supervisor:
             process = ServingProcess(number, plan.command, plan.setup, plan.watch, self._hear)
             self.processes[number] = process
             gone = await process.run()
-            self._past, process.counts = self._merge((), [self._past, process.counts]), b""
+            if (past := self._merge((), [self._past, process.counts])) is not None:
+                self._past = past
+            process.counts = b""
             if self._stopping.is_set():
                 self._ended(number, gone)
             elif not self._announced:
@@ -145,12 +147,13 @@ class Supervisor:
         own = self._tally.own(self.states, self._restarts)
         asker.tell(Gathered(self._merge([own, *now], [self._past, *late])))
 
-    def _merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
+    def _merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes | None:
+        """Return the sum, or None if there is none: figures that do not add up are no reason to end a server."""
         try:
             return self._tally.merge(now, past)
-        except Exception:  # figures that do not add up are no reason to end a server
-            log.exception("the counts of the serving processes cannot be merged")
-            return b""
+        except Exception:
+            log.exception("the metrics of the serving processes cannot be merged")
+            return None
 
     def _stop(self, order: Order, timeout_s: float) -> None:
         self._stopping.set()

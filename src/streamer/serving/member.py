@@ -35,15 +35,22 @@ class Member:
         self._link = link
         self.registry = CollectorRegistry()
         """What this process counts."""
-        self._gathered: asyncio.Future[bytes] | None = None
+        self._gathered: asyncio.Future[bytes | None] | None = None
 
     async def gather(self) -> Iterable[Metric]:
-        """The metrics of all processes. Scrapes that come together share one answer. Raises TimeoutError."""
+        """Return the metrics of all processes, or of this one if they cannot be merged. Raises TimeoutError.
+
+        Scrapes that come together share one answer.
+        """
         if self._gathered is None:
             self._gathered = asyncio.get_running_loop().create_future()
             self._link.tell(Gather())
         async with asyncio.timeout(GATHER_TIMEOUT_S):
-            return unpack(await asyncio.shield(self._gathered))
+            counts = await asyncio.shield(self._gathered)
+        if counts is not None:
+            return unpack(counts)
+        log.warning("the metrics of all processes cannot be merged: this scrape has those of this process only")
+        return self.registry.collect()
 
     async def obey(self, ending: Ending) -> None:
         """Do as the supervisor says, for as long as there is one."""
