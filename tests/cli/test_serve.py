@@ -129,6 +129,6 @@ async def test_a_second_signal_means_now() -> None:
 
 
 def test_an_idle_server_ends_at_once_on_ctrl_c() -> None:
-    with served("stub", "--set", "drain.soft_s=60") as server:
+    with served("stub", "--set", "drain.soft_s=60", "--set", "drain.hard_s=60") as server:
         server.signal(signal.SIGINT)
         assert server.ended()[0] == 0

@@ -185,7 +185,7 @@ async def test_a_second_signal_means_now_for_all() -> None:
 
 
 async def test_a_supervisor_that_is_killed_takes_its_processes_with_it_after_their_drain() -> None:
-    with workers("--set", "drain.soft_s=0.1") as server:
+    with workers("--set", "drain.lag_s=0.1", "--set", "drain.soft_s=0.1") as server:
         processes = members(server)
         async with aiohttp.ClientSession() as http, AsyncExitStack() as stack:
             streams = Streams(http, server)

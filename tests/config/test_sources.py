@@ -85,6 +85,11 @@ def test_names_that_kubernetes_makes_for_a_service_are_not_settings() -> None:
         ("[limits]\nidle_timeout_s = 0", "limits.idle_timeout_s: expected a number above 0, got 0.0"),
         ("[engine]\nmax_pending_items = -1", "engine.max_pending_items: expected a number above 0, got -1"),
         ("[limits]\nmax_channels = 1.5", "limits.max_channels: expected a valid integer, got 1.5"),
+        ("[drain]\nlag_s = 30", "drain.lag_s: expected at most drain.soft_s (25), got 30.0"),
+        ("[drain]\nsoft_s = 60", "drain.soft_s: expected at most drain.hard_s (40), got 60.0"),
+        ("[drain]\nsoft_s = 4", "drain.soft_s: expected at least drain.lag_s (5), got 4.0"),
+        ("[drain]\nhard_s = 20", "drain.hard_s: expected at least drain.soft_s (25), got 20.0"),
+        ("[drain]\nlag_s = 9\nsoft_s = 8", "drain.lag_s: expected at most drain.soft_s (8), got 9.0"),
         ("port = ", "expected TOML, got Invalid value (at end of document)"),
     ],
 )
@@ -93,6 +98,20 @@ def test_a_wrong_value_in_a_file_is_told_with_file_key_expected_and_got(tmp_path
     message = refused(file)
     assert message.startswith(f"{file}: ")
     assert says in message
+
+
+def test_times_that_do_not_follow_each_other_are_told_of_the_one_who_set_them() -> None:
+    environ = {"STREAMER_DRAIN__HARD_S": "60", "STREAMER_DRAIN__LAG_S": "3"}
+    message = refused(None, environ, Override("--set drain.soft_s", "drain.soft_s", 2))
+    assert message == "STREAMER_DRAIN__LAG_S: drain.lag_s: expected at most drain.soft_s (2), got 3.0"
+    message = refused(None, environ, Override("--set drain.soft_s", "drain.soft_s", 70))
+    assert message == "--set drain.soft_s: drain.soft_s: expected at most drain.hard_s (60), got 70.0"
+    assert refused(None, {"STREAMER_DRAIN__HARD_S": "1"}).startswith("STREAMER_DRAIN__HARD_S: ")
+
+
+def test_times_of_a_drain_may_be_the_same() -> None:
+    environ = {f"STREAMER_DRAIN__{name}_S": "3" for name in ("LAG", "SOFT", "HARD")}
+    assert load(environ=environ).settings.drain.hard_s == 3
 
 
 def test_a_wrong_variable_is_told_by_its_name() -> None:

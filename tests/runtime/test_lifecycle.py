@@ -84,7 +84,7 @@ async def test_sessions_whose_model_hangs_are_cut_off_at_the_hard_end_and_counte
     await client.send(START)
     await client.send(SECOND)
     await turns()
-    assert await lifecycle.drain(DrainSettings(soft_s=0, spread_s=0, hard_s=0.05), lag_s=0) == 1
+    assert await lifecycle.drain(DrainSettings(lag_s=0, soft_s=0, spread_s=0, hard_s=0.05), lag_s=0) == 1
     await theatre.over()
     assert client.goodbye is not None
     assert client.goodbye.aborted
@@ -103,13 +103,29 @@ async def test_the_times_of_a_drain_count_from_when_it_was_asked_for(late_s: flo
     assert client.goodbye.aborted == bool(cut_off)
 
 
+@pytest.mark.parametrize(("hard_s", "late_s"), [(0.05, 0), (3_600, 7_200)])
+async def test_the_hard_end_holds_while_sessions_are_still_taken(hard_s: float, late_s: float) -> None:
+    theatre, admission, lifecycle = staged()
+    lifecycle.ready()
+    client = theatre.connect()
+    await client.send(START)
+    await turns()
+    times = DrainSettings(lag_s=0, soft_s=0, spread_s=0, hard_s=hard_s)
+    assert await lifecycle.drain(times, lag_s=3_600, late_s=late_s) == 1
+    with pytest.raises(NotServing), admission.place():
+        pass
+    await theatre.over()
+    assert client.goodbye is not None
+    assert client.goodbye.aborted
+
+
 async def test_the_hard_end_holds_while_streams_are_still_being_finished() -> None:
     theatre, _, lifecycle = staged()
     clients = [theatre.connect() for _ in range(3)]
     for client in clients:
         await client.send(START)
     await turns()
-    assert await lifecycle.drain(DrainSettings(soft_s=0, spread_s=3_600, hard_s=0.05), lag_s=0) == 2
+    assert await lifecycle.drain(DrainSettings(lag_s=0, soft_s=0, spread_s=3_600, hard_s=0.05), lag_s=0) == 2
     await theatre.over()
     assert sorted(client.goodbye.aborted for client in clients if client.goodbye) == [False, True, True]
 

@@ -163,8 +163,8 @@ class World:
     async def _drain(self, lifecycle: Lifecycle) -> None:
         await asyncio.sleep(self.rng.uniform(1, 30))
         self.score.faults["drain"] += 1
-        times = DrainSettings(soft_s=self.rng.choice([0.5, 5.0]), spread_s=1.0, hard_s=60.0)
-        left = await lifecycle.drain(times, lag_s=1.0)
+        times = DrainSettings(lag_s=0.5, soft_s=self.rng.choice([0.5, 5.0]), spread_s=1.0, hard_s=60.0)
+        left = await lifecycle.drain(times, lag_s=times.lag_s)
         self.score.ends["cut off by the drain"] += left
 
     def _check_nothing_is_left(

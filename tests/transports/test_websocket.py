@@ -152,7 +152,7 @@ async def test_before_the_model_is_warm_sessions_are_refused_and_readyz_says_so(
 
 
 async def test_a_draining_server_refuses_new_sessions_and_sees_the_old_ones_out() -> None:
-    async with serving(drain={"soft_s": 0.05, "spread_s": 0, "hard_s": 5}) as app, dialled(app) as socket:
+    async with serving(drain={"lag_s": 0, "soft_s": 0.05, "spread_s": 0, "hard_s": 5}) as app, dialled(app) as socket:
         await socket.send_json(V2_START)
         await socket.send_bytes(SECOND)
         draining = asyncio.create_task(app.drain(lag_s=0))

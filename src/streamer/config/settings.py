@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from streamer.errors import ConfigError
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
 from streamer.session.settings import Limits, SessionSettings
@@ -117,7 +119,7 @@ class GrpcSettings:
 
 @dataclass(frozen=True, slots=True)
 class DrainSettings:
-    """What happens between SIGTERM and the end, in seconds from the signal."""
+    """Times between SIGTERM and the end, in seconds from the signal: lag_s <= soft_s <= hard_s."""
 
     lag_s: Seconds = 5.0
     """New sessions are still taken for so long, while load balancers notice (not on SIGINT)."""
@@ -127,6 +129,17 @@ class DrainSettings:
     """The finishing is spread over so long, so that clients do not all come back at once."""
     hard_s: Seconds = 40.0
     """What still runs then is aborted."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming a time that is not in order; of two, the one that is no default."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for early, late in pairwise(("lag_s", "soft_s", "hard_s")):
+            before, after = getattr(self, early), getattr(self, late)
+            if before <= after:
+                continue
+            if before == defaults[early]:
+                raise ConfigError(field=f"drain.{late}", expected=f"at least drain.{early} ({before:g})", got=after)
+            raise ConfigError(field=f"drain.{early}", expected=f"at most drain.{late} ({after:g})", got=before)
 
 
 @dataclass(frozen=True, slots=True)

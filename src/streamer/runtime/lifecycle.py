@@ -65,19 +65,22 @@ class Lifecycle:
     async def drain(self, times: DrainSettings, *, lag_s: float, late_s: float = 0.0) -> int:
         """See the sessions out; returns how many had to be cut off. Cancelling it leaves them to `Conductor.abort`.
 
-        Not ready at once; new sessions are taken for `lag_s` more; running ones may end by themselves until `soft_s`,
-        then they are finished, spread over `spread_s`; at `hard_s` the rest is cut off. The times in `times` count
-        from when the drain was asked for, `late_s` ago.
+        Not ready at once; new sessions are taken until `lag_s`; running ones may end by themselves until `soft_s`,
+        then they are finished, spread over `spread_s`; at `hard_s` the rest is cut off, whatever comes before it. All
+        times count from when the drain was asked for, `late_s` ago.
         """
         self.stage = Stage.DRAINING
-        began = asyncio.get_running_loop().time() - late_s
+        loop = asyncio.get_running_loop()
+        began = loop.time() - late_s
         log.info("draining %d sessions", len(self._conductor))
         self._conductor.drain(max(0.0, times.soft_s - late_s))
-        if lag_s:
-            await asyncio.sleep(lag_s)
-        self._admission.draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout_at(began + times.hard_s):
+                try:
+                    if (lag_s := began + lag_s - loop.time()) > 0:
+                        await asyncio.sleep(lag_s)
+                finally:
+                    self._admission.draining = True
                 if not await self._ended_by(began + times.soft_s):
                     await self._conductor.finish(times.spread_s)
                 await self._conductor.ended()
