@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -58,3 +60,34 @@ async def test_signals_mean_what_they_meant_before_once_it_is_over(number: signa
     with Ending():
         assert signal.getsignal(number) != before
     assert signal.getsignal(number) == before
+
+
+AFTER_A_HANDLER_OF_C = """
+import asyncio, ctypes, signal, sys
+
+handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+libc = ctypes.CDLL(None)
+libc.signal.restype = ctypes.c_void_p
+libc.signal(int(signal.SIGTERM), handler)
+for name in ("signal", "_signal"):  # imported anew, it finds handlers as an embedded Python does
+    del sys.modules[name]
+import signal
+assert signal.getsignal(signal.SIGTERM) is None
+from streamer.serving.ending import Ending
+
+async def main():
+    with Ending() as ending:
+        signal.raise_signal(signal.SIGTERM)
+        await ending.asked.wait()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_handler_that_python_did_not_install_gives_way_to_the_default() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_A_HANDLER_OF_C], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -69,7 +69,8 @@ class Ending:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None: it was not installed from Python, which cannot put it back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _drain(self, *, lag: bool, asked_at: float) -> None:
         if not self.asked.is_set():
