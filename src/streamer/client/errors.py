@@ -9,7 +9,6 @@ _CODE_OF_STATUS = {
     403: ErrorCode.FORBIDDEN,
     408: ErrorCode.START_TIMEOUT,
     429: ErrorCode.RATE_LIMITED,
-    500: ErrorCode.INTERNAL,
     503: ErrorCode.OVERLOADED,
 }
 
@@ -22,11 +21,23 @@ class HandshakeRefused(ConnectFailed):
     """The server answered, and said no. `status` is HTTP's or gRPC's; `retry_after_s` where the server named a time."""
 
     def __init__(
-        self, message: str, *, status: int, retry_after_s: float | None = None, code: ErrorCode | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        retry_after_s: float | None = None,
+        code: ErrorCode | None = None,
+        retryable: bool | None = None,
     ) -> None:
-        super().__init__(message, code=code or _CODE_OF_STATUS.get(status, ErrorCode.BAD_REQUEST))
+        """`code` and `retryable` replace what the status alone says."""
+        super().__init__(message, code=code or _code_of_status(status))
         self.status = status
         self.retry_after_s = retry_after_s
+        self._retryable = retryable
+
+    @property
+    def retryable(self) -> bool:
+        return super().retryable if self._retryable is None else self._retryable
 
 
 class ConnectionClosed(StreamerError, ConnectionError):
@@ -35,7 +46,7 @@ class ConnectionClosed(StreamerError, ConnectionError):
     def __init__(self, close_code: int, reason: str, explanation: str = "") -> None:
         said = " ".join(filter(None, (str(close_code), reason)))
         detail = f": {explanation}" if explanation else ""
-        super().__init__(f"the connection was closed ({said}){detail}", code=_code(reason))
+        super().__init__(f"the connection was closed ({said}){detail}", code=known_code(reason) or ErrorCode.INTERNAL)
         self.close_code = close_code
         self.reason = reason
 
@@ -46,9 +57,14 @@ class NotOfTheProtocol(StreamerError):
     code = ErrorCode.PROTOCOL_ERROR
 
 
-def _code(reason: str) -> ErrorCode:
-    """A close reason is an error code; anything else is of no known kind."""
+def known_code(word: str) -> ErrorCode | None:
+    """The code that a server names; None for one that this version does not know."""
     try:
-        return ErrorCode(reason)
+        return ErrorCode(word)
     except ValueError:
-        return ErrorCode.INTERNAL
+        return None
+
+
+def _code_of_status(status: int) -> ErrorCode:
+    """Code of a refusal that names none: one of another program, such as a proxy in front of the server."""
+    return _CODE_OF_STATUS.get(status, ErrorCode.INTERNAL if status >= 500 else ErrorCode.BAD_REQUEST)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import grpc.aio
 
-from streamer.client.errors import ConnectFailed, HandshakeRefused
+from streamer.client.errors import ConnectFailed, HandshakeRefused, known_code
 from streamer.client.link import LOST, Closed
 from streamer.errors import ErrorCode
 
@@ -107,16 +107,9 @@ async def _refused(url: str, call: Call) -> ConnectFailed:
         f"{url} refused the connection: {status.name} ({details})",
         status=status.value[0],
         retry_after_s=int(after) / 1000 if after.isdecimal() else None,
-        code=_known(said["streamer-code"]),
+        code=known_code(said["streamer-code"]) or ErrorCode.INTERNAL,
     )
 
 
 async def _trailers(call: Call) -> dict[str, str]:
     return {key: value for key, value in await call.trailing_metadata() if isinstance(value, str)}
-
-
-def _known(code: str) -> ErrorCode:
-    try:
-        return ErrorCode(code)
-    except ValueError:
-        return ErrorCode.INTERNAL

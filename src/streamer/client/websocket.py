@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated
 
 import aiohttp
+import msgspec
 from aiohttp import ClientTimeout, ClientWSTimeout, WSMsgType
 
-from streamer.client.errors import ConnectFailed, HandshakeRefused
+from streamer.client.errors import ConnectFailed, HandshakeRefused, known_code
 from streamer.client.link import LOST, SUBPROTOCOL, Closed
 
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 5.0
+_REFUSAL_TIMEOUT_S = 1.0
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
+_MAX_REFUSAL_BYTES = 16 * 1024
+"""A body that is longer, or comes later, is of another program."""
+_SWITCHING_PROTOCOLS = 101
 
 
 class WebSocketLink:
@@ -55,12 +62,40 @@ class WebSocketLink:
         return self._closed
 
 
+class _Refusal(msgspec.Struct, frozen=True):
+    """Body of a refused handshake as the server writes it. Another program's body gives none of it."""
+
+    code: str = ""
+    message: str = ""
+    retryable: bool | None = None
+    retry_after_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class _RefusalReader:
+    """Client middleware that reads the answer to a refused handshake, whose body `ws_connect` throws away."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        """Reason phrase of the answer."""
+        self.refusal = _Refusal()
+        """Body of the answer; of several, when the server redirects, the last one's."""
+
+    async def __call__(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        response = await send(request)
+        if response.status != _SWITCHING_PROTOCOLS:
+            self.reason, self.refusal = response.reason or "", _Refusal()
+            with suppress(msgspec.DecodeError, RecursionError):
+                self.refusal = msgspec.json.decode(await _start_of_body(response), type=_Refusal)
+        return response
+
+
 @asynccontextmanager
 async def open_websocket(url: str, *, dialect: str, token: str | None) -> AsyncIterator[WebSocketLink]:
     """Connect. Raises HandshakeRefused where the server says no, ConnectFailed where there is none."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as http:
+    answer = _RefusalReader()
+    async with aiohttp.ClientSession(timeout=timeout, middlewares=(answer,)) as http:
         try:
             socket = await http.ws_connect(
                 url,
@@ -70,19 +105,36 @@ async def open_websocket(url: str, *, dialect: str, token: str | None) -> AsyncI
                 max_msg_size=_MAX_EVENT_BYTES,
             )
         except aiohttp.WSServerHandshakeError as error:
-            raise _refused(url, error) from error
+            raise _refused(url, error, answer) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ConnectFailed(f"cannot reach {url}: {_why(error)}") from error
         async with socket:
             yield WebSocketLink(socket)
 
 
-def _refused(url: str, error: aiohttp.WSServerHandshakeError) -> HandshakeRefused:
+async def _start_of_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an answer, up to a bound in bytes and time, or what came of it before it broke."""
+    body = b""
+    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with asyncio.timeout(_REFUSAL_TIMEOUT_S):
+            while len(body) < _MAX_REFUSAL_BYTES and (chunk := await response.content.read(_MAX_REFUSAL_BYTES)):
+                body += chunk
+    return body
+
+
+def _refused(url: str, error: aiohttp.WSServerHandshakeError, answer: _RefusalReader) -> HandshakeRefused:
+    """What the server says of its refusal; the status and its reason from a program that is no Streamer."""
     after = error.headers.get("Retry-After", "") if error.headers else ""
+    refusal = answer.refusal
+    retry_after_s = refusal.retry_after_s
+    if retry_after_s is None and after.isdecimal():
+        retry_after_s = float(after)
     return HandshakeRefused(
-        f"{url} refused the connection: HTTP {error.status} ({error.message})",
+        f"{url} refused the connection: HTTP {error.status} ({refusal.message or answer.reason or error.message})",
         status=error.status,
-        retry_after_s=float(after) if after.isdecimal() else None,
+        retry_after_s=retry_after_s,
+        code=known_code(refusal.code),
+        retryable=refusal.retryable,
     )
 
 
