@@ -22,6 +22,8 @@ from streamer.cli import app
 from streamer.cli.child import serving
 from streamer.samples import sample
 from tests.cli.serving import environment, served
+from tests.client.scripted import close_without_a_code, until_stop
+from tests.client.scripted import serving as scripted
 
 BRIEF = Workload(ramp_s=0.2, warmup_s=0.3, seconds=3.0, interim_results=True)
 
@@ -75,6 +77,19 @@ async def test_grpc_is_measured_by_the_same_words():
     assert found.clean
     assert found.final.count
     assert found.interim.count
+
+
+async def test_a_close_without_a_code_after_the_stop_is_a_normal_end():
+    """Some servers of v1 end so."""
+
+    async def script(socket, request):
+        await until_stop(socket)
+        close_without_a_code(request)
+
+    async with scripted(script) as address:
+        found = await run_step(plan(), Target(address + "/api/v1/segmented"), 2, lambda news: None)
+    assert found.opened == 2
+    assert found.endings == {}
 
 
 def test_a_generator_that_was_late_is_reported(server):

@@ -53,3 +53,10 @@ async def until_stop(socket: web.WebSocketResponse) -> tuple[list[str], bytes]:
             if '"stop"' in message.data:
                 break
     return texts, audio
+
+
+def close_without_a_code(request: web.Request) -> None:
+    """End the WebSocket by an empty close frame, which a peer reads as 1005 (RFC 6455, 7.1.5), and the connection."""
+    assert request.transport is not None
+    request.transport.write(b"\x88\x00")
+    request.transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp import web
 import streamer
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.client import (
+    Closed,
     ConnectFailed,
     ConnectionClosed,
     Error,
@@ -23,7 +25,8 @@ from streamer.client import (
     VadOverrides,
 )
 from streamer.errors import BadRequest, ErrorCode, InvalidFormat
-from tests.client.scripted import FINISHED, S16_V2, answering, serving, until_stop
+from streamer.session.messages import Start
+from tests.client.scripted import FINISHED, S16_V2, answering, close_without_a_code, serving, until_stop
 
 V1, V2 = "/api/v1/segmented", "/api/v2/segmented"
 
@@ -181,6 +184,61 @@ async def test_a_lost_connection_is_not_a_normal_end() -> None:
         request.transport.abort()
 
     async with serving(script) as address, streamer.connect(address + V2) as stream:
+        with pytest.raises(ConnectionClosed) as caught:
+            await everything(stream)
+    assert caught.value.close_code == 1006
+
+
+@pytest.mark.parametrize("path", [V1, V2])
+async def test_a_close_without_a_code_after_the_stop_is_the_normal_end(path: str) -> None:
+    async def script(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await until_stop(socket)
+        close_without_a_code(request)
+
+    async with serving(script) as address, streamer.connect(address + path) as stream:
+        await stream.stop()
+        assert await everything(stream) == []
+        assert await stream.wait_closed() == Closed(1005)
+
+
+async def no_stop(stream: Stream) -> None:
+    pass
+
+
+async def stop_and_keep_open(stream: Stream) -> None:
+    await stream.stop(keep_open=True)
+
+
+async def stop_and_start_again(stream: Stream) -> None:
+    await stream.stop()
+    await stream.start(Start(AudioFormat(Encoding.PCM_S16LE, 16_000, 1)))
+
+
+@pytest.mark.parametrize("say", [no_stop, stop_and_keep_open, stop_and_start_again])
+async def test_a_close_without_a_code_that_no_stop_asked_for_raises(say: Callable[[Stream], Awaitable[None]]) -> None:
+    async def script(socket: web.WebSocketResponse, request: web.Request) -> None:
+        while (await socket.receive()).data != b"last":
+            pass
+        close_without_a_code(request)
+
+    async with serving(script) as address, streamer.connect(address + V2) as stream:
+        await say(stream)
+        await stream.send(b"last")
+        with pytest.raises(ConnectionClosed) as caught:
+            await everything(stream)
+    assert caught.value.close_code == 1005
+
+
+async def test_a_connection_lost_after_the_stop_is_not_a_normal_end() -> None:
+    """RFC 6455 7.1.5: without a close frame nobody knows whether more was to come."""
+
+    async def script(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await until_stop(socket)
+        assert request.transport is not None
+        request.transport.close()
+
+    async with serving(script) as address, streamer.connect(address + V1) as stream:
+        await stream.stop()
         with pytest.raises(ConnectionClosed) as caught:
             await everything(stream)
     assert caught.value.close_code == 1006

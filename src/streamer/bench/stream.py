@@ -17,7 +17,7 @@ from streamer.bench.endpoint import Endpointing
 from streamer.bench.workload import Schedule, Workload
 from streamer.client.errors import NotOfTheProtocol
 from streamer.client.events import Data, Error, Event, Finished, Segment, Started
-from streamer.client.link import LOST, NORMAL, Dialect
+from streamer.client.link import LOST, Dialect, is_normal_end
 from streamer.session.messages import Stop
 
 REMEMBERED_S = 120.0
@@ -129,7 +129,7 @@ class LoadStream:
 
     def ended(self, code: int, reason: str, now: float) -> None:
         self.over.set()
-        if self._stopped and code == NORMAL:
+        if self._stopped and is_normal_end(code, stopped=True):
             self._ending = ""
         else:
             early = "" if self._stopped else "before the stop: "

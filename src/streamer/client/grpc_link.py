@@ -10,13 +10,12 @@ from urllib.parse import urlsplit
 import grpc.aio
 
 from streamer.client.errors import ConnectFailed, HandshakeRefused, known_code
-from streamer.client.link import LOST, Closed
+from streamer.client.link import LOST, NORMAL, Closed
 from streamer.errors import ErrorCode
 
 METHOD = "/streamer.v2.Streamer/Stream"
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
-_NORMAL = 1000
 
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -56,7 +55,7 @@ class GrpcLink:
         """OK as a WebSocket's 1000; a status that the server chose by its number, and the error's code."""
         status = await self._call.code()
         if self._leaving or status is grpc.StatusCode.OK:
-            return Closed(_NORMAL)
+            return Closed(NORMAL)
         said = (await _trailers(self._call)).get("streamer-code")
         if said is None:
             return Closed(LOST, f"{status.name}: {await self._call.details()}")

@@ -16,8 +16,19 @@ Request = Start | Audio | Flush | Stop | KeepAlive
 SUBPROTOCOL = "streamer.v2"
 """Of a WebSocket that speaks v2."""
 NORMAL = 1000
+NO_CODE = 1005
+"""RFC 6455 7.1.5: the peer sent a close frame without a code."""
 LOST = 1006
-"""RFC 6455 7.1.5: the connection ended without a close."""
+"""RFC 6455 7.1.5: the connection ended without a close frame."""
+
+
+def is_normal_end(code: int, *, stopped: bool) -> bool:
+    """Return whether a close is the end that was asked for. `stopped`: the client has asked for the close.
+
+    A close without a code does not say that all went well, but it is an answer to the stop: some servers of v1 end so.
+    After a lost connection nobody knows what else was to come.
+    """
+    return code == NORMAL or (stopped and code == NO_CODE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.client.dialects import V1Dialect, V2Dialect
 from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Error, Event, Finished, Started
-from streamer.client.link import LOST, Closed, Dialect, Link, Request
+from streamer.client.link import LOST, Closed, Dialect, Link, Request, is_normal_end
 from streamer.errors import BadRequest
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
@@ -25,7 +25,6 @@ from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadO
 MAX_FRAME_BYTES = 32 * 1024
 """Longer audio is cut before it is sent; a cut changes no result."""
 _MAX_WAITING_EVENTS = 4096
-_NORMAL = 1000
 
 WordT = TypeVar("WordT", bound=StrEnum)
 
@@ -59,6 +58,8 @@ class Stream:
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._end: _End | None = None
         self._finished = False
+        self._stopped = False
+        """The close was asked for."""
         self._max_frame = MAX_FRAME_BYTES
         self._explanation = ""
 
@@ -77,6 +78,7 @@ class Stream:
 
     async def start(self, start: Start) -> None:
         """Begin another stream on this connection: after `stop(keep_open=True)`, or in place of the running one."""
+        self._stopped = False
         await self._say(start)
 
     async def send(self, data: bytes) -> None:
@@ -97,6 +99,7 @@ class Stream:
 
         The server closes after the last event, or keeps the connection for another `start` where `keep_open`.
         """
+        self._stopped = not keep_open
         await self._say(Stop(keep_open))
 
     async def keepalive(self) -> None:
@@ -107,8 +110,8 @@ class Stream:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event. Ends after `Finished` (of each stream) or a normal close; another close raises
-        ConnectionClosed, so that results cut short do not look complete."""
+        """The next event. Ends after `Finished` (of each stream) or a normal close (1000, or without a code after the
+        stop); another close raises ConnectionClosed, so that results cut short do not look complete."""
         while not self._finished:
             received = await self.receive()
             if received is None:
@@ -161,7 +164,7 @@ class Stream:
         closed = Closed(LOST)
         try:
             closed = await self._read_frames()
-            error = None if closed.code == _NORMAL else self._ended(closed)
+            error = None if is_normal_end(closed.code, stopped=self._stopped) else self._ended(closed)
         except Exception as unreadable:  # noqa: BLE001 (raised again in the task that iterates)
             error = unreadable
             closed = await self._link.close()

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import ClientTimeout, ClientWSTimeout, WSMsgType
 
 from streamer.client.errors import ConnectFailed, HandshakeRefused, known_code
-from streamer.client.link import LOST, SUBPROTOCOL, Closed
+from streamer.client.link import LOST, NO_CODE, NORMAL, SUBPROTOCOL, Closed
 
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 5.0
@@ -45,11 +45,11 @@ class WebSocketLink:
             frame: str | bytes = message.data
             return frame
         if message.type is WSMsgType.CLOSE:
-            self._closed = Closed(message.data or 1005, message.extra or "")
+            self._closed = Closed(message.data or NO_CODE, message.extra or "")
         elif message.type is WSMsgType.ERROR:
             self._closed = Closed(self._socket.close_code or LOST, str(message.data))
         elif self._leaving:
-            self._closed = Closed(1000)
+            self._closed = Closed(NORMAL)
         else:  # aiohttp says 1000 of an end without a close frame
             self._closed = Closed(LOST, "connection lost")
         return self._closed
