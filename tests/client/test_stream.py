@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -24,6 +25,8 @@ from streamer.client import (
     Stream,
     VadOverrides,
 )
+from streamer.client.dialects import V2Dialect
+from streamer.client.websocket import open_websocket
 from streamer.errors import BadRequest, ErrorCode, InvalidFormat
 from streamer.session.messages import Start
 from tests.client.scripted import FINISHED, S16_V2, answering, close_without_a_code, serving, until_stop
@@ -282,6 +285,139 @@ async def test_leaving_is_possible_with_more_events_than_anyone_will_read() -> N
 
     async with serving(script) as address, streamer.connect(address + V2) as stream:
         assert await anext(stream)
+
+
+UNREAD = 4_096
+"""Events that a client keeps for a program that does not read them."""
+ACK = '{"type":"ack","received":1,"committed":1}'
+LONG = '{"type":"warning","code":"x","message":"' + "x" * 1_000 + '"}'
+
+
+async def test_a_close_behind_more_events_than_are_kept_is_known_and_the_events_stay() -> None:
+    """The last ones wait in the kernel's buffer, where reading has stopped, and the close behind them."""
+
+    async def script(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await socket.receive_str()
+        for _ in range(UNREAD):
+            await socket.send_str(ACK)
+        for _ in range(150):
+            await socket.send_str(LONG)
+        assert request.transport is not None
+        request.transport.write(b"\x88\x0a" + (4429).to_bytes(2) + b"too_fast")
+        request.transport.close()
+
+    async with serving(script) as address, streamer.connect(address + V2) as stream:
+        async with asyncio.timeout(30):
+            assert await stream.wait_closed() == Closed(4429, "too_fast")
+        for _ in range(UNREAD + 150):
+            await anext(stream)
+        with pytest.raises(ConnectionClosed, match="4429 too_fast"):
+            await anext(stream)
+
+
+class Flood:
+    """A link with always one event more, until its peer leaves."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.asked = asyncio.Event()
+        self.peer_left = False
+
+    async def send_frame(self, frame: str | bytes) -> None:
+        pass
+
+    async def receive_frame(self) -> str | Closed:
+        await asyncio.sleep(0)
+        if self.peer_left:
+            return Closed(4429, "too_fast")
+        self.taken += 1
+        return ACK
+
+    def has_peer_left(self) -> bool:
+        self.asked.set()
+        return self.peer_left
+
+    async def close(self) -> Closed:
+        return Closed(1000)
+
+
+async def test_a_server_is_held_back_at_the_bound_and_goes_on_when_half_is_read() -> None:
+    link = Flood()
+    async with Stream.over(link, V2Dialect()) as stream:
+        for filled in (UNREAD, UNREAD + UNREAD // 2):
+            await link.asked.wait()
+            assert link.taken == filled
+            link.asked.clear()
+            for _ in range(UNREAD // 2):
+                await anext(stream)
+        await link.asked.wait()
+        assert link.taken == 2 * UNREAD
+        link.peer_left = True
+        assert await stream.wait_closed() == Closed(4429, "too_fast")
+        for _ in range(UNREAD):
+            await anext(stream)
+        with pytest.raises(ConnectionClosed, match="4429 too_fast"):
+            await anext(stream)
+
+
+async def test_leaving_ends_the_wait_for_a_connection_that_is_held_back_and_the_events_stay() -> None:
+    link = Flood()
+    async with Stream.over(link, V2Dialect()) as stream:
+        waiting = asyncio.create_task(stream.wait_closed())
+        await link.asked.wait()
+        assert not waiting.done()
+    assert await waiting == Closed(1000)
+    assert len(await everything(stream)) == link.taken == UNREAD
+    assert await stream.receive() is None
+
+
+async def test_leaving_while_events_come_closes_normally() -> None:
+    """At whatever turn of the loop: with an event about to be received, with one received, between two of them."""
+    came, ends = asyncio.Event(), asyncio.Queue[object]()
+
+    async def script(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await socket.receive_str()
+        with suppress(ConnectionError):
+            for _ in range(500):
+                await socket.send_str(LONG)
+                came.set()
+                await asyncio.sleep(0)
+        await socket.receive()
+        ends.put_nowait(socket.close_code)
+
+    async with serving(script) as address:
+        for turns in range(50):
+            came.clear()
+            async with streamer.connect(address + V2) as stream:
+                await came.wait()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            assert await ends.get() == 1000, turns
+            assert await stream.wait_closed() == Closed(1000), turns
+
+
+async def test_a_program_that_reads_late_is_given_everything() -> None:
+    many = 3 * UNREAD
+
+    async def script(socket: web.WebSocketResponse, request: web.Request) -> None:
+        for _ in range(many):
+            await socket.send_str(LONG)
+
+    async with serving(script) as address, streamer.connect(address + V2) as stream:
+        assert len(await everything(stream)) == many
+
+
+async def test_a_server_that_never_answers_the_close_and_never_stops_is_left_in_time() -> None:
+    async def script(socket: web.WebSocketResponse, request: web.Request) -> None:
+        with suppress(ConnectionError):
+            while True:
+                await socket.send_str(LONG)
+
+    async with (
+        serving(script) as address,
+        open_websocket(address + V2, dialect="v2", token=None, close_timeout_s=0.1) as link,
+    ):
+        assert await link.close() == Closed(1006)
 
 
 async def test_events_of_a_newer_server_are_skipped() -> None:

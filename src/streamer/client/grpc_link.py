@@ -44,6 +44,10 @@ class GrpcLink:
             return await self._ended()
         return came if isinstance(came, bytes) else await self._ended()
 
+    def has_peer_left(self) -> bool:
+        """gRPC tells the end of a call after its last message, so only of one that was read to its end."""
+        return self._call.done()
+
     async def close(self) -> Closed:
         """Cancel the call, unless it has ended: whoever wants what is still to come has waited for it."""
         if not self._call.done():

@@ -68,6 +68,13 @@ class Link(Protocol[FrameT]):
         """The next frame, or how the connection ended."""
         ...
 
+    def has_peer_left(self) -> bool:
+        """Return whether the peer has ended the connection, though frames of it may still be to be received.
+
+        Nothing else tells while no frame is received. What is left then is in memory already, and has a bound.
+        """
+        ...
+
     async def close(self) -> Closed:
         """Say goodbye, wait for the answer within a bound, let go. Idempotent. How the connection ended."""
         ...

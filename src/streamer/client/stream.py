@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self, TypeVar
@@ -18,13 +18,16 @@ from streamer.client.dialects import V1Dialect, V2Dialect
 from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Error, Event, Finished, Started
 from streamer.client.link import LOST, Closed, Dialect, Link, Request, is_normal_end
+from streamer.client.unread import UnreadEvents
 from streamer.errors import BadRequest
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
 
 MAX_FRAME_BYTES = 32 * 1024
 """Longer audio is cut before it is sent; a cut changes no result."""
-_MAX_WAITING_EVENTS = 4096
+MAX_UNREAD_EVENTS = 4096
+_LOOK_AGAIN_S = 0.2
+"""How long the end of a connection that is held back may go unnoticed."""
 
 WordT = TypeVar("WordT", bound=StrEnum)
 
@@ -37,26 +40,18 @@ class Received:
     event: Event | None
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Nothing more will come; `error` says why where that was not the normal end."""
-
-    error: Exception | None
-
-
 class Stream:
     """A connection with a stream on it; made by `connect`.
 
-    Events are read in the background, so a program that sends first and reads later is no slow consumer; past some
-    thousand unread events the server is held back. One task may iterate while others send.
+    Events are read in the background, so a program that sends first and reads later is no slow consumer. At
+    MAX_UNREAD_EVENTS the server is held back until half of them have been read. One task may iterate while others send.
     """
 
     def __init__(self, link: Link[Any], dialect: Dialect[Any]) -> None:
         self._link = link
         self._dialect = dialect
-        self._received: asyncio.Queue[Received | _End] = asyncio.Queue(_MAX_WAITING_EVENTS)
+        self._unread: UnreadEvents[Received] = UnreadEvents(MAX_UNREAD_EVENTS)
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self._end: _End | None = None
         self._finished = False
         self._stopped = False
         """The close was asked for."""
@@ -72,9 +67,13 @@ class Stream:
         try:
             yield stream
         finally:
-            await link.close()
-            reading.cancel()
-            await asyncio.wait([reading])
+            closed = Closed(LOST)
+            try:
+                closed = await link.close()
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+                stream._settle(closed)
 
     async def start(self, start: Start) -> None:
         """Begin another stream on this connection: after `stop(keep_open=True)`, or in place of the running one."""
@@ -123,19 +122,17 @@ class Stream:
 
     async def receive(self) -> Received | None:
         """The next event with the frame that it came in; None after a normal close. Raises as iteration does."""
-        if self._end is None:
-            match await self._received.get():
-                case Received() as received:
-                    self._finished = isinstance(received.event, Finished)
-                    return received
-                case _End() as end:
-                    self._end = end
-        if self._end.error is not None:
-            raise self._end.error
-        return None
+        received = await self._unread.get()
+        if received is not None:
+            self._finished = isinstance(received.event, Finished)
+        return received
 
     async def wait_closed(self) -> Closed:
-        """How the connection ended, once it has. Events still unread stay readable."""
+        """Return how the connection ended, once it has. Events still unread stay readable.
+
+        A connection that is held back has not ended. It ends when the server ends it or the block is left. Over gRPC,
+        and on Windows, the server's end is known only after all events before it have been read.
+        """
         return await asyncio.shield(self._closed)
 
     async def _say(self, request: Request) -> None:
@@ -159,25 +156,30 @@ class Stream:
         return ConnectionClosed(closed.code, closed.reason, self._explanation)
 
     async def _read(self) -> None:
-        """Frames to the queue until the connection ends; then how it ended."""
-        error: Exception | None = None
-        closed = Closed(LOST)
+        """Read frames until the connection ends."""
         try:
-            closed = await self._read_frames()
-            error = None if is_normal_end(closed.code, stopped=self._stopped) else self._ended(closed)
+            self._settle(await self._read_frames())
         except Exception as unreadable:  # noqa: BLE001 (raised again in the task that iterates)
-            error = unreadable
-            closed = await self._link.close()
-        finally:
-            self._closed.set_result(closed)
-        await self._received.put(_End(error))
+            self._settle(await self._link.close(), unreadable)
 
     async def _read_frames(self) -> Closed:
         while not isinstance(frame := await self._link.receive_frame(), Closed):
             event = self._dialect.decode(frame)
             self._note(event)
-            await self._received.put(Received(frame, event))
+            self._unread.put(Received(frame, event))
+            while self._unread.is_full and not self._link.has_peer_left():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                        await self._unread.wait_for_room()
         return frame
+
+    def _settle(self, closed: Closed, error: Exception | None = None) -> None:
+        """Note how the connection ended, unless that is known. `error`: why, when the close does not say it."""
+        if self._closed.done():
+            return
+        self._closed.set_result(closed)
+        is_normal = is_normal_end(closed.code, stopped=self._stopped)
+        self._unread.end(error or (None if is_normal else self._ended(closed)))
 
     def _note(self, event: Event | None) -> None:
         match event:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated
@@ -15,7 +17,7 @@ from streamer.client.errors import ConnectFailed, HandshakeRefused, known_code
 from streamer.client.link import LOST, NO_CODE, NORMAL, SUBPROTOCOL, Closed
 
 _CONNECT_TIMEOUT_S = 10.0
-_CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 _REFUSAL_TIMEOUT_S = 1.0
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
 _MAX_REFUSAL_BYTES = 16 * 1024
@@ -26,10 +28,12 @@ _SWITCHING_PROTOCOLS = 101
 class WebSocketLink:
     """Frames over one WebSocket: text as str, binary as bytes."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, close_timeout_s: float) -> None:
         self._socket = socket
+        self._close_timeout_s = close_timeout_s
         self._closed: Closed | None = None
         self._leaving = False
+        self._receiving = asyncio.Lock()
 
     async def send_frame(self, frame: str | bytes) -> None:
         if isinstance(frame, str):
@@ -40,7 +44,8 @@ class WebSocketLink:
     async def receive_frame(self) -> str | bytes | Closed:
         if self._closed is not None:
             return self._closed
-        message = await self._socket.receive()
+        async with self._receiving:
+            message = await self._socket.receive()
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             frame: str | bytes = message.data
             return frame
@@ -54,9 +59,19 @@ class WebSocketLink:
             self._closed = Closed(LOST, "connection lost")
         return self._closed
 
+    def has_peer_left(self) -> bool:
+        """Ask the kernel: aiohttp stops reading when its own buffer is full, and then sees no end. False on Windows,
+        where the kernel does not say before everything has been read."""
+        descriptor = self._socket.get_extra_info("socket")
+        return descriptor is None or descriptor.fileno() < 0 or _is_hung_up(descriptor.fileno())
+
     async def close(self) -> Closed:
         self._leaving = True
-        await self._socket.close()
+        with suppress(TimeoutError):  # aiohttp's own time-out starts anew with each message that comes before the close
+            async with asyncio.timeout(self._close_timeout_s):
+                await self._socket.close()
+                async with self._receiving:  # a task that receives finishes the close in this one's place
+                    pass
         if self._closed is None:
             self._closed = Closed(self._socket.close_code or LOST)
         return self._closed
@@ -90,8 +105,13 @@ class _RefusalReader:
 
 
 @asynccontextmanager
-async def open_websocket(url: str, *, dialect: str, token: str | None) -> AsyncIterator[WebSocketLink]:
-    """Connect. Raises HandshakeRefused where the server says no, ConnectFailed where there is none."""
+async def open_websocket(
+    url: str, *, dialect: str, token: str | None, close_timeout_s: float = CLOSE_TIMEOUT_S
+) -> AsyncIterator[WebSocketLink]:
+    """Connect. `close_timeout_s`: how long the server may take to answer a close.
+
+    Raises HandshakeRefused when the server says no, ConnectFailed when there is none.
+    """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
     answer = _RefusalReader()
@@ -101,7 +121,7 @@ async def open_websocket(url: str, *, dialect: str, token: str | None) -> AsyncI
                 url,
                 headers=headers,
                 protocols=(SUBPROTOCOL,) if dialect == "v2" else (),
-                timeout=ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_S),
+                timeout=ClientWSTimeout(ws_close=close_timeout_s),
                 max_msg_size=_MAX_EVENT_BYTES,
             )
         except aiohttp.WSServerHandshakeError as error:
@@ -109,7 +129,16 @@ async def open_websocket(url: str, *, dialect: str, token: str | None) -> AsyncI
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ConnectFailed(f"cannot reach {url}: {_why(error)}") from error
         async with socket:
-            yield WebSocketLink(socket)
+            yield WebSocketLink(socket, close_timeout_s)
+
+
+def _is_hung_up(descriptor: int) -> bool:
+    """Whether a socket's peer sends no more, though what it has sent may not have been read."""
+    if sys.platform == "win32":
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 async def _start_of_body(response: aiohttp.ClientResponse) -> bytes:

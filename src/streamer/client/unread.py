@@ -1,0 +1,59 @@
+"""Buffer between the task that reads a connection and the program that iterates over its events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+
+
+class UnreadEvents(Generic[ItemT]):
+    """Events that the program has not read yet, in order, and how they end.
+
+    `put` and `end` never wait: the task that fills the buffer stops while `is_full`, until `wait_for_room` returns.
+    """
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._events: deque[ItemT] = deque()
+        self._arrival = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._ended = False
+        self._error: Exception | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the bound was reached, and fewer than half of the events have been read since."""
+        return not self._room.is_set()
+
+    def put(self, event: ItemT) -> None:
+        self._events.append(event)
+        self._arrival.set()
+        if len(self._events) >= self._max_events:
+            self._room.clear()
+
+    def end(self, error: Exception | None) -> None:
+        """Say that nothing more comes, and why when that is not the normal end. The first call counts."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            self._arrival.set()
+
+    async def get(self) -> ItemT | None:
+        """Return the next event, or None after the last one. Raises the error of the end in its place."""
+        while not self._events:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return None
+            self._arrival.clear()
+            await self._arrival.wait()
+        event = self._events.popleft()
+        if len(self._events) <= self._max_events // 2:
+            self._room.set()
+        return event
+
+    async def wait_for_room(self) -> None:
+        await self._room.wait()
