@@ -250,6 +250,19 @@ async def test_a_bug_behind_a_call_costs_that_call_alone() -> None:
         assert [str(error) for error in notes.broke] == ["a bug"]
 
 
+async def test_clients_that_leave_at_once_are_no_errors_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving_all() as (app, notes), channel_to(app) as channel:
+        for turns in range(100):
+            call = channel.stream_stream(METHOD)()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+        await status_of(channel)
+        await app.conductor.ended()
+        assert not notes.broke
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_a_token_travels_as_metadata_in_an_auth_or_in_the_start() -> None:
     secret, key = new_key("tests")
     access = {"keys": str(key), "first_message": True}

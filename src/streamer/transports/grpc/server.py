@@ -23,12 +23,13 @@ from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.observer import Handshake
+from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.grpc.health import Health
 from streamer.transports.grpc.options import options
 from streamer.transports.grpc.status import STATUS, trailers
 from streamer.transports.grpc.tls import credentials
 from streamer.transports.grpc.transport import Call, GrpcTransport
+from streamer.transports.http import UNFORESEEN
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["Streamer"].full_name
 
@@ -107,6 +108,7 @@ class Reception:
     async def stream(self, _: object, call: Call) -> None:
         """The handler of the method."""
         service, transport = self._service, GrpcTransport(call)
+        observer = service.conductor.services.observer
         metadata = {key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)}
         handshake = Handshake(
             service.conductor.services.clock.now(), metadata.get("traceparent"), metadata.get("tracestate")
@@ -119,8 +121,14 @@ class Reception:
                 await transport.accept()
                 await self._conduct(transport, identity, handshake)
         except StreamerError as error:
-            service.conductor.services.observer.refused(GrpcTransport.name, error.code, transport.peer)
-            await call.abort(STATUS[error.code], error.message, trailers(error.code, error.retry_after_s))
+            observer.refused(GrpcTransport.name, error.code, transport.peer)
+            await _refuse(call, error)
+        except ConnectionError:
+            pass  # the client went before it was answered, which is no error of ours
+        except Exception as error:
+            log.exception("a gRPC call failed")
+            observer.broken(Subsystem.API_ROUTING, error)
+            await _refuse(call, UNFORESEEN)
         await self._end(transport, call)
 
     async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
@@ -177,3 +185,8 @@ class Reception:
         with suppress(TimeoutError, grpc.aio.BaseError):
             async with asyncio.timeout(_CUT_OFF_S):
                 await call.abort(grpc.StatusCode.CANCELLED, "cut off")
+
+
+async def _refuse(call: Call, error: StreamerError) -> None:
+    """End a call with the status of an error, its code, and the time after which to come back."""
+    await call.abort(STATUS[error.code], error.message, trailers(error.code, error.retry_after_s))

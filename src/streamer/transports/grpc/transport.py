@@ -55,10 +55,13 @@ class GrpcTransport:
         self._woken: set[asyncio.Task[Any]] = set()
 
     async def accept(self) -> None:
-        """Tell the client that somebody listens, once: without it, it hears nothing before the first event."""
+        """Tell the client that somebody listens, once: without it, it hears nothing before the first event.
+
+        Raises ConnectionError when the client is gone.
+        """
         if not self._accepted:
             self._accepted = True
-            await self._call.send_initial_metadata(ACCEPTED)
+            await self._unless_over(self._call.send_initial_metadata, ACCEPTED)
 
     def unread(self, frame: Frame) -> None:
         """Have a frame received again."""
