@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import grpc.aio
@@ -13,8 +13,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from streamer.access import Carrier, Credential, Door, Identity, find_credential
-from streamer.config import Settings
-from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
+from streamer.config import ServerSettings, Settings
+from streamer.errors import RETRY_AFTER, ListenFailed, Overloaded, StreamerError
 from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
 from streamer.protocols.grpc import Frame, introduction, size
@@ -60,7 +60,7 @@ class GrpcServer:
         """`shared`: other processes listen on the same port, and the kernel shares the connections out."""
         self._settings = settings
         self._shared = shared
-        self._reception = Reception(service, settings.server.handshake_timeout_s, settings.server.close_timeout_s)
+        self._reception = Reception(service, settings.server)
         self._health = Health(readiness, frozenset({"", SERVICE}))
         self._server: grpc.aio.Server | None = None
 
@@ -100,10 +100,11 @@ class GrpcServer:
 class Reception:
     """Takes one call after the other from its metadata to its status."""
 
-    def __init__(self, service: Service, handshake_timeout_s: float, close_timeout_s: float) -> None:
+    def __init__(self, service: Service, settings: ServerSettings) -> None:
         self._service = service
-        self._handshake_timeout_s = handshake_timeout_s
-        self._close_timeout_s = close_timeout_s
+        self._settings = settings
+        self._handshakes = 0
+        """Calls that were accepted for the sake of a first message that says who they are, and wait for it."""
 
     async def stream(self, _: object, call: Call) -> None:
         """The handler of the method."""
@@ -136,13 +137,27 @@ class Reception:
         door = self._service.door
         credential = find_credential(authorization, (), None)
         if credential is None and door.locked and door.first_message:
-            await transport.accept()
-            credential = await self._first_message(transport)
+            with self._handshake():
+                await transport.accept()
+                credential = await self._first_message(transport)
         return door.show(credential)
+
+    @contextmanager
+    def _handshake(self) -> Iterator[None]:
+        """Count a call among those that have not said who they are. Raises Overloaded when it is one too many."""
+        server = self._settings
+        if self._handshakes >= server.max_handshakes:
+            text = f"{server.max_handshakes} handshakes are open, which is all"
+            raise Overloaded(text, retry_after_s=server.retry_after_s)
+        self._handshakes += 1
+        try:
+            yield
+        finally:
+            self._handshakes -= 1
 
     async def _first_message(self, transport: GrpcTransport) -> Credential | None:
         try:
-            async with asyncio.timeout(self._handshake_timeout_s):
+            async with asyncio.timeout(self._settings.handshake_timeout_s):
                 frame = await transport.receive()
         except TimeoutError:
             return None
@@ -177,7 +192,7 @@ class Reception:
         if ending.code is not None:
             after_s = self._service.session.retry_after_s if ending.code in RETRY_AFTER else None
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._close_timeout_s):
+                async with asyncio.timeout(self._settings.close_timeout_s):
                     await call.abort(STATUS[ending.code], ending.reason, trailers(ending.code, after_s))
 
     async def _cut_off(self, call: Call) -> None:
