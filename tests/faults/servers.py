@@ -43,5 +43,6 @@ def impatient(*, host: str = "127.0.0.1", **grpc: float) -> AbstractAsyncContext
         server={**IMPATIENT, "host": host},
         grpc={"port": -1, **grpc},
         session={"stall_timeout_s": 0},  # the neighbour pauses for as long as a fault takes
-        limits={"idle_timeout_s": IDLE_S, "start_timeout_s": START_S},
+        # Floods are sent to see what they do to others: how long one may go on is a rule of its own.
+        limits={"idle_timeout_s": IDLE_S, "start_timeout_s": START_S, "max_control_share": 100.0},
     )

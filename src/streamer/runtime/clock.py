@@ -19,6 +19,10 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
 
+    def cpu(self) -> float:
+        """Seconds of the CPU that this thread has used, from any start."""
+        ...
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back on the event loop at `when` or soon after; at once where it has passed, never before returning."""
         ...
@@ -28,6 +32,7 @@ class LoopClock:
     """The running event loop's timers under `time.monotonic` (a loop's own clock may be cached for a whole turn)."""
 
     now = staticmethod(time.monotonic)
+    cpu = staticmethod(time.thread_time)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), callback)

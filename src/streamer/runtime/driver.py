@@ -13,13 +13,14 @@ from typing import Generic, TypeVar
 from streamer.access import Lease
 from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Codec
+from streamer.runtime.budget import TOO_MUCH, WorkBudget, WorkLimits
 from streamer.runtime.clock import Timer
 from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
 from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
 from streamer.session.events import Event, Failed
-from streamer.session.messages import Auth, KeepAlive, Start
+from streamer.session.messages import Audio, Auth, KeepAlive, Start
 from streamer.session.session import Session
 from streamer.session.state import State
 from streamer.session.summary import Summary
@@ -81,6 +82,10 @@ class Connection(Generic[FrameT]):
         self._signs = transport.signs
         self._resume: asyncio.Event | None = None
         self._ahead_s = session.settings.limits.audio_ahead_s
+        self._controls = 0
+        """Messages that were no audio."""
+        self._budget = WorkBudget(WorkLimits(session.settings.limits.max_control_share))
+        self._is_throttled = False
         self.busy_s = 0.0
         """Seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
@@ -160,10 +165,13 @@ class Connection(Generic[FrameT]):
     async def _hear(self) -> None:
         """Until the peer ends. Raises what the transport makes of a peer that breaks its rules."""
         self._transport.hand_over(self)
-        receive = self._transport.receive
+        receive, cpu = self._transport.receive, self._clock.cpu
         while (frame := await receive()) is not None:
+            controls, began = self._controls, cpu()
             if not self.take(frame) or self._is_ahead():
                 await self._hold()
+            elif controls != self._controls:
+                await self._pay(cpu() - began)
 
     @property
     def joined(self) -> int:
@@ -179,8 +187,10 @@ class Connection(Generic[FrameT]):
         if self._over:
             return True  # the close is on its way; what still comes in is read so that it gets through
         message = self._codec.decode(frame)
-        if type(message) is Start:
-            self._session.traceparent = self._observer.starting(message, self._clock.now())
+        if type(message) is not Audio:
+            self._controls += 1
+            if type(message) is Start:
+                self._session.traceparent = self._observer.starting(message, self._clock.now())
         more = self._apply(self._renew if type(message) is Auth else self._session.receive, message)
         # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
         # there are none while a stream is being finished.
@@ -203,6 +213,27 @@ class Connection(Generic[FrameT]):
         finally:
             self._resume = None
         self._session.held(self._clock.now())
+
+    async def _pay(self, spent_s: float) -> None:
+        """Let others have their turn after a message that was no audio; leave a peer that says too many of them to the
+        transport for a while, and end one that goes on."""
+        now = self._clock.now()
+        wait_s = self._budget.charge(spent_s, now)
+        if wait_s == 0.0 or self._over:
+            await asyncio.sleep(0)
+        elif self._budget.is_exhausted:
+            self._enter(self._session.expel, ErrorCode.RATE_LIMITED, TOO_MUCH)
+        else:
+            self._is_throttled = True
+            timer = self._clock.call_at(now + wait_s, self._unthrottle)
+            try:
+                await self._hold()
+            finally:
+                timer.cancel()
+
+    def _unthrottle(self) -> None:
+        self._is_throttled = False
+        self._let_read()
 
     def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> None:
         """The door into the session for everybody but the reader."""
@@ -243,7 +274,9 @@ class Connection(Generic[FrameT]):
 
     def _let_read(self) -> None:
         """Who was too far ahead may be read again, once half of the backlog is dealt with."""
-        if self._resume is not None and (self._over or self._session.backlog_s < self._ahead_s / 2):
+        if self._resume is None:
+            return
+        if self._over or (not self._is_throttled and self._session.backlog_s < self._ahead_s / 2):
             self._resume.set()
 
     # Out ----------------------------------------------------------------------------------------

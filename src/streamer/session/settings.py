@@ -32,6 +32,9 @@ class Limits:
     max_options_bytes: int = 8 * 1024
     max_pending_messages: int = 1_000
     """Messages that may wait for a stream to finish, and flushes for the results before them."""
+    max_control_share: float = 0.01
+    """Share of a core's time for pings, control messages and empty frames of one connection. A client past it is read
+    more slowly, and closed if it goes on."""
     max_model_failures: int = 5
     """Results in a row that failed, after which the stream is given up."""
 

@@ -22,6 +22,13 @@ class ManualClock:
         self._now = start
         self._order = count()
         self._calls: list[tuple[float, int, _Call]] = []
+        self._cpu = 0.0
+        self.cpu_step = 0.0
+        """Seconds of the CPU from one look at them to the next."""
+
+    def cpu(self) -> float:
+        self._cpu += self.cpu_step
+        return self._cpu
 
     def now(self) -> float:
         return self._now

@@ -15,6 +15,7 @@ from streamer.access import BEARER_PREFIX, QUERY_NAME, Carrier, Credential, Door
 from streamer.errors import BadRequest, StreamerError
 from streamer.protocols.codec import Codec
 from streamer.runtime.admission import Admission
+from streamer.runtime.budget import WorkLimits
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
 from streamer.session.events import Failed
@@ -102,11 +103,12 @@ def endpoint_handler(
     """The aiohttp handler of an endpoint."""
     limits = endpoint.settings.limits
     most = max(limits.max_audio_message_bytes, limits.max_control_bytes)
+    work = WorkLimits(limits.max_control_share)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         headers = request.headers
         handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
-        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience)
+        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience, work)
         visit = Visit(transport, request, endpoint, door)
         return await upgrades.answer(transport, converse(transport, visit, handshake))
 

@@ -16,7 +16,10 @@ PROTOCOL_ERROR = 1002
 MESSAGE_TOO_BIG = 1009
 MAX_HEADER_BYTES = 14
 
-_FIN, _RESERVED, _OPCODE, _CONTROL = 0x80, 0x70, 0x0F, 0x08
+CONTROL = 0x8
+"""Set in the opcode of a control frame."""
+
+_FIN, _RESERVED, _OPCODE = 0x80, 0x70, 0x0F
 _OPCODES = frozenset({0x0, 0x1, 0x2, CLOSE, 0x9, 0xA})
 _MASKED = 0x80
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
@@ -99,7 +102,7 @@ def is_close(first: int) -> bool:
 
 def continues(first: int, fragmented: bool) -> bool:
     """Return whether a message is still in pieces after a frame that begins with this byte, and was before it."""
-    return fragmented if first & _CONTROL else not first & _FIN
+    return fragmented if first & CONTROL else not first & _FIN
 
 
 def _check_first_bytes(first: int, length: int) -> None:
@@ -109,5 +112,5 @@ def _check_first_bytes(first: int, length: int) -> None:
         raise FrameError(PROTOCOL_ERROR, f"expected an opcode of RFC 6455, got {first & _OPCODE:#x}")
     if length < 0:
         raise FrameError(PROTOCOL_ERROR, "expected a masked frame from a client")
-    if first & _CONTROL and (length > _MAX_CONTROL_BYTES or not first & _FIN):
+    if first & CONTROL and (length > _MAX_CONTROL_BYTES or not first & _FIN):
         raise FrameError(PROTOCOL_ERROR, "expected a control frame in one piece of at most 125 bytes")

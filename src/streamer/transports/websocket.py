@@ -17,11 +17,12 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from streamer.errors import ErrorCode, StreamerError
+from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.runtime.transport import Ear
 from streamer.transports.detachable import DetachableTransport
-from streamer.transports.frames import FrameError, Unmask
+from streamer.transports.frames import MESSAGE_TOO_BIG, FrameError, Unmask
 from streamer.transports.patience import Patience
-from streamer.transports.websocket_protocol import WebSocketProtocol
+from streamer.transports.websocket_protocol import INVALID_UTF8, RATE_LIMITED, WebSocketProtocol
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
 _unmask: Unmask
@@ -38,7 +39,12 @@ to wait for its peer."""
 FAIR_SHARE = 16
 """Messages of one peer that its reader takes before other tasks have their turn (which costs some 2 us)."""
 
-_FAILURES = {1007: ErrorCode.INVALID_UTF8, 1009: ErrorCode.MESSAGE_TOO_BIG, 1011: ErrorCode.INTERNAL}
+_FAILURES = {
+    INVALID_UTF8: ErrorCode.INVALID_UTF8,
+    MESSAGE_TOO_BIG: ErrorCode.MESSAGE_TOO_BIG,
+    1011: ErrorCode.INTERNAL,
+    RATE_LIMITED: ErrorCode.RATE_LIMITED,
+}
 """Close codes with which a connection is failed; anything else is a protocol error."""
 
 _log = logging.getLogger("streamer.websocket")
@@ -100,6 +106,7 @@ class WebSocketTransport:
         max_message_bytes: int,
         close_timeout_s: float,
         patience: Patience | None = None,
+        work: WorkLimits | None = None,
     ) -> None:
         self.address = request.remote
         self.peer = self.address or "unknown"
@@ -108,6 +115,7 @@ class WebSocketTransport:
         self._max_message_bytes = max_message_bytes
         self._close_timeout_s = close_timeout_s
         self._patience = patience
+        self._work = work or WorkLimits()
         self._received = 0
         self._connection: DetachableTransport | None = None
         self._protocol: WebSocketProtocol | None = None
@@ -184,7 +192,8 @@ class WebSocketTransport:
             self._connection.abort_connection()
 
     def _protocol_on(self, transport: asyncio.Transport) -> WebSocketProtocol:
-        return WebSocketProtocol(ServerFrames, transport, self._max_message_bytes, _unmask, self._patience)
+        budget = WorkBudget(self._work)
+        return WebSocketProtocol(ServerFrames, transport, self._max_message_bytes, _unmask, self._patience, budget)
 
     def _upgraded(self) -> WebSocketProtocol:
         assert self._protocol is not None, "upgrade() comes first"

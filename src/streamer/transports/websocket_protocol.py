@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import cache
+from time import thread_time
 from typing import Any
 
 from websockets.frames import Opcode
 
+from streamer.runtime.budget import TOO_MUCH, WorkBudget
 from streamer.runtime.transport import Ear
 from streamer.transports.frames import (
+    CONTROL,
     FrameError,
     FrameLimits,
     Unmask,
@@ -32,7 +35,10 @@ MIN_MESSAGES_TO_WAIT_FOR = 2
 """It pays to wait for more input only if more messages than this are needed."""
 MAX_UNREAD_BYTES = 64 * 1024
 """Bytes that wait for the reader; past them, the socket is not read."""
+MAX_SMALL_BYTES = 64
+"""A data frame of no more than this is counted as work like a control frame: it carries nearly nothing."""
 INVALID_UTF8 = 1007
+RATE_LIMITED = 4429
 
 _TEXT, _BINARY, _CONTINUATION, _CLOSE = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.CLOSE
 _limits = cache(FrameLimits)  # one for all connections: what many read is in the cache
@@ -52,6 +58,7 @@ class WebSocketProtocol:
         max_message_bytes: int,
         unmask: Unmask,
         patience: Patience | None,
+        budget: WorkBudget,
     ) -> None:
         """`new_frames(max_message_bytes)`: makes a `websocket.ServerFrames`. `transport`: of asyncio, on which this
         protocol is set."""
@@ -87,6 +94,8 @@ class WebSocketProtocol:
         self._patience = patience
         self._level: Level | None = None
         self._is_patient = False
+        self._budget = budget
+        self._throttled: asyncio.TimerHandle | None = None
         self.control_frames = 0
         """Pings and pongs that came."""
 
@@ -216,7 +225,7 @@ class WebSocketProtocol:
         """Deal with at most `left` of the frames that wait; the rest has its turn later, or when the reader asks."""
         unread = self._unread
         assert unread is not None
-        at = 0
+        at, spent_s = 0, 0.0
         while left > 0 and self._may_go_on():
             end, delivered = self._deliver(unread, at, left)
             if not delivered:
@@ -228,9 +237,16 @@ class WebSocketProtocol:
                 if not end:
                     break
                 delivered = 1
-                self._take_frame(bytes(unread[at:end]))
+                if unread[at] & CONTROL or end - at <= MAX_SMALL_BYTES:
+                    began = thread_time()
+                    self._take_frame(bytes(unread[at:end]))
+                    spent_s += thread_time() - began
+                else:
+                    self._take_frame(bytes(unread[at:end]))
             at = end
             left -= delivered
+        if spent_s:
+            self._pay(spent_s)
         if self._ended or at == len(unread):
             self._unread = None
         else:
@@ -238,9 +254,24 @@ class WebSocketProtocol:
             if left <= 0 and self._may_go_on():
                 self._take_turn_soon()
 
+    def _pay(self, spent_s: float) -> None:
+        """Do not look at the peer for a while that sends too much that is no audio; end one that goes on."""
+        loop = asyncio.get_running_loop()
+        wait_s = self._budget.charge(spent_s, loop.time())
+        if wait_s == 0.0 or self._ended:
+            return
+        if self._budget.is_exhausted:
+            self._fail(RATE_LIMITED, TOO_MUCH)
+        else:
+            self._throttled = loop.call_later(wait_s, self._unthrottle)
+
+    def _unthrottle(self) -> None:
+        self._throttled = None
+        self._take_turn()
+
     def _may_go_on(self) -> bool:
         """Whether anybody wants the next frame. A ping is not answered while answers are not taken."""
-        if self._ended or self._writing is not None:
+        if self._ended or self._writing is not None or self._throttled is not None:
             return False
         return self._closing or (self._asking and self._message is None)
 
@@ -377,6 +408,9 @@ class WebSocketProtocol:
         """No message follows."""
         self._ended = True
         self._unread = self._pieces = None
+        if self._throttled is not None:
+            self._throttled.cancel()
+            self._throttled = None
         self._wake()
         if not self._reading and not self._lost.done() and not self._transport.is_closing():
             self._reading = True
