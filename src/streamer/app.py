@@ -288,6 +288,7 @@ class App:
                 server.max_handshakes,
                 server.handshake_timeout_s,
                 partial(self._observer.refused, WebSocketTransport.name),
+                server.max_handshakes_per_address or math.inf,
             ),
             tls=tls,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),

@@ -52,7 +52,10 @@ class ServerSettings:
     max_sessions_per_subject: Share = 0
     """Of these with one key, or with tokens of one subject; 0: no bound of its own."""
     max_handshakes: Count = 1_000
-    """Connections at a time that are not sessions yet; more are answered with 503 at once."""
+    """Connections at a time that are not sessions yet. For one more, the one that has been silent for the longest gives
+    way; if none has for half a second, the new one is answered with 503."""
+    max_handshakes_per_address: Share = 250
+    """Of these from one IPv4 address or one IPv6 /64; 0: no bound of its own."""
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long a connection may take to become a session, and to say who it is."""
     retry_after_s: Seconds = 5.0

@@ -89,14 +89,14 @@ class Admission:
     def _shares(self, address: str | None, identity: Identity | None) -> Iterator[tuple[Hashable, float, str]]:
         """What a place counts against: (who, how many at most, how an error says it)."""
         if address is not None and self._per_address < math.inf:
-            yield ("address", _network(address)), self._per_address, "from this address"
+            yield ("address", network_of(address)), self._per_address, "from this address"
         if identity is not None:
             most = min(self._per_subject, identity.grant.max_sessions or math.inf)
             yield ("subject", identity.subject), most, "of this subject"
 
 
-def _network(address: str) -> str:
-    """One subscriber: an IPv4 address, or the 64 bits of an IPv6 one that a provider hands out."""
+def network_of(address: str) -> str:
+    """Return what identifies a subscriber: an IPv4 address, or the 64 bits of an IPv6 one that providers hand out."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
 
@@ -17,6 +20,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from streamer.errors import ErrorCode
+from streamer.runtime.admission import network_of
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
 
@@ -24,6 +28,10 @@ log = logging.getLogger(__name__)
 
 TLS_SHUTDOWN_TIMEOUT_S = 5.0
 """How long a peer may take to end TLS before its connection is cut."""
+MIN_SILENCE_S = 0.5
+"""A connection that is younger gives way to none: its request may be under way."""
+_MAX_LOOKS = 64
+"""Of the oldest connections that are looked at for one that may give way."""
 _TURN_AWAY_S = 0.2
 _MAX_TURNED_AWAY = 100
 """Connections that are told they are too many; the others are closed without a word."""
@@ -48,6 +56,7 @@ class HandshakeLimits:
     is kept."""
     on_refused: Callable[[ErrorCode, str], None]
     """Called for each connection that was one too many or took too long, with its address."""
+    max_per_address: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,9 @@ class Listener:
         shutdown_timeout_s: float,
     ) -> None:
         self.limits = limits
-        self.connections: set[HttpConnection] = set()
-        """Connections that are no sessions (yet), from the accept on."""
+        self.connections: dict[HttpConnection, None] = {}
+        """Connections that are no sessions (yet), from the accept on, the oldest first."""
+        self._of_network: Counter[str] = Counter()
         self.opening: set[asyncio.Task[None]] = set()
         """One for each connection until its protocol is set, and TLS agreed."""
         self._tls = tls
@@ -125,14 +135,31 @@ class Listener:
         await _cancelled(self.opening)
         await self._runner.cleanup()
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether TLS is spoken."""
+        return self._tls is not None
+
     def http_protocol(self) -> web.RequestHandler:
         """Return aiohttp's protocol for one more connection."""
         server = self._runner.server
         assert server is not None
         return server()
 
+    def add(self, connection: HttpConnection) -> None:
+        """Count a connection."""
+        self.connections[connection] = None
+        self._of_network[connection.network] += 1
+
+    def remove(self, connection: HttpConnection) -> None:
+        """Count a connection no more."""
+        del self.connections[connection]
+        self._of_network[connection.network] -= 1
+        if not self._of_network[connection.network]:
+            del self._of_network[connection.network]
+
     def _accepted(self, connection: socket.socket, address: str) -> None:
-        if len(self.connections) >= self.limits.max_connections:
+        if not self._has_room(address):
             self._turn_away(connection)
             self.limits.on_refused(ErrorCode.OVERLOADED, address)
             return
@@ -140,9 +167,27 @@ class Listener:
             # Set where it listens, it would narrow the scale of the window for good (RFC 7323), and then the kernel
             # acknowledges small messages from within our reads: with 20 ms, a twentieth of a server's CPU.
             connection.setsockopt(SOL_SOCKET, SO_RCVBUF, self._buffers.receive)
-        task = asyncio.create_task(self._open(connection, HttpConnection(self, address)), name="open-connection")
+        protocol = HttpConnection(self, address)
+        task = protocol.opening = asyncio.create_task(self._open(connection, protocol), name="open-connection")
         self.opening.add(task)
         task.add_done_callback(self.opening.discard)
+
+    def _has_room(self, address: str) -> bool:
+        """Whether one more connection of an address may come. If all places are taken, the one that has been silent for
+        the longest gives way, so that silence cannot shut out who speaks at once."""
+        if self._of_network[network_of(address)] >= self.limits.max_per_address:
+            return False
+        if len(self.connections) < self.limits.max_connections:
+            return True
+        now = asyncio.get_running_loop().time()
+        for oldest in islice(self.connections, _MAX_LOOKS):
+            if now - oldest.accepted_at < MIN_SILENCE_S:
+                return False
+            if oldest.is_waited_for:
+                oldest.give_way()
+                self.limits.on_refused(ErrorCode.OVERLOADED, oldest.address)
+                return True
+        return False
 
     async def _open(self, connection: socket.socket, protocol: HttpConnection) -> None:
         tls: dict[str, Any] = {}
@@ -201,8 +246,10 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, listener: Listener, address: str) -> None:
         loop = asyncio.get_running_loop()
         self.address = address
+        self.network = network_of(address)
         self._listener = listener
-        self._accepted_at = loop.time()
+        self.accepted_at = loop.time()
+        self.opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = loop.call_later(listener.limits.timeout_s, self._time_out)
         self._transport: asyncio.Transport | None = None
         self._http: web.RequestHandler | None = None
@@ -212,7 +259,7 @@ class HttpConnection(asyncio.Protocol):
         """What came after the head of an upgrade, before anyone could take it."""
         self._is_upgrade = False
         """The first request asks for a WebSocket."""
-        listener.connections.add(self)
+        listener.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses
@@ -248,13 +295,30 @@ class HttpConnection(asyncio.Protocol):
         if http is not None:
             http.connection_lost(exc)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the head of the first request, or TLS's handshake, has not come whole."""
+        return self._head is not None
+
+    def give_way(self) -> None:
+        """Close the connection for one that came later."""
+        self._head = None  # it was not too slow: there were too many
+        self.forget()
+        if self._transport is None:
+            if self.opening is not None:
+                self.opening.cancel()
+        else:
+            if not self._listener.is_encrypted:
+                self._transport.write(_BUSY)
+            self._transport.close()
+
     def forget(self) -> None:
         """Count it no more: it is a session now, or gone. It may have taken too long."""
         if self not in self._listener.connections:
             return
-        self._listener.connections.discard(self)
+        self._listener.remove(self)
         self._stop_timer()
-        age_s = asyncio.get_running_loop().time() - self._accepted_at
+        age_s = asyncio.get_running_loop().time() - self.accepted_at
         if self._head is not None and age_s > self._listener.limits.timeout_s - _TIMER_S:
             self._listener.limits.on_refused(ErrorCode.START_TIMEOUT, self.address)
 
