@@ -14,8 +14,9 @@ from streamer.access import Lease
 from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Codec
 from streamer.runtime.budget import TOO_MUCH, WorkBudget, WorkLimits
-from streamer.runtime.clock import Timer
+from streamer.runtime.deadline import DeadlineTimer
 from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
+from streamer.runtime.read_gate import ReadGate
 from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
@@ -33,10 +34,6 @@ _STREAMING = State.STREAMING
 
 JOINED = 4_096
 """Bytes of audio up to which small messages are taken as one."""
-DRAINING_AHEAD_S = 5.0
-"""Who is further ahead is not read while the server is being drained: what was read is to be answered in time."""
-_NOTHING_MORE_S = -1.0
-"""Everybody is further ahead than that."""
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +74,13 @@ class Connection(Generic[FrameT]):
         self._gone = False
         self._fault: ErrorCode | None = None
         """What the transport itself refused the peer for."""
-        self._timer: Timer | None = None
-        self._armed = math.inf
+        self._timer = DeadlineTimer(services.clock, self._fired)
         self._signs = transport.signs
-        self._resume: asyncio.Event | None = None
-        self._ahead_s = session.settings.limits.audio_ahead_s
         self._controls = 0
         """Messages that were no audio."""
-        self._budget = WorkBudget(WorkLimits(session.settings.limits.max_control_share))
-        self._is_throttled = False
+        limits = session.settings.limits
+        budget = WorkBudget(WorkLimits(limits.max_control_share))
+        self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget)
         self.busy_s = 0.0
         """Seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
@@ -122,13 +117,13 @@ class Connection(Generic[FrameT]):
 
     def drain(self, deadline_s: float) -> None:
         """Tell the client that the server is going away in so many seconds."""
-        self._ahead_s = min(self._ahead_s, DRAINING_AHEAD_S)
+        self._gate.drain()
         self._enter(self._session.drain, deadline_s)
 
     def finish(self) -> None:
         """End the stream as if the client had stopped it; its results still go out. What comes from now on would not
         be answered: it is left unread."""
-        self._ahead_s = _NOTHING_MORE_S
+        self._gate.finish()
         self._enter(self._session.finish)
 
     def expel(self, code: ErrorCode, text: str) -> None:
@@ -201,39 +196,25 @@ class Connection(Generic[FrameT]):
 
     def _is_ahead(self) -> bool:
         """Whether the peer is so far ahead that it should not be read for a while."""
-        return not self._over and self._session.backlog_s > self._ahead_s
+        return not self._over and self._gate.is_ahead(self._session.backlog_s)
 
-    async def _hold(self) -> None:
-        """Leave the peer's bytes to the transport until half of the backlog is dealt with."""
-        self._resume = asyncio.Event()
-        if self._ahead_s != _NOTHING_MORE_S:
+    async def _hold(self, owed_s: float = 0.0) -> None:
+        """Leave the peer's bytes to the transport for a while."""
+        if not self._gate.is_finished:
             self._observer.held(self._clock.now())
-        try:
-            await self._resume.wait()
-        finally:
-            self._resume = None
+        await self._gate.wait(owed_s)
         self._session.held(self._clock.now())
 
     async def _pay(self, spent_s: float) -> None:
-        """Let others have their turn after a message that was no audio; leave a peer that says too many of them to the
-        transport for a while, and end one that goes on."""
-        now = self._clock.now()
-        wait_s = self._budget.charge(spent_s, now)
-        if wait_s == 0.0 or self._over:
+        """Let others have their turn after a message that was no audio. Do not read a peer that sends too many of them
+        for a while, and end one that goes on."""
+        owed_s = self._gate.charge(spent_s)
+        if owed_s == 0.0 or self._over:
             await asyncio.sleep(0)
-        elif self._budget.is_exhausted:
+        elif self._gate.is_exhausted:
             self._enter(self._session.expel, ErrorCode.RATE_LIMITED, TOO_MUCH)
         else:
-            self._is_throttled = True
-            timer = self._clock.call_at(now + wait_s, self._unthrottle)
-            try:
-                await self._hold()
-            finally:
-                timer.cancel()
-
-    def _unthrottle(self) -> None:
-        self._is_throttled = False
-        self._let_read()
+            await self._hold(owed_s)
 
     def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> None:
         """The door into the session for everybody but the reader."""
@@ -241,8 +222,7 @@ class Connection(Generic[FrameT]):
         self._settle()
 
     def _apply(self, step: Callable[..., Sequence[Action]], *arguments: object) -> bool:
-        """Let the session take a step and do what it asks for; whether that was more than scores. A bug in it costs
-        this session, nobody else's."""
+        """Run one step of the session and perform its actions; returns whether one was no `Score`. An error ends it."""
         if self._over:
             return False
         more = False
@@ -268,16 +248,18 @@ class Connection(Generic[FrameT]):
 
     def _settle(self) -> None:
         """After a step: the deadline may be nearer, the backlog smaller."""
-        if (deadline := self._session.deadline) is not None and deadline < self._armed:
+        if (deadline := self._session.deadline) is not None and deadline < self._timer.due:
             self._arm()
         self._let_read()
 
     def _let_read(self) -> None:
         """Who was too far ahead may be read again, once half of the backlog is dealt with."""
-        if self._resume is None:
+        if not self._gate.is_closed:
             return
-        if self._over or (not self._is_throttled and self._session.backlog_s < self._ahead_s / 2):
-            self._resume.set()
+        if self._over:
+            self._gate.open()
+        else:
+            self._gate.look(self._session.backlog_s)
 
     # Out ----------------------------------------------------------------------------------------
 
@@ -306,7 +288,7 @@ class Connection(Generic[FrameT]):
         self._scoring.submit(row, score.samples)
 
     def _scored(self, channel: int, speech: Sequence[float]) -> None:
-        if self._apply(self._session.scored, channel, speech) or self._resume is not None:
+        if self._apply(self._session.scored, channel, speech) or self._gate.is_closed:
             self._settle()
 
     def _inferred(self, job: JobId, outcome: Outcome) -> None:
@@ -347,24 +329,18 @@ class Connection(Generic[FrameT]):
     # Time ---------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        """Have `_fired` called at the earliest deadline. Deadlines mostly move away while audio comes, so a timer is
-        left alone and looks again when it fires: no timer is touched per message."""
+        """Have `_fired` called at the earliest deadline."""
         due = _or_never(self._outbox.deadline)
         if not self._over:
             due = min(due, _or_never(self._session.deadline), self._lease.until if self._lease else math.inf)
-        if due < self._armed:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed = due
-            self._timer = self._clock.call_at(due, self._fired)
+        self._timer.bring_forward(due)
 
     def _fired(self) -> None:
-        self._timer, self._armed = None, math.inf
         now = self._clock.now()
         if now >= _or_never(self._outbox.deadline):
             self._slow(f"nothing was read for {self._bounds.stall_s:g} s", now)
             return
-        if self._resume is not None:
+        if self._gate.is_closed:
             self._session.held(now)  # it is we who do not listen
         if (signs := self._transport.signs) != self._signs:
             self._signs = signs
@@ -391,10 +367,7 @@ class Connection(Generic[FrameT]):
         if not self._outbox.closed:
             self._outbox.clear()
             self._abandon(Failed(ErrorCode.SLOW_CONSUMER, text, fatal=True), now)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed = -math.inf
-        self._timer = self._clock.call_at(now + self._bounds.last_words_s, self._transport.abort)
+        self._timer.replace(now + self._bounds.last_words_s, self._transport.abort)
 
     def _abandon(self, why: Failed, now: float) -> None:
         """End without the session: it is broken, or its peer does not listen."""
@@ -403,8 +376,7 @@ class Connection(Generic[FrameT]):
         if not self._outbox.closed:
             self._emit(why, now)
             self._outbox.close(why.code)
-        if self._resume is not None:
-            self._resume.set()
+        self._gate.open()
 
     def _release(self) -> None:
         """Nothing more is wanted of the scorer and the engine."""
@@ -415,8 +387,7 @@ class Connection(Generic[FrameT]):
 
     def _let_go(self) -> None:
         self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._release()
         code = self._outbox.code or self._fault
         self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())

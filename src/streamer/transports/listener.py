@@ -207,6 +207,8 @@ class Listener:
             protocol.forget()
             connection.close()
             raise
+        finally:
+            protocol.opening = None
 
     def _turn_away(self, connection: socket.socket) -> None:
         """Say that it is one connection too many, without looking at what it says; not over TLS, which would have to

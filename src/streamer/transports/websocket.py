@@ -21,8 +21,9 @@ from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.runtime.transport import Ear
 from streamer.transports.detachable import DetachableTransport
 from streamer.transports.frames import MESSAGE_TOO_BIG, FrameError, Unmask
+from streamer.transports.messages import INVALID_UTF8
 from streamer.transports.patience import Patience
-from streamer.transports.websocket_protocol import INVALID_UTF8, RATE_LIMITED, WebSocketProtocol
+from streamer.transports.websocket_protocol import RATE_LIMITED, WebSocketProtocol
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
 _unmask: Unmask

@@ -27,6 +27,7 @@ from streamer.transports.frames import (
     is_close,
     read_binary_messages,
 )
+from streamer.transports.messages import MessageAssembler
 from streamer.transports.patience import Level, Patience
 
 MAX_MESSAGES_PER_TURN = 32
@@ -37,18 +38,17 @@ MAX_UNREAD_BYTES = 64 * 1024
 """Bytes that wait for the reader; past them, the socket is not read."""
 MAX_SMALL_BYTES = 64
 """A data frame of no more than this is counted as work like a control frame: it carries nearly nothing."""
-INVALID_UTF8 = 1007
 RATE_LIMITED = 4429
 
-_TEXT, _BINARY, _CONTINUATION, _CLOSE = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.CLOSE
+_CLOSE = Opcode.CLOSE
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 _limits = cache(FrameLimits)  # one for all connections: what many read is in the cache
 
 
 class WebSocketProtocol:
     """An asyncio protocol for one upgraded connection.
 
-    One task calls `receive`, others write. Frames wait as bytes until the reader asks, so what it does not take is left
-    to the kernel, and TCP slows the peer down.
+    One task calls `receive`, others write. Frames wait as bytes until the reader asks; then TCP slows the peer down.
     """
 
     def __init__(
@@ -78,8 +78,7 @@ class WebSocketProtocol:
         """Bytes that no one has dealt with."""
         self._message: str | bytes | None = None
         """For the reader."""
-        self._pieces: bytearray | None = None
-        self._is_text = False
+        self._assembler = MessageAssembler()
         self._waiter: asyncio.Future[None] | None = None
         self._turn_is_due = False
         self._reading = True
@@ -311,7 +310,7 @@ class WebSocketProtocol:
         frames.receive_data(frame)
         for event in frames.events_received():
             opcode = event.opcode
-            if opcode is _TEXT or opcode is _BINARY or opcode is _CONTINUATION:
+            if opcode in _DATA:
                 self._take_piece(opcode, event.data, event.fin)
             elif opcode is _CLOSE:
                 self._end()
@@ -321,29 +320,18 @@ class WebSocketProtocol:
 
     def _take_piece(self, opcode: Any, data: bytes, is_last: bool) -> None:
         """A message, or a part of one."""
-        if opcode is not _CONTINUATION:
-            self._is_text = opcode is _TEXT
-        if self._pieces is not None:
-            self._pieces += data
-            data = bytes(self._pieces) if is_last else b""
-        elif not is_last:
-            self._pieces = bytearray(data)
-        if not is_last:
+        try:
+            message = self._assembler.add(opcode, data, is_last)
+        except FrameError as error:
+            self._fail(error.code, str(error))
             return
-        self._pieces = None
-        if self._is_text:
-            try:
-                self._give(data.decode())
-            except UnicodeDecodeError as error:
-                self._fail(INVALID_UTF8, f"expected text in UTF-8, got byte {data[error.start]:#04x} at {error.start}")
-        elif self._ear is not None and self._asking and self._listening:
-            self._listening = self._ear.take(data)
+        if message is None:
+            return
+        if isinstance(message, bytes) and self._ear is not None and self._asking and self._listening:
+            self._listening = self._ear.take(message)
         else:
-            self._give(data)
-
-    def _give(self, message: str | bytes) -> None:
-        self._message = message
-        self._wake()
+            self._message = message
+            self._wake()
 
     # Out ----------------------------------------------------------------------------------------
 
@@ -351,11 +339,6 @@ class WebSocketProtocol:
     def is_open(self) -> bool:
         """Whether frames can be written."""
         return not self._lost.done() and not self._ended and not self._closing and not self._transport.is_closing()
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the connection is gone."""
-        return self._lost.done()
 
     def write(self, message: str | bytes) -> None:
         """Write one message. Raises ConnectionError if the connection has ended or is being closed."""
@@ -407,7 +390,7 @@ class WebSocketProtocol:
     def _end(self) -> None:
         """No message follows."""
         self._ended = True
-        self._unread = self._pieces = None
+        self._unread = None
         if self._throttled is not None:
             self._throttled.cancel()
             self._throttled = None

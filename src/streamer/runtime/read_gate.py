@@ -1,0 +1,77 @@
+"""When a connection is not read: its peer is too far ahead, or owes for work that was no audio."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streamer.runtime.budget import WorkBudget
+from streamer.runtime.clock import Clock
+
+DRAINING_AHEAD_S = 5.0
+"""While the server is being drained a peer may be ahead by this, so that what was read can be answered in time."""
+_NOTHING_MORE_S = -1.0
+
+
+class ReadGate:
+    """Holds back the reader of one connection; its bytes stay with the transport, and TCP slows the peer down."""
+
+    def __init__(self, clock: Clock, max_ahead_s: float, budget: WorkBudget) -> None:
+        """`max_ahead_s`: seconds of audio by which the peer may be ahead of the model."""
+        self._clock = clock
+        self._max_ahead_s = max_ahead_s
+        self._budget = budget
+        self._opened: asyncio.Event | None = None
+        self._owes = False
+        self.is_closed = False
+        """The reader waits."""
+
+    def drain(self) -> None:
+        """Let the peer be less far ahead."""
+        self._max_ahead_s = min(self._max_ahead_s, DRAINING_AHEAD_S)
+
+    def finish(self) -> None:
+        """Read nothing more of the stream."""
+        self._max_ahead_s = _NOTHING_MORE_S
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more is read."""
+        return self._max_ahead_s == _NOTHING_MORE_S
+
+    def is_ahead(self, backlog_s: float) -> bool:
+        """Return whether a peer with so many seconds of unprocessed audio should not be read for a while."""
+        return backlog_s > self._max_ahead_s
+
+    def charge(self, spent_s: float) -> float:
+        """Count CPU time spent on what was no audio; returns for how many seconds the peer has to wait."""
+        return self._budget.charge(spent_s, self._clock.now())
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the peer went on at the limit of its budget for too long."""
+        return self._budget.is_exhausted
+
+    async def wait(self, owed_s: float = 0.0) -> None:
+        """Wait until half of the backlog is dealt with, and `owed_s` have passed."""
+        self._opened, self.is_closed, self._owes = asyncio.Event(), True, owed_s > 0
+        timer = self._clock.call_at(self._clock.now() + owed_s, self._paid) if owed_s > 0 else None
+        try:
+            await self._opened.wait()
+        finally:
+            self._opened, self.is_closed, self._owes = None, False, False
+            if timer is not None:
+                timer.cancel()
+
+    def look(self, backlog_s: float) -> None:
+        """Open the gate if the backlog is small enough."""
+        if self._opened is not None and not self._owes and backlog_s < self._max_ahead_s / 2:
+            self._opened.set()
+
+    def open(self) -> None:
+        """Open the gate: the session is over."""
+        if self._opened is not None:
+            self._opened.set()
+
+    def _paid(self) -> None:
+        self._owes = False
+        self.look(0.0)
