@@ -275,7 +275,7 @@ class App:
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
             return None
-        self._watch = asyncio.create_task(self._certificate.watch())
+        self._watch = asyncio.create_task(self._certificate.watch(self._observer))
         return self._certificate.context
 
     async def _serve(

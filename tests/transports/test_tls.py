@@ -14,6 +14,7 @@ from streamer.app import App
 from streamer.config import Settings, TlsSettings
 from streamer.errors import ConfigError
 from streamer.transports.tls import Certificate
+from tests.runtime.stage import Notes
 from tests.transports.certificates import Authority
 from tests.transports.serving import SECOND, V2_START, V2_STOP, events, scripted
 
@@ -77,6 +78,36 @@ def test_half_of_a_new_pair_changes_nothing_until_the_other_half_comes(
     authority.issue()
     assert certificate.refresh()
     assert not certificate.refresh()
+
+
+class Fallible(Certificate):
+    """Fails twice in a way that nobody foresaw."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__(authority.settings)
+        self.looks = 0
+        self.looked_again = asyncio.Event()
+
+    def refresh(self) -> bool:
+        self.looks += 1
+        if self.looks <= 2:
+            raise RuntimeError("a bug")
+        self.looked_again.set()
+        return super().refresh()
+
+
+async def test_a_bug_while_the_certificate_is_looked_at_is_counted_and_the_next_look_comes(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, notes = Fallible(authority), Notes()
+    watching = asyncio.create_task(certificate.watch(notes))
+    await asyncio.wait(
+        [watching, asyncio.ensure_future(certificate.looked_again.wait())], return_when="FIRST_COMPLETED"
+    )
+    assert not watching.done()
+    assert [str(error) for error in notes.broke] == ["a bug", "a bug"]
+    assert "RuntimeError: a bug" in caplog.text
+    watching.cancel()
 
 
 @pytest.mark.parametrize("content", ["", "no certificate"])

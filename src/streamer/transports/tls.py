@@ -9,6 +9,7 @@ import ssl
 
 from streamer.config import TlsSettings
 from streamer.errors import ConfigError
+from streamer.telemetry.observer import Observer, Subsystem
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +44,15 @@ class Certificate:
         log.info("read a new certificate from %s", self._certificate)
         return True
 
-    async def watch(self) -> None:
-        """Refresh for ever."""
+    async def watch(self, observer: Observer) -> None:
+        """Refresh for ever. An error that nobody foresaw is logged and counted, and the old pair stays."""
         while True:
             await asyncio.sleep(self._check_s)
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception as error:
+                log.exception("the old certificate stays: %s could not be looked at", self._certificate)
+                observer.broken(Subsystem.OTHER, error)
 
     def _load(self) -> None:
         try:
