@@ -8,6 +8,7 @@ import math
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -218,20 +219,37 @@ class App:
         await self.lifecycle.drain(self.settings.drain, lag_s=lag_s, late_s=late_s)
 
     async def stop(self) -> None:
-        """End now: whoever is left is cut off. May be called at any time, more than once."""
-        self.lifecycle.stopped()
-        self.conductor.abort()
-        if self._watch is not None:
-            self._watch.cancel()
-        while self._listeners:
-            await self._listeners.pop().stop()
-        await self._upgrades.stop(STOP_TIMEOUT_S)
-        if self._grpc_server is not None:
-            await self._grpc_server.stop(STOP_TIMEOUT_S)
-            self._grpc_server = None
-        await self.engine.stop(STOP_TIMEOUT_S)
-        await self.scoring.stop()
-        await self.telemetry.stop()
+        """End now: whoever is left is cut off. May be called at any time, more than once.
+
+        Every part is stopped, whatever another part raises. Each error is logged and counted; the last one is raised.
+        """
+        async with AsyncExitStack() as parts:  # what is pushed last is stopped first
+
+            def push(name: str, stop: Callable[..., Awaitable[object]], *args: object) -> None:
+                parts.push_async_callback(self._stop_part, name, stop, *args)
+
+            push("telemetry", self.telemetry.stop)
+            push("speech scoring", self.scoring.stop)
+            push("the engine", self.engine.stop, STOP_TIMEOUT_S)
+            if self._grpc_server is not None:
+                push("the gRPC server", self._grpc_server.stop, STOP_TIMEOUT_S)
+                self._grpc_server = None
+            push("upgraded connections", self._upgrades.stop, STOP_TIMEOUT_S)
+            while self._listeners:
+                push("a listener", self._listeners.pop(0).stop)
+            if self._watch is not None:
+                self._watch.cancel()
+                push("the certificate watcher", asyncio.wait, [self._watch])
+            self.lifecycle.stopped()
+            self.conductor.abort()
+
+    async def _stop_part(self, name: str, stop: Callable[..., Awaitable[object]], *args: object) -> None:
+        try:
+            await stop(*args)
+        except Exception as error:
+            log.exception("%s did not stop as it should", name)
+            self._observer.broken(Subsystem.OTHER, error)
+            raise
 
     async def __aenter__(self) -> Self:
         try:
