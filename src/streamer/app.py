@@ -156,6 +156,7 @@ class App:
             retry_after_s=server.retry_after_s,
             per_address=server.max_sessions_per_address or math.inf,
             per_subject=server.max_sessions_per_subject or math.inf,
+            max_handshakes=server.max_handshakes,
         )
         self._observer = Observers([self.telemetry, *observers])
         self.conductor = Conductor(

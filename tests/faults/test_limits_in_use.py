@@ -99,7 +99,7 @@ async def test_the_life_of_a_token(server: LocalArena, way: str) -> None:
 
 
 async def test_handshakes_at_a_time(server: LocalArena) -> None:
-    """Over WebSocket; those over gRPC are in tests/transports/grpc/test_handshakes.py."""
+    """Those that wait for a first message are in tests/transports/test_first_messages.py."""
     mute = [await asyncio.open_connection("127.0.0.1", server.app.port) for _ in range(4)]
     async with server.socket("v2") as peer:  # the last that may come
         await peer.start()

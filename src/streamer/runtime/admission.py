@@ -36,8 +36,11 @@ class Admission:
         retry_after_s: float,
         per_address: float = math.inf,
         per_subject: float = math.inf,
+        max_handshakes: float = math.inf,
     ) -> None:
         self._max = max_sessions
+        self._max_handshakes = max_handshakes
+        self._handshakes = 0
         self._per_address = per_address
         self._per_subject = per_subject
         self._engine = engine
@@ -66,6 +69,21 @@ class Admission:
         if self.active >= self._max:
             raise Overloaded(f"{self._max} sessions are open, which is all", retry_after_s=self._retry_after_s)
         self._engine.check_admission()
+
+    @contextmanager
+    def handshake(self) -> Iterator[None]:
+        """A place for a connection that is accepted before it says who it is, while its first message is waited for.
+
+        Raises Overloaded. What has not been accepted yet has bounds of its transport's own.
+        """
+        if self._handshakes >= self._max_handshakes:
+            text = f"{self._max_handshakes:g} handshakes are open, which is all"
+            raise Overloaded(text, retry_after_s=self._retry_after_s)
+        self._handshakes += 1
+        try:
+            yield
+        finally:
+            self._handshakes -= 1
 
     @contextmanager
     def place(self, address: str | None = None, identity: Identity | None = None) -> Iterator[None]:

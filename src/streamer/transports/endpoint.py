@@ -116,7 +116,7 @@ def endpoint_handler(
         try:
             await conductor.services.turns.take()
             admission.check()
-            identity = await visit.introduced(timeouts.handshake_s)
+            identity = await visit.introduced(admission, timeouts.handshake_s)
             with admission.place(transport.address, identity):
                 transport.upgrade()
                 lease = door.lease(identity, conductor.services.clock.now())
@@ -153,15 +153,17 @@ class Visit:
             request.headers.get("Authorization"), self._offered, request.query.get(QUERY_NAME)
         )
 
-    async def introduced(self, timeout_s: float) -> Identity | None:
+    async def introduced(self, admission: Admission, timeout_s: float) -> Identity | None:
         """Who this is; None where nobody has to say. Upgrades where a first message is to say it."""
         self._check_subprotocols()
         by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
         if self._credential is not None or not by_message:
             return self._door.enter(self._origin, self._credential)
         self._door.origins.check(self._origin)
-        self._transport.upgrade()
-        return self._door.show(await self._first_message(timeout_s))
+        with admission.handshake():
+            self._transport.upgrade()
+            credential = await self._first_message(timeout_s)
+        return self._door.show(credential)
 
     async def refuse(self, error: StreamerError) -> web.StreamResponse | None:
         """Over HTTP; over the WebSocket where that is open already, or is to be opened so that browsers can read it."""

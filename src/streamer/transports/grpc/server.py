@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc.aio
@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from streamer.access import Carrier, Credential, Door, Identity, find_credential
 from streamer.config import ServerSettings, Settings
-from streamer.errors import RETRY_AFTER, ListenFailed, Overloaded, StreamerError
+from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
 from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
 from streamer.protocols.grpc import Frame, introduction, size
@@ -103,8 +103,6 @@ class Reception:
     def __init__(self, service: Service, settings: ServerSettings) -> None:
         self._service = service
         self._settings = settings
-        self._handshakes = 0
-        """Calls that were accepted for the sake of a first message that says who they are, and wait for it."""
 
     async def stream(self, _: object, call: Call) -> None:
         """The handler of the method."""
@@ -137,23 +135,10 @@ class Reception:
         door = self._service.door
         credential = find_credential(authorization, (), None)
         if credential is None and door.locked and door.first_message:
-            with self._handshake():
+            with self._service.admission.handshake():
                 await transport.accept()
                 credential = await self._first_message(transport)
         return door.show(credential)
-
-    @contextmanager
-    def _handshake(self) -> Iterator[None]:
-        """Count a call among those that have not said who they are. Raises Overloaded when it is one too many."""
-        server = self._settings
-        if self._handshakes >= server.max_handshakes:
-            text = f"{server.max_handshakes} handshakes are open, which is all"
-            raise Overloaded(text, retry_after_s=server.retry_after_s)
-        self._handshakes += 1
-        try:
-            yield
-        finally:
-            self._handshakes -= 1
 
     async def _first_message(self, transport: GrpcTransport) -> Credential | None:
         try:
