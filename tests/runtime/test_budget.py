@@ -81,7 +81,7 @@ def stage_where_a_message_costs(cpu_s: float) -> Stage:
 
 
 async def test_control_messages_past_the_budget_wait_and_then_end_the_session_by_name() -> None:
-    stage = stage_where_a_message_costs(0.1)
+    stage = stage_where_a_message_costs(WorkLimits().burst_s * 0.4)
     client = stage.connect()
     await client.send(START)
     heard = 0
@@ -89,7 +89,7 @@ async def test_control_messages_past_the_budget_wait_and_then_end_the_session_by
         await client.send("{")
         await turns()
     assert len(stage.notes.events) == 1 + 2, "the last one is not read yet"
-    stage.clock.advance(30.0)
+    stage.clock.advance(5.0)
     await turns()
     assert len(stage.notes.events) == 1 + 3
     while client.goodbye is None:

@@ -14,9 +14,9 @@ class WorkLimits:
 
     share: float = 0.01
     """Seconds a second, in the long run."""
-    burst_s: float = 0.25
+    burst_s: float = 0.05
     """Seconds that may be taken at once."""
-    patience_s: float = 10.0
+    patience_s: float = 5.0
     """For how long a connection may be held back, without `burst_s` in between, before it is closed."""
 
 

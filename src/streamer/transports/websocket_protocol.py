@@ -34,6 +34,8 @@ MAX_MESSAGES_PER_TURN = 32
 """Messages and control frames of one peer that are dealt with in one go: then the loop's other work has its turn."""
 MIN_MESSAGES_TO_WAIT_FOR = 2
 """It pays to wait for more input only if more messages than this are needed."""
+CLOSING_TURN_S = 0.01
+"""Between two turns of a peer whose close is awaited: nothing else that it sends is worth any hurry."""
 MAX_UNREAD_BYTES = 64 * 1024
 """Bytes that wait for the reader; past them, the socket is not read."""
 MAX_SMALL_BYTES = 64
@@ -46,10 +48,7 @@ _limits = cache(FrameLimits)  # one for all connections: what many read is in th
 
 
 class WebSocketProtocol:
-    """An asyncio protocol for one upgraded connection.
-
-    One task calls `receive`, others write. Frames wait as bytes until the reader asks; then TCP slows the peer down.
-    """
+    """An asyncio protocol for one upgraded connection. Frames wait as bytes until the reader asks for them."""
 
     def __init__(
         self,
@@ -143,9 +142,6 @@ class WebSocketProtocol:
             self._waiter.set_result(None)
 
     # What the event loop asks of a protocol -----------------------------------------------------
-
-    def connection_made(self, transport: Any) -> None:
-        """Never called: the connection is there before this protocol is."""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the peer."""
@@ -277,7 +273,11 @@ class WebSocketProtocol:
     def _take_turn_soon(self) -> None:
         if not self._turn_is_due:
             self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._take_turn)
+            loop = asyncio.get_running_loop()
+            if self._closing:
+                loop.call_later(CLOSING_TURN_S, self._take_turn)
+            else:
+                loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         self._turn_is_due = False
@@ -319,7 +319,6 @@ class WebSocketProtocol:
         self._flush()
 
     def _take_piece(self, opcode: Any, data: bytes, is_last: bool) -> None:
-        """A message, or a part of one."""
         try:
             message = self._assembler.add(opcode, data, is_last)
         except FrameError as error:
@@ -370,7 +369,6 @@ class WebSocketProtocol:
             await asyncio.shield(self._lost)
 
     def _flush(self) -> None:
-        """Write what the Sans-I/O layer has to say."""
         frames = self._frames
         for data in frames.data_to_send():
             if data:
