@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 
 from streamer.testing import HEALTHY, FaultProxy, Toxics, fault_proxy
 
+SILENT = Toxics(silent=True)
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -128,3 +130,29 @@ async def test_a_reset_is_felt_on_both_sides() -> None:
             await reader.read()
         await proxy.idle()
         assert len(proxy) == 0
+
+
+async def test_a_connection_that_is_gone_can_be_reset() -> None:
+    async with joined() as (_, proxy, (_, writer)):
+        await proxy.set(up=SILENT, down=SILENT)
+        while not proxy._live:
+            await asyncio.sleep(0)
+        [(near, *_)] = proxy._live.values()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        writer.transport.abort()
+        while not near.is_closing():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the loop lets go of the socket
+        proxy.reset()
+        await proxy.set(up=HEALTHY, down=HEALTHY)
+        await proxy.idle()
+
+
+async def test_a_limit_on_one_way_ends_the_other_without_an_error() -> None:
+    async with joined() as (far, proxy, (_, writer)):
+        await proxy.set(up=Toxics(limit_bytes=7))
+        writer.write(b"01")
+        await far.until(2)
+        [connection] = proxy._live
+        writer.write(b"23456789")
+        await connection

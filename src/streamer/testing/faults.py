@@ -46,6 +46,8 @@ class _Way:
             for piece in self._sliced(data):
                 await self._delay(len(piece))
                 await self._heard()
+                if writer.is_closing():  # to write to it is an error on some loops and nothing on others
+                    raise ConnectionResetError("the other end is gone")
                 writer.write(piece[: self._room()])
                 await writer.drain()
                 self.passed += len(piece)
@@ -53,7 +55,8 @@ class _Way:
                     self._cut()
                     return
         await self._heard()
-        writer.write_eof()
+        if not writer.is_closing():
+            writer.write_eof()
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
         """A second's worth at most: a narrow way leaves what waits with the sender."""
@@ -165,9 +168,9 @@ class FaultProxy:
 
 def _reset(writers: tuple[asyncio.StreamWriter, ...]) -> None:
     for writer in writers:
-        raw = writer.get_extra_info("socket")
-        with suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        if not writer.is_closing():
+            with suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         writer.transport.abort()
 
 
