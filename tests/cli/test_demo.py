@@ -12,13 +12,16 @@ from streamer.cli.child import ServerFailed, serving
 
 pytest.importorskip("pocketsphinx")
 
+BUSY = ("warning lagging:", "warning interims_shed:")
+"""Lines that say how busy the machine is."""
+
 
 async def test_the_demo_hears_what_is_said_while_it_is_being_said() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streamer", "demo"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
+    assert (process.returncode, [line for line in err.decode().splitlines() if not line.startswith(BUSY)]) == (0, [])
     lines = out.decode().splitlines()
     finals = [line for line in lines if line.startswith("[") and not line.endswith(" ...")]
     assert [line.partition("] ")[2] for line in finals] == [

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.sight import Seen
+from tests.faults.sight import PROPERTY, Seen, from_property
 
 Rows = dict[int, dict[str, list[Seen]]]
 
@@ -27,8 +27,8 @@ class Watcher:
             self.failed.append(report.nodeid)
         if report.when == "teardown":
             for name, value in report.user_properties:
-                if name == "fault":
-                    row, seen = value
+                if name == PROPERTY:
+                    row, seen = from_property(value)
                     test = report.nodeid.rpartition("::")[2].partition("[")[0]
                     self.rows.setdefault(row, {}).setdefault(test, []).append(seen)
 

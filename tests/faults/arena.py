@@ -125,7 +125,7 @@ class Arena(ABC):
             yield
         await self.counts_back_at(before)
         await self.sight.shows(expected + self.neighbour)
-        item.user_properties.append(("fault", (row, self.sight.summed_up(less=self.neighbour))))
+        item.user_properties.append(self.sight.summed_up(less=self.neighbour).to_property(row))
 
     # Who connects -------------------------------------------------------------------------------
 

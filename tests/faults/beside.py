@@ -74,7 +74,7 @@ class RemoteArena(Arena):
             looking.cancel()
             await asyncio.wait([looking])
         await self.sight.shows(expected)
-        item.user_properties.append(("fault", (row, self.sight.summed_up(less=Fault()))))
+        item.user_properties.append(self.sight.summed_up(less=Fault()).to_property(row))
 
     async def _looks(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from prometheus_client.samples import Sample
 
 from streamer.errors import ErrorCode
@@ -40,6 +41,8 @@ COUNTERS = {
 NO_FAULTS = {"handshakes.accepted", "clients_held", "warnings.lagging"}
 """Looked at only where a test declares them; the last says how busy the machine is."""
 PATIENCE_S = 20.0
+PROPERTY = "fault"
+"""Name of the property of a test's report."""
 
 
 class Visible(Protocol):
@@ -60,6 +63,15 @@ class Seen:
     ends: tuple[str, ...]
     counted: Mapping[str, int]
     logged: tuple[str, ...]
+
+    def to_property(self, row: int) -> tuple[str, str]:
+        """Return it as a property of a test's report: text, which a worker of pytest-xdist can send."""
+        return PROPERTY, msgspec.json.encode((row, self)).decode()
+
+
+def from_property(text: str) -> tuple[int, Seen]:
+    """Return the row of the fault table, and what was seen, from the text of a property."""
+    return msgspec.json.decode(text, type=tuple[int, Seen])
 
 
 class Sight:

@@ -123,15 +123,15 @@ async def live_through(model, steps):
 
 @settings(max_examples=40, deadline=None)
 @given(steps)
-def test_jobs_of_a_model_all_end_once(steps):
-    asyncio.run(live_through(Chaotic, steps))
+async def test_jobs_of_a_model_all_end_once(steps):
+    await live_through(Chaotic, steps)
 
 
 @settings(max_examples=40, deadline=None)
 @given(steps)
-def test_jobs_of_a_streaming_model_all_end_once_and_states_are_closed(steps):
+async def test_jobs_of_a_streaming_model_all_end_once_and_states_are_closed(steps):
     ChaoticStream.open_states = 0
-    asyncio.run(live_through(ChaoticStream, steps))
+    await live_through(ChaoticStream, steps)
     assert ChaoticStream.open_states == 0
 
 

@@ -202,6 +202,7 @@ async def test_worker_does_not_outlive_a_server_that_was_killed():
         import asyncio, os
         from streamer.inference.engine import Engine
         from streamer.models.loading import ModelSpec
+        from streamer.serving.loop import loop_factory
         from tests.inference.harness import Outcomes
         from tests.inference.test_process import doing, pid_of
 
@@ -215,7 +216,8 @@ async def test_worker_does_not_outlive_a_server_that_was_killed():
             os.kill(os.getpid(), 9)
 
         if __name__ == "__main__":
-            asyncio.run(main())
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(main())
     """)
     result = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", script], stdout=subprocess.PIPE, check=False, timeout=PATIENCE_S

@@ -22,6 +22,7 @@ from streamer.runtime.control import (
     Reported,
     Setup,
 )
+from streamer.serving.loop import loop_factory
 
 
 async def main(how: str, end: socket.socket) -> int:
@@ -62,4 +63,5 @@ async def main(how: str, end: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        sys.exit(runner.run(main(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))))

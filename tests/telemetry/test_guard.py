@@ -87,9 +87,9 @@ async def test_what_was_there_before_is_put_back(heard: Heard) -> None:
 
 def test_the_last_error_of_a_process_is_told_too() -> None:
     script = """
-import asyncio
+from streamer.serving.loop import loop_factory
 from streamer.telemetry.guard import Guard
-Guard(asyncio.new_event_loop(), lambda where, error: print("told", where, error, flush=True)).__enter__()
+Guard(loop_factory()(), lambda where, error: print("told", where, error, flush=True)).__enter__()
 raise LookupError("the end")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
