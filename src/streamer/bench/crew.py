@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ class Crew:
         loop = asyncio.get_running_loop()
         for pipe, messages in zip(self._pipes, self._messages, strict=True):
             loop.add_reader(pipe.fileno(), self._read, pipe, messages)
+            os.set_blocking(pipe.fileno(), True)  # uvloop changed it, and a long message comes in several reads
 
     def deafen(self) -> None:
         loop = asyncio.get_running_loop()
