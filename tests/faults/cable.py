@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-HERE, THERE = "10.213.7.1", "10.213.7.2"
+_THIRD, _LAST = divmod(os.getpid() % 2**14 * 4, 256)
+HERE, THERE = (f"10.213.{_THIRD}.{_LAST + end}" for end in (1, 2))
+"""Both ends, in a network of this process: several run these tests on one machine."""
 
 
 @dataclass(frozen=True)
