@@ -9,6 +9,11 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 SEEDS ?= 2000
 MINUTES ?= 60
+# Many tests wait, so there are more workers than cores. Neighbours share a server: a worker takes a row of tests.
+JOBS ?= 4
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo serve compiled test test-compiled test-slow faults simulate soak conformance fuzz check format bench docs sample proto lock clean
 
@@ -30,15 +35,15 @@ demo: $(STAMP) ## speak to it: a recording streamed in real time, its words prin
 serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
 	@$(BIN)/streamer serve $(MODEL) --host $(HOST) --port $(PORT)
 
-test: $(STAMP) ## the test suite
+test: $(STAMP) ## the test suite (JOBS=4 workers; one test: .venv/bin/python -m pytest PATH)
 	@scripts/system-packages sox flite prometheus
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 compiled: $(STAMP) ## the way of a message as machine code, in build/compiled: PYTHONPATH=build/compiled .venv/bin/streamer ...
 	@scripts/compile $(BIN)/python
 
-test-compiled: compiled ## the test suite on that
-	@PYTHONPATH=$(COMPILED) $(BIN)/python -m pytest
+test-compiled: compiled ## the test suite on that (ROOMS="session audio" for some of it)
+	@PYTHONPATH=$(COMPILED) $(PYTEST) $(addprefix tests/,$(ROOMS))
 
 test-slow: $(STAMP) ## what takes minutes
 	@$(BIN)/python -m pytest -m slow --timeout 1200
