@@ -15,7 +15,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve compiled test test-compiled test-slow faults simulate soak conformance fuzz check format bench docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-slow faults simulate soak conformance fuzz check format bench attacks docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,10 @@ check: $(STAMP) ## format, lint, types, architecture
 format: $(STAMP) ## write the format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+attacks: $(STAMP) ## what one client can cost the others: each attack beside healthy streams (a quarter of an hour)
+	@scripts/compile $(BIN)/python || echo "not compiled"
+	@PYTHONPATH=$(COMPILED) $(BIN)/python -m benchmarks.attacks
 
 bench: $(STAMP) ## the benchmarks (under ten minutes), compiled where that can be done
 	@scripts/compile $(BIN)/python || echo "not compiled: Streamer's own figures are a fifth higher"

@@ -111,7 +111,7 @@ async def test_a_crash_loop_is_given_up_after_its_last_pause() -> None:
 
 
 async def test_a_process_that_hangs_is_killed_and_replaced() -> None:
-    # One: with two, the first may be killed before the other serves, and a server that was never whole is not tried again.
+    # One: of two, the first may be killed before the other serves, and a server never whole is not tried again.
     async with supervised("hang", processes=1, watch=Watch(interval_s=0.05, hung_s=0.2)) as (stage, task):
         await stage.whole.wait()
         outcome = await task
