@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,3 +159,19 @@ def test_a_short_rest_does_not_keep_a_long_message() -> None:
     block = block_samples(44_100, 16_000)
     assert block is not None
     assert resampler._pending.shape[1] < block
+
+
+def test_a_resampler_makes_its_filter_when_audio_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(soxr.ResampleStream):  # type: ignore[misc]
+        def __init__(self, *shape: object, **more: object) -> None:
+            made.append(shape)
+            super().__init__(*shape, **more)
+
+    resampler = Resampler(191_999, 16_000, 8)
+    monkeypatch.setattr(soxr, "ResampleStream", Counted)
+    assert resampler.flush().shape == (8, 0)
+    assert made == []
+    resampler.push(np.zeros((8, 19_200), np.float32))
+    assert made == [(191_999, 16_000, 8)]

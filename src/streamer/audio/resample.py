@@ -122,16 +122,16 @@ class _Filter(Protocol):
 
 
 class _Soxr:
-    """soxr's stream, whose shape is [n, channels]."""
+    """soxr's stream, whose shape is [n, channels]. It is made when audio comes: that costs a millisecond for 8 channels, and
+    a start alone should not."""
 
     least_delay = 0
     """It works in bursts: after one of them nothing is held back."""
-    __slots__ = ("_silence", "_stream")
+    __slots__ = ("_shape", "_silence", "_stream")
 
     def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
-        from soxr import ResampleStream  # noqa: PLC0415 (0.1 s of import that a stream at the model's rate never needs)
-
-        self._stream: Any = ResampleStream(rate_in, rate_out, channels, dtype="float32", quality=_QUALITY)
+        self._shape = (rate_in, rate_out, channels)
+        self._stream: Any = None
         # Longer than one output sample: rounding after several flushes may ask for one more than soxr's.
         self._silence = (channels, rate_in // rate_out + 2)
 
@@ -144,6 +144,10 @@ class _Soxr:
         return y
 
     def _chunk(self, x: NDArray[np.float32], *, last: bool) -> NDArray[np.float32]:
+        if self._stream is None:
+            from soxr import ResampleStream  # noqa: PLC0415 (0.1 s of import that not every stream needs)
+
+            self._stream = ResampleStream(*self._shape, dtype="float32", quality=_QUALITY)
         y: NDArray[np.float32] = self._stream.resample_chunk(np.ascontiguousarray(x.T), last)
         return y.T
 
