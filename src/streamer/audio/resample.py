@@ -122,8 +122,8 @@ class _Filter(Protocol):
 
 
 class _Soxr:
-    """soxr's stream, whose shape is [n, channels]. It is made when audio comes: that costs a millisecond for 8 channels, and
-    a start alone should not."""
+    """soxr's stream, whose shape is [n, channels]. It is made when audio comes: it takes a millisecond for 8 channels,
+    and a start alone should not."""
 
     least_delay = 0
     """It works in bursts: after one of them nothing is held back."""
