@@ -11,11 +11,12 @@ SEEDS ?= 2000
 MINUTES ?= 60
 # Many tests wait, so there are more workers than cores. Neighbours share a server: a worker takes a row of tests.
 JOBS ?= 4
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+PYTEST = -m pytest -n $(JOBS) --dist worksteal
+LATEST := build/latest
 # Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve compiled test test-compiled test-slow faults simulate soak conformance fuzz check format bench attacks docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow faults simulate soak conformance fuzz check format bench attacks docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,13 +38,27 @@ serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
 
 test: $(STAMP) ## the test suite (JOBS=4 workers; one test: .venv/bin/python -m pytest PATH)
 	@scripts/system-packages sox flite prometheus
-	@$(PYTEST)
+	@scripts/actionlint
+	@$(BIN)/python $(PYTEST)
 
 compiled: $(STAMP) ## the way of a message as machine code, in build/compiled: PYTHONPATH=build/compiled .venv/bin/streamer ...
 	@scripts/compile $(BIN)/python
 
 test-compiled: compiled ## the test suite on that (ROOMS="session audio" for some of it)
-	@PYTHONPATH=$(COMPILED) $(PYTEST) $(addprefix tests/,$(ROOMS))
+	@PYTHONPATH=$(COMPILED) $(BIN)/python $(PYTEST) $(addprefix tests/,$(ROOMS))
+
+test-latest: $(STAMP) ## the test suite on the newest versions that pyproject.toml allows, in build/latest
+	@test -x $(LATEST)/bin/python || scripts/make-venv $(LATEST)
+	@$(BIN)/uv pip install --quiet --python $(LATEST)/bin/python --upgrade --group dev \
+		--editable ".[grpc,otel,plot,pocketsphinx]"
+	@echo "what requirements.lock has not:"
+	@$(BIN)/uv pip freeze --python $(LATEST)/bin/python | grep == >$(LATEST)/versions
+	@sed 's/ *;.*//' requirements.lock | grep -vxF -f - $(LATEST)/versions || echo "nothing"
+	@scripts/system-packages sox flite prometheus
+	@$(LATEST)/bin/python $(PYTEST)
+
+test-python: ## the test suite on another Python, in build/NAME (PYTHON=python3.13)
+	@$(MAKE) --no-print-directory test VENV=build/$(notdir $(PYTHON))
 
 test-slow: $(STAMP) ## what takes minutes
 	@$(BIN)/python -m pytest -m slow --timeout 1200
