@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 
 import jwt
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.access import Grant, Identity, new_secret
@@ -39,6 +40,13 @@ def test_a_minter_whose_clock_is_a_little_ahead_is_believed() -> None:
     assert reader().read(token(), NOW - CLOCK_SKEW_S)
     with pytest.raises(Unauthenticated, match="future"):
         reader().read(token(), NOW - CLOCK_SKEW_S - 1)
+
+
+def test_a_token_counts_from_its_not_before_on() -> None:
+    made = signed(nbf=int(NOW) + 50)
+    assert reader().read(made, NOW + 50 - CLOCK_SKEW_S)
+    with pytest.raises(Unauthenticated, match="not valid yet"):
+        reader().read(made, NOW + 50 - CLOCK_SKEW_S - 1)
 
 
 def test_secrets_can_be_changed_while_old_tokens_are_out() -> None:
@@ -74,7 +82,7 @@ def _without(name: str) -> str:
         "", "a", "a.b", "a.b.c", "a.b.c.d", "é.b.c", "." * 100, "x" * (MAX_TOKEN_CHARS + 1),
         _unsigned(), signed(aud="elsewhere"), signed("HS512"),
         *(_without(name) for name in ("sub", "jti", "iat", "exp", "aud")),
-        signed(exp="soon"),
+        signed(exp="soon"), signed(nbf="now"), signed(nbf=None), signed(nbf=True), signed(iat=False), signed(exp=[1]),
         token(sub=""), token(max_sessions=0), token(sub="x" * 129),
     ],
 )  # fmt: skip
@@ -93,6 +101,41 @@ def test_no_letter_of_a_token_can_be_changed(data: st.DataObject) -> None:
         return
     with pytest.raises(Unauthenticated):
         reader().read(changed, NOW)
+
+
+WEIRD = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.integers(min_value=-(10**400), max_value=10**400),
+    st.sampled_from(
+        [math.nan, math.inf, -math.inf, -0.0, 1e300, 2**63, 10**4_200, True, False, None, "1", "NaN", [], {}]
+    ),
+    st.floats(NOW - 7_200, NOW + 7_200),
+)
+
+
+def in_bounds(claims: Claims) -> bool:
+    """Whether a token that was let in lives now, and for no longer than tokens may."""
+    times = (claims.iat, claims.not_before, claims.exp)
+    return (
+        all(type(time) in (int, float) and math.isfinite(time) and time >= 0 for time in times)
+        and claims.exp - claims.iat <= 3_600
+        and max(claims.iat, claims.not_before) <= NOW + CLOCK_SKEW_S
+        and claims.exp > NOW
+    )
+
+
+@given(st.fixed_dictionaries({}, optional={"iat": WEIRD, "nbf": WEIRD, "exp": WEIRD}))
+@example({"exp": math.nan})
+@example({"iat": math.nan, "exp": NOW + 10**9})
+@example({"nbf": math.nan})
+@example({"iat": 10**400, "exp": 1.5})
+def test_whatever_times_a_token_names_it_is_of_now_or_refused(times: dict[str, object]) -> None:
+    try:
+        claims = reader().read(signed(**times), NOW)
+    except (Unauthenticated, TokenExpired):
+        return
+    assert in_bounds(claims)
 
 
 @given(st.text(max_size=200))

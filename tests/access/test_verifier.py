@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,13 @@ def test_a_token_that_works_once_works_once_by_every_carrier(carrier: Carrier) -
     one, made = verifier(), token(once=True)
     assert code_of(one, carried(made, carrier)) is None
     assert code_of(one, carried(made, carrier)) is ErrorCode.TOKEN_REPLAYED
+
+
+@pytest.mark.parametrize("exp", [math.nan, math.inf, NOW + 10**12])
+def test_a_token_that_works_once_and_never_ends_does_not_work_at_all(exp: float) -> None:
+    one, made = verifier(), token(once=True, exp=exp)
+    codes = [code_of(one, carried(made), NOW + passed) for passed in (0, 1, 10**6)]
+    assert codes == [ErrorCode.UNAUTHENTICATED] * 3
 
 
 def test_only_a_token_that_works_once_may_travel_in_the_address() -> None:

@@ -22,6 +22,8 @@ MIN_SECRET_BYTES = 32
 """As many as the hash has (RFC 7518, 3.2)."""
 CLOCK_SKEW_S = 30.0
 """How far ahead the clock of the one who mints may be."""
+MAX_TIME = 253_402_300_799
+"""The end of the year 9999 in seconds since 1970: no time of a token is later."""
 _ALGORITHM = "HS256"
 _UNTIMED: Options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
 """Times are checked here, against the caller's clock."""
@@ -40,7 +42,7 @@ class TokenExpired(StreamerError):
 
 
 class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a token says, beside its audience. `iat` and `exp` in seconds since 1970."""
+    """What a token says, beside its audience. `iat`, `exp` and `nbf` in seconds since 1970."""
 
     sub: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     jti: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -50,6 +52,18 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     """The token works once."""
     max_sessions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_stream_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    nbf: int | float | msgspec.UnsetType = msgspec.UNSET
+    """The token is not valid before this time (RFC 7519, 4.1.5)."""
+
+    @property
+    def not_before(self) -> int | float:
+        """The time from which on the token is valid: `nbf`, or `iat` if there is none."""
+        return self.iat if isinstance(self.nbf, msgspec.UnsetType) else self.nbf
+
+    @property
+    def has_valid_times(self) -> bool:
+        """Whether every time is a finite number within the calendar. Any comparison with NaN is false."""
+        return all(0 <= time <= MAX_TIME for time in (self.iat, self.not_before, self.exp))
 
     @property
     def identity(self) -> Identity:
@@ -70,10 +84,14 @@ class TokenReader:
     def read(self, token: str, now: float) -> Claims:
         """What a token says, if it is ours and of now (seconds since 1970). Raises Unauthenticated or TokenExpired."""
         claims = self._verified(token)
+        if not claims.has_valid_times:
+            raise Unauthenticated("the token's iat, nbf and exp: expected seconds since 1970")
         if claims.exp - claims.iat > self._max_life_s:
             raise Unauthenticated(f"the token is made for longer than the {self._max_life_s:g} s that are allowed")
         if claims.iat > now + CLOCK_SKEW_S:
             raise Unauthenticated("the token is from the future")
+        if claims.not_before > now + CLOCK_SKEW_S:
+            raise Unauthenticated("the token is not valid yet")
         if claims.exp <= now:
             raise TokenExpired("the token has expired")
         return claims
