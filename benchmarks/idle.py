@@ -28,7 +28,7 @@ RATE = 16_000
 PER_ADDRESS = 20_000
 WEATHER = s16le(speech())
 UPGRADE = (
-    b"GET /api/v2/simple HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /api/v2/simple HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 RETRY_AT_MOST_S = 1.0

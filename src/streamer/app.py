@@ -19,7 +19,7 @@ from aiohttp import web
 from prometheus_client import Metric
 
 import streamer
-from streamer.access import Used
+from streamer.access import Hosts, Used
 from streamer.audio.format import Encoding
 from streamer.config import Settings
 from streamer.errors import ConfigError, ListenFailed
@@ -149,7 +149,9 @@ class App:
         self.engine = parts.engine
         self.scoring = parts.scoring
         server = settings.server
-        self.door = open_door(settings.access, shared.used_tokens if shared else None)
+        used_tokens = shared.used_tokens if shared else None
+        self.door = open_door(settings.access, used_tokens, tls=bool(settings.tls.certificate))
+        self._hosts = Hosts(server.host, server.hosts)
         self.admission = Admission(
             server.max_sessions,
             self.engine,
@@ -268,7 +270,7 @@ class App:
     async def _listen(self) -> None:
         server = self.settings.server
         warn_if_open(self.door, server.host)
-        application = web.Application()
+        application = web.Application(middlewares=http.host_check(self._hosts, self._observer))
         application.add_routes(http.routes(self._info(), self.lifecycle, self.telemetry))
         if server.page:
             application.add_routes(page.routes())
@@ -281,7 +283,8 @@ class App:
             application.router.add_get(endpoint.path, handler)
         metrics = http.metrics_route(self._shared.gather if self._shared else self._collect, self.telemetry)
         if self._metrics_at is not None:
-            beside = web.Application()
+            hosts = Hosts(self._metrics_at[0], server.hosts)
+            beside = web.Application(middlewares=http.host_check(hosts, self._observer))
             beside.add_routes([metrics])
             self.metrics_port = await self._serve(beside, *self._metrics_at)
         else:

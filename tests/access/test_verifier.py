@@ -114,20 +114,22 @@ def test_no_subprotocol_breaks_the_reader(text: str) -> None:
 
 def test_origins_are_compared_exactly() -> None:
     origins = Origins(["https://app.example.org"])
-    origins.check("https://app.example.org")
-    origins.check(None)
+    origins.check("https://app.example.org", "asr.example.org")
+    origins.check(None, "asr.example.org")
     for foreign in ("https://app.example.org.evil.example", "http://app.example.org", "null", "",
                     "https://app.example.org:8443", "https://APP.example.org"):  # fmt: skip
         with pytest.raises(StreamerError) as raised:
-            origins.check(foreign)
+            origins.check(foreign, "asr.example.org")
         assert raised.value.code is ErrorCode.FORBIDDEN_ORIGIN
-    Origins().check("https://anybody.example")
+    Origins(["*"]).check("https://anybody.example", "asr.example.org")
 
 
-@pytest.mark.parametrize("wrong", ["*", "app.example.org", "https://app.example.org/", "https://App.example.org", ""])
+@pytest.mark.parametrize("wrong", ["app.example.org", "https://app.example.org/", "https://App.example.org", ""])
 def test_an_origin_that_could_never_match_is_refused_at_the_start(wrong: str) -> None:
     with pytest.raises(ConfigError, match=r"access\.origins"):
         Origins([wrong])
+    with pytest.raises(ConfigError, match=r"access\.origins"):
+        Origins(["https://app.example.org", "*"])
 
 
 class Wall:
@@ -167,5 +169,5 @@ def test_a_key_leases_for_ever_and_an_open_door_not_at_all() -> None:
     assert lease is not None
     assert lease.until == float("inf")
     open_door = Door(None, Wall())
-    assert open_door.enter(None, None) is None
+    assert open_door.enter(None, None, None) is None
     assert open_door.lease(None, 5.0) is None

@@ -143,7 +143,9 @@ async def test_a_bad_collector_costs_streams_nothing_and_what_it_lost_is_counted
 
 @pytest_asyncio.fixture
 async def quick() -> AsyncIterator[LocalArena]:
-    async with serving(limits={"start_timeout_s": 0.5}, session={"stall_timeout_s": 0}) as arena:
+    async with serving(
+        limits={"start_timeout_s": 0.5}, session={"stall_timeout_s": 0}, access={"origins": "*"}
+    ) as arena:
         yield arena
 
 

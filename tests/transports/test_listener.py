@@ -161,7 +161,7 @@ async def test_who_fails_the_handshake_of_tls_leaves_nothing(clients: Clients, a
         with pytest.raises(ssl.SSLError):
             await clients.open(app, ssl.create_default_context())
         reader, writer = await clients.open(app)
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.read()
         await clients.close()
         await until(lambda: not app._listeners[0].connections and not app._listeners[0].opening)
@@ -215,7 +215,7 @@ async def test_a_connection_that_was_used_for_http_can_become_a_websocket(client
     async with serving(Refusals()) as app:
         connection = await clients.open(app)
         reader, writer = connection
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))

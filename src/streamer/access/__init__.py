@@ -2,9 +2,10 @@
 
 from streamer.access.carriers import BEARER_PREFIX, QUERY_NAME, Carrier, Credential, find_credential, subprotocol_for
 from streamer.access.door import Door, Lease
+from streamer.access.hosts import ForbiddenHost, Hosts, is_loopback
 from streamer.access.identity import Grant, Identity
 from streamer.access.keys import Key, KeyRing, new_key
-from streamer.access.origins import Origins
+from streamer.access.origins import ForbiddenOrigin, Origins
 from streamer.access.replay import Used
 from streamer.access.tokens import TokenReader, mint, new_secret
 from streamer.access.verifier import Verifier
@@ -15,7 +16,10 @@ __all__ = [
     "Carrier",
     "Credential",
     "Door",
+    "ForbiddenHost",
+    "ForbiddenOrigin",
     "Grant",
+    "Hosts",
     "Identity",
     "Key",
     "KeyRing",
@@ -25,6 +29,7 @@ __all__ = [
     "Used",
     "Verifier",
     "find_credential",
+    "is_loopback",
     "mint",
     "new_key",
     "new_secret",

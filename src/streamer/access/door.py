@@ -29,9 +29,9 @@ class Door:
     def locked(self) -> bool:
         return self.verifier is not None
 
-    def enter(self, origin: str | None, credential: Credential | None) -> Identity | None:
+    def enter(self, origin: str | None, host: str | None, credential: Credential | None) -> Identity | None:
         """Who comes in; None where nobody has to say. Raises what `Origins.check` and `Verifier.verify` raise."""
-        self.origins.check(origin)
+        self.origins.check(origin, host)
         return self.show(credential)
 
     def show(self, credential: Credential | None) -> Identity | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from streamer.access.hosts import ANY, split_host
 from streamer.errors import ConfigError, ErrorCode, StreamerError, brief
+
+_PORTS = {"http": 80, "https": 443}
 
 
 class ForbiddenOrigin(StreamerError):
@@ -15,19 +18,42 @@ class ForbiddenOrigin(StreamerError):
 
 
 class Origins:
-    """An exact allow-list; an empty one allows every page. Who sends no origin is no browser, and is not asked."""
+    """Origins whose pages may connect: those of an exact list, or the server's own if the list is empty.
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
-        self._allowed = frozenset(_checked(origin) for origin in allowed)
+    A client that sends no origin is no browser, and is not asked.
+    """
 
-    def check(self, origin: str | None) -> None:
-        """Raises ForbiddenOrigin. The comparison is exact: scheme, host and port, as RFC 6454 serializes them."""
-        if origin is not None and self._allowed and origin not in self._allowed:
-            raise ForbiddenOrigin(f"pages of {brief(origin)} may not connect")
+    def __init__(self, allowed: Iterable[str] = (), *, tls: bool = False) -> None:
+        """`allowed`: the setting; "*" alone allows every page. `tls`: the server itself speaks TLS, so its own origin
+        is https. Without, a proxy may do so in front of it. Raises ConfigError."""
+        allowed = tuple(allowed)
+        self._any = allowed == (ANY,)
+        self._allowed = frozenset() if self._any else frozenset(_checked(origin) for origin in allowed)
+        self._schemes = frozenset({"https"}) if tls else frozenset(_PORTS)
+
+    def check(self, origin: str | None, host: str | None) -> None:
+        """Raise ForbiddenOrigin for a page that may not connect. `host`: the `Host` that the page's request names.
+
+        The comparison with the list is exact: scheme, host and port, as RFC 6454 serializes them.
+        """
+        if origin is None or self._any or (origin in self._allowed if self._allowed else self._is_own(origin, host)):
+            return
+        raise ForbiddenOrigin(f"pages of {brief(origin)} may not connect (access.origins says which may)")
+
+    def _is_own(self, origin: str, host: str | None) -> bool:
+        """Whether the page came from the host that it connects to."""
+        scheme, _, authority = origin.partition("://")
+        if scheme not in self._schemes:
+            return False
+        page, server = split_host(authority), split_host(host or "")
+        if page is None or server is None:
+            return False
+        return (page[0], page[1] or _PORTS[scheme]) == (server[0], server[1] or _PORTS[scheme])
 
 
 def _checked(origin: str) -> str:
     parts = urlsplit(origin)
     if not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}" or origin != origin.lower():
-        raise ConfigError(field="access.origins", expected="scheme://host[:port] in lower case", got=origin)
+        expected = "scheme://host[:port] in lower case, or * alone"
+        raise ConfigError(field="access.origins", expected=expected, got=origin)
     return origin

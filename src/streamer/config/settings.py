@@ -37,6 +37,9 @@ class ServerSettings:
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """TCP port; 0 takes a free one and says which."""
+    hosts: Names = ()
+    """Names that HTTP requests may ask for in `Host`, without a port; `*.example.org` is every name below, `*` any.
+    Empty: any on a public address, loopback names (localhost, 127.0.0.1, ::1) on a loopback address."""
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Serving processes on the same ports, each with model workers of its own; more than one needs Linux. What is
     bounded below is bounded in each of them."""
@@ -85,7 +88,7 @@ class AccessSettings:
     max_token_life_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = 3_600
     """A token made for longer is refused."""
     origins: Names = ()
-    """Web pages that may connect, as scheme://host[:port]; empty: all of them."""
+    """Web pages that may connect, as scheme://host[:port]. Empty: those of the server itself; `*`: all."""
     first_message: bool = False
     """Over v2, who shows nothing in the handshake may say it in a first message `auth`."""
     refuse_after_upgrade: bool = False

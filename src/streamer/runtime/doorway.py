@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 
-from streamer.access import Door, Identity, Key, KeyRing, Origins, TokenReader, Used, Verifier
+from streamer.access import Door, Identity, Key, KeyRing, Origins, TokenReader, Used, Verifier, is_loopback
 from streamer.access.tokens import parse_secrets
 from streamer.config import AccessSettings
 from streamer.errors import ConfigError
@@ -31,8 +30,11 @@ def read_secrets(path: str) -> list[bytes]:
     raise ConfigError(f"{field}: {path}: {reason}", field=field)
 
 
-def open_door(settings: AccessSettings, used: Used | None = None) -> Door:
-    """`used`: where single-use tokens are remembered; None: here. Raises ConfigError."""
+def open_door(settings: AccessSettings, used: Used | None = None, *, tls: bool = False) -> Door:
+    """`used`: where single-use tokens are remembered; None: here. `tls`: the server itself speaks TLS.
+
+    Raises ConfigError.
+    """
     keys = KeyRing(Key.parse(text) for text in settings.keys)
     tokens = None
     if settings.token_secrets_file:
@@ -40,7 +42,7 @@ def open_door(settings: AccessSettings, used: Used | None = None) -> Door:
     return Door(
         Verifier(keys, tokens, used) if keys or tokens else None,
         time.time,
-        Origins(settings.origins),
+        Origins(settings.origins, tls=tls),
         first_message=settings.first_message,
         refuse_after_upgrade=settings.refuse_after_upgrade,
     )
@@ -56,16 +58,9 @@ def granted(settings: SessionSettings, identity: Identity | None) -> SessionSett
 
 def warn_if_open(door: Door, host: str) -> None:
     """Nobody should learn from a stranger that the whole network may use the model."""
-    if not door.locked and not _is_loopback(host):
+    if not door.locked and not is_loopback(host):
         log.warning(
             "ANYBODY WHO REACHES %s CAN USE THIS SERVER: no key is set. Make one with `streamer key new` and set "
             "access.keys, or leave it so where a proxy in front asks who it is",
             host or "this machine",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,8 +11,17 @@ from typing import Any
 
 from aiohttp import web
 
-from streamer.access import BEARER_PREFIX, QUERY_NAME, Carrier, Credential, Door, Identity, find_credential
-from streamer.errors import BadRequest, StreamerError
+from streamer.access import (
+    BEARER_PREFIX,
+    QUERY_NAME,
+    Carrier,
+    Credential,
+    Door,
+    ForbiddenOrigin,
+    Identity,
+    find_credential,
+)
+from streamer.errors import BadRequest, StreamerError, brief
 from streamer.protocols.codec import Codec
 from streamer.runtime.admission import Admission
 from streamer.runtime.budget import WorkLimits
@@ -123,6 +132,8 @@ def endpoint_handler(
                 settings = granted(endpoint.settings, identity)
                 await conductor.run(transport, endpoint.codec, settings, measure=len, handshake=handshake, lease=lease)
         except StreamerError as error:
+            if isinstance(error, ForbiddenOrigin):
+                visit.log_forbidden_origin()
             conductor.services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
             return await visit.refuse(error)
         except ConnectionError:  # gone before the upgrade was answered: nobody to tell, and no error of ours
@@ -149,6 +160,7 @@ class Visit:
         self._door = door
         self._offered = _offered(request)
         self._origin = request.headers.get("Origin")
+        self._host = request.headers.get("Host")
         self._credential = find_credential(
             request.headers.get("Authorization"), self._offered, request.query.get(QUERY_NAME)
         )
@@ -158,12 +170,21 @@ class Visit:
         self._check_subprotocols()
         by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
         if self._credential is not None or not by_message:
-            return self._door.enter(self._origin, self._credential)
-        self._door.origins.check(self._origin)
+            return self._door.enter(self._origin, self._host, self._credential)
+        self._door.origins.check(self._origin, self._host)
         with admission.handshake():
             self._transport.upgrade()
             credential = await self._first_message(timeout_s)
         return self._door.show(credential)
+
+    def log_forbidden_origin(self) -> None:
+        """Say what to set if the page may connect after all. (The log keeps repeats of one message few.)"""
+        log.warning(
+            "a page of %s was refused at the host %s. If it may connect, add it to access.origins. If it is this "
+            "server's own page behind a proxy, have the proxy keep the Host header",
+            brief(self._origin),
+            brief(self._host),
+        )
 
     async def refuse(self, error: StreamerError) -> web.StreamResponse | None:
         """Over HTTP; over the WebSocket where that is open already, or is to be opened so that browsers can read it."""

@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler as Answer
+from aiohttp.typedefs import Middleware
 from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from streamer.errors import StreamerError
+from streamer.access import ForbiddenHost, Hosts
+from streamer.errors import StreamerError, brief
 from streamer.runtime.lifecycle import Lifecycle
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.wire import HTTP_STATUS
@@ -26,6 +29,8 @@ UNFORESEEN = StreamerError("internal server error")
 log = logging.getLogger(__name__)
 
 _JSON = "application/json"
+_WEBSOCKET = "websocket"
+"""The name of the transport, by which its refusals are counted."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -56,6 +61,28 @@ class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     retryable: bool
     retry_after_s: float | None = None
+
+
+def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
+    """The middlewares that refuse requests for other hosts; none if every host is answered."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Answer) -> web.StreamResponse:
+        try:
+            for host in request.headers.getall("Host", ()):
+                hosts.check(host)
+        except ForbiddenHost as error:
+            # The log keeps repeats of one message few.
+            log.warning(
+                "a request for the host %s was refused. If that is a name of this server, add it to server.hosts",
+                brief(host),
+            )
+            if "Upgrade" in request.headers:
+                observer.refused(_WEBSOCKET, error.code, request.remote or "unknown")
+            return refusal(error)
+        return await handler(request)
+
+    return [check] if hosts.checked else []
 
 
 def routes(info: Info, lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:

@@ -1,0 +1,86 @@
+"""Names that a server answers to: by DNS rebinding, a page of another site points a name of its own at our address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from streamer.errors import ConfigError, ErrorCode, StreamerError, brief
+
+ANY = "*"
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(?::([0-9]{1,5}))?")
+_NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+
+
+class ForbiddenHost(StreamerError):
+    """The request is for a host that is not this server."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class Hosts:
+    """Host names that requests may ask for.
+
+    On a loopback address these are loopback names and `server.hosts`. On any other address every host is answered,
+    unless `server.hosts` is set: then IP addresses are answered, too. Rebinding needs a name, and probes have none.
+    """
+
+    def __init__(self, listening: str, names: Iterable[str] = ()) -> None:
+        """`listening`: the address that the server listens on; `names`: the setting. Raises ConfigError."""
+        names = {_checked(name) for name in names}
+        self._names = frozenset(name for name in names if not name.startswith("*"))
+        self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
+        self._is_loopback = is_loopback(listening)
+        self.checked = ANY not in names and (self._is_loopback or bool(names))
+        """Whether any host is refused."""
+
+    def check(self, host: str | None) -> None:
+        """Raise ForbiddenHost for a host that is not this server. A client that names none is no browser."""
+        if host and self.checked and not self._answers_to(host):
+            raise ForbiddenHost(f"this server does not answer to the host {brief(host)} (server.hosts says to which)")
+
+    def _answers_to(self, host: str) -> bool:
+        authority = split_host(host)
+        if authority is None:
+            return False
+        name = authority[0].removesuffix(".")
+        if is_loopback(name) or name in self._names or name.endswith(self._suffixes):
+            return True
+        return not self._is_loopback and _address(name) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own loopback: 127.0.0.0/8, ::1, localhost, *.localhost."""
+    address = _address(host)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address is not None:
+        return address.is_loopback
+    return f".{host.lower()}".endswith(".localhost")
+
+
+def split_host(host: str) -> tuple[str, int | None] | None:
+    """Return the name in lower case (an IPv6 address without brackets) and the port of a `Host` header; None if it
+    cannot be read."""
+    match = _AUTHORITY.fullmatch(host.lower())
+    if match is None:
+        return None
+    name, port = match.groups()
+    return name.strip("[]"), None if port is None else int(port)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+def _checked(name: str) -> str:
+    if name == ANY or _NAME.fullmatch(name):
+        return name
+    if _address(name) is not None:
+        return name.strip("[]")
+    expected = "names in lower case without a port, such as asr.example.org or *.example.org"
+    raise ConfigError(field="server.hosts", expected=expected, got=name)
