@@ -176,7 +176,8 @@ class App:
         self._upgrades = Upgrades()
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
-        self._certificate = Certificate(settings.tls) if settings.tls.certificate else None
+        self._certificate = Certificate(settings.tls, self.door.wall_clock) if settings.tls.certificate else None
+        self.telemetry.watch_certificate(lambda: self._certificate.expiry if self._certificate else None)
         address = server.metrics_address
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
         self.metrics_port: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -25,9 +26,12 @@ class Authority:
     def settings(self) -> TlsSettings:
         return TlsSettings(str(self.certificate), str(self.key), check_s=0.05)
 
-    def issue(self, *, certificate: bool = True, key: bool = True) -> None:
-        """A new pair for localhost in the place of the old one, or half of one. Each write is seen as a change."""
-        pair = self._authority.issue_cert("localhost", "127.0.0.1")
+    def issue(self, *, certificate: bool = True, key: bool = True, **dates: datetime) -> None:
+        """A new pair for localhost in the place of the old one, or half of one. Each write is seen as a change.
+
+        `dates`: its `not_before` and `not_after`, in UTC.
+        """
+        pair = self._authority.issue_cert("localhost", "127.0.0.1", **dates)  # type: ignore[arg-type]
         self._issued += 1
         if certificate:
             self.certificate.write_bytes(b"".join(blob.bytes() for blob in pair.cert_chain_pems))

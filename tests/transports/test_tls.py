@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from streamer.app import App
+from streamer.app import App, Grpc
 from streamer.config import Settings, TlsSettings
 from streamer.errors import ConfigError
 from streamer.transports.tls import Certificate
@@ -108,6 +110,97 @@ async def test_a_bug_while_the_certificate_is_looked_at_is_counted_and_the_next_
     assert [str(error) for error in notes.broke] == ["a bug", "a bug"]
     assert "RuntimeError: a bug" in caplog.text
     watching.cancel()
+
+
+DAY_S = 86_400.0
+ENDS = datetime(2031, 5, 1, 12, tzinfo=UTC)
+BEGINS = ENDS - timedelta(days=90)
+
+
+class Wall:
+    """A wall clock that a test sets, by days before the end of the certificate."""
+
+    def __init__(self, days_left: float) -> None:
+        self.days_left = days_left
+
+    def __call__(self) -> float:
+        return ENDS.timestamp() - self.days_left * DAY_S
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Level and message of what was logged since the last time, but that the files were read."""
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.levelno >= logging.WARNING]
+    caplog.clear()
+    return lines
+
+
+def dated(authority: Authority) -> None:
+    authority.issue(not_before=BEGINS.replace(tzinfo=None), not_after=ENDS.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    ("days_left", "level", "words"),
+    [
+        (91, "ERROR", "is not valid before 2031-01-31 12:00:00 UTC"),
+        (14, "WARNING", "expires at 2031-05-01 12:00:00 UTC"),
+        (0, "WARNING", "expires at"),
+        (-0.001, "ERROR", "has expired at 2031-05-01 12:00:00 UTC"),
+    ],
+)
+def test_a_certificate_out_of_its_dates_is_said_at_the_start_and_only_once(
+    authority: Authority, caplog: pytest.LogCaptureFixture, days_left: float, level: str, words: str
+) -> None:
+    dated(authority)
+    certificate = Certificate(authority.settings, Wall(days_left))
+    [(logged, line)] = said(caplog)
+    assert (logged, str(authority.certificate) in line, words in line) == (level, True, True)
+    certificate.refresh()
+    assert said(caplog) == []
+
+
+def test_a_certificate_that_passes_into_its_last_days_and_its_end_is_said_then(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    dated(authority)
+    wall = Wall(days_left=15)
+    certificate = Certificate(authority.settings, wall)
+    assert said(caplog) == []
+    for days_left, levels in ((14.5, []), (13, ["WARNING"]), (1, []), (-1, ["ERROR"]), (-2, [])):
+        wall.days_left = days_left
+        assert not certificate.refresh()
+        assert [level for level, _ in said(caplog)] == levels
+
+
+def test_a_certificate_that_is_read_again_is_said_again_if_its_dates_are_no_better(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    dated(authority)
+    certificate = Certificate(authority.settings, Wall(days_left=-1))
+    dates = {"not_before": BEGINS.replace(tzinfo=None), "not_after": ENDS.replace(tzinfo=None) - timedelta(hours=1)}
+    authority.issue(**dates)
+    assert certificate.refresh()
+    assert [level for level, _ in said(caplog)] == ["ERROR", "ERROR"]
+    authority.issue(not_after=ENDS.replace(tzinfo=None) + timedelta(days=90))
+    assert certificate.refresh()
+    assert said(caplog) == []
+
+
+async def test_when_the_certificate_expires_is_a_metric(authority: Authority) -> None:
+    dated(authority)
+    name = "streamer_certificate_expiry_timestamp_seconds"
+    async with serving(authority) as app:
+        assert app.registry.get_sample_value(name) == ENDS.timestamp()
+    async with App(Settings(server={"port": 0}), parts=scripted()) as app:
+        assert app.registry.get_sample_value(name) is None
+
+
+async def test_an_expired_certificate_is_said_by_a_server_that_starts(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority.issue(not_before=datetime(2024, 1, 1), not_after=datetime(2024, 2, 1))
+    settings = Settings(server={"port": 0}, grpc={"port": -1}, tls=authority.settings)
+    async with App(settings, parts=scripted(), grpc=Grpc.NEEDED):
+        assert [level for level, line in said(caplog) if "expired at 2024-02-01" in line] == ["ERROR"]
 
 
 @pytest.mark.parametrize("content", ["", "no certificate"])

@@ -65,6 +65,15 @@ class Telemetry(Observer, EngineObserver):
         """Where to look for states, at each scrape."""
         self._measuring.watch(ready=ready, draining=draining, depth=depth)
 
+    def watch_certificate(self, expiry: Callable[[], float | None]) -> None:
+        """Where to ask when the certificate expires, in seconds since 1970; None: not known."""
+
+        def refresh() -> None:
+            if (at := expiry()) is not None:
+                self._metrics.certificate_expiry.child().set(at)
+
+        self._metrics.instruments.refresh.append(refresh)
+
     def watch_log(self, logs: Logs) -> None:
         """Count what the log drops, and tell it the traces of sessions."""
         logs.know(self.ids_of)

@@ -161,8 +161,8 @@ class Instruments:
         self.families[family.name] = family
         return family
 
-    def gauge(self, name: str, help: str, **labels: Sequence[str]) -> Family[Gauge]:
-        family = Family(self._prefix + name, help, Kind.GAUGE, Gauge, labels, eager=True)
+    def gauge(self, name: str, help: str, *, eager: bool = True, **labels: Sequence[str]) -> Family[Gauge]:
+        family = Family(self._prefix + name, help, Kind.GAUGE, Gauge, labels, eager=eager)
         self.families[family.name] = family
         return family
 

@@ -196,6 +196,11 @@ class Metrics:
         python = platform.python_version()
         build = make.gauge("build_info", "What runs here.", version=(version,), python=(python,), model=(self.model,))
         build.child(version, python, self.model).set(1)
+        self.certificate_expiry = make.gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate that is served expires, in seconds since 1970.",
+            eager=False,  # a server without TLS has none
+        )
         self.ready = make.gauge("ready", "1 where new work should be sent here.")
         self.draining = make.gauge("draining", "1 from the signal to the end.")
         self.admission_rejected = make.counter("admission_rejected", "Sessions not taken on.", reason=REFUSALS)

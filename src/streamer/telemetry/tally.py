@@ -18,6 +18,7 @@ _NOT_A_SUM: Mapping[str, Callable[[float, float], float]] = {
     "streamer_build_info": max,
     "streamer_ready": min,  # all are
     "streamer_draining": max,  # one is
+    "streamer_certificate_expiry_timestamp_seconds": min,
     "process_start_time_seconds": min,
     "process_max_fds": min,
 }

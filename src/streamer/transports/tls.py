@@ -6,10 +6,13 @@ import asyncio
 import logging
 import os
 import ssl
+from collections.abc import Callable
+from pathlib import Path
 
 from streamer.config import TlsSettings
 from streamer.errors import ConfigError
 from streamer.telemetry.observer import Observer, Subsystem
+from streamer.transports.validity import Phase, Validity, read_validity, utc
 
 log = logging.getLogger(__name__)
 
@@ -19,19 +22,40 @@ _Stamp = tuple[tuple[int, int], ...]
 class Certificate:
     """A certificate and its key. New handshakes use the newest pair that could be read; running ones keep theirs."""
 
-    def __init__(self, settings: TlsSettings) -> None:
-        """Raises ConfigError."""
+    def __init__(self, settings: TlsSettings, wall_clock: Callable[[], float] | None = None) -> None:
+        """`wall_clock`: seconds since 1970; without it, nothing is said of the certificate's dates.
+
+        Raises ConfigError.
+        """
         self._certificate = settings.certificate
         self._key = settings.key or settings.certificate
         self._check_s = settings.check_s
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._wall_clock = wall_clock
+        self._logged: tuple[Validity, Phase] | None = None
+        self.validity: Validity | None = None
+        """From when to when the newest pair is valid; None if that cannot be read."""
         self._read = self._stamp()
         self._load()
+        self._log_phase()
+
+    @property
+    def expiry(self) -> float | None:
+        """When the newest pair expires, in seconds since 1970; None if that cannot be read."""
+        return None if self.validity is None else self.validity.not_after
 
     def refresh(self) -> bool:
-        """Read the files again where they have changed; True where that gave a new pair. A pair that cannot be read
-        (half of it may be written) changes nothing, is logged, and is tried again when it changes."""
+        """Read the files again if they have changed, and log it when the certificate's dates ask for something.
+
+        Returns True if there is a new pair. A pair that cannot be read (half of it may be written) changes nothing, is
+        logged, and is tried again when it changes.
+        """
+        is_new = self._read_again()
+        self._log_phase()
+        return is_new
+
+    def _read_again(self) -> bool:
         try:
             stamp = self._stamp()
             if stamp == self._read:
@@ -59,8 +83,26 @@ class Certificate:
             # A context is spoilt by a pair that does not match, so it is tried on another one first.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key, _no_password)
             self.context.load_cert_chain(self._certificate, self._key, _no_password)
+            self.validity = _validity(self._certificate)
         except (OSError, ssl.SSLError) as error:
             raise _wrong(f"{self._certificate}, {self._key}: {_reason(error)}") from None
+
+    def _log_phase(self) -> None:
+        """Log what an operator has to do, once for each certificate and phase."""
+        if self._wall_clock is None or self.validity is None:
+            return
+        phase = self.validity.phase(self._wall_clock())
+        if self._logged == (self.validity, phase):
+            return
+        self._logged = self.validity, phase
+        begin, end = utc(self.validity.not_before), utc(self.validity.not_after)
+        match phase:
+            case Phase.EXPIRED:
+                log.error("the certificate %s has expired at %s: clients refuse it, renew it", self._certificate, end)
+            case Phase.NOT_YET_VALID:
+                log.error("the certificate %s is not valid before %s: clients refuse it", self._certificate, begin)
+            case Phase.EXPIRES_SOON:
+                log.warning("the certificate %s expires at %s: renew it", self._certificate, end)
 
     def _stamp(self) -> _Stamp:
         """What tells that a file is another one now."""
@@ -69,6 +111,15 @@ class Certificate:
         except OSError as error:
             raise _wrong(f"{error.filename}: cannot be read: {_reason(error)}") from None
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
+
+
+def _validity(path: str) -> Validity | None:
+    """When the certificate of a file is valid; None if that cannot be read, which is no reason not to serve it."""
+    try:
+        return read_validity(Path(path).read_text("utf-8", "replace"))
+    except ValueError as error:
+        log.warning("the dates of the certificate %s cannot be read: %s", path, error)
+        return None
 
 
 def _no_password() -> str:
