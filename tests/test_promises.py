@@ -39,7 +39,7 @@ def test_no_row_of_the_fault_table_is_left_out() -> None:
 
 def test_no_limit_of_the_settings_is_without_its_test() -> None:
     settings = Settings()
-    sections = {name: getattr(settings, name) for name in ("server", "access", "session", "limits", "engine")}
+    sections = {name: getattr(settings, name) for name in ("server", "grpc", "access", "session", "limits", "engine")}
     limits = {
         f"{section}.{field.name}"
         for section, values in sections.items()

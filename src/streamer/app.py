@@ -272,7 +272,9 @@ class App:
         server = self.settings.server
         warn_if_open(self.door, server.host)
         application = web.Application(middlewares=http.host_check(self._hosts, self._observer))
-        application.add_routes(http.routes(self._info(), self.lifecycle, self.telemetry))
+        application.add_routes(http.probes(self.lifecycle, self.telemetry))
+        asked = None if "info" in self.settings.access.anonymous else self.door
+        application.add_routes([http.info_route(self._info(), self.telemetry, asked)])
         if server.page:
             application.add_routes(page.routes())
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)

@@ -136,7 +136,8 @@ async def serving_all(**sections: Any) -> AsyncIterator[tuple[App, Notes]]:
     """A server that can be reached by every carrier; `sections` are settings."""
     notes = Notes()
     server = {"port": 0, **sections.pop("server", {})}
-    settings = Settings(server=server, grpc={"port": -1}, **sections)
+    grpc = {"port": -1, **sections.pop("grpc", {})}
+    settings = Settings(server=server, grpc=grpc, **sections)
     async with App(settings, parts=scripted(), observers=[notes], grpc=Grpc.NEEDED) as app:
         yield app, notes
 

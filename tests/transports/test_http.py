@@ -5,6 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
+from streamer.access import new_key
 from streamer.inference.contract import Readiness
 from streamer.testing import ScriptedEngine
 from tests.transports.serving import V2_START, dialled, events, scripted, serving
@@ -38,6 +39,20 @@ async def test_info_says_what_is_served() -> None:
         assert body["dialects"] == ["v1", "v2"]
         assert "mulaw" in body["encodings"]
         assert body["limits"]["max_audio_message_bytes"] == 65_536
+
+
+@pytest.mark.parametrize(("anonymous", "status"), [("health,info", 200), ("health", 401)])
+async def test_info_is_for_strangers_or_for_whoever_has_a_key(anonymous: str, status: int) -> None:
+    secret, kept = new_key("tests")
+    async with (
+        serving(access={"keys": str(kept), "anonymous": anonymous}) as app,
+        aiohttp.ClientSession(app.url) as http,
+    ):
+        async with http.get("/api/v2/info") as response:
+            assert response.status == status
+            assert (response.headers.get("WWW-Authenticate") == "Bearer") == (status == 401)
+        async with http.get("/api/v2/info", headers={"Authorization": f"Bearer {secret}"}) as response:
+            assert response.status == 200
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])

@@ -89,6 +89,12 @@ class AccessSettings:
     """A token made for longer is refused."""
     origins: Names = ()
     """Web pages that may connect, as scheme://host[:port]. Empty: those of the server itself; `*`: all."""
+    anonymous: Annotated[tuple[Literal["health", "info", "reflection"], ...], BeforeValidator(_listed)] = (
+        "health",
+        "info",
+    )
+    """What needs no key or token although sessions do: `health` (grpc.health.v1), `info` (/api/v2/info), `reflection`
+    (of gRPC). /livez, /readyz and /api/v1/health never need one; for /metrics see server.metrics."""
     first_message: bool = False
     """Over v2, who shows nothing in the handshake may say it in a first message `auth`."""
     refuse_after_upgrade: bool = False
@@ -114,7 +120,9 @@ class GrpcSettings:
     port: Annotated[int, Field(ge=-1, le=65_535)] = 50_051
     """TCP port; 0 turns gRPC off, -1 takes a free port and says which."""
     reflection: bool = True
-    """Clients such as grpcurl may ask what is served."""
+    """Clients such as grpcurl may ask what is served; with a key or token, if sessions need one (access.anonymous)."""
+    max_watches_per_address: Share = 20
+    """Calls of grpc.health.v1 Watch of one IPv4 address or one IPv6 /64 at a time; 0: no bound of its own."""
     keepalive_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
     """A connection on which nothing came for so long is pinged."""
     keepalive_timeout_s: Annotated[float, Field(ge=1, le=3_600)] = 10.0

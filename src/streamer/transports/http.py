@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from streamer.access import ForbiddenHost, Hosts
+from streamer.access import QUERY_NAME, Door, ForbiddenHost, Hosts, find_credential
 from streamer.errors import StreamerError, brief
 from streamer.runtime.lifecycle import Lifecycle
 from streamer.telemetry.observer import Observer, Subsystem
@@ -85,8 +86,22 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
     return [check] if hosts.checked else []
 
 
-def routes(info: Info, lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
-    """What answers without streaming."""
+def needs_credential(handler: Handler, door: Door) -> Handler:
+    """The same handler for whoever shows a key or a token, if the server knows any; others are refused with 401."""
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        query = request.query.get(QUERY_NAME)
+        try:
+            door.show(find_credential(request.headers.get("Authorization"), (), query))
+        except StreamerError as error:
+            return refusal(error)
+        return await handler(request)
+
+    return ask
+
+
+def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
+    """What orchestrators and load balancers ask; it never needs a credential."""
 
     def get(path: str, handler: Handler) -> web.RouteDef:
         return web.get(path, _watched(handler, observer, Subsystem.API_ROUTING))
@@ -102,15 +117,17 @@ def routes(info: Info, lifecycle: Lifecycle, observer: Observer) -> list[web.Rou
         now = lifecycle.readiness
         return _json(_Status("ready")) if now.ready else _json(_Status("not ready", now.reason), status=503)
 
-    async def describe(_: web.Request) -> web.Response:
+    return [get("/api/v1/health", health), get("/livez", live), get("/readyz", ready)]
+
+
+def info_route(info: Info, observer: Observer, door: Door | None) -> web.RouteDef:
+    """What is served. `door`: it is told to whoever has a credential; None: to everybody."""
+
+    async def describe(_: web.Request) -> web.StreamResponse:
         return _json(info)
 
-    return [
-        get("/api/v1/health", health),
-        get("/livez", live),
-        get("/readyz", ready),
-        get("/api/v2/info", describe),
-    ]
+    handler = needs_credential(describe, door) if door else describe
+    return web.get("/api/v2/info", _watched(handler, observer, Subsystem.API_ROUTING))
 
 
 class _Collected(Collector):
@@ -159,6 +176,8 @@ def refusal(error: StreamerError) -> web.Response:
     response = _json(body, status=HTTP_STATUS[error.code])
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -27,7 +27,6 @@ from streamer.inference.contract import Readiness
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session.actions import Output
 from streamer.testing import ScriptedEngine
-from streamer.transports.grpc.health import MAX_WATCHERS
 from streamer.transports.grpc.transport import address
 from tests.transports.carriers import serving_all
 from tests.transports.serving import scripted
@@ -85,19 +84,8 @@ async def test_who_watches_health_hears_of_a_drain_and_is_let_go_at_the_end() ->
         assert await watch.code() is grpc.StatusCode.OK
 
 
-async def test_watchers_are_bounded() -> None:
-    async with serving() as (_, channel):
-        watches = [HealthStub(channel).Watch(HealthCheckRequest()) for _ in range(MAX_WATCHERS)]
-        for watch in watches:
-            await watch.read()
-        one_more = HealthStub(channel).Watch(HealthCheckRequest())
-        assert await one_more.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        for watch in watches:
-            watch.cancel()
-
-
-async def services(channel: grpc.aio.Channel) -> list[str]:
-    call = ServerReflectionStub(channel).ServerReflectionInfo()
+async def services(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> list[str]:
+    call = ServerReflectionStub(channel).ServerReflectionInfo(metadata=metadata)
     await call.write(ServerReflectionRequest(list_services=""))
     answer = await call.read()
     await call.write(ServerReflectionRequest(file_containing_symbol="streamer.v2.Streamer"))

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from streamer.inference.contract import Readiness
+from streamer.runtime.admission import network_of
+from streamer.transports.grpc.transport import address
 
 Call = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 
 LOOK_AGAIN_S = 0.5
 """How long a watcher may not know of a change."""
-MAX_WATCHERS = 100
+MAX_WATCHERS = 1_000
+"""Of all addresses. One that waits costs memory, and no time until something changes."""
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """SERVING while new work should be sent here: a model worker answers, and the server is not draining.
+    """SERVING while new work should be sent here: a model worker answers, and the server is not draining."""
 
-    `services`: the names that can be asked for, "" (the server as a whole) among them.
-    """
-
-    def __init__(self, readiness: Callable[[], Readiness], services: frozenset[str]) -> None:
+    def __init__(self, readiness: Callable[[], Readiness], services: frozenset[str], max_per_address: float) -> None:
+        """`services`: the names that can be asked for, "" (the server as a whole) among them. `max_per_address`:
+        watchers of one IPv4 address or IPv6 /64 at a time."""
         self._readiness = readiness
         self._services = services
-        self._watchers = 0
-        self._stopped = asyncio.Event()
+        self._max_per_address = max_per_address
+        self._watchers: Counter[str] = Counter()
+        """By address."""
+        self._was_ready: bool | None = None
+        self._changed = asyncio.Event()
+        """Set, and replaced by another one, when readiness has changed or the server stops."""
+        self._looking: asyncio.TimerHandle | None = None
+        self._is_stopped = False
 
     def stop(self) -> None:
         """Let the watchers go, so that the server can."""
-        self._stopped.set()
+        self._is_stopped = True
+        if self._looking is not None:
+            self._looking.cancel()
+        self._wake()
 
     async def Check(self, request: HealthCheckRequest, context: Call) -> HealthCheckResponse:  # noqa: N802
         if request.service not in self._services:
@@ -42,28 +55,59 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Watch(  # noqa: N802
         self, request: HealthCheckRequest, context: Call
     ) -> AsyncIterator[HealthCheckResponse]:
-        if self._watchers >= MAX_WATCHERS:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watch already, which is all")
-        self._watchers += 1
-        try:
+        network = network_of(address(context.peer()))
+        if (problem := self._full(network)) is not None:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
+        with self._watching(network):
             told = None
-            while not self._stopped.is_set():
+            while not self._is_stopped:
+                changed = self._changed
                 status = self._status(request.service)
                 if status != told:
                     yield status
                     told = status
-                await self._stopped_within(LOOK_AGAIN_S)
+                await changed.wait()
+
+    def _full(self, network: str) -> str | None:
+        """Why one more cannot watch; None if it can."""
+        if self._watchers[network] >= self._max_per_address:
+            return f"{self._max_per_address:g} of this address watch already, which is all"
+        if self._watchers.total() >= MAX_WATCHERS:
+            return f"{MAX_WATCHERS} watch already, which is all"
+        return None
+
+    @contextmanager
+    def _watching(self, network: str) -> Iterator[None]:
+        """Count a watcher, and look for changes while there is one."""
+        self._watchers[network] += 1
+        if self._looking is None:
+            self._look()
+        try:
+            yield
         finally:
-            self._watchers -= 1
+            self._watchers[network] -= 1
+            if not self._watchers[network]:
+                del self._watchers[network]
 
     def _status(self, service: str) -> HealthCheckResponse:
         if service not in self._services:
             return HealthCheckResponse(status="SERVICE_UNKNOWN")
-        return HealthCheckResponse(status="SERVING" if self._readiness().ready else "NOT_SERVING")
+        return HealthCheckResponse(status="SERVING" if self._is_ready() else "NOT_SERVING")
 
-    async def _stopped_within(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
-        except TimeoutError:
-            pass
+    def _is_ready(self) -> bool:
+        """Whether the server is ready; whoever finds a change tells all watchers."""
+        ready = self._readiness().ready
+        if ready != self._was_ready:
+            self._was_ready = ready
+            self._wake()
+        return ready
+
+    def _look(self) -> None:
+        self._is_ready()
+        keep_looking = self._watchers and not self._is_stopped
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(LOOK_AGAIN_S, self._look) if keep_looking else None
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

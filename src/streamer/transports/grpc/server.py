@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
+from streamer.transports.grpc.guard import Guard
 from streamer.transports.grpc.health import Health
 from streamer.transports.grpc.options import options
-from streamer.transports.grpc.status import STATUS, trailers
+from streamer.transports.grpc.status import STATUS, refuse, trailers
 from streamer.transports.grpc.tls import credentials
 from streamer.transports.grpc.transport import Call, GrpcTransport
 from streamer.transports.http import UNFORESEEN
@@ -61,13 +63,16 @@ class GrpcServer:
         self._settings = settings
         self._shared = shared
         self._reception = Reception(service, settings.server)
-        self._health = Health(readiness, frozenset({"", SERVICE}))
+        max_watches = settings.grpc.max_watches_per_address or math.inf
+        self._health = Health(readiness, frozenset({"", SERVICE}), max_watches)
+        self._guard = Guard(service.door, settings.access, service.conductor.services.observer)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
         """Listen; returns the port. Raises ListenFailed, and ConfigError for a certificate that cannot be read."""
         settings = self._settings
-        server = grpc.aio.server(options=options(settings, shared=self._shared))
+        interceptors = [self._guard] if self._guard.services else []
+        server = grpc.aio.server(interceptors=interceptors, options=options(settings, shared=self._shared))
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reception.stream)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Stream": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -121,13 +126,13 @@ class Reception:
                 await self._conduct(transport, identity, handshake)
         except StreamerError as error:
             observer.refused(GrpcTransport.name, error.code, transport.peer)
-            await _refuse(call, error)
+            await refuse(call, error)
         except ConnectionError:
             pass  # the client went before it was answered, which is no error of ours
         except Exception as error:
             log.exception("a gRPC call failed")
             observer.broken(Subsystem.API_ROUTING, error)
-            await _refuse(call, UNFORESEEN)
+            await refuse(call, UNFORESEEN)
         await self._end(transport, call)
 
     async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
@@ -185,8 +190,3 @@ class Reception:
         with suppress(TimeoutError, grpc.aio.BaseError):
             async with asyncio.timeout(_CUT_OFF_S):
                 await call.abort(grpc.StatusCode.CANCELLED, "cut off")
-
-
-async def _refuse(call: Call, error: StreamerError) -> None:
-    """End a call with the status of an error, its code, and the time after which to come back."""
-    await call.abort(STATUS[error.code], error.message, trailers(error.code, error.retry_after_s))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from grpc import StatusCode
+from grpc.aio import ServicerContext
 
-from streamer.errors import ErrorCode
+from streamer.errors import ErrorCode, StreamerError
 
 STATUS: Mapping[ErrorCode, StatusCode] = MappingProxyType(
     {
@@ -54,3 +56,8 @@ def trailers(code: ErrorCode, retry_after_s: float | None = None) -> tuple[tuple
         return named
     after = str(math.ceil(retry_after_s * 1000))
     return (*named, (RETRY_KEY, after), (PUSHBACK_KEY, after))
+
+
+async def refuse(call: ServicerContext[Any, Any], error: StreamerError) -> None:
+    """End a call with the status of an error, its code, and the time after which to come back."""
+    await call.abort(STATUS[error.code], error.message, trailers(error.code, error.retry_after_s))

@@ -12,7 +12,9 @@ function say(text, failed = false) {
 }
 
 async function describe() {
-  const info = await (await fetch("api/v2/info")).json();
+  const answer = await fetch("api/v2/info");
+  if (!answer.ok) return; // it may need a token
+  const info = await answer.json();
   by("served").textContent = `${info.model.name} at ${info.model.sample_rate / 1000} kHz, version ${info.version}`;
 }
 

@@ -1,0 +1,65 @@
+"""Asks callers of health and reflection who they are, if strangers may not use them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc.aio
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from streamer.access import Door, find_credential
+from streamer.config import AccessSettings
+from streamer.errors import StreamerError
+from streamer.telemetry.observer import Observer
+from streamer.transports.grpc.status import refuse
+from streamer.transports.grpc.transport import Call, GrpcTransport, address
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+SERVICES = {"health": health.SERVICE_NAME, "reflection": reflection.SERVICE_NAME}
+"""Full names of services by the words of `access.anonymous`."""
+_KINDS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+"""What makes a handler, by whether its requests and its responses are streams."""
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets calls of some services through with a credential only. Other services ask for themselves."""
+
+    def __init__(self, door: Door, settings: AccessSettings, observer: Observer) -> None:
+        self._door = door
+        self._observer = observer
+        asked = SERVICES.keys() - set(settings.anonymous) if door.locked else ()
+        self.services = frozenset(SERVICES[word] for word in asked)
+        """Full names of the services that need a credential."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        handler: Handler | None = await continuation(handler_call_details)
+        service = handler_call_details.method.rpartition("/")[0].removeprefix("/")
+        if handler is None or service not in self.services:
+            return handler
+        metadata = dict(handler_call_details.invocation_metadata)
+        authorization = metadata.get("authorization")
+        try:
+            self._door.show(find_credential(authorization if isinstance(authorization, str) else None, (), None))
+        except StreamerError as error:
+            return self._refusing(handler, error)
+        return handler
+
+    def _refusing(self, handler: Handler, error: StreamerError) -> Handler:
+        """A handler of the same kind that answers with the error."""
+
+        async def answer(_: object, call: Call) -> None:
+            self._observer.refused(GrpcTransport.name, error.code, address(call.peer()))
+            await refuse(call, error)
+
+        return _KINDS[handler.request_streaming, handler.response_streaming](answer)
