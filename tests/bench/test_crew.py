@@ -46,7 +46,7 @@ async def test_a_process_that_cannot_be_started_leaves_none_of_those_before_it(a
         pass
     before = held()
     cannot_travel = replace(assignment, token=lambda: None)
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="local object"):
         async with hired([assignment, assignment, cannot_travel]):
             pass
     assert held() == before
