@@ -46,18 +46,22 @@ class Fault:
     counted: Mapping[str, int] = field(default_factory=dict)
     """By how much the counters of faults have grown: `name.label` of the metrics."""
     logged: tuple[Record, ...] = ()
+    last: Mapping[str, int] = field(default_factory=dict)
+    """By how much more they grow in the last moments of a server, which may end before they are read."""
 
     def __add__(self, other: Fault) -> Fault:
         counted = dict(self.counted)
         for name, times in other.counted.items():
             counted[name] = SOME if SOME in (times, counted.get(name)) else counted.get(name, 0) + times
-        return Fault(self.told + other.told, self.ends + other.ends, counted, self.logged + other.logged)
+        last = dict(Counter(self.last) + Counter(other.last))
+        return Fault(self.told + other.told, self.ends + other.ends, counted, self.logged + other.logged, last)
 
     def __mul__(self, times: int) -> Fault:
         """The same, of so many sessions."""
         counted = {name: count if count == SOME else count * times for name, count in self.counted.items()}
         logged = tuple(replace(record, times=record.times * times) for record in self.logged)
-        return Fault(self.told * times, self.ends * times, counted, logged)
+        last = {name: count * times for name, count in self.last.items()}
+        return Fault(self.told * times, self.ends * times, counted, logged, last)
 
 
 def session(reason: str, *, end: str = "", errors: Sequence[str] = (), **fields: Any) -> Fault:

@@ -130,6 +130,10 @@ class Sight:
         counted = self._counted = Counter(
             {n: c for n, c in counted.items() if n not in NO_FAULTS or n in expected.counted}
         )
+        for name, most in expected.last.items():
+            least = expected.counted.get(name, 0)
+            assert least <= counted[name] <= least + most
+            counted = counted - Counter({name: counted[name] - least})
         some = {name for name, times in expected.counted.items() if times == SOME}
         assert {name: SOME if name in some else times for name, times in counted.items()} == expected.counted
         missing, left = matched(expected.logged, self.logged())
