@@ -21,6 +21,7 @@ from prometheus_client import Metric
 import streamer
 from streamer.access import Hosts, Used
 from streamer.audio.format import Encoding
+from streamer.clock import PauseAwareClock
 from streamer.config import Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
@@ -79,6 +80,8 @@ class Parts:
     model: ServedModel
     telemetry: Telemetry | None = None
     """None: one is made."""
+    clock: PauseAwareClock | None = None
+    """None: one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,11 @@ class Grpc(Enum):
 def build(settings: Settings) -> Parts:
     """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
     listeners = EngineObservers()
+    clock = PauseAwareClock()
     engine = Engine(
         ModelSpec(settings.server.model, settings.model),
         settings.engine,
+        clock=clock,
         observer=listeners,
         worker_observer=worker_observer(os.environ),
     )
@@ -112,7 +117,7 @@ def build(settings: Settings) -> Parts:
     telemetry = Telemetry(card.name, os.environ)
     listeners.add(telemetry)
     model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
-    return Parts(engine, _scoring(settings, telemetry), model, telemetry)
+    return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
 
 
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
@@ -160,11 +165,13 @@ class App:
             per_subject=server.max_sessions_per_subject or math.inf,
             max_handshakes=server.max_handshakes,
         )
+        self._clock = parts.clock or PauseAwareClock()
         self._observer = Observers([self.telemetry, *observers])
         self.conductor = Conductor(
-            Services(self.scoring, self.engine, self._observer),
+            Services(self.scoring, self.engine, self._observer, self._clock),
             OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
         )
+        self._clock.on_pause = self.conductor.paused
         self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
         self.scoring.on_failure = lambda _: self.lifecycle.broken("speech scoring has failed")
         self.telemetry.watch(
@@ -211,6 +218,7 @@ class App:
 
         Raises ListenFailed, ModelLoadError, and ConfigError where gRPC is needed and not installed.
         """
+        self._clock.start()
         self.telemetry.start()
         await self._listen()
         await self._listen_grpc()
@@ -232,6 +240,7 @@ class App:
             def push(name: str, stop: Callable[..., Awaitable[object]], *args: object) -> None:
                 parts.push_async_callback(self._stop_part, name, stop, *args)
 
+            parts.callback(self._clock.stop)
             push("telemetry", self.telemetry.stop)
             push("speech scoring", self.scoring.stop)
             push("the engine", self.engine.stop, STOP_TIMEOUT_S)

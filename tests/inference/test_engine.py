@@ -9,6 +9,7 @@ from streamer.inference.settings import EngineSettings
 from streamer.models.contract import Model
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobKind, Output, Shed
+from streamer.testing import ManualClock
 from tests.inference.harness import Made, Outcomes, Recorder, job, running, until
 from tests.inference.models import Gated, entered
 
@@ -165,12 +166,12 @@ async def test_overload_sheds_interims_then_refuses_sessions_and_finishes_what_w
 
 async def test_long_expected_wait_refuses_sessions():
     model, got = Gated(), Outcomes()
-    now = 0.0
-    engine = Engine(Made(lambda: model), EngineSettings(max_expected_wait_s=10.0), clock=lambda: now)
+    clock = ManualClock()
+    engine = Engine(Made(lambda: model), EngineSettings(max_expected_wait_s=1.0), clock=clock)
     await engine.start()
     got.submit(engine, job(0))
     await entered(model)
-    now = 100.0
+    clock.advance(9.0)
     model.gate.set()
     await got.wait(0)
     model.gate.clear()

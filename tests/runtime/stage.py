@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from streamer.clock import PauseAwareClock
 from streamer.errors import ErrorCode
 from streamer.inference.contract import InferenceEngine
 from streamer.protocols.v2 import V2
@@ -94,16 +95,23 @@ class Stage:
         stall_timeout_s: float = 2.0,
         pipe: int = 64,
         observe: Callable[[ManualClock], Observer] | None = None,
+        notices_pauses: bool = False,
     ) -> None:
         self.clock = ManualClock()
+        self.pause_aware = PauseAwareClock(self.clock)
         self.scripted = ScriptedEngine()
         self.engine: InferenceEngine = engine or self.scripted
         self.scoring = ScriptedScoring()
         self.notes = Notes()
         self.observer = observe(self.clock) if observe else self.notes
         self.settings = SessionSettings(mode, limits=limits or Limits(), stall_timeout_s=stall_timeout_s)
-        services = Services(self.scoring, self.engine, self.observer, self.clock)
+        services = Services(
+            self.scoring, self.engine, self.observer, self.pause_aware if notices_pauses else self.clock
+        )
         self.conductor = Conductor(services, bounds or OutboxBounds())
+        if notices_pauses:
+            self.pause_aware.on_pause = self.conductor.paused
+            self.pause_aware.start()
         self.pipe = pipe
         self.runs: list[asyncio.Task[None]] = []
 
@@ -120,6 +128,7 @@ class Stage:
         assert len(self.conductor) == 0
         assert not self.scoring.rows
         assert not self.scripted.jobs
+        self.pause_aware.stop()
         assert self.clock.timers == 0
         assert len(asyncio.all_tasks()) == 1
 

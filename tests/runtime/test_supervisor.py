@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from streamer.clock import Clock, PauseAwareClock
 from streamer.runtime.control import Ready, Setup
 from streamer.runtime.restarts import RestartPolicy, Restarts
 from streamer.runtime.serving_process import State, Watch
 from streamer.runtime.supervisor import Outcome, Plan, Supervisor
 from streamer.runtime.used_tokens import new_table
+from streamer.testing import ManualClock
 
 QUICK = RestartPolicy(most_in_a_row=2, first_pause_s=0.01, longest_pause_s=0.02)
 
@@ -39,13 +41,15 @@ class Sum:
 class Stage:
     """A supervisor that runs, and what it said."""
 
-    def __init__(self, how: str, **plan: Any) -> None:
+    def __init__(self, how: str, clock: Clock | None = None, **plan: Any) -> None:
         command = (sys.executable, "-m", "tests.runtime.fake_member", how)
         plan = {"processes": 2, "drain_timeout_s": 20.0, "end_timeout_s": 20.0, "restarts": QUICK} | plan
         self.announced: list[Ready] = []
         self.whole = asyncio.Event()
         self.sum = Sum()
-        self.supervisor = Supervisor(Plan(command, Setup(b"7", {}, new_table()), **plan), self.sum, self._announce)
+        self.supervisor = Supervisor(
+            Plan(command, Setup(b"7", {}, new_table()), **plan), self.sum, self._announce, clock
+        )
 
     def _announce(self, ready: Ready) -> None:
         self.announced.append(ready)
@@ -117,6 +121,29 @@ async def test_a_process_that_hangs_is_killed_and_replaced() -> None:
         outcome = await task
         assert outcome.exit_code == 1
         assert "was killed by SIGKILL, and so 3 times in a row" in str(outcome.problem)
+
+
+async def test_a_process_that_paused_together_with_its_supervisor_is_not_killed() -> None:
+    time = ManualClock()
+    clock = PauseAwareClock(time)
+    clock.start()
+    watch = Watch(interval_s=0.01, hung_s=30.0)
+    async with supervised("serve", clock=clock, watch=watch, processes=1) as (stage, _):
+        await stage.whole.wait()
+        [process] = stage.supervisor.processes.values()
+        [pid] = stage.pids()
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: process.is_asked and time.timers == 2)  # the other one looks for pauses
+        time.jump(62.0)
+        time.advance(watch.hung_s - 1)
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: not process.is_asked)
+        assert stage.pids() == [pid]
+
+        os.kill(pid, signal.SIGSTOP)  # and one that stays silent is
+        await until(lambda: process.is_asked and time.timers == 2)
+        time.advance(watch.hung_s + 1)
+        await until(lambda: stage.pids() not in ([], [pid]))
 
 
 async def test_a_process_that_does_not_drain_in_time_is_killed_and_that_is_exit_1() -> None:

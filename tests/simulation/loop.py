@@ -48,7 +48,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The conductor's clock on a virtual loop; a `runtime.clock.Clock`."""
+    """The conductor's clock on a virtual loop; a `clock.Clock`."""
+
+    paused_s = 0.0
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop

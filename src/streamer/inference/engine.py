@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
 
+from streamer.clock import Clock, LoopClock
 from streamer.errors import ErrorCode, Overloaded
 from streamer.inference.batching import Backlog, Batch, BatchLimits, Lane, Ticket, Waiting
 from streamer.inference.calls import Answer, Fault, Item, Reply
@@ -54,11 +54,12 @@ class _Entry:
 
 
 class _Flight(msgspec.Struct, frozen=True, eq=False):
-    """A batch under way. `jobs`: those of its entries."""
+    """A batch under way. `jobs`: those of its entries. `paused_s`: of the clock, when it began."""
 
     entries: list[_Entry]
     jobs: list[Job]
     since: float
+    paused_s: float
 
 
 class Engine:
@@ -75,7 +76,7 @@ class Engine:
         source: ModelSource,
         settings: EngineSettings | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
         observer: EngineObserver | None = None,
         worker_observer: Callable[[], WorkerObserver] = WorkerObserver,
         log: logging.Logger | None = None,
@@ -87,11 +88,13 @@ class Engine:
         if card.executor == "thread":
             source = Prebuilt(source, model)
         self._settings = settings = settings or EngineSettings()
-        self._clock = clock
+        self._clock = clock = clock or LoopClock()
         self._observer = observer or EngineObserver()
         self._log = log or logging.getLogger("streamer.inference")
         run = card if workers is None else replace(card, workers=workers)
-        self._fleet: Fleet[_Flight] = Fleet(source, run, settings, self._observer, self._log, spawn, worker_observer)
+        self._fleet: Fleet[_Flight] = Fleet(
+            source, run, settings, clock, self._observer, self._log, spawn, worker_observer
+        )
         self._backlog = Backlog(
             BatchLimits(
                 size=card.max_batch_size,
@@ -176,7 +179,7 @@ class Engine:
         wanted = self._wanted[job.session_id]
         if job.id in wanted:
             raise ValueError(f"job {job.id} of session {job.session_id} is here already")
-        entry = _Entry(next(self._tickets), job, deliver, self._clock())
+        entry = _Entry(next(self._tickets), job, deliver, self._clock.now())
         wanted[job.id] = self._entries[entry.ticket] = entry
         self._sessions.add(job.session_id)
         if self.model.stateful:
@@ -265,7 +268,7 @@ class Engine:
             return
         if self.model.stateful:
             self._lanes.settle(self._fleet.answering())
-        now = self._clock()
+        now = self._clock.now()
         expecting = len(self._sessions) > self._backlog.sessions
         plan = self._backlog.plan([slot.index for slot in idle], now, expecting=expecting, homes=self._lanes.homes)
         for batch in plan.batches:
@@ -284,13 +287,14 @@ class Engine:
         trace = self._observer.batch_started(batch.worker, jobs, [now - item.since for item in waiting])
         items = [Item.of(job) for job in jobs]
         seconds = sum([item.seconds for item in waiting])
-        self._fleet.slots[batch.worker].run(items, _Flight(entries, jobs, now), seconds, trace)
+        self._fleet.slots[batch.worker].run(items, _Flight(entries, jobs, now, self._clock.paused_s), seconds, trace)
 
     def _landed(self, slot: Slot[_Flight], flight: _Flight, ended: Ended) -> None:
-        seconds = self._clock() - flight.since
+        seconds = self._clock.now() - flight.since
+        worked_s = seconds - (self._clock.paused_s - flight.paused_s)
         self._running_items -= len(flight.entries)
         self._backlog.done([entry.lane for entry in flight.entries])
-        self._seconds_per_item += PACE_WEIGHT * (seconds / len(flight.entries) - self._seconds_per_item)
+        self._seconds_per_item += PACE_WEIGHT * (worked_s / len(flight.entries) - self._seconds_per_item)
         self._observer.batch_finished(slot.index, flight.jobs, seconds, ended)
 
     def _answer(self, entry: _Entry, answer: Answer) -> None:

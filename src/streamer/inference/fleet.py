@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
+from streamer.clock import Clock
 from streamer.errors import ModelLoadError
 from streamer.inference.card import ModelCard
 from streamer.inference.contract import Readiness
@@ -29,6 +30,7 @@ class Fleet(Generic[WorkT]):
         source: ModelSource,
         card: ModelCard,
         settings: EngineSettings,
+        clock: Clock,
         observer: EngineObserver,
         log: logging.Logger,
         spawn: Spawn | None = None,
@@ -38,6 +40,7 @@ class Fleet(Generic[WorkT]):
         self._start_worker = spawn or self._spawn
         self._card = card
         self._settings = settings
+        self._clock = clock
         self._observer = observer
         self._log = log
         self._host = partial(
@@ -54,7 +57,7 @@ class Fleet(Generic[WorkT]):
     async def start(self, owner: SlotOwner[WorkT]) -> None:
         """Load and warm every worker. Raises ModelLoadError where none can be."""
         self.slots = [
-            Slot(index, self._card, self._settings, self._start_worker, owner, self._observer, self._log)
+            Slot(index, self._card, self._settings, self._clock, self._start_worker, owner, self._observer, self._log)
             for index in range(self._card.workers)
         ]
         for slot in self.slots:

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from streamer.clock import Clock, Timer
 from streamer.inference.batching import Lane
 from streamer.inference.calls import Call, Item, Op, Reply
 from streamer.inference.card import ModelCard
@@ -51,7 +53,7 @@ class Running(Generic[WorkT]):
 
     op: Op
     work: WorkT | None
-    timer: asyncio.TimerHandle
+    timer: Timer
     since: float
 
 
@@ -62,6 +64,9 @@ class Slot(Generic[WorkT]):
     index: int
     card: ModelCard
     settings: EngineSettings
+    clock: Clock
+    """Its calls say when a worker has had its time; a pause of the server is a pause of its workers, or hides what they
+    said."""
     spawn: Spawn
     owner: SlotOwner[WorkT]
     observer: EngineObserver
@@ -184,8 +189,9 @@ class Slot(Generic[WorkT]):
         assert self.worker is not None
         if call.op is not Op.LOAD:
             self.state = SlotState.BUSY
-        loop = asyncio.get_running_loop()
-        self.running = Running(call.op, work, loop.call_later(timeout_s, self._overdue, timeout_s), loop.time())
+        now = self.clock.now()
+        overdue = self.clock.call_at(now + timeout_s, partial(self._overdue, timeout_s))
+        self.running = Running(call.op, work, overdue, now)
         self.worker.call(call)
 
     def _loaded(self, running: Running[WorkT], reply: Reply) -> None:
@@ -193,7 +199,7 @@ class Slot(Generic[WorkT]):
             self.log.error("worker %d: loading the model failed: %s", self.index, reply.fault.detail)
             self._lose(Lost.LOAD_FAILED, f"loading the model failed: {_last_line(reply.fault.detail)}", kill=False)
             return
-        seconds = asyncio.get_running_loop().time() - running.since
+        seconds = self.clock.now() - running.since
         self.log.info("worker %d: ready after %.2f s", self.index, seconds)
         self.observer.worker_started(self.index, seconds)
         self.problem = ""

@@ -105,6 +105,11 @@ class Conductor:
             await self.services.turns.take()
             connection.finish()
 
+    def paused(self) -> None:
+        """Forgive all clients their silence: the process stood still and could not hear them."""
+        for connection in tuple(self._live):
+            connection.paused()
+
     def expel(self, code: ErrorCode, text: str) -> None:
         """End every session with this fault."""
         for connection in tuple(self._live):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from streamer.runtime.clock import Clock, Timer
+from streamer.clock import Clock, Timer
 
 
 class DeadlineTimer:

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection(Generic[FrameT]):
-    """Conducts one session over one transport, and is its Ear. `run` returns when it is over and nothing of it is left.
+    """Conducts one session over one transport, and is its Ear.
 
     The session is a serial machine: the reader, the timer, the scorer's and the engine's answers all enter it on the
     event loop through `_enter`. One task reads, one writes; a message that asks for nothing wakes neither.
@@ -116,15 +116,17 @@ class Connection(Generic[FrameT]):
             self._let_go()
 
     def drain(self, deadline_s: float) -> None:
-        """Tell the client that the server is going away in so many seconds."""
         self._gate.drain()
         self._enter(self._session.drain, deadline_s)
 
     def finish(self) -> None:
-        """End the stream as if the client had stopped it; its results still go out. What comes from now on would not
-        be answered: it is left unread."""
+        """End the stream as if the client had stopped it: its results go out, and nothing more is read."""
         self._gate.finish()
         self._enter(self._session.finish)
+
+    def paused(self) -> None:
+        """Forgive the client its silence: the process stood still and could not hear it."""
+        self._session.held(self._clock.now())
 
     def expel(self, code: ErrorCode, text: str) -> None:
         """End the session with this fault."""
@@ -149,7 +151,7 @@ class Connection(Generic[FrameT]):
             await self._transport.close(None)
 
     def _hang_up(self) -> None:
-        """The peer is gone: what it said last is not looked at any more, what it waits for not computed."""
+        """Peer disconnected: discard unread input and cancel pending work."""
         if self._over:
             return
         self._gone = True
@@ -187,8 +189,7 @@ class Connection(Generic[FrameT]):
             if type(message) is Start:
                 self._session.traceparent = self._observer.starting(message, self._clock.now())
         more = self._apply(self._renew if type(message) is Auth else self._session.receive, message)
-        # Audio that asks for nothing only moves the deadline away, and how far ahead it is shows with the next ack;
-        # there are none while a stream is being finished.
+        # Audio that asks for nothing only moves the deadline away; how far ahead it is shows with the next ack.
         if not more and self._session.state is _STREAMING:
             return True
         self._settle()
@@ -206,8 +207,7 @@ class Connection(Generic[FrameT]):
         self._session.held(self._clock.now())
 
     async def _pay(self, spent_s: float) -> None:
-        """Let others have their turn after a message that was no audio. Do not read a peer that sends too many of them
-        for a while, and end one that goes on."""
+        """Give way after a message that was no audio; a peer of too many waits, and one that goes on is ended."""
         owed_s = self._gate.charge(spent_s)
         if owed_s == 0.0 or self._over:
             await asyncio.sleep(0)

@@ -67,7 +67,8 @@ class Lifecycle:
 
         Not ready at once; new sessions are taken until `lag_s`; running ones may end by themselves until `soft_s`,
         then they are finished, spread over `spread_s`; at `hard_s` the rest is cut off, whatever comes before it. All
-        times count from when the drain was asked for, `late_s` ago.
+        times count from when the drain was asked for, `late_s` ago, pauses of the process included: whoever waits for
+        its end (systemd, Kubernetes) counts them, too.
         """
         self.stage = Stage.DRAINING
         loop = asyncio.get_running_loop()

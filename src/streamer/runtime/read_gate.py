@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from streamer.clock import Clock
 from streamer.runtime.budget import WorkBudget
-from streamer.runtime.clock import Clock
 
 DRAINING_AHEAD_S = 5.0
 """While the server is being drained a peer may be ahead by this, so that what was read can be answered in time."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.coding import Coding, Pcm, Samples, split, windows_of
-from streamer.runtime.clock import Clock, LoopClock, Timer
+from streamer.clock import Clock, LoopClock, Timer
 from streamer.runtime.places import Errand, OnTheLoop, Place
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.vad.scorer import Row, SpeechScorer

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from streamer.audio.coding import Samples
+from streamer.clock import Clock, LoopClock
 from streamer.inference.contract import InferenceEngine
-from streamer.runtime.clock import Clock, LoopClock
 from streamer.runtime.turns import Turns
 from streamer.telemetry.observer import Observer
 from streamer.vad.scorer import Row

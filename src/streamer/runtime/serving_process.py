@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
+from streamer.clock import Clock, timeout
 from streamer.runtime.control import ANSWERS, Answer, Failed, Gather, Link, Order, Ready, Report, Reported, Setup
 
 _LAST_WORDS_S = 1.0
@@ -68,6 +69,7 @@ class ServingProcess:
         command: Sequence[str],
         setup: Setup,
         watch: Watch,
+        clock: Clock,
         heard: Callable[[ServingProcess, Answer], None],
     ) -> None:
         """`command` gets the number of its end of the socket pair as a last argument."""
@@ -77,6 +79,7 @@ class ServingProcess:
         """What it had counted when it last said so."""
         self._command = command
         self._watching = watch
+        self._clock = clock
         self._heard = heard
         self._setup = setup
         self._unsaid: list[Order] = [setup]
@@ -91,6 +94,11 @@ class ServingProcess:
     def pid(self) -> int | None:
         """Once it has been started."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it owes an answer."""
+        return self._asked is not None
 
     def tell(self, order: Order) -> None:
         """Said to one that is still being started, it waits."""
@@ -109,11 +117,14 @@ class ServingProcess:
         so that one that is hung does not fill its socket."""
         if self.state is not State.SERVING:
             return False
-        if self._asked is None:
-            self._asked = asyncio.get_running_loop().create_future()
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = asyncio.get_running_loop().create_future()
             self.tell(Report())
-        done, _ = await asyncio.wait([self._asked], timeout=timeout_s)
-        return bool(done) and self.state is State.SERVING
+        with suppress(TimeoutError):
+            async with timeout(self._clock, timeout_s):
+                await asyncio.wait([asked])
+        return asked.done() and self.state is State.SERVING
 
     async def run(self) -> Gone:
         try:

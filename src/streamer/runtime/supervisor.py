@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamer.clock import Clock, LoopClock
 from streamer.runtime.control import Answer, Drain, End, Gather, Gathered, Order, Ready, Setup
 from streamer.runtime.restarts import RestartPolicy, Restarts
 from streamer.runtime.serving_process import Gone, ServingProcess, State, Watch
@@ -60,8 +61,9 @@ class Supervisor:
     again and again: then the others are drained. `announce` is called once, when all serve.
     """
 
-    def __init__(self, plan: Plan, tally: Tally, announce: Callable[[Ready], None]) -> None:
+    def __init__(self, plan: Plan, tally: Tally, announce: Callable[[Ready], None], clock: Clock | None = None) -> None:
         self._plan = plan
+        self._clock = clock or LoopClock()
         self._tally = tally
         self._announce = announce
         self.processes: dict[int, ServingProcess] = {}
@@ -100,7 +102,7 @@ class Supervisor:
         plan = self._plan
         restarts = Restarts(plan.restarts)
         while not self._stopping.is_set():
-            process = ServingProcess(number, plan.command, plan.setup, plan.watch, self._hear)
+            process = ServingProcess(number, plan.command, plan.setup, plan.watch, self._clock, self._hear)
             self.processes[number] = process
             gone = await process.run()
             if (past := self._merge((), [self._past, process.counts])) is not None:

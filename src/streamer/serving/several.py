@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from streamer.clock import PauseAwareClock
 from streamer.config import Loaded, Settings
 from streamer.errors import ListenFailed
 from streamer.runtime.control import Ready, Setup
@@ -40,11 +41,16 @@ async def supervise(loaded: Loaded, announce: Callable[[Ready], None]) -> Outcom
             settings.drain.hard_s + TEARDOWN_S,
             TEARDOWN_S,
         )
-        supervisor = Supervisor(plan, Tally(), announce)
-        async with asyncio.TaskGroup() as tasks:
-            telling = tasks.create_task(_tell(supervisor, ending))
-            outcome = await supervisor.run()
-            telling.cancel()
+        clock = PauseAwareClock()
+        supervisor = Supervisor(plan, Tally(), announce, clock)
+        clock.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(_tell(supervisor, ending))
+                outcome = await supervisor.run()
+                telling.cancel()
+        finally:
+            clock.stop()
     return outcome
 
 

@@ -16,7 +16,9 @@ class _Call:
 
 
 class ManualClock:
-    """Monotonic seconds and timers; a `runtime.clock.Clock`. Nothing happens until `advance`."""
+    """Monotonic seconds and timers; a `clock.Clock`. Nothing happens until `advance` or `jump`."""
+
+    paused_s = 0.0
 
     def __init__(self, start: float = 1_000.0) -> None:
         self._now = start
@@ -53,3 +55,8 @@ class ManualClock:
                 call.cancel()
                 callback()
         self._now = until
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass in which nothing runs, as in a process that is stopped; then timers fire late, in order."""
+        self._now += seconds
+        self.advance(0.0)

@@ -21,6 +21,7 @@ from streamer.access import (
     Identity,
     find_credential,
 )
+from streamer.clock import Clock, timeout
 from streamer.errors import BadRequest, StreamerError, brief
 from streamer.protocols.codec import Codec
 from streamer.runtime.admission import Admission
@@ -125,7 +126,7 @@ def endpoint_handler(
         try:
             await conductor.services.turns.take()
             admission.check()
-            identity = await visit.introduced(admission, timeouts.handshake_s)
+            identity = await visit.introduced(conductor.services.clock, admission, timeouts.handshake_s)
             with admission.place(transport.address, identity):
                 transport.upgrade()
                 lease = door.lease(identity, conductor.services.clock.now())
@@ -165,7 +166,7 @@ class Visit:
             request.headers.get("Authorization"), self._offered, request.query.get(QUERY_NAME)
         )
 
-    async def introduced(self, admission: Admission, timeout_s: float) -> Identity | None:
+    async def introduced(self, clock: Clock, admission: Admission, timeout_s: float) -> Identity | None:
         """Who this is; None where nobody has to say. Upgrades where a first message is to say it."""
         self._check_subprotocols()
         by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
@@ -174,7 +175,7 @@ class Visit:
         self._door.origins.check(self._origin, self._host)
         with admission.handshake():
             self._transport.upgrade()
-            credential = await self._first_message(timeout_s)
+            credential = await self._first_message(clock, timeout_s)
         return self._door.show(credential)
 
     def log_forbidden_origin(self) -> None:
@@ -210,9 +211,9 @@ class Visit:
             name = self._endpoint.subprotocols[0]
             raise BadRequest(f"Sec-WebSocket-Protocol: expected {name} beside the token")
 
-    async def _first_message(self, timeout_s: float) -> Credential | None:
+    async def _first_message(self, clock: Clock, timeout_s: float) -> Credential | None:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(clock, timeout_s):
                 frame = await self._transport.receive()
         except TimeoutError:
             return None

@@ -12,7 +12,7 @@ from contextlib import suppress
 from socket import SO_RCVLOWAT, SOL_SOCKET
 from typing import Protocol
 
-from streamer.runtime.clock import Clock, LoopClock, Timer
+from streamer.clock import Clock, LoopClock, Timer
 
 CROWD = 64
 """Connections up to which every byte is read at once."""

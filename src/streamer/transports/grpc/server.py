@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from streamer.access import Carrier, Credential, Door, Identity, find_credential
+from streamer.clock import timeout
 from streamer.config import ServerSettings, Settings
 from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
 from streamer.inference.contract import Readiness
@@ -147,7 +148,7 @@ class Reception:
 
     async def _first_message(self, transport: GrpcTransport) -> Credential | None:
         try:
-            async with asyncio.timeout(self._settings.handshake_timeout_s):
+            async with timeout(self._service.conductor.services.clock, self._settings.handshake_timeout_s):
                 frame = await transport.receive()
         except TimeoutError:
             return None
