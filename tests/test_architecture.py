@@ -12,6 +12,7 @@ WORDS = ("session.messages", "session.events", "session.actions", "session.setti
 BELOW_RUNTIME = (
     "errors",
     "clock",
+    "parent_death",
     "access",
     "audio",
     "vad",
@@ -29,6 +30,7 @@ BELOW_SHELL = (*BELOW_RUNTIME, "runtime")
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "clock": (),
+    "parent_death": (),
     "samples": (),
     "build": ("session",),
     "access": ("errors",),
@@ -42,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "config": ("errors", "audio", "vad.settings", "inference.settings", *WORDS),
     "models": ("errors", "audio", *WORDS),
     "protocols": ("errors", "audio", *WORDS),
-    "inference": ("errors", "clock", "audio", "models.contract", "telemetry.observer", *WORDS),
+    "inference": ("errors", "clock", "parent_death", "audio", "models.contract", "telemetry.observer", *WORDS),
     "inference.batching": ("errors", "session.actions"),
     "runtime": BELOW_RUNTIME,
     "telemetry": (*BELOW_SHELL, "root"),

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 import msgspec
 import psutil
 
+from streamer import parent_death
 from streamer.inference.calls import Call, decode_call, decode_reply, encode
 from streamer.inference.executor import Worker, WorkerOwner
 from streamer.inference.worker import ModelHost
@@ -107,9 +108,9 @@ def _cause(exitcode: int) -> str:
 
 def _main(pipe: Connection, make_host: Callable[[], ModelHost]) -> None:
     """The child's life: calls in, replies out, until the pipe ends."""
+    _die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # to the whole group: the server decides what they mean, and drains
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     process = psutil.Process()
     host = make_host()
     with contextlib.suppress(EOFError, OSError):  # the server has closed its end, or is gone
@@ -120,9 +121,20 @@ def _main(pipe: Connection, make_host: Callable[[], ModelHost]) -> None:
                 pipe.send_bytes(encode(told))
 
 
-def _end_with_parent() -> None:
-    """A call in progress must not outlive a server that was killed."""
+def _die_with_parent() -> None:
+    """Have this process end with its server: in the middle of a call, and on Linux while it is stopped, too.
+
+    The kernel's signal comes when the thread that started this process ends. It is the `ProcessWorker`'s, which waits
+    for this process.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    wait([parent.sentinel])
+    parent_death.request_signal(signal.SIGKILL)
+    if os.getppid() != parent.pid:
+        os._exit(1)
+    threading.Thread(target=_end_after, args=(parent.sentinel,), name="parent-watch", daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
     os._exit(1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Metric
 
+from streamer import parent_death
 from streamer.app import Shared
 from streamer.config import Loaded, Settings
 from streamer.errors import ConfigError, ListenFailed, ModelLoadError
@@ -109,6 +111,8 @@ def _loaded(setup: Setup) -> Loaded:
 
 
 def main() -> int:
+    # One that is stopped goes on when its supervisor dies: it sees its sessions out and ends, as the others do.
+    parent_death.request_signal(signal.SIGCONT)
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)  # model workers have no part in this
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
