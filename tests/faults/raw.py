@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 FORMAT = {"encoding": "pcm_s16le", "sample_rate": 16_000, "channels": 1}
@@ -65,6 +65,22 @@ class Raw:
                     await self.writer.drain()
         except (TimeoutError, ConnectionError):
             pass
+
+    @asynccontextmanager
+    async def flooding(self, data: bytes, times: int) -> AsyncIterator[None]:
+        """While the block runs, as much of it as the server takes."""
+
+        async def write() -> None:
+            with suppress(ConnectionError):
+                for _ in range(times):
+                    await self.send(data)
+
+        flood = asyncio.create_task(write())
+        try:
+            yield
+        finally:
+            flood.cancel()
+            await asyncio.wait([flood])
 
     async def next_frame(self) -> tuple[int, bytes]:
         first, second = await self.reader.readexactly(2)

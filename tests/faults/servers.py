@@ -13,13 +13,12 @@ from tests.faults.sight import Told
 
 MODEL = {"delay": 0.0, "constant_factor": 0.0, "jitter": 0.0, "warmup_penalty": 0.0}
 IDLE_S = 2.5
-START_S = 1.0
+START_S = 2.0
 IMPATIENT: Mapping[str, Any] = {
-    "handshake_timeout_s": 0.4,
+    "handshake_timeout_s": 1.5,
     "max_handshakes": 20,
     "outbox_bytes": 16 * 1024,
     "outbox_stall_s": 0.5,
-    "close_timeout_s": 0.3,
     "send_buffer_bytes": 8 * 1024,
 }
 
@@ -37,10 +36,12 @@ async def serving(headers: Mapping[str, str] | None = None, **sections: Any) -> 
             yield arena
 
 
-def impatient(*, host: str = "127.0.0.1", **grpc: float) -> AbstractAsyncContextManager[LocalArena]:
+def impatient(
+    *, host: str = "127.0.0.1", close_timeout_s: float = 0.3, **grpc: float
+) -> AbstractAsyncContextManager[LocalArena]:
     """A server that gives nobody much time."""
     return serving(
-        server={**IMPATIENT, "host": host},
+        server={**IMPATIENT, "host": host, "close_timeout_s": close_timeout_s},
         grpc={"port": -1, **grpc},
         session={"stall_timeout_s": 0},  # the neighbour pauses for as long as a fault takes
         # Floods are sent to see what they do to others: how long one may go on is a rule of its own.

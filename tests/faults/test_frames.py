@@ -68,8 +68,8 @@ async def test_fragments_are_one_message_with_one_limit(arena: LocalArena) -> No
     async with arena.raw() as peer:
         await started(peer)
         await peer.send(frame(BINARY, bytes(1_000), fin=False))
-        await peer.flood(frame(CONTINUATION, bytes(1_000), fin=False), 70)
-        assert await peer.close_code() == 1009
+        async with peer.flooding(frame(CONTINUATION, bytes(1_000), fin=False), 70):
+            assert await peer.close_code() == 1009
 
 
 # Row 5: a compression bomb -------------------------------------------------------------------------
@@ -100,9 +100,8 @@ async def test_a_flood_of_empty_fragments_adds_up_to_nothing_and_is_no_sign_of_l
     async with arena.raw() as peer:
         await started(peer)
         await peer.send(frame(TEXT, fin=False))
-        for _ in range(20):
-            await peer.flood(frame(CONTINUATION, fin=False) * 10_000, 1)
-        assert await peer.close_code() == 4408
+        async with peer.flooding(frame(CONTINUATION, fin=False) * 10_000, 20):
+            assert await peer.close_code() == 4408
 
 
 @fault(6, harmless(received_s=1.0))
@@ -137,8 +136,8 @@ async def test_a_flood_of_pings_whose_pongs_nobody_reads_is_cut_off_in_bounded_m
     memory = psutil.Process().memory_info().rss
     async with arena.raw(small_buffers=True) as peer:
         await peer.send(text(START["v2"]))
-        await peer.flood(frame(PING) * 10_000, 500)
-        await arena.sight.until(CLOSED)
+        async with peer.flooding(frame(PING) * 10_000, 500):
+            await arena.sight.until(CLOSED)
     assert psutil.Process().memory_info().rss - memory < 50e6
 
 

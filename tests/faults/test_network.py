@@ -33,6 +33,13 @@ async def server() -> AsyncIterator[LocalArena]:
         yield arena
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def patient_arena(request: pytest.FixtureRequest) -> AsyncIterator[LocalArena]:
+    """A server that gives a client that it has closed the time to read so."""
+    async with impatient(close_timeout_s=20.0) as server, server.observed(request.node):
+        yield server
+
+
 # Rows 1 and 2: readers that do not keep up --------------------------------------------------------
 
 
@@ -52,8 +59,8 @@ async def test_a_reader_of_a_kilobyte_a_second_is_cut_off_when_too_much_waits(ar
     async with fault_proxy("127.0.0.1", arena.app.port) as proxy, arena.raw(port=proxy.port) as peer:
         await started(peer)
         await proxy.set(down=Toxics(bytes_per_s=1_000))
-        await peer.flood(FLUSHES, 40)
-        await arena.sight.until(CLOSED)
+        async with peer.flooding(FLUSHES, 40):
+            await arena.sight.until(CLOSED)
 
 
 @fault(1, TOO_SLOW)
@@ -81,8 +88,8 @@ async def test_a_reader_of_a_kilobyte_a_second_that_asks_for_little_is_served(ar
 async def test_a_client_that_never_reads_is_cut_off(arena: LocalArena) -> None:
     async with arena.raw(small_buffers=True) as peer:
         await peer.send(text(START["v2"]))
-        await peer.flood(FLUSHES, 40)
-        await arena.sight.until(CLOSED)
+        async with peer.flooding(FLUSHES, 40):
+            await arena.sight.until(CLOSED)
 
 
 @fault(2, TOO_SLOW)
@@ -93,11 +100,12 @@ async def test_a_client_that_never_reads_is_cut_off_over_grpc(arena: LocalArena)
 
 
 @fault(2, fatal(ErrorCode.SLOW_CONSUMER))
-async def test_a_client_that_stops_reading_is_told_so_if_it_comes_back_in_time(arena: LocalArena) -> None:
+async def test_a_client_that_stops_reading_is_told_so_if_it_comes_back_in_time(patient_arena: LocalArena) -> None:
+    arena = patient_arena
     async with arena.raw(small_buffers=True) as peer:
         await peer.send(text(START["v2"]))
-        await peer.flood(FLUSHES, 10)
-        await arena.told.until(ErrorCode.SLOW_CONSUMER)
+        async with peer.flooding(FLUSHES, 10):
+            await arena.told.until(ErrorCode.SLOW_CONSUMER)
         while (await peer.next_event())["type"] != "error":
             pass
         assert await peer.close_code() == 4430

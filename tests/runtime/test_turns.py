@@ -40,6 +40,5 @@ async def test_who_is_cancelled_while_waiting_takes_nobodys_turn() -> None:
     tasks = [asyncio.create_task(turns.take()) for _ in range(4)]
     await asyncio.sleep(0)
     tasks[1].cancel()
-    async with asyncio.timeout(1):
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     assert [task.cancelled() for task in tasks] == [False, True, False, False]

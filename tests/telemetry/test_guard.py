@@ -17,7 +17,7 @@ Heard = asyncio.Queue[tuple[Subsystem, BaseException]]
 
 
 async def heard_of(heard: Heard) -> tuple[Subsystem, BaseException]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await heard.get()
 
 

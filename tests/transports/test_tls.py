@@ -216,9 +216,8 @@ async def test_a_tls_handshake_that_never_ends_is_cut_off(authority: Authority) 
     async with serving(authority) as app:
         reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
         writer.write(b"\x16\x03\x01")
-        async with asyncio.timeout(5):
-            with suppress(ConnectionResetError):  # either end will do
-                assert await reader.read() == b""
+        with suppress(ConnectionResetError):  # either end will do
+            assert await reader.read() == b""
         writer.close()
 
 
