@@ -48,6 +48,7 @@ from streamer.transports.endpoint import Endpoint, Timeouts, Upgrades, endpoint_
 from streamer.transports.grpc.environment import set_defaults
 from streamer.transports.listener import Buffers, HandshakeLimits, Listener
 from streamer.transports.patience import Patience
+from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import WebSocketTransport
 from streamer.vad.silero import SileroScorer
@@ -293,7 +294,8 @@ class App:
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
             application.router.add_get(endpoint.path, handler)
-        metrics = http.metrics_route(self._shared.gather if self._shared else self._collect, self.telemetry)
+        collect = self._shared.gather if self._shared else self.telemetry.collect
+        metrics = metrics_route(Scrapes(collect, server.processes), self.telemetry)
         if self._metrics_at is not None:
             hosts = Hosts(self._metrics_at[0], server.hosts)
             beside = web.Application(middlewares=http.host_check(hosts, self._observer))
@@ -302,9 +304,6 @@ class App:
         else:
             application.add_routes([metrics])
         self._port = await self._serve(application, server.host, server.port, self._tls())
-
-    async def _collect(self) -> Iterable[Metric]:
-        return self.registry.collect()
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:

@@ -15,7 +15,7 @@ import streamer
 from streamer.client import HandshakeRefused
 from streamer.errors import ErrorCode
 from streamer.telemetry.observer import Observer, Subsystem
-from streamer.transports.http import metrics_route
+from streamer.transports.scrapes import Scrapes, metrics_route
 from tests.transports.carriers import serving_all
 
 
@@ -32,7 +32,7 @@ async def test_a_handler_that_raises_is_500_and_counted(caplog: pytest.LogCaptur
         raise ValueError("secret")
 
     heard, application = Heard(), web.Application()
-    application.add_routes([metrics_route(collect, heard)])
+    application.add_routes([metrics_route(Scrapes(collect), heard)])
     async with TestServer(application) as server, aiohttp.ClientSession() as client:
         answer = await client.get(server.make_url("/metrics"))
         assert answer.status == 500

@@ -8,9 +8,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 
 from streamer import parent_death
 from streamer.app import Shared
@@ -22,7 +22,7 @@ from streamer.serving.ending import Ending
 from streamer.serving.loop import loop_factory
 from streamer.serving.server import exit_code, open_app, serve
 from streamer.telemetry.logs import Logs
-from streamer.telemetry.tally import pack, unpack
+from streamer.telemetry.tally import pack_by_pieces, unpack
 
 GATHER_TIMEOUT_S = 3.0
 """How long a scrape waits for its supervisor."""
@@ -35,8 +35,8 @@ class Member:
 
     def __init__(self, link: Link[Order]) -> None:
         self._link = link
-        self.registry = CollectorRegistry()
-        """What this process counts."""
+        self.collect: Callable[[], Awaitable[Iterable[Metric]]] = _nothing
+        """Collects what this process counts."""
         self._gathered: asyncio.Future[bytes | None] | None = None
 
     async def gather(self) -> Iterable[Metric]:
@@ -52,14 +52,14 @@ class Member:
         if counts is not None:
             return unpack(counts)
         log.warning("the metrics of all processes cannot be merged: this scrape has those of this process only")
-        return self.registry.collect()
+        return await self.collect()
 
     async def obey(self, ending: Ending) -> None:
         """Do as the supervisor says, for as long as there is one."""
         while (order := await self._link.hear()) is not None:
             match order:
                 case Report():
-                    self._link.tell(Reported(pack(self.registry.collect())))
+                    self._link.tell(Reported(await pack_by_pieces(await self.collect())))
                 case Gathered(counts):
                     if self._gathered is not None:
                         self._gathered.set_result(counts)
@@ -72,6 +72,11 @@ class Member:
         ending.drain(lag=True)
 
 
+async def _nothing() -> Iterable[Metric]:
+    """What a process counts that does not serve yet."""
+    return ()
+
+
 async def _serve(link: Link[Order], loaded: Loaded, used: SharedReplayCache, logs: Logs) -> int:
     """Until the end; the exit code."""
     member = Member(link)
@@ -80,7 +85,7 @@ async def _serve(link: Link[Order], loaded: Loaded, used: SharedReplayCache, log
             obeying = tasks.create_task(member.obey(ending))
             try:
                 app = open_app(loaded, logs, shared=Shared(member.gather, used))
-                member.registry = app.registry
+                member.collect = app.telemetry.collect
                 await serve(app, ending, link.tell)
             except (ConfigError, ListenFailed, ModelLoadError) as refusal:
                 link.tell(Failed(refusal.message))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Token
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 
 import streamer
 from streamer.errors import ConfigError, ErrorCode
@@ -55,7 +56,7 @@ class Telemetry(Observer, EngineObserver):
         self._metrics.instruments.refresh.append(self._read_tasks)
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self._metrics.instruments)
-        ProcessCollector(registry=self.registry)
+        self._process = ProcessCollector(registry=self.registry)
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -90,6 +91,12 @@ class Telemetry(Observer, EngineObserver):
     def start(self) -> None:
         """Begin to measure the running event loop."""
         self._lag = asyncio.create_task(watch_lag(self._metrics.loop_lag.child().observe), name="event-loop-lag")
+
+    async def collect(self) -> Iterable[Metric]:
+        """All metrics, each made when it is asked for, as `registry` would. What the system knows of the process is
+        read on a thread: with thousands of descriptors that takes milliseconds."""
+        process = await asyncio.to_thread(lambda: list(self._process.collect()))
+        return chain(self._metrics.instruments.collect(), process)
 
     async def stop(self) -> None:
         """Send the last spans, within a bound. Idempotent."""

@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.samples import Exemplar
 
 from streamer.runtime.serving_process import State
+from streamer.telemetry.exposition import by_pieces
 from streamer.telemetry.instruments import Instruments
 
 _GROWING = frozenset({"counter", "histogram"})
@@ -48,19 +49,17 @@ _DECODER = msgspec.msgpack.Decoder(list[_Family])
 
 def pack(metrics: Iterable[Metric]) -> bytes:
     """What a registry collects, to be sent."""
-    return msgspec.msgpack.encode([_Family(it.name, it.documentation, it.type, list(_series(it))) for it in metrics])
+    return msgspec.msgpack.encode([_family(metric) for metric in metrics])
 
 
-def unpack(packed: bytes) -> list[Metric]:
-    """As a registry would collect it."""
-    metrics = []
-    for family in _DECODER.decode(packed):
-        metric = Metric(family.name, family.help, family.kind)
-        for it in family.series:
-            exemplar = Exemplar(dict(it.exemplar[0]), *it.exemplar[1:]) if it.exemplar else None
-            metric.add_sample(it.name, dict(it.labels), it.value, None, exemplar)
-        metrics.append(metric)
-    return metrics
+async def pack_by_pieces(metrics: Iterable[Metric]) -> bytes:
+    """The same, with turns for the event loop in between."""
+    return msgspec.msgpack.encode([_family(metric) async for metric in by_pieces(metrics)])
+
+
+def unpack(packed: bytes) -> Iterator[Metric]:
+    """As a registry would collect it, each metric made when it is asked for."""
+    return map(_metric, _DECODER.decode(packed))
 
 
 class Tally:
@@ -89,6 +88,18 @@ class Tally:
             whole = families.setdefault(family.name, _Family(family.name, family.help, family.kind, []))
             _add(whole, family.series, sums)
         return msgspec.msgpack.encode(list(families.values()))
+
+
+def _family(metric: Metric) -> _Family:
+    return _Family(metric.name, metric.documentation, metric.type, list(_series(metric)))
+
+
+def _metric(family: _Family) -> Metric:
+    metric = Metric(family.name, family.help, family.kind)
+    for it in family.series:
+        exemplar = Exemplar(dict(it.exemplar[0]), *it.exemplar[1:]) if it.exemplar else None
+        metric.add_sample(it.name, dict(it.labels), it.value, None, exemplar)
+    return metric
 
 
 def _series(metric: Metric) -> Iterator[_Series]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,9 +12,6 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler as Answer
 from aiohttp.typedefs import Middleware
-from prometheus_client import Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from streamer.access import QUERY_NAME, Door, ForbiddenHost, Hosts, find_credential
 from streamer.errors import StreamerError, brief
@@ -104,18 +101,18 @@ def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
     """What orchestrators and load balancers ask; it never needs a credential."""
 
     def get(path: str, handler: Handler) -> web.RouteDef:
-        return web.get(path, _watched(handler, observer, Subsystem.API_ROUTING))
+        return web.get(path, watched(handler, observer, Subsystem.API_ROUTING))
 
     async def health(_: web.Request) -> web.Response:
         return _json(_Status("healthy"))
 
     async def live(_: web.Request) -> web.Response:
         now = lifecycle.alive
-        return _json(_Status("alive")) if now.ready else _json(_Status("broken", now.reason), status=503)
+        return _json(_Status("alive")) if now.ready else failure("broken", now.reason)
 
     async def ready(_: web.Request) -> web.Response:
         now = lifecycle.readiness
-        return _json(_Status("ready")) if now.ready else _json(_Status("not ready", now.reason), status=503)
+        return _json(_Status("ready")) if now.ready else failure("not ready", now.reason)
 
     return [get("/api/v1/health", health), get("/livez", live), get("/readyz", ready)]
 
@@ -127,34 +124,10 @@ def info_route(info: Info, observer: Observer, door: Door | None) -> web.RouteDe
         return _json(info)
 
     handler = needs_credential(describe, door) if door else describe
-    return web.get("/api/v2/info", _watched(handler, observer, Subsystem.API_ROUTING))
+    return web.get("/api/v2/info", watched(handler, observer, Subsystem.API_ROUTING))
 
 
-class _Collected(Collector):
-    """Metrics that are there, for an encoder that wants a registry."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
-
-
-def metrics_route(collect: Callable[[], Awaitable[Iterable[Metric]]], observer: Observer) -> web.RouteDef:
-    """The metrics, as Prometheus text or OpenMetrics where asked for; 503 where `collect` raises TimeoutError."""
-
-    async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        try:
-            collected = await collect()
-        except TimeoutError:
-            return _json(_Status("no metrics", "the supervisor of this process does not answer"), status=503)
-        return web.Response(body=encode(_Collected(collected)), headers={"Content-Type": content_type})
-
-    return web.get("/metrics", _watched(metrics, observer, Subsystem.METRICS))
-
-
-def _watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
+def watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
     """The same handler, its polls and its errors counted."""
 
     async def watched(request: web.Request) -> web.StreamResponse:
@@ -168,6 +141,11 @@ def _watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
             return refusal(UNFORESEEN)
 
     return watched
+
+
+def failure(status: str, reason: str) -> web.Response:
+    """A server that cannot answer now, in the words of a probe: 503."""
+    return _json(_Status(status, reason), status=503)
 
 
 def refusal(error: StreamerError) -> web.Response:

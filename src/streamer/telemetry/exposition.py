@@ -1,0 +1,102 @@
+"""Metrics as scrapers read them: Prometheus text 0.0.4 and OpenMetrics 1.0.0, a family at a time.
+
+prometheus_client writes a whole registry in one go, while an event loop stands still for 4 to 18 ms. Here it is 2.5 ms in
+pieces of a quarter (docs/design/telemetry.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from enum import StrEnum
+from math import inf, isnan
+
+from prometheus_client import Metric
+from prometheus_client.samples import Exemplar, Sample
+
+SAMPLES_AT_A_TIME = 50
+"""Samples that are read and written down before the loop has a turn. A family is not cut: it may be some more."""
+
+
+class Format(StrEnum):
+    """What can be written, as a content type."""
+
+    TEXT = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+    @classmethod
+    def accepted(cls, accept: str) -> Format:
+        """The format for a scraper with this `Accept`: OpenMetrics if it takes version 1 or names none."""
+        for offer in accept.split(","):
+            media_type, *parameters = [part.strip() for part in offer.split(";")]
+            versions = [value for name, _, value in (part.partition("=") for part in parameters) if name == "version"]
+            if media_type == "application/openmetrics-text" and all(map(_is_version_1, versions)):
+                return cls.OPENMETRICS
+        return cls.TEXT
+
+
+def _is_version_1(version: str) -> bool:
+    """Whether a version is 1.0.0 or a later one, which is given what 1.0.0 has."""
+    major = version.partition(".")[0]
+    return major.isdecimal() and bool(major.strip("0"))
+
+
+async def by_pieces(metrics: Iterable[Metric]) -> AsyncIterator[Metric]:
+    """Yield metrics, which may be made as they are asked for, and give the event loop turns in between."""
+    samples = 0
+    for metric in metrics:
+        yield metric
+        samples += len(metric.samples)
+        if samples >= SAMPLES_AT_A_TIME:
+            samples = 0
+            await asyncio.sleep(0)
+
+
+async def written(metrics: Iterable[Metric], format: Format) -> bytes:
+    """The metrics as text, written piece by piece."""
+    is_openmetrics = format is Format.OPENMETRICS
+    pieces = [_family(metric, is_openmetrics=is_openmetrics) async for metric in by_pieces(metrics)]
+    if is_openmetrics:
+        pieces.append("# EOF\n")
+    return "".join(pieces).encode()
+
+
+def _family(metric: Metric, *, is_openmetrics: bool) -> str:
+    name, kind = metric.name, metric.type
+    if not is_openmetrics:
+        name = f"{name}_total" if kind == "counter" else name
+        kind = "untyped" if kind == "unknown" else kind
+    lines = [f"# HELP {name} {_escaped(metric.documentation, quotes=is_openmetrics)}", f"# TYPE {name} {kind}"]
+    lines += _lines(metric.samples, with_exemplars=is_openmetrics)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(samples: Iterable[Sample], *, with_exemplars: bool) -> Iterator[str]:
+    for sample in samples:
+        line = f"{sample.name}{_labels(sample.labels)} {_number(sample.value)}"
+        yield line + _exemplar(sample.exemplar) if sample.exemplar and with_exemplars else line
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join([f'{name}="{_escaped(labels[name], quotes=True)}"' for name in sorted(labels)]) + "}"
+
+
+def _exemplar(exemplar: Exemplar) -> str:
+    at = "" if exemplar.timestamp is None else f" {exemplar.timestamp}"
+    return f" # {_labels(exemplar.labels) or '{}'} {_number(exemplar.value)}{at}"
+
+
+def _escaped(text: str, *, quotes: bool) -> str:
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    return text.replace('"', r"\"") if quotes else text
+
+
+def _number(value: float) -> str:
+    value = float(value)
+    if value - value == 0:
+        return repr(value)
+    if isnan(value):
+        return "NaN"
+    return "+Inf" if value == inf else "-Inf"
