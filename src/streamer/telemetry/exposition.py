@@ -1,7 +1,7 @@
 """Metrics as scrapers read them: Prometheus text 0.0.4 and OpenMetrics 1.0.0, a family at a time.
 
-prometheus_client writes a whole registry in one go, while an event loop stands still for 4 to 18 ms. Here it is 2.5 ms in
-pieces of a quarter (docs/design/telemetry.md).
+prometheus_client writes a whole registry in one go, while an event loop stands still for 4 to 18 ms. Here it is 2.5 ms
+in pieces of a quarter (docs/design/telemetry.md).
 """
 
 from __future__ import annotations
