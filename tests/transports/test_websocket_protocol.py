@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from streamer.testing import ManualClock
 from streamer.transports.endpoint import Upgrades
-from streamer.transports.listener import HandshakeLimits, Listener
+from streamer.transports.listener import Buffers, HandshakeLimits, Listener
 from streamer.transports.patience import HELD_S, LOOK_S, Patience
 from streamer.transports.websocket import Frame, WebSocketTransport
 from streamer.transports.websocket_protocol import MAX_MESSAGES_PER_TURN
@@ -78,7 +79,10 @@ class Conversation(Protocol):
 
 
 @asynccontextmanager
-async def dialled(peer: Conversation) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def conversing(
+    peer: Conversation, *, tls: ssl.SSLContext | None = None, buffers: Buffers | None = None
+) -> AsyncIterator[int]:
+    """A listener on a port at whose `/` the peer converses."""
     upgrades = Upgrades()
 
     async def serve(request: web.Request) -> web.StreamResponse:
@@ -86,15 +90,23 @@ async def dialled(peer: Conversation) -> AsyncIterator[aiohttp.ClientWebSocketRe
 
     application = web.Application()
     application.router.add_get("/", serve)
-    listener = Listener(application, HandshakeLimits(9, 5.0, lambda *_: None), shutdown_timeout_s=1.0)
-    port = await listener.start("127.0.0.1", 0)
+    limits = HandshakeLimits(9, 5.0, lambda *_: None)
+    listener = Listener(application, limits, tls=tls, buffers=buffers, shutdown_timeout_s=1.0)
     try:
-        url = f"http://127.0.0.1:{port}/"
-        async with aiohttp.ClientSession() as client, client.ws_connect(url) as socket:
-            yield socket
+        yield await listener.start("127.0.0.1", 0)
     finally:
         await listener.stop()
         await upgrades.stop(5.0)
+
+
+@asynccontextmanager
+async def dialled(peer: Conversation) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with (
+        conversing(peer) as port,
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"http://127.0.0.1:{port}/") as socket,
+    ):
+        yield socket
 
 
 @pytest.mark.parametrize("enough_after", [None, 3])
