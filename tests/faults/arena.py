@@ -183,13 +183,13 @@ class Arena(ABC):
             await peer.audio(WEATHER[:half])
             while not heard or heard[-1]["type"] != "segment":
                 heard.append(await peer.hear())
-            lives = asyncio.create_task(_lives(peer))
+            over = asyncio.Event()
+            lives = asyncio.create_task(_lives(peer, over))
             try:
                 yield
             finally:
-                lives.cancel()
-                with suppress(asyncio.CancelledError):
-                    await lives
+                over.set()
+                await lives
             await peer.audio(WEATHER[half:])
             await peer.stop()
             heard += await peer.rest()
@@ -273,10 +273,13 @@ def declared(item: pytest.Item) -> tuple[int, Fault, dict[str, Any]]:
     return row, seen if isinstance(seen, Fault) else seen(params), params
 
 
-async def _lives(peer: Peer) -> None:
-    """It says so while others have their fault."""
+async def _lives(peer: Peer, over: asyncio.Event) -> None:
+    """Say that it lives until the fault of another is over. Not cancelled: gRPC would take that for the call's end."""
     while True:
-        await asyncio.sleep(KEEPALIVE_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEEPALIVE_S):
+                await over.wait()
+                return
         await peer.say(KEEPALIVE)
 
 
