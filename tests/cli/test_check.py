@@ -33,7 +33,7 @@ def found(paces, *, gil_free=1.0, cores_used=1.0, error="", cores=4):
 
 
 def test_stub_is_tried_on_every_input_and_batch_size():
-    findings = asyncio.run(measure(ModelSpec("stub", {"delay": 0.01, "max_batch_size": 3})))
+    findings = asyncio.run(measure(ModelSpec("stub", {"delay": 0.1, "max_batch_size": 3})))
     assert findings.works
     assert [(answer.input, answer.output) for answer in findings.answers] == [
         (name, '{"count":40000}') for name in ("silence", "noise", "recording")

@@ -29,7 +29,7 @@ async def test_the_demo_hears_what_is_said_while_it_is_being_said() -> None:
         "please turn on the light in the kitchen",
     ]
     interims = [line for line in lines[: lines.index(finals[0])] if line.startswith("[") and line.endswith(" ...")]
-    assert interims or BUSY[1] in err.decode()
+    assert interims or any(words in err.decode() for words in BUSY)  # finals replace what comes too late
 
 
 async def test_a_server_that_does_not_come_up_is_named_with_its_last_words() -> None:

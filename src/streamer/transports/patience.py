@@ -96,7 +96,7 @@ class Level:
             wanted = 1
         if wanted != self._bytes:
             self._bytes = wanted
-            with suppress(OSError):  # it may be closed by now
+            with suppress(OSError, ValueError):  # it may be closed by now; uvloop says so with a ValueError
                 self._socket.setsockopt(SOL_SOCKET, SO_RCVLOWAT, wanted)
             if wanted == 1:
                 self._patience.release(self)
