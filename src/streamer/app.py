@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -32,7 +32,7 @@ from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
-from streamer.runtime.doorway import open_door, warn_if_open
+from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.places import OwnThread
@@ -157,7 +157,7 @@ class App:
         server = settings.server
         used_tokens = shared.used_tokens if shared else None
         self.door = open_door(settings.access, used_tokens, tls=bool(settings.tls.certificate))
-        self._hosts = Hosts(server.host, server.hosts)
+        self._metrics_policy = metrics_policy(server, self.door)
         self.admission = Admission(
             server.max_sessions,
             self.engine,
@@ -189,7 +189,7 @@ class App:
         address = server.metrics_address
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
         self.metrics_port: int | None = None
-        """Where /metrics answers, if not beside everything else."""
+        """Where /metrics and probes answer beside everything else, once they do."""
         self._grpc_server: GrpcServer | None = None
         self.grpc_port: int | None = None
         """Where gRPC listens, once it does; None where it does not."""
@@ -281,29 +281,35 @@ class App:
     async def _listen(self) -> None:
         server = self.settings.server
         warn_if_open(self.door, server.host)
-        application = web.Application(middlewares=http.host_check(self._hosts, self._observer))
-        application.add_routes(http.probes(self.lifecycle, self.telemetry))
+        collect = self._shared.gather if self._shared else self.telemetry.collect
+        scrapes = Scrapes(collect, server.processes)
+        metrics = metrics_route(scrapes, self.telemetry, self._metrics_policy, self.door)
+        if self._metrics_at is not None:
+            self.metrics_port = await self._serve(self._application(self._metrics_at[0], [metrics]), *self._metrics_at)
+        routes = self._streams() if self._metrics_at else [*self._streams(), metrics]
+        self._port = await self._serve(self._application(server.host, routes), server.host, server.port, self._tls())
+
+    def _application(self, host: str, routes: Iterable[web.RouteDef]) -> web.Application:
+        """What answers at an address: probes, and these routes."""
+        hosts = Hosts(host, self.settings.server.hosts)
+        application = web.Application(middlewares=http.host_check(hosts, self._observer))
+        application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
+        return application
+
+    def _streams(self) -> Iterator[web.RouteDef]:
+        """The routes for clients: streams, what is served, the page."""
+        server = self.settings.server
         asked = None if "info" in self.settings.access.anonymous else self.door
-        application.add_routes([http.info_route(self._info(), self.telemetry, asked)])
+        yield http.info_route(self._info(), self.telemetry, asked)
         if server.page:
-            application.add_routes(page.routes())
+            yield from page.routes()
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         patience = Patience()
         for endpoint in self._endpoints():
             handler = endpoint_handler(
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
-            application.router.add_get(endpoint.path, handler)
-        collect = self._shared.gather if self._shared else self.telemetry.collect
-        metrics = metrics_route(Scrapes(collect, server.processes), self.telemetry)
-        if self._metrics_at is not None:
-            hosts = Hosts(self._metrics_at[0], server.hosts)
-            beside = web.Application(middlewares=http.host_check(hosts, self._observer))
-            beside.add_routes([metrics])
-            self.metrics_port = await self._serve(beside, *self._metrics_at)
-        else:
-            application.add_routes([metrics])
-        self._port = await self._serve(application, server.host, server.port, self._tls())
+            yield web.get(endpoint.path, handler)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from rich.console import Console
 
+from streamer.access import new_key
 from streamer.cli.top_view import screen
 from streamer.errors import ErrorCode
 from streamer.telemetry.hub import Telemetry
@@ -85,6 +86,20 @@ def test_once_shows_a_server_that_runs() -> None:
         )  # fmt: skip
     assert "ready" in done.stdout
     assert "websocket segmented" in done.stdout
+
+
+def test_a_server_whose_metrics_are_not_for_strangers_says_what_to_do_and_takes_a_key() -> None:
+    secret, kept = new_key("tests")
+    with served("--host", "0.0.0.0", "--grpc-port", "0", "--set", f"access.keys={kept}") as server:
+        command = [sys.executable, "-m", "streamer", "top", server.url, "--once", "--interval", "0.2"]
+        stranger = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=30, check=False)
+        holder = subprocess.run(
+            command, env=environment(STREAMER_TOKEN=secret), capture_output=True, text=True, timeout=30, check=False
+        )
+    assert (stranger.returncode, stranger.stdout) == (1, "")
+    assert "server.metrics_address" in stranger.stderr
+    assert stranger.stderr.count("\n") == 1
+    assert (holder.returncode, "websocket segmented" in holder.stdout) == (0, True)
 
 
 @contextmanager

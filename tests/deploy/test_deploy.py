@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from streamer.access import Hosts, new_key
+from streamer.config import AccessSettings, Settings, load
+from streamer.runtime.doorway import MetricsPolicy, metrics_policy, open_door
+from streamer.runtime.ports import host_and_port
 from streamer.telemetry.dashboards import grafana
 from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.panels import DASHBOARDS
@@ -127,6 +131,33 @@ def test_compose_mounts_files_that_are_there() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     grace_s = int(services["streamer"]["stop_grace_period"].removesuffix("s"))
     assert grace_s > 40, "drain.hard_s"
+
+
+def image_settings(**changed: str) -> Settings:
+    """What a server of the image is set to, with a service's own variables."""
+    set_there = re.findall(r"(STREAMER_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text())
+    return load(environ=dict(set_there) | changed).settings
+
+
+def test_prometheus_scrapes_where_the_image_lets_strangers_read_the_metrics() -> None:
+    service = read(DEPLOY / "compose.yaml")["services"]["streamer"]
+    settings = image_settings(**{name: str(value) for name, value in service["environment"].items()})
+    [job] = read(PROMETHEUS / "prometheus.yml")["scrape_configs"]
+    [target] = job["static_configs"][0]["targets"]
+    host, port = host_and_port(settings.server.metrics_address, "server.metrics_address")
+    assert target == f"streamer:{port}"
+    Hosts(host, settings.server.hosts).check(target)
+    for access in (AccessSettings(), AccessSettings(keys=(str(new_key("somebody")[1]),))):
+        assert metrics_policy(settings.server, open_door(access)) is MetricsPolicy.OPEN
+
+
+def test_the_image_is_probed_where_strangers_do_not_come() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    _, port = host_and_port(image_settings().server.metrics_address, "server.metrics_address")
+    assert f"http://127.0.0.1:{port}/readyz" in text
+    assert str(port) in re.search(r"^EXPOSE (.*)$", text, re.M)[1].split()  # type: ignore[index]
+    published = read(DEPLOY / "compose.yaml")["services"]["streamer"]["ports"]
+    assert not any(each.endswith(f":{port}") for each in published)
 
 
 def test_the_datasources_are_those_the_dashboards_ask() -> None:

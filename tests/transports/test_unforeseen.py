@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,8 +13,10 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import Metric
 
 import streamer
+from streamer.access import Door
 from streamer.client import HandshakeRefused
 from streamer.errors import ErrorCode
+from streamer.runtime.doorway import MetricsPolicy
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.scrapes import Scrapes, metrics_route
 from tests.transports.carriers import serving_all
@@ -32,7 +35,7 @@ async def test_a_handler_that_raises_is_500_and_counted(caplog: pytest.LogCaptur
         raise ValueError("secret")
 
     heard, application = Heard(), web.Application()
-    application.add_routes([metrics_route(Scrapes(collect), heard)])
+    application.add_routes([metrics_route(Scrapes(collect), heard, MetricsPolicy.OPEN, Door(None, time.time))])
     async with TestServer(application) as server, aiohttp.ClientSession() as client:
         answer = await client.get(server.make_url("/metrics"))
         assert answer.status == 500

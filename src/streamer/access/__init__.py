@@ -8,7 +8,7 @@ from streamer.access.keys import Key, KeyRing, new_key
 from streamer.access.origins import ForbiddenOrigin, Origins
 from streamer.access.replay import Used
 from streamer.access.tokens import TokenReader, mint, new_secret
-from streamer.access.verifier import Verifier
+from streamer.access.verifier import Forbidden, Verifier
 
 __all__ = [
     "BEARER_PREFIX",
@@ -16,6 +16,7 @@ __all__ = [
     "Carrier",
     "Credential",
     "Door",
+    "Forbidden",
     "ForbiddenHost",
     "ForbiddenOrigin",
     "Grant",

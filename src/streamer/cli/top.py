@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from urllib.error import HTTPError
+
     from streamer.telemetry.reading import Overview, Scrape
 
 URL = "http://localhost:8080"
 TIMEOUT_S = 5.0
+_MAX_REFUSAL_BYTES = 4_096
 
 
 def top(
     url: Annotated[str, typer.Argument(help="The server; /metrics is asked of it.", metavar="URL")] = URL,
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=60.0)] = 2.0,
+    token: Annotated[
+        str | None, typer.Option(help="Key or token, where the metrics need one.", envvar="STREAMER_TOKEN")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="One look, then end.")] = False,
 ) -> None:
     """Watch a running server: sessions, audio, real-time factors, latencies, workers. Ctrl-C ends it.
@@ -30,33 +36,33 @@ def top(
     from streamer.telemetry.reading import Between
 
     console = Console()
-    before = _scrape(url)
+    before = _scrape(url, token)
     if once:
-        console.print(screen(url, _after(before, url, interval)))
+        console.print(screen(url, _after(before, url, token, interval)))
         return
     try:
         with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
             while True:
                 time.sleep(interval)
-                now = _scrape(url)
+                now = _scrape(url, token)
                 live.update(screen(url, Between(before, now).overview()), refresh=True)
                 before = now
     except KeyboardInterrupt:
         return
 
 
-def _after(before: Scrape, url: str, interval: float) -> Overview:
+def _after(before: Scrape, url: str, token: str | None, interval: float) -> Overview:
     from streamer.telemetry.reading import Between
 
     time.sleep(interval)
-    return Between(before, _scrape(url)).overview()
+    return Between(before, _scrape(url, token)).overview()
 
 
-def _scrape(url: str) -> Scrape:
+def _scrape(url: str, token: str | None) -> Scrape:
     """Exits with one line where there is nothing to scrape."""
     from http.client import HTTPException
-    from urllib.error import URLError
-    from urllib.request import urlopen
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
 
     from streamer.telemetry.reading import Scrape
 
@@ -65,11 +71,29 @@ def _scrape(url: str) -> Scrape:
         typer.echo(f"error: url: expected http://HOST:PORT, got {url!r}", err=True)
         raise typer.Exit(2)
     try:
-        with urlopen(address, timeout=TIMEOUT_S) as answer:  # noqa: S310 (http and https only)
+        request = Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
+        with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 (http and https only)
             text = answer.read().decode()
         return Scrape.parse(text, time.monotonic())
+    except HTTPError as error:
+        typer.echo(f"error: {address}: {_reason(error)}", err=True)
     except (URLError, HTTPException, OSError) as error:
         typer.echo(f"error: {address}: {getattr(error, 'reason', error)}", err=True)
     except ValueError:
         typer.echo(f"error: {address}: this is no Prometheus text", err=True)
     raise typer.Exit(1)
+
+
+def _reason(error: HTTPError) -> str:
+    """Why a server refuses: its own words, if it is one of ours."""
+    import msgspec
+
+    from streamer.errors import brief
+
+    with error:
+        try:
+            said = msgspec.json.decode(error.read(_MAX_REFUSAL_BYTES))
+        except (msgspec.DecodeError, OSError):
+            said = None
+    message = said.get("message") if isinstance(said, dict) else None
+    return brief(message, 400).strip("'\"") if isinstance(message, str) else f"{error.code} {error.reason}"

@@ -73,8 +73,12 @@ class ServerSettings:
     """The kernel's buffer for what is not read yet of one connection; 0: the kernel decides."""
     send_buffer_bytes: Annotated[int, Field(ge=0, le=2**26)] = 128 * 1024
     """The kernel's buffer for what one connection has not taken yet; 0: the kernel decides."""
+    metrics: Literal["auto", "open", "key"] = "auto"
+    """Who may read /metrics: `open`, everybody; `key`, whoever has a key or token. `auto`: everybody at
+    metrics_address or if host is loopback; else whoever has a key or token, and nobody if the server knows none."""
     metrics_address: str = ""
-    """`host:port` where /metrics answers, and nothing else does; empty: beside everything else."""
+    """`host:port` where /metrics answers, and with it /livez and /readyz, but no client; empty: beside everything else.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 
 from streamer.access import Door, Identity, Key, KeyRing, Origins, TokenReader, Used, Verifier, is_loopback
 from streamer.access.tokens import parse_secrets
-from streamer.config import AccessSettings
+from streamer.config import AccessSettings, ServerSettings
 from streamer.errors import ConfigError
 from streamer.session.settings import SessionSettings
 
@@ -46,6 +47,27 @@ def open_door(settings: AccessSettings, used: Used | None = None, *, tls: bool =
         first_message=settings.first_message,
         refuse_after_upgrade=settings.refuse_after_upgrade,
     )
+
+
+class MetricsPolicy(StrEnum):
+    """Who may read /metrics."""
+
+    OPEN = "open"
+    KEY = "key"
+    CLOSED = "closed"
+    """Nobody: the address is public, and the server knows no key."""
+
+
+def metrics_policy(settings: ServerSettings, door: Door) -> MetricsPolicy:
+    """What the settings come to. Raises ConfigError if a key is asked for and the server knows none."""
+    if settings.metrics == "key" and not door.locked:
+        expected = "auto or open, unless access.keys or access.token_secrets_file is set"
+        raise ConfigError(field="server.metrics", expected=expected, got=settings.metrics)
+    if settings.metrics != "auto":
+        return MetricsPolicy(settings.metrics)
+    if settings.metrics_address or is_loopback(settings.host):
+        return MetricsPolicy.OPEN
+    return MetricsPolicy.KEY if door.locked else MetricsPolicy.CLOSED
 
 
 def granted(settings: SessionSettings, identity: Identity | None) -> SessionSettings:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as Answer
 from aiohttp.typedefs import Middleware
 
-from streamer.access import QUERY_NAME, Door, ForbiddenHost, Hosts, find_credential
+from streamer.access import QUERY_NAME, Credential, Door, ForbiddenHost, Hosts, find_credential
 from streamer.errors import StreamerError, brief
 from streamer.runtime.lifecycle import Lifecycle
 from streamer.telemetry.observer import Observer, Subsystem
@@ -83,13 +83,17 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
     return [check] if hosts.checked else []
 
 
+def credential_of(request: web.Request) -> Credential | None:
+    """The credential of a plain request: by its header, or by its address."""
+    return find_credential(request.headers.get("Authorization"), (), request.query.get(QUERY_NAME))
+
+
 def needs_credential(handler: Handler, door: Door) -> Handler:
     """The same handler for whoever shows a key or a token, if the server knows any; others are refused with 401."""
 
     async def ask(request: web.Request) -> web.StreamResponse:
-        query = request.query.get(QUERY_NAME)
         try:
-            door.show(find_credential(request.headers.get("Authorization"), (), query))
+            door.show(credential_of(request))
         except StreamerError as error:
             return refusal(error)
         return await handler(request)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 from prometheus_client import Metric
 
-from streamer.errors import Overloaded
+from streamer.access import Door, Forbidden
+from streamer.errors import Overloaded, StreamerError
+from streamer.runtime.doorway import MetricsPolicy
 from streamer.telemetry.exposition import Format, written
 from streamer.telemetry.observer import Observer, Subsystem
-from streamer.transports.http import failure, refusal, watched
+from streamer.transports.http import Handler, credential_of, failure, refusal, watched
 
 Collect = Callable[[], Awaitable[Iterable[Metric]]]
 
@@ -21,6 +24,13 @@ MAX_INTERVAL_S = 1.0
 """The same for many processes, of which each has a part in the scrapes of all."""
 MAX_WAITING = 20
 """Requests that wait for an answer; more are sent away."""
+
+_TO_OPEN = (
+    "Send a key (Authorization: Bearer ...), set server.metrics_address to an address that strangers do not reach, or "
+    "server.metrics to open"
+)
+
+log = logging.getLogger(__name__)
 
 
 class Scrapes:
@@ -70,8 +80,11 @@ def _retrieve(task: asyncio.Task[bytes]) -> None:
         task.exception()
 
 
-def metrics_route(scrapes: Scrapes, observer: Observer) -> web.RouteDef:
-    """The metrics, as Prometheus text or OpenMetrics if asked for; 503 if a process cannot answer, or too many ask."""
+def metrics_route(scrapes: Scrapes, observer: Observer, policy: MetricsPolicy, door: Door) -> web.RouteDef:
+    """The metrics, as Prometheus text or OpenMetrics if asked for; 503 if a process cannot answer, or too many ask.
+
+    Whom the policy keeps out is told what to set.
+    """
 
     async def metrics(request: web.Request) -> web.StreamResponse:
         kind = Format.accepted(request.headers.get("Accept", ""))
@@ -85,4 +98,22 @@ def metrics_route(scrapes: Scrapes, observer: Observer) -> web.RouteDef:
             return response
         return web.Response(body=body, headers={"Content-Type": kind.value})
 
-    return web.get("/metrics", watched(metrics, observer, Subsystem.METRICS))
+    handler = metrics if policy is MetricsPolicy.OPEN else _guarded(metrics, policy, door)
+    return web.get("/metrics", watched(handler, observer, Subsystem.METRICS))
+
+
+def _guarded(handler: Handler, policy: MetricsPolicy, door: Door) -> Handler:
+    """The same handler for those whom the policy lets read the metrics."""
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        try:
+            if policy is MetricsPolicy.CLOSED:
+                raise Forbidden("this server has no keys, and its address is public")
+            door.show(credential_of(request))
+        except StreamerError as error:
+            message = f"/metrics is not for strangers: {error.message}. {_TO_OPEN}"
+            log.warning("%s", message)
+            return refusal(StreamerError(message, code=error.code))
+        return await handler(request)
+
+    return ask
