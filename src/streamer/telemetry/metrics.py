@@ -201,7 +201,11 @@ class Metrics:
             "When the certificate that is served expires, in seconds since 1970.",
             eager=False,  # a server without TLS has none
         )
-        self.ready = make.gauge("ready", "1 where new work should be sent here.")
+        self.ready = make.gauge(
+            "ready",
+            "1 when new work should be sent here. Of several processes: when each that serves is ready; "
+            "streamer_processes counts those that are starting or down.",
+        )
         self.draining = make.gauge("draining", "1 from the signal to the end.")
         self.admission_rejected = make.counter("admission_rejected", "Sessions not taken on.", reason=REFUSALS)
         self.telemetry_dropped = make.counter("telemetry_dropped", "Spans and log records lost.", signal=tuple(Signal))
