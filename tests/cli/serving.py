@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 SERVE = [sys.executable, "-m", "streamer", "serve"]
@@ -46,10 +46,10 @@ class Server:
 
 
 @contextmanager
-def served(*arguments: str, **variables: str) -> Iterator[Server]:
-    """A server on a free port, from the moment at which it says that it listens."""
+def served(*arguments: str, within: Sequence[str] = (), **variables: str) -> Iterator[Server]:
+    """A server on a free port, from the moment at which it says that it listens. `within`: a command that runs it."""
     process = subprocess.Popen(
-        [*SERVE, "--port", "0", *arguments],
+        [*within, *SERVE, "--port", "0", *arguments],
         env=environment(**variables),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

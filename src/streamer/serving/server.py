@@ -11,6 +11,7 @@ from streamer.app import App, Grpc, Shared
 from streamer.config import Loaded
 from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.runtime.control import Ready
+from streamer.serving import descriptors
 from streamer.serving.ebb import give_back, trim_heap
 from streamer.serving.ending import Ending
 from streamer.telemetry.guard import Guard
@@ -72,4 +73,5 @@ def _spare_what_stays() -> None:
 async def serve_alone(loaded: Loaded, logs: Logs, announce: Callable[[Ready], None]) -> None:
     """The whole server, until a signal. Raises what `open_app` and `serve` raise."""
     with Ending() as ending:
+        descriptors.provide(loaded.settings)
         await serve(open_app(loaded, logs), ending, announce)

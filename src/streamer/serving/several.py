@@ -16,6 +16,7 @@ from streamer.runtime.control import Ready, Setup
 from streamer.runtime.ports import SharedPorts, host_and_port
 from streamer.runtime.supervisor import Outcome, Plan, Supervisor
 from streamer.runtime.used_tokens import new_table
+from streamer.serving import descriptors
 from streamer.serving.ending import Ending
 from streamer.telemetry.tally import Tally
 
@@ -33,6 +34,7 @@ async def supervise(loaded: Loaded, announce: Callable[[Ready], None]) -> Outcom
     """
     with SharedPorts() as ports, Ending() as ending:
         settings = _with_ports(loaded, ports)
+        descriptors.provide(settings)  # the processes have the limit from here
         origins = {".".join(key): origin for key, origin in loaded.origins.items()}
         plan = Plan(
             COMMAND,

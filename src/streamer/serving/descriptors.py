@@ -1,0 +1,56 @@
+"""Descriptors: as many as the system lets a process have, and a word where the settings allow for more."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from streamer.config import Settings
+
+MAX_LIMIT = 2**20
+"""More than this is of no use; some containers allow a thousand times as many, and some programs walk through all."""
+RESERVE = 200
+"""Descriptors for all that is no connection of a client: listening sockets, model processes, log, libraries, probes."""
+
+log = logging.getLogger(__name__)
+
+
+def raise_limit() -> int:
+    """Raise the soft limit of this process, and of those that it starts, to the hard one. Returns what it is then."""
+    if sys.platform == "win32":
+        return MAX_LIMIT
+    import resource  # noqa: PLC0415 (not on Windows)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    most = MAX_LIMIT if hard == unlimited else min(hard, MAX_LIMIT)
+    if soft == unlimited or soft >= most:
+        return MAX_LIMIT if soft == unlimited else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # macOS has another limit that it does not tell
+        return soft
+    return most
+
+
+def needed(settings: Settings) -> int:
+    """Return how many descriptors one serving process has open if all that the settings allow is there at once."""
+    server = settings.server
+    listeners = 2 if server.metrics_address else 1
+    connections = server.max_sessions + server.max_handshakes * listeners
+    return connections + (settings.grpc.max_connections if settings.grpc.port else 0) + RESERVE
+
+
+def provide(settings: Settings) -> None:
+    """Raise the limit, and warn if the settings allow for more. Once, before anything is served."""
+    limit, most = raise_limit(), needed(settings)
+    if limit < most:
+        server, grpc = settings.server, settings.grpc
+        log.warning(
+            "a process may open %d files and connections here, and the settings allow for %d (server.max_sessions %d, "
+            "server.max_handshakes %d, grpc.max_connections %d, and %d for all else): clients could lock out others "
+            "and the probes. Lower these settings, or raise the hard limit to %d (`ulimit -Hn`, LimitNOFILE= of "
+            "systemd, `--ulimit nofile=` of docker)",
+            limit, most, server.max_sessions, server.max_handshakes, grpc.max_connections if grpc.port else 0, RESERVE,
+            most,
+        )  # fmt: skip
