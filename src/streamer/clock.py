@@ -149,15 +149,16 @@ def _nothing() -> None: ...
 
 
 @asynccontextmanager
-async def timeout(clock: Clock, seconds: float) -> AsyncIterator[None]:
+async def timeout(clock: Clock, seconds: float) -> AsyncIterator[asyncio.Timeout]:
     """Bound a block as `asyncio.timeout` does, by this clock. Raises TimeoutError."""
     async with asyncio.timeout(None) as scope:
 
         def expire() -> None:
-            scope.reschedule(asyncio.get_running_loop().time())
+            if not scope.expired():
+                scope.reschedule(asyncio.get_running_loop().time())
 
         timer = clock.call_at(clock.now() + seconds, expire)
         try:
-            yield
+            yield scope
         finally:
             timer.cancel()

@@ -60,7 +60,8 @@ class ServerSettings:
     max_handshakes_per_address: Share = 250
     """Of these from one IPv4 address or one IPv6 /64; 0: no bound of its own."""
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
-    """How long a connection may take to become a session, and to say who it is."""
+    """How long a connection may take to become a session, and to say who it is. Over gRPC, a connection without a call
+    is closed after that time, too."""
     retry_after_s: Seconds = 5.0
     """Seconds that a client is told to wait which was refused, or ended, for load."""
     outbox_bytes: Annotated[int, Field(ge=1_024, le=2**30)] = 256 * 1024
@@ -133,6 +134,10 @@ class GrpcSettings:
     """A connection that does not answer a ping for so long is dropped."""
     min_ping_interval_s: Annotated[float, Field(ge=0, le=3_600)] = 10.0
     """A client that pings more often, with nothing to say, is sent away (too_many_pings)."""
+    max_connections: Count = 1_000
+    """Connections at a time, on each address of `server.host`; one more is closed at once."""
+    max_streams_per_connection: Count = 250
+    """Calls at a time on one connection; clients keep further ones waiting until one has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,10 @@ from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
+from streamer.transports.grpc.auxiliary import AuxiliaryCalls
 from streamer.transports.grpc.guard import Guard
 from streamer.transports.grpc.health import Health
-from streamer.transports.grpc.options import options
+from streamer.transports.grpc.options import max_calls, options
 from streamer.transports.grpc.status import STATUS, refuse, trailers
 from streamer.transports.grpc.tls import credentials
 from streamer.transports.grpc.transport import Call, GrpcTransport
@@ -67,13 +68,19 @@ class GrpcServer:
         max_watches = settings.grpc.max_watches_per_address or math.inf
         self._health = Health(readiness, frozenset({"", SERVICE}), max_watches)
         self._guard = Guard(service.door, settings.access, service.conductor.services.observer)
+        clock = service.conductor.services.clock
+        self._auxiliary = AuxiliaryCalls(SERVICE, clock, settings.server.handshake_timeout_s)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
         """Listen; returns the port. Raises ListenFailed, and ConfigError for a certificate that cannot be read."""
         settings = self._settings
-        interceptors = [self._guard] if self._guard.services else []
-        server = grpc.aio.server(interceptors=interceptors, options=options(settings, shared=self._shared))
+        guards = [self._guard] if self._guard.services else []
+        server = grpc.aio.server(
+            interceptors=[*guards, self._auxiliary],
+            options=options(settings, shared=self._shared),
+            maximum_concurrent_rpcs=max_calls(settings),
+        )
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reception.stream)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Stream": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
