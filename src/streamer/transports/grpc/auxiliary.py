@@ -16,7 +16,7 @@ MAX_WAITING = 100
 """Calls at a time whose only request has not come. One more takes the place of the oldest: a client that means it sends
 its request at once, so a health check is answered beside any number of calls that never say what they ask."""
 MAX_STREAMING = 200
-"""Calls at a time that may have any number of requests, as reflection's have. (health.py bounds those that watch health.)"""
+"""Calls at a time that may have any number of requests, as reflection's have (health.py bounds its watchers itself)."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Call = grpc.aio.ServicerContext[Any, Any]
