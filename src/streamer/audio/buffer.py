@@ -14,7 +14,8 @@ from streamer.audio.full import BufferFull
 from streamer.audio.pcm import decode
 from streamer.audio.polyphase import Polyphase
 
-_MIN_CAPACITY = 1_024
+SAMPLE_BYTES = 4
+"""Of a decoded sample: float32."""
 
 
 class Buffer(ABC):
@@ -26,6 +27,11 @@ class Buffer(ABC):
     """The position of the oldest sample that is retained."""
     end: int
     """The position after the newest sample that can be had."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of audio held now."""
 
     @abstractmethod
     def append(self, x: Kept) -> None:
@@ -67,7 +73,6 @@ class EncodedBuffer(Buffer):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of audio held now."""
         return self._raw.nbytes
 
     def append(self, x: Kept) -> None:
@@ -122,7 +127,6 @@ class ResampledBuffer(Buffer):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of audio held now."""
         return self._raw.nbytes + self._done.nbytes
 
     def append(self, x: Kept) -> None:
@@ -167,66 +171,35 @@ class ResampledBuffer(Buffer):
 
 
 class SampleBuffer(Buffer):
-    """A Buffer of decoded samples. Append and forget cost O(1) a sample, amortised; memory follows what is retained,
-    down as well as up."""
+    """A Buffer of decoded samples, in the pieces they came in: an append copies them once, and none is moved later."""
 
-    __slots__ = ("_head", "_max_samples", "_storage")
+    __slots__ = ("_chunks", "_max_samples")
 
     def __init__(self, max_samples: int, start: int = 0) -> None:
         self._max_samples = max_samples
-        self._storage = np.empty(0, np.float32)
-        self._head = 0  # what is retained is _storage[_head:_head + end - start]
+        self._chunks = Chunks(start * SAMPLE_BYTES)
         self.start = self.end = start
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    @property
-    def capacity(self) -> int:
-        """Samples there is memory for now."""
-        return self._storage.size
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory held now."""
-        return self._storage.nbytes
+        return self._chunks.nbytes
 
     def append(self, x: Kept) -> None:
         assert isinstance(x, np.ndarray)
-        count = x.size
-        held = self.end - self.start
-        if held + count > self._max_samples:
-            raise BufferFull(f"{held + count} samples to retain, at most {self._max_samples} may be")
-        if self._head + held + count > self._storage.size:
-            self._move(held + count)
-        tail = self._head + held
-        self._storage[tail : tail + count] = x
-        self.end += count
+        count = self.end + x.size - self.start
+        if count > self._max_samples:
+            raise BufferFull(f"{count} samples to retain, at most {self._max_samples} may be")
+        self._chunks.append(x.tobytes())
+        self.end += x.size
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
             raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
-        offset = self._head - self.start
-        piece = self._storage[first + offset : last + offset].copy()
-        piece.flags.writeable = False
-        return piece
+        return np.frombuffer(self._chunks.slice(first * SAMPLE_BYTES, last * SAMPLE_BYTES), np.float32)
 
     def forget(self, before: int) -> None:
-        dropped = min(before, self.end) - self.start
-        if dropped <= 0:
-            return
-        self.start += dropped
-        self._head += dropped
-        held = self.end - self.start
-        if 4 * held < self._storage.size > _MIN_CAPACITY:
-            self._move(held)
+        self.start = max(self.start, min(before, self.end))
+        self._chunks.forget(self.start * SAMPLE_BYTES)
 
     def seal(self) -> None:
         pass
-
-    def _move(self, needed: int) -> None:
-        """Bring what is retained to the front of new memory: half as much again as needed, so that moves are rare."""
-        storage = np.empty(max(needed + needed // 2, _MIN_CAPACITY), np.float32)
-        held = self.end - self.start
-        storage[:held] = self._storage[self._head : self._head + held]
-        self._storage, self._head = storage, 0

@@ -16,10 +16,10 @@ class Chunks:
 
     __slots__ = ("_first", "_pieces", "end", "start")
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
         self._pieces: deque[bytes | bytearray] = deque()
-        self._first = 0  # the place of the first piece
-        self.start = self.end = 0
+        self._first = start  # the place of the first piece
+        self.start = self.end = start
 
     @property
     def nbytes(self) -> int:
