@@ -152,8 +152,24 @@ class RetainedAtAnotherRate(Retained):
         between = self.polyphase
         around = between.before + between.after + between.down
         inputs = min(self.come - between.inputs(self.start), between.inputs(MAX)) + around
-        decoded = 4 * max(1_024, 4 * (self.end - self.start))
-        assert self.buffer.nbytes <= 2 * inputs + self.largest + JOINED + decoded
+        assert self.buffer.nbytes <= 2 * inputs + 2 * self.largest + 2 * JOINED + 8 * MAX
+
+
+class RetainedResampledEarly(RetainedAtAnotherRate):
+    """The same with fewer bytes than would be retained: what is past them is resampled before it is asked for."""
+
+    MAX_RAW = 2_000
+
+    def made(self) -> Buffer:
+        return ResampledBuffer(Encoding.PCM_S16LE, self.polyphase, MAX, self.MAX_RAW)
+
+    @invariant()
+    def memory_is_bounded_by_what_is_retained(self) -> None:
+        assert isinstance(self.buffer, ResampledBuffer)
+        around = 2 * (self.polyphase.before + self.polyphase.after + self.polyphase.down)
+        assert self.buffer._raw.nbytes <= max(self.MAX_RAW, around) + self.largest + JOINED
+        decoded = 4 * max(self.end - self.start, MAX if self.taken else 0)
+        assert self.buffer.nbytes <= max(self.MAX_RAW, around) + 2 * self.largest + 2 * JOINED + decoded
 
 
 class RetainedDoubled(RetainedAtAnotherRate):
@@ -165,10 +181,11 @@ class RetainedDoubled(RetainedAtAnotherRate):
         return made
 
 
-for machine in (RetainedAtAnotherRate, RetainedDoubled):
+for machine in (RetainedAtAnotherRate, RetainedDoubled, RetainedResampledEarly):
     machine.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestRetainedAtAnotherRate = RetainedAtAnotherRate.TestCase
 TestRetainedDoubled = RetainedDoubled.TestCase
+TestRetainedResampledEarly = RetainedResampledEarly.TestCase
 RetainedAsItCame.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestRetainedAsItCame = RetainedAsItCame.TestCase
 Retained.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
@@ -190,6 +207,18 @@ def test_a_long_stream_in_silence_stays_small() -> None:
         buffer.forget(at + 512 - 9_600)
         assert buffer.nbytes <= 64 * 1024
     assert buffer.end == 600 * 16_000
+
+
+def test_a_long_utterance_of_large_samples_takes_the_memory_of_decoded_ones() -> None:
+    made = polyphase(48_000, 16_000)
+    assert made is not None
+    buffer = ResampledBuffer(Encoding.PCM_F32LE, made, 31 * 16_000, 256 * 1024)
+    for _ in range(30):
+        buffer.append(bytes(4 * 48_000))
+        assert buffer.nbytes <= 4 * (buffer.end - buffer.start) + 512 * 1024
+    held = buffer.nbytes
+    assert len(buffer.slice(0, buffer.end)) == buffer.end
+    assert buffer.nbytes <= held
 
 
 def test_a_slice_is_read_only() -> None:

@@ -16,6 +16,8 @@ from streamer.audio.polyphase import Polyphase
 
 SAMPLE_BYTES = 4
 """Of a decoded sample: float32."""
+MAX_RAW_BYTES = 1024 * 1024
+"""Bytes past which they are resampled early if that makes them fewer."""
 
 
 class Buffer(ABC):
@@ -50,13 +52,13 @@ class Buffer(ABC):
         """The audio ends here, for now: what waits for its neighbours can be had as if silence followed."""
 
 
-def buffer_for(coding: Coding | None, max_samples: int) -> Buffer:
-    """Retains audio as it came where a coding is given, else decoded."""
+def buffer_for(coding: Coding | None, max_samples: int, max_raw_bytes: int = MAX_RAW_BYTES) -> Buffer:
+    """Return a buffer that retains audio as it came if a coding is given, else decoded."""
     if coding is None:
         return SampleBuffer(max_samples)
     if coding.filter is None:
         return EncodedBuffer(coding.encoding, max_samples)
-    return ResampledBuffer(coding.encoding, coding.filter, max_samples)
+    return ResampledBuffer(coding.encoding, coding.filter, max_samples, max_raw_bytes)
 
 
 class EncodedBuffer(Buffer):
@@ -101,7 +103,8 @@ class EncodedBuffer(Buffer):
 class ResampledBuffer(Buffer):
     """A Buffer of bytes at another rate: an append is one of bytes, only what is asked for is decoded and resampled.
 
-    That once: the next interim of an utterance asks for all of the last one again.
+    That once, and then its bytes go: the next interim of an utterance asks for all of the last one again. Where bytes
+    take more memory than samples, much audio is resampled before it is asked for.
     """
 
     __slots__ = (
@@ -109,18 +112,23 @@ class ResampledBuffer(Buffer):
         "_encoding",
         "_filter",
         "_max_held",
+        "_max_raw",
         "_max_samples",
         "_raw",
         "_sample_bytes",
     )
 
-    def __init__(self, encoding: Encoding, filter: Polyphase, max_samples: int) -> None:
+    def __init__(
+        self, encoding: Encoding, filter: Polyphase, max_samples: int, max_raw_bytes: int = MAX_RAW_BYTES
+    ) -> None:
         self._encoding = encoding
         self._sample_bytes = encoding.sample_bytes
         self._filter = filter
         inputs = filter.inputs(max_samples) + filter.before + filter.after
         self._max_held = inputs * self._sample_bytes
         self._max_samples = filter.due(inputs)
+        is_larger = self._sample_bytes * filter.down > SAMPLE_BYTES * filter.up
+        self._max_raw = max_raw_bytes if is_larger else self._max_held
         self._raw = Chunks()
         self._done = SampleBuffer(self._max_samples)
         self.start = self.end = 0
@@ -132,18 +140,18 @@ class ResampledBuffer(Buffer):
     def append(self, x: Kept) -> None:
         assert not isinstance(x, np.ndarray)
         raw = self._raw
-        if (held := raw.end + len(x) - raw.start) > self._max_held:
+        if (held := raw.end + len(x) - self._first_input(self.start) * self._sample_bytes) > self._max_held:
             raise BufferFull(f"{held} bytes to retain, at most {self._max_held} may be")
         raw.append(x)
-        self.end = max(self.end, self._filter.ready(raw.end // self._sample_bytes))
+        ready = self._filter.ready(raw.end // self._sample_bytes)
+        self.end = max(self.end, ready)
+        if raw.end - raw.start > self._max_raw:
+            self._resample(self.start, ready)
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
             raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
-        if not self._done.start <= first <= self._done.end:
-            self._done = SampleBuffer(self._max_samples, first)
-        if self._done.end < last:
-            self._done.append(self._resampled(self._done.end, last))
+        self._resample(first, last)
         return self._done.slice(first, last)
 
     def forget(self, before: int) -> None:
@@ -158,6 +166,17 @@ class ResampledBuffer(Buffer):
 
     def seal(self) -> None:
         self.end = self._filter.due(self._raw.end // self._sample_bytes)
+
+    def _resample(self, first: int, last: int) -> None:
+        """Have the samples [first, last) in `_done`, and drop the bytes that are not needed any more."""
+        done = self._done
+        is_apart = first > done.end and done.end <= self.start
+        if first < done.start or is_apart:
+            done = self._done = SampleBuffer(self._max_samples, first)
+        if done.end < last:
+            done.append(self._resampled(done.end, last))
+        if done.start <= self.start:
+            self._raw.forget(self._first_input(done.end) * self._sample_bytes)
 
     def _resampled(self, first: int, last: int) -> NDArray[np.float32]:
         low = max(0, self._first_input(first))

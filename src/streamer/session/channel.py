@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamer.audio.buffer import MAX_RAW_BYTES
 from streamer.audio.coding import Coding
 from streamer.session.actions import JobId
 from streamer.session.events import Mode
@@ -52,7 +53,8 @@ def segmenter_for(
 ) -> Segmenter:
     """What cuts this channel, by the mode. `coding`: how its audio is kept; None for decoded."""
     if settings.mode is Mode.SEGMENTED:
-        return SpeechSegmenter(index, vad, settings.model_sample_rate, _interval(settings, start), coding)
+        interval_ms, raw = _interval(settings, start), MAX_RAW_BYTES // start.format.channels
+        return SpeechSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw)
     return _pieces(settings, start, coding)
 
 
@@ -77,7 +79,7 @@ def _pieces(settings: SessionSettings, start: Start, coding: Coding | None) -> S
     capacity = _samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms, settings)
     chunk = _samples(start.chunk_ms, settings) if start.chunk_ms else None
     shortest, longest = _samples(settings.min_piece_ms, settings), _samples(settings.max_piece_ms, settings)
-    return PieceSegmenter(chunk, shortest, longest, capacity, coding)
+    return PieceSegmenter(chunk, shortest, longest, capacity, coding, MAX_RAW_BYTES // start.format.channels)
 
 
 def _samples(ms: float, settings: SessionSettings) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import buffer_for
+from streamer.audio.buffer import MAX_RAW_BYTES, buffer_for
 from streamer.audio.coding import Coding, Kept, Samples
 from streamer.session.actions import JobKind
 from streamer.session.segmenting import Fact, Segmenter, Wanted
@@ -19,16 +19,22 @@ class PieceSegmenter(Segmenter):
     `chunk`: pieces of exactly so many samples, the last before a boundary shorter. None: adaptive, everything pending
     (at least `shortest`, at most `longest` samples) is one piece whenever a result may be asked for, so that a slow
     model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait. `coding`: how the
-    audio is kept; None for decoded.
+    audio is kept; None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
     """
 
     def __init__(
-        self, chunk: int | None, shortest: int, longest: int, capacity: int, coding: Coding | None = None
+        self,
+        chunk: int | None,
+        shortest: int,
+        longest: int,
+        capacity: int,
+        coding: Coding | None = None,
+        max_raw_bytes: int = MAX_RAW_BYTES,
     ) -> None:
         self._chunk = chunk
         self._shortest = shortest
         self._longest = longest
-        self._buffer = buffer_for(coding, capacity)
+        self._buffer = buffer_for(coding, capacity, max_raw_bytes)
         self._cut = 0
         self._segment = 0
         self._sealed = False

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import buffer_for
+from streamer.audio.buffer import MAX_RAW_BYTES, buffer_for
 from streamer.audio.coding import Coding, Kept, Pcm, Samples
 from streamer.audio.windows import Windower
 from streamer.session.actions import JobKind
@@ -30,7 +30,7 @@ class SpeechSegmenter(Segmenter):
     The endpointer counts samples at SPEECH_RATE, results count them at the model's; where the two differ, a range is
     handed out only when the model's samples have arrived, because the two resamplers hold back different amounts.
     `interim_interval_ms`: an interim is due after so much speech; None for none. `coding`: how the audio is kept; None
-    for decoded.
+    for decoded. `max_raw_bytes`: see `ResampledBuffer`.
     """
 
     def __init__(
@@ -40,12 +40,13 @@ class SpeechSegmenter(Segmenter):
         model_rate: int,
         interim_interval_ms: int | None,
         coding: Coding | None = None,
+        max_raw_bytes: int = MAX_RAW_BYTES,
     ) -> None:
         self._index = index
         self._rate = model_rate
         self._interval = interim_interval_ms and interim_interval_ms * SPEECH_RATE // 1000
         longest_s = (config.pre_speech_pad_ms + config.max_speech_time_ms + config.redemption_time_ms) / 1000
-        self._buffer = buffer_for(coding, round((longest_s + _MARGIN_S) * model_rate))
+        self._buffer = buffer_for(coding, round((longest_s + _MARGIN_S) * model_rate), max_raw_bytes)
         self._windower = Windower(WINDOW)
         self._tail = 0
         self._endpointer = Endpointer(config, SPEECH_RATE)
