@@ -242,3 +242,21 @@ def test_a_buffer_may_begin_anywhere() -> None:
     buffer.append(ramp(100, 105))
     assert (buffer.start, buffer.end) == (100, 105)
     assert buffer.slice(102, 104).tolist() == [102, 103]
+
+
+def test_a_large_piece_of_which_little_is_needed_gives_its_memory_back() -> None:
+    buffer = SampleBuffer(200_000)
+    buffer.append(ramp(0, 100_000))
+    buffer.forget(99_999)
+    assert buffer.nbytes == 4
+    assert buffer.slice(99_999, 100_000).tolist() == [99_999]
+
+
+def test_what_was_resampled_is_not_kept_as_bytes_too() -> None:
+    made = polyphase(48_000, 16_000)
+    assert made is not None
+    buffer = ResampledBuffer(Encoding.PCM_S16LE, made, 160_000)
+    buffer.append(bytes(2 * 48_000))
+    buffer.forget(999)
+    buffer.slice(1_000, buffer.end)
+    assert buffer._raw.nbytes < 4_096 + 2 * 48

@@ -16,6 +16,8 @@ from streamer.audio.polyphase import Polyphase
 
 SAMPLE_BYTES = 4
 """Of a decoded sample: float32."""
+_NEAR = 64
+"""Samples that are resampled though nobody asks for them, if then no bytes before them have to be kept."""
 MAX_RAW_BYTES = 1024 * 1024
 """Bytes past which they are resampled early if that makes them fewer."""
 
@@ -111,6 +113,7 @@ class ResampledBuffer(Buffer):
         "_done",
         "_encoding",
         "_filter",
+        "_floor",
         "_max_held",
         "_max_raw",
         "_max_samples",
@@ -130,6 +133,7 @@ class ResampledBuffer(Buffer):
         is_larger = self._sample_bytes * filter.down > SAMPLE_BYTES * filter.up
         self._max_raw = max_raw_bytes if is_larger else self._max_held
         self._raw = Chunks()
+        self._floor = 0  # the place of the first byte that `start` needs
         self._done = SampleBuffer(self._max_samples)
         self.start = self.end = 0
 
@@ -140,7 +144,7 @@ class ResampledBuffer(Buffer):
     def append(self, x: Kept) -> None:
         assert not isinstance(x, np.ndarray)
         raw = self._raw
-        if (held := raw.end + len(x) - self._first_input(self.start) * self._sample_bytes) > self._max_held:
+        if (held := raw.end + len(x) - self._floor) > self._max_held:
             raise BufferFull(f"{held} bytes to retain, at most {self._max_held} may be")
         raw.append(x)
         ready = self._filter.ready(raw.end // self._sample_bytes)
@@ -162,7 +166,8 @@ class ResampledBuffer(Buffer):
         if self._done.end <= before:
             self._done = SampleBuffer(self._max_samples, before)
         self._done.forget(before)
-        self._raw.forget(self._first_input(before) * self._sample_bytes)
+        self._floor = max(0, self._first_input(before) * self._sample_bytes)
+        self._raw.forget(self._floor)
 
     def seal(self) -> None:
         self.end = self._filter.due(self._raw.end // self._sample_bytes)
@@ -172,7 +177,7 @@ class ResampledBuffer(Buffer):
         done = self._done
         is_apart = first > done.end and done.end <= self.start
         if first < done.start or is_apart:
-            done = self._done = SampleBuffer(self._max_samples, first)
+            done = self._done = SampleBuffer(self._max_samples, self.start if first - self.start <= _NEAR else first)
         if done.end < last:
             done.append(self._resampled(done.end, last))
         if done.start <= self.start:

@@ -6,12 +6,14 @@ from collections import deque
 
 _LEAST = 512
 """Chunks smaller than this become one, so that many small ones cost no more than their bytes."""
+_LARGE = 4_096
+"""Chunks larger than this are cut if less than a quarter of them is needed."""
 
 
 class Chunks:
     """Bytes [start, end) of a stream, in the pieces they came in. What is appended must not be changed any more.
 
-    A piece is let go as a whole: held are less than one piece more bytes than were asked for.
+    A piece is let go as a whole, and cut only if little of it is needed: at most four times the bytes are held.
     """
 
     __slots__ = ("_first", "_pieces", "end", "start")
@@ -53,4 +55,7 @@ class Chunks:
         pieces, first = self._pieces, self._first
         while pieces and first + len(pieces[0]) <= before:
             first += len(pieces.popleft())
+        if pieces and (size := len(pieces[0])) > _LARGE and 4 * (first + size - before) < size:
+            pieces[0] = pieces[0][before - first :]
+            first = before
         self._first = first
