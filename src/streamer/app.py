@@ -9,7 +9,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from types import TracebackType
@@ -22,7 +22,7 @@ import streamer
 from streamer.access import Hosts, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
-from streamer.config import Settings
+from streamer.config import ServerSettings, Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
@@ -40,7 +40,8 @@ from streamer.runtime.ports import host_and_port
 from streamer.runtime.scoring import Batch, Scores, ScoringService
 from streamer.runtime.services import Scoring, Services
 from streamer.session.events import Mode
-from streamer.session.settings import SessionSettings
+from streamer.session.memory import MemoryPool
+from streamer.session.settings import Limits, SessionSettings
 from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
@@ -155,21 +156,15 @@ class App:
         self.engine = parts.engine
         self.scoring = parts.scoring
         server = settings.server
-        used_tokens = shared.used_tokens if shared else None
-        self.door = open_door(settings.access, used_tokens, tls=bool(settings.tls.certificate))
+        has_tls = bool(settings.tls.certificate)
+        self.door = open_door(settings.access, shared.used_tokens if shared else None, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
-        self.admission = Admission(
-            server.max_sessions,
-            self.engine,
-            retry_after_s=server.retry_after_s,
-            per_address=server.max_sessions_per_address or math.inf,
-            per_subject=server.max_sessions_per_subject or math.inf,
-            max_handshakes=server.max_handshakes,
-        )
+        self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
+        self.admission = _admission(server, self.engine, self.memory)
         self._clock = parts.clock or PauseAwareClock()
         self._observer = Observers([self.telemetry, *observers])
         self.conductor = Conductor(
-            Services(self.scoring, self.engine, self._observer, self._clock),
+            Services(self.scoring, self.engine, self._observer, self._clock, memory=self.memory),
             OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
         )
         self._clock.on_pause = self.conductor.paused
@@ -184,7 +179,7 @@ class App:
         self._upgrades = Upgrades()
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
-        self._certificate = Certificate(settings.tls, self.door.wall_clock) if settings.tls.certificate else None
+        self._certificate = Certificate(settings.tls, self.door.wall_clock) if has_tls else None
         self.telemetry.watch_certificate(lambda: self._certificate.expiry if self._certificate else None)
         address = server.metrics_address
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
@@ -349,8 +344,10 @@ class App:
         from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
 
         settings = self.settings
-        codec = GrpcCodec(self.model.sample_rate, **self._message_limits())
-        service = Service(self._session(Mode.SEGMENTED), codec, self.conductor, self.admission, self.door)
+        limits = settings.for_grpc()
+        codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
+        session = replace(self._session(Mode.SEGMENTED), limits=limits)
+        service = Service(session, codec, self.conductor, self.admission, self.door)
         server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._shared is not None)
         try:
             self.grpc_port = await server.start()
@@ -370,19 +367,12 @@ class App:
             max_inflight=model.max_inflight,
         )
 
-    def _message_limits(self) -> dict[str, int]:
-        limits = self.settings.limits
-        return {
-            "max_control_bytes": limits.max_control_bytes,
-            "max_audio_message_bytes": limits.max_audio_message_bytes,
-        }
-
     def _endpoints(self) -> list[Endpoint]:
         endpoints = []
         for mode in Mode:
             settings = self._session(mode)
             for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
-                codec = dialect(mode, self.model.sample_rate, **self._message_limits())
+                codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
                 endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols, dialect is V2))
         return endpoints
 
@@ -395,3 +385,20 @@ class App:
             encodings=tuple(Encoding),
             limits=dict(self.settings.limits.announced()),
         )
+
+
+def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPool) -> Admission:
+    return Admission(
+        server.max_sessions,
+        engine,
+        retry_after_s=server.retry_after_s,
+        per_address=server.max_sessions_per_address or math.inf,
+        per_subject=server.max_sessions_per_subject or math.inf,
+        max_handshakes=server.max_handshakes,
+        memory=memory,
+    )
+
+
+def _message_limits(limits: Limits) -> dict[str, int]:
+    """What a codec has to know of them."""
+    return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from streamer.errors import ConfigError
+from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
 from streamer.vad.settings import VadConfig
 
 
@@ -54,6 +54,9 @@ class ServerSettings:
     """Of these from one IPv4 address or one IPv6 /64; 0: no bound of its own (behind a proxy all come from one)."""
     max_sessions_per_subject: Share = 0
     """Of these with one key, or with tokens of one subject; 0: no bound of its own."""
+    max_audio_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 512 * 1024 * 1024
+    """Memory for the audio of all sessions and for messages that are not complete. A session may hold an eighth of
+    what is free; if less than an eighth is free, new sessions are refused with `overloaded`."""
     max_handshakes: Count = 1_000
     """Connections at a time that are not sessions yet. For one more, the one that has been silent for the longest gives
     way; if none has for half a second, the new one is answered with 503."""
@@ -126,6 +129,9 @@ class GrpcSettings:
     """TCP port; 0 turns gRPC off, -1 takes a free port and says which."""
     reflection: bool = True
     """Clients such as grpcurl may ask what is served; with a key or token, if sessions need one (access.anonymous)."""
+    max_message_bytes: Annotated[int, Field(ge=1_024, le=2**26)] = 256 * 1024
+    """The longest message of audio, unless limits.max_audio_message_bytes is less. gRPC keeps a message until it is
+    whole, so each call takes this of server.max_audio_bytes."""
     max_watches_per_address: Share = 20
     """Calls of grpc.health.v1 Watch of one IPv4 address or one IPv6 /64 at a time; 0: no bound of its own."""
     keepalive_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
@@ -209,6 +215,21 @@ class Settings(BaseModel):
     limits: Limits = Limits()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
+
+    def model_post_init(self, context: object) -> None:
+        """Check what one section asks of another. Raises BadRequest."""
+        least = (MEMORY_SHARES + 1) * self.limits.max_session_bytes
+        if self.server.max_audio_bytes < least:
+            raise BadRequest(
+                field="server.max_audio_bytes",
+                expected=f"at least {MEMORY_SHARES + 1} times limits.max_session_bytes ({least})",
+                got=self.server.max_audio_bytes,
+            )
+
+    def for_grpc(self) -> Limits:
+        """What one stream over gRPC may ask of the server."""
+        most = min(self.limits.max_audio_message_bytes, self.grpc.max_message_bytes)
+        return replace(self.limits, max_audio_message_bytes=most)
 
     def for_session(
         self, mode: Mode, *, model: str, sample_rate: int, stateful: bool, max_inflight: int

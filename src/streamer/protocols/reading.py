@@ -13,7 +13,7 @@ from streamer.session.messages import Audio, Malformed
 WireT = TypeVar("WireT")
 
 MAX_CONTROL_BYTES = 16 * 1024
-MAX_AUDIO_BYTES = 64 * 1024
+MAX_AUDIO_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 """Nesting of a client's `options`; a model that walks them must not be led into a recursion without end."""
 _MAX_MESSAGE = 200

@@ -11,6 +11,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from streamer.access import Identity
 from streamer.errors import ErrorCode, Overloaded, StreamerError
 from streamer.inference.contract import InferenceEngine
+from streamer.session.memory import MemoryPool
 
 
 class NotServing(StreamerError):
@@ -37,7 +38,9 @@ class Admission:
         per_address: float = math.inf,
         per_subject: float = math.inf,
         max_handshakes: float = math.inf,
+        memory: MemoryPool | None = None,
     ) -> None:
+        """`memory`: of the audio of all sessions; None: it is not bounded."""
         self._max = max_sessions
         self._max_handshakes = max_handshakes
         self._handshakes = 0
@@ -45,6 +48,7 @@ class Admission:
         self._per_subject = per_subject
         self._engine = engine
         self._retry_after_s = retry_after_s
+        self._memory = memory or MemoryPool()
         self._held: Counter[Hashable] = Counter()
         self.active = 0
         """Places taken."""
@@ -68,6 +72,9 @@ class Admission:
             raise Overloaded("the server is starting", retry_after_s=self._retry_after_s)
         if self.active >= self._max:
             raise Overloaded(f"{self._max} sessions are open, which is all", retry_after_s=self._retry_after_s)
+        if self._memory.is_scarce:
+            text = f"audio takes {self._memory.used} of {self._memory.max_bytes} bytes (server.max_audio_bytes)"
+            raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._engine.check_admission()
 
     @contextmanager

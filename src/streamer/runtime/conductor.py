@@ -63,7 +63,7 @@ class Conductor:
         """
         services = self.services
         now = services.clock.now()
-        session = Session(settings, self._new_id(), now)
+        session = Session(settings, self._new_id(), now, services.memory)
         info = SessionInfo(
             session.id, transport.name, codec.name, settings.mode, transport.peer, handshake or Handshake()
         )
@@ -82,6 +82,7 @@ class Conductor:
                 log.error("connection of session %s failed", session.id, exc_info=error, extra=ids)
                 services.observer.broken(Subsystem.CLIENT, error)
         finally:
+            session.load.memory.update(0)
             self._live.discard(connection)
             if not self._live:
                 self._empty.set()

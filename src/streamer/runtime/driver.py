@@ -80,7 +80,8 @@ class Connection(Generic[FrameT]):
         """Messages that were no audio."""
         limits = session.settings.limits
         budget = WorkBudget(WorkLimits(limits.max_control_share))
-        self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget)
+        self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget, session.load)
+        self._memory = session.load.memory
         self.busy_s = 0.0
         """Seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
@@ -94,8 +95,8 @@ class Connection(Generic[FrameT]):
         return self._session.backlog_s
 
     @property
-    def backlog_bytes(self) -> int:
-        return self._session.backlog_bytes
+    def held_bytes(self) -> int:
+        return self._session.held_bytes
 
     def arrival(self, position: int) -> float | None:
         return self._session.arrival(position)
@@ -190,14 +191,14 @@ class Connection(Generic[FrameT]):
                 self._session.traceparent = self._observer.starting(message, self._clock.now())
         more = self._apply(self._renew if type(message) is Auth else self._session.receive, message)
         # Audio that asks for nothing only moves the deadline away; how far ahead it is shows with the next ack.
-        if not more and self._session.state is _STREAMING:
+        if not more and self._session.state is _STREAMING and not self._memory.is_over:
             return True
         self._settle()
         return not self._is_ahead()
 
     def _is_ahead(self) -> bool:
         """Whether the peer is so far ahead that it should not be read for a while."""
-        return not self._over and self._gate.is_ahead(self._session.backlog_s)
+        return not self._over and self._gate.is_ahead
 
     async def _hold(self, owed_s: float = 0.0) -> None:
         """Leave the peer's bytes to the transport for a while."""
@@ -253,13 +254,12 @@ class Connection(Generic[FrameT]):
         self._let_read()
 
     def _let_read(self) -> None:
-        """Who was too far ahead may be read again, once half of the backlog is dealt with."""
-        if not self._gate.is_closed:
-            return
+        """End a session that holds too much for good; read a peer again that is not too far ahead any more."""
+        self._apply(self._session.relieve)
         if self._over:
             self._gate.open()
         else:
-            self._gate.look(self._session.backlog_s)
+            self._gate.look()
 
     # Out ----------------------------------------------------------------------------------------
 

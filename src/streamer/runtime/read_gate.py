@@ -6,6 +6,7 @@ import asyncio
 
 from streamer.clock import Clock
 from streamer.runtime.budget import WorkBudget
+from streamer.session.load import Load
 
 DRAINING_AHEAD_S = 5.0
 """While the server is being drained a peer may be ahead by this, so that what was read can be answered in time."""
@@ -15,11 +16,12 @@ _NOTHING_MORE_S = -1.0
 class ReadGate:
     """Holds back the reader of one connection; its bytes stay with the transport, and TCP slows the peer down."""
 
-    def __init__(self, clock: Clock, max_ahead_s: float, budget: WorkBudget) -> None:
-        """`max_ahead_s`: seconds of audio by which the peer may be ahead of the model."""
+    def __init__(self, clock: Clock, max_ahead_s: float, budget: WorkBudget, load: Load) -> None:
+        """`max_ahead_s`: seconds of audio by which the peer may be ahead of the model. `load`: of the session."""
         self._clock = clock
         self._max_ahead_s = max_ahead_s
         self._budget = budget
+        self._load = load
         self._opened: asyncio.Event | None = None
         self._owes = False
         self.is_closed = False
@@ -38,9 +40,10 @@ class ReadGate:
         """Whether nothing more is read."""
         return self._max_ahead_s == _NOTHING_MORE_S
 
-    def is_ahead(self, backlog_s: float) -> bool:
-        """Return whether a peer with so many seconds of unprocessed audio should not be read for a while."""
-        return backlog_s > self._max_ahead_s
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the peer should not be read for a while: more audio than may be is not processed, or in memory."""
+        return self._load.is_ahead(self._max_ahead_s)
 
     def charge(self, spent_s: float) -> float:
         """Count CPU time spent on what was no audio; returns for how many seconds the peer has to wait."""
@@ -62,9 +65,9 @@ class ReadGate:
             if timer is not None:
                 timer.cancel()
 
-    def look(self, backlog_s: float) -> None:
+    def look(self) -> None:
         """Open the gate if the backlog is small enough."""
-        if self._opened is not None and not self._owes and backlog_s < self._max_ahead_s / 2:
+        if self._opened is not None and not self._owes and self._load.has_caught_up(self._max_ahead_s):
             self._opened.set()
 
     def open(self) -> None:
@@ -74,4 +77,5 @@ class ReadGate:
 
     def _paid(self) -> None:
         self._owes = False
-        self.look(0.0)
+        if not self.is_ahead:
+            self.open()

@@ -10,6 +10,7 @@ from streamer.audio.coding import Samples
 from streamer.clock import Clock, LoopClock
 from streamer.inference.contract import InferenceEngine
 from streamer.runtime.turns import Turns
+from streamer.session.memory import MemoryPool
 from streamer.telemetry.observer import Observer
 from streamer.vad.scorer import Row
 
@@ -45,3 +46,5 @@ class Services:
     clock: Clock = field(default_factory=LoopClock)
     turns: Turns = field(default_factory=Turns)
     """Taken by who begins and who ends."""
+    memory: MemoryPool = field(default_factory=MemoryPool)
+    """For the audio of all sessions."""

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.errors import BadRequest
+from streamer.session.channel import kept_bytes_per_second
+from streamer.session.events import Mode
 from streamer.session.messages import Start, VadOverrides
 from streamer.session.settings import Limits, SessionSettings
 from streamer.vad.settings import VadConfig
 
+IN_FLIGHT_MS = 2_500
+"""Audio that is kept beside speech: what is being scored, and what is not forgotten yet."""
+
 
 def checked_vad(start: Start, settings: SessionSettings) -> VadConfig:
-    """The start's endpointing, after everything else in it has been checked. Raises StreamerError naming the field."""
+    """Return the start's endpointing, after everything else in it has been checked.
+
+    Speech that could need more memory than a session may have is cut earlier than the server's settings say; a client
+    that asks for it by name is refused. Raises StreamerError naming the field.
+    """
     limits = settings.limits
     start.format.check(max_channels=limits.max_channels)
     _check_range("chunk_ms", start.chunk_ms, 20, settings.max_piece_ms)
     _check_range("interim_interval_ms", start.interim_interval_ms, 1, 60_000)
     _check_metadata(start, limits)
-    return _merged(settings.vad, start.vad)
+    vad = _merged(settings.vad, start.vad, limits)
+    return _fitted(vad, start, settings)
 
 
 def _check_range(field: str, value: int | None, low: int, high: int) -> None:
@@ -41,6 +52,47 @@ def _check_metadata(start: Start, limits: Limits) -> None:
         )
 
 
-def _merged(config: VadConfig, overrides: VadOverrides) -> VadConfig:
+def _merged(config: VadConfig, overrides: VadOverrides, limits: Limits) -> VadConfig:
+    """The server's endpointing with what the client changes; nothing past the server's own value or its limit."""
     given = {field.name: value for field in fields(VadConfig) if (value := getattr(overrides, field.name)) is not None}
-    return replace(config, **given) if given else config
+    merged = replace(config, **given) if given else config
+    for name, limit in _limits(limits).items():
+        most = max(limit, getattr(config, name))
+        if given.get(name, 0) > most:
+            raise BadRequest(field=f"vad.{name}", expected=f"at most {most:g}", got=given[name])
+    return merged
+
+
+def _limits(limits: Limits) -> dict[str, float]:
+    """The most that clients may ask for, by field of their `vad`."""
+    return {
+        "max_speech_time_ms": limits.max_speech_ms,
+        "pre_speech_pad_ms": limits.max_speech_pad_ms,
+        "post_speech_pad_ms": limits.max_speech_pad_ms,
+        "redemption_time_ms": limits.max_redemption_ms,
+    }
+
+
+def _fitted(vad: VadConfig, start: Start, settings: SessionSettings) -> VadConfig:
+    """Have speech, or a piece of `simple`, need no more memory than it may."""
+    form, limits = start.format, settings.limits
+    kept = limits.max_kept_bytes - limits.max_raw_bytes
+    fits_ms = max(0.0, 1000 * kept / kept_bytes_per_second(settings, start) - IN_FLIGHT_MS)
+    job_ms = 1000 * limits.max_job_bytes / (settings.model_sample_rate * SAMPLE_BYTES)
+    why = f"for {form.channels} channels of {form.encoding} at {form.sample_rate} Hz (limits.max_session_bytes)"
+    if settings.mode is Mode.SIMPLE:
+        most_ms = min(fits_ms, job_ms)
+        if start.chunk_ms is not None and start.chunk_ms > most_ms:
+            raise BadRequest(field="chunk_ms", expected=f"at most {most_ms:.0f} {why}", got=start.chunk_ms)
+        return vad
+    # Silence in speech does not cut it until `redemption_time_ms` is over.
+    longest_ms = float(int(min(fits_ms - vad.redemption_time_ms, job_ms)))
+    least_ms = max(vad.pre_speech_pad_ms, vad.redemption_time_ms) + vad.min_speech_time_ms
+    if least_ms >= fits_ms or longest_ms <= vad.min_speech_time_ms:
+        raise BadRequest(field="vad", expected=f"pads and times of at most {fits_ms:.0f} ms {why}", got=least_ms)
+    if vad.max_speech_time_ms <= longest_ms:
+        return vad
+    if start.vad.max_speech_time_ms is not None:
+        asked_ms = start.vad.max_speech_time_ms
+        raise BadRequest(field="vad.max_speech_time_ms", expected=f"at most {longest_ms:.0f} {why}", got=asked_ms)
+    return replace(vad, max_speech_time_ms=longest_ms)

@@ -14,12 +14,17 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.audio.pcm import Decoder, repaired
 from streamer.audio.resample import Resampler
 
+_SPARE_BYTES = 128 * 1024
+"""Bytes that wait, past which memory that is not needed any more is given back."""
+
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
     """The same audio by channel: for the buffer of what the model may want, and for who looks for speech."""
 
     model: Sequence[Kept]
     speech: Sequence[Samples]
+    speech_bytes: int
+    """Bytes of memory that `speech` takes beside `model`."""
 
 
 class Intake(ABC):
@@ -32,6 +37,11 @@ class Intake(ABC):
     @abstractmethod
     def pending_bytes(self) -> int:
         """Received and not yet handed on."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes for audio."""
 
     @property
     @abstractmethod
@@ -59,11 +69,21 @@ def intake_for(
     Rates in Hz; `speech_rate` None where no speech is looked for. `step` and `parts`: `parts` steps are `step` samples
     at `speech_rate` (else the model's), so that what is cut there, a window or a piece, never waits for a message more.
     """
+    kept = kept_coding(format, model_rate, speech_rate, step, parts)
+    if kept is None:
+        return Conversion(format, model_rate, speech_rate, step, parts), None
+    scored = coding(format.encoding, format.sample_rate, speech_rate or model_rate)
+    assert scored is not None
+    return Passage(format, scored, step // parts), kept
+
+
+def kept_coding(
+    format: AudioFormat, model_rate: int, speech_rate: int | None, step: int, parts: int = 1
+) -> Coding | None:
+    """Return how a stream's audio is kept for the model, or None for decoded; see `intake_for`."""
     kept = coding(format.encoding, format.sample_rate, model_rate)
     scored = coding(format.encoding, format.sample_rate, speech_rate or model_rate)
-    if kept is not None and scored is not None and step % (parts * scored.multiple) == 0:
-        return Passage(format, scored, step // parts), kept
-    return Conversion(format, model_rate, speech_rate, step, parts), None
+    return kept if scored is not None and step % (parts * scored.multiple) == 0 else None
 
 
 class Passage(Intake):
@@ -88,6 +108,10 @@ class Passage(Intake):
     @property
     def pending_bytes(self) -> int:
         return len(self._raw) - self._new
+
+    @property
+    def nbytes(self) -> int:
+        return self._raw.__alloc__()
 
     @property
     def clamped(self) -> int:
@@ -119,11 +143,16 @@ class Passage(Intake):
         if silence:
             speech = (speech + silence)[: done + around]
         del raw[:done]
+        if len(raw) > _SPARE_BYTES:
+            self._raw = _compact(raw)
         self._new = end - done
         self.wanted_bytes = self._step + around - self._new
+        is_shared = new is speech
         if self._format.channels == 1:
-            return Taken((new,), (Pcm(self._coding, speech),))
-        return Taken(self._separate(new), [Pcm(self._coding, data) for data in self._separate(speech)])
+            return Taken((new,), (Pcm(self._coding, speech),), 0 if is_shared else len(speech))
+        models = self._separate(new)
+        speeches = models if is_shared else self._separate(speech)
+        return Taken(models, [Pcm(self._coding, data) for data in speeches], 0 if is_shared else len(speech))
 
     def _repair(self, end: int) -> None:
         samples, clamped = repaired(self._raw[self._new : end], 4)
@@ -166,6 +195,10 @@ class Conversion(Intake):
         return len(self._raw)
 
     @property
+    def nbytes(self) -> int:
+        return self._raw.__alloc__()
+
+    @property
     def clamped(self) -> int:
         return self._decoder.clamped
 
@@ -181,7 +214,7 @@ class Conversion(Intake):
         model, speech = self._convert(count)
         self._steps += steps
         self.wanted_bytes = more - count
-        return Taken(list(model), list(speech))
+        return Taken(list(model), list(speech), speech.nbytes)
 
     def drain(self) -> Taken:
         whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
@@ -191,12 +224,14 @@ class Conversion(Intake):
         if self._model:
             model = _concat(model, self._model.flush())
         speech = _concat(speech, self._speech.flush()) if self._speech else model
-        return Taken(list(model), list(speech))
+        return Taken(list(model), list(speech), speech.nbytes)
 
     def _convert(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """float32 [channels, n] at the model's rate and at the speech scorer's."""
         data = self._raw[:count]
         del self._raw[:count]
+        if len(self._raw) > _SPARE_BYTES:
+            self._raw = _compact(self._raw)
         self._taken += count // self.format.frame_bytes
         samples = self._decoder.push(data)
         model = self._model.push(samples) if self._model else samples
@@ -207,6 +242,11 @@ class Conversion(Intake):
         step, parts, rate, speech_rate = self._step
         samples = (self._steps + steps) * step // parts + self._lag
         return (self._base - self._taken - (-samples * rate // speech_rate)) * self.format.frame_bytes
+
+
+def _compact(data: bytearray) -> bytearray:
+    """Return the same in less memory if much of it is not used: what is removed at the front stays allocated."""
+    return bytearray(data) if data.__alloc__() > len(data) * 5 // 4 else data
 
 
 def _concat(head: NDArray[np.float32], tail: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -44,12 +44,20 @@ class PieceSegmenter(Segmenter):
         return self._cut
 
     @property
+    def nbytes(self) -> int:
+        return self._buffer.nbytes
+
+    @property
     def settled(self) -> bool:
         return not self._uncut
 
     @property
     def asks(self) -> bool:
         return True
+
+    @property
+    def next_length(self) -> int | None:
+        return self._next_length() or None
 
     @property
     def speaking(self) -> bool:
@@ -80,13 +88,13 @@ class PieceSegmenter(Segmenter):
     def finish(self) -> list[Fact]:
         return []
 
-    def wanted(self, free: int) -> list[Wanted]:
-        ready: list[Wanted] = []
-        while len(ready) < free and (length := self._next_length()):
-            self._segment += 1
-            ready.append(Wanted(JobKind.PIECE, self._segment, self._cut, self._cut + length))
-            self._cut += length
-        return ready
+    def next_wanted(self) -> Wanted | None:
+        length = self._next_length()
+        if not length:
+            return None
+        self._segment += 1
+        self._cut += length
+        return Wanted(JobKind.PIECE, self._segment, self._cut - length, self._cut)
 
     def interim(self) -> Wanted | None:
         return None

@@ -47,13 +47,18 @@ class Segmenter(ABC):
 
     @property
     @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of audio that are kept."""
+
+    @property
+    @abstractmethod
     def settled(self) -> bool:
         """After the last of a boundary: everything before the boundary has been handed out."""
 
     @property
     @abstractmethod
     def asks(self) -> bool:
-        """Whether `wanted` or `interim` may have something."""
+        """Whether `next_wanted` or `interim` may have something."""
 
     @property
     @abstractmethod
@@ -85,9 +90,14 @@ class Segmenter(ABC):
     def finish(self) -> list[Fact]:
         """After the last of a boundary, with everything scored: what the boundary ends."""
 
+    @property
     @abstractmethod
-    def wanted(self, free: int) -> list[Wanted]:
-        """Ranges the model should answer for now; `free` results of this channel may be asked for side by side."""
+    def next_length(self) -> int | None:
+        """Samples of the next range that the model should answer for, or None if there is none."""
+
+    @abstractmethod
+    def next_wanted(self) -> Wanted | None:
+        """Return the next range that the model should answer for, if there is one."""
 
     @abstractmethod
     def interim(self) -> Wanted | None:

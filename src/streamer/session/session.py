@@ -19,8 +19,9 @@ from streamer.session.events import (
     Warned,
     WarningCode,
 )
+from streamer.session.load import Load
+from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, Start, Stop
-from streamer.session.pending import PendingMessages
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -39,7 +40,8 @@ class Session:
     `Infer` come back through `scored` and `inferred`, once per request, in any order between channels and jobs.
     """
 
-    def __init__(self, settings: SessionSettings, session_id: str, now: float) -> None:
+    def __init__(self, settings: SessionSettings, session_id: str, now: float, pool: MemoryPool | None = None) -> None:
+        """`pool`: the memory for audio that it shares with other sessions; None for a session by itself."""
         self.settings = settings
         self.id = session_id
         self.traceparent: str | None = None
@@ -49,7 +51,8 @@ class Session:
         self._stream: Stream | None = None
         self._boundary: Boundary | None = None
         self._agreed: Start | None = None
-        self._pending = PendingMessages()
+        self.load = Load(settings.limits, pool or MemoryPool())
+        self._pending = self.load.pending
         self._born = self._heard = self._heard_audio = now
         self._streams = 0
         self._next_job: JobId = 1
@@ -62,16 +65,12 @@ class Session:
     @property
     def backlog_s(self) -> float:
         """Seconds of audio received and not yet dealt with; past `limits.audio_ahead_s`, stop reading for a while."""
-        stream = self._stream
-        if stream is None:
-            return 0.0
-        form = stream.start.format
-        return stream.backlog_s + self._pending.audio_bytes / (form.frame_bytes * form.sample_rate)
+        return self.load.backlog_s
 
     @property
-    def backlog_bytes(self) -> int:
-        """Bytes as received, and not yet converted to samples."""
-        return self._pending.audio_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
+    def held_bytes(self) -> int:
+        """Bytes of memory for audio; past `limits.max_session_bytes`, stop reading for a while."""
+        return self.load.held_bytes
 
     def wanted_bytes(self) -> int:
         """Audio that must still come before anything can be done with it, at most some 32 ms of it; 0 where any word
@@ -173,8 +172,15 @@ class Session:
         out: list[Action] = []
         if self.state is not State.CLOSED:
             self._drop_stream(out)
+            self._pending.clear()
+            self.load.count()
             self.state = State.CLOSED
         return out
+
+    def relieve(self, now: float) -> Sequence[Action]:
+        """Count the memory, and end the session if it holds too much and no answer would make it less."""
+        self.load.count()
+        return self.expel(*self.load.stuck(), now) if self.load.is_stuck else NOTHING
 
     def drain(self, deadline_s: float, now: float) -> Sequence[Action]:
         """The server is going away: tell the client, who may finish by itself within `deadline_s`."""
@@ -211,7 +217,7 @@ class Session:
             most = self.settings.limits.max_stream_s
             self._fail(ErrorCode.STREAM_TOO_LONG, f"a stream may have {most:g} s of audio", out)
         elif stream.audio(message.data, out, now):
-            self._is_too_far_ahead(out)
+            self._check_load(out)
 
     def _open(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
@@ -224,21 +230,18 @@ class Session:
         self._agreed = message
         self._refused_audio = False
         self._heard_audio = now
-        self._stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
+        self._stream = self.load.stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
         self._streams += 1
         self.state = State.STREAMING
-        out.append(
-            Emit(
-                Started(
-                    session_id=self.id,
-                    mode=settings.mode,
-                    model=settings.model,
-                    model_sample_rate=settings.model_sample_rate,
-                    limits=settings.limits.announced(),
-                    traceparent=self.traceparent or message.traceparent,
-                )
-            )
+        started = Started(
+            session_id=self.id,
+            mode=settings.mode,
+            model=settings.model,
+            model_sample_rate=settings.model_sample_rate,
+            limits=settings.limits.announced(),
+            traceparent=self.traceparent or message.traceparent,
         )
+        out.append(Emit(started))
 
     def _reopen(self, message: Message, out: list[Action], now: float) -> None:
         assert self._agreed is not None
@@ -261,10 +264,9 @@ class Session:
         self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
-        if isinstance(message, Audio) and self._is_too_far_ahead(out):
-            return
         assert isinstance(message, Start | Audio | Flush | Stop | Leave)
         self._pending.put(message)
+        self._check_load(out)
 
     def _leave(self, message: Message, out: list[Action], now: float) -> None:
         if isinstance(message, Stop) and message.keep_open:
@@ -353,6 +355,7 @@ class Session:
     def _close(self, code: ErrorCode | None, out: list[Action]) -> None:
         self._drop_stream(out)
         self._pending.clear()
+        self.load.count()
         self._boundary = None
         self._code = code
         self.state = State.CLOSED
@@ -364,7 +367,7 @@ class Session:
             self._next_job = self._stream.next_job
             self._stream.abandon(out)
             out.append(Release(self._stream.number))
-            self._stream = None
+            self._stream = self.load.stream = None
 
     def _check_pending(self, out: list[Action]) -> None:
         """End the session if too many messages wait, to be taken or for the results before them."""
@@ -373,13 +376,10 @@ class Session:
             text = f"more than {limit} messages wait: receive `flushed` or `finished` before sending more"
             self._fail(ErrorCode.RATE_LIMITED, text, out)
 
-    def _is_too_far_ahead(self, out: list[Action]) -> bool:
-        """A transport that minds `backlog_s` never comes here: reading stops at half of this."""
-        most = 2 * self.settings.limits.audio_ahead_s
-        if self.backlog_s <= most:
-            return False
-        self._fail(ErrorCode.TOO_FAST, f"more than {most:g} s of audio wait to be processed", out)
-        return True
+    def _check_load(self, out: list[Action]) -> None:
+        """End the session if far too much waits. A client that is not read when it is ahead never comes here."""
+        if text := self.load.excess():
+            self._fail(ErrorCode.TOO_FAST, text, out)
 
     def _with_stream(self) -> Summary:
         return self._sums.plus(self._stream) if self._stream is not None else self._sums

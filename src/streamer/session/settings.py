@@ -10,6 +10,9 @@ from streamer.errors import BadRequest
 from streamer.session.events import Mode
 from streamer.vad.settings import VadConfig
 
+MEMORY_SHARES = 8
+"""A session may hold this part of the memory that is free; with less than this part free, new sessions are refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -17,7 +20,10 @@ class Limits:
 
     max_channels: int = 8
     max_control_bytes: int = 16 * 1024
-    max_audio_message_bytes: int = 64 * 1024
+    max_audio_message_bytes: int = 1024 * 1024
+    max_session_bytes: int = 16 * 1024 * 1024
+    """Memory for the audio of one session, past which the connection is not read for a while: audio that waits, speech
+    that goes on, audio that the model has."""
     start_timeout_s: float = 10.0
     """From the connection to its first start."""
     idle_timeout_s: float = 30.0
@@ -37,12 +43,44 @@ class Limits:
     more slowly, and closed if it goes on."""
     max_model_failures: int = 5
     """Results in a row that failed, after which the stream is given up."""
+    max_speech_ms: float = 60_000.0
+    """The longest `max_speech_time_ms` that a client may ask for."""
+    max_speech_pad_ms: float = 5_000.0
+    """The longest `pre_speech_pad_ms` and `post_speech_pad_ms` that a client may ask for."""
+    max_redemption_ms: float = 10_000.0
+    """The longest `redemption_time_ms` that a client may ask for."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):
             value = getattr(self, limit.name)
             if isinstance(value, bool) or not 0 < value < math.inf:
                 raise BadRequest(field=f"limits.{limit.name}", expected="a number above 0", got=value)
+        if self.max_session_bytes < self.max_audio_message_bytes:
+            raise BadRequest(
+                field="limits.max_session_bytes",
+                expected=f"at least limits.max_audio_message_bytes ({self.max_audio_message_bytes})",
+                got=self.max_session_bytes,
+            )
+
+    @property
+    def max_kept_bytes(self) -> int:
+        """The share of `max_session_bytes` for speech that goes on, its interims, and pieces that are not complete."""
+        return self.max_session_bytes * 3 // 4
+
+    @property
+    def max_raw_bytes(self) -> int:
+        """The share of `max_session_bytes` for speech that goes on and could be smaller, were it decoded."""
+        return self.max_session_bytes // 16
+
+    @property
+    def max_taken_bytes(self) -> int:
+        """The share of `max_session_bytes` for audio that is converted at once, in its larger form."""
+        return self.max_session_bytes // 16
+
+    @property
+    def max_job_bytes(self) -> int:
+        """The share of `max_session_bytes` for finals and pieces that the model has."""
+        return self.max_session_bytes // 4
 
     def announced(self) -> Mapping[str, float]:
         """The part a client wants to know, as `started` tells it."""

@@ -65,6 +65,10 @@ class SpeechSegmenter(Segmenter):
         return min(needed, self._queue[0].start) if self._queue else needed
 
     @property
+    def nbytes(self) -> int:
+        return self._buffer.nbytes
+
+    @property
     def settled(self) -> bool:
         return not self._queue
 
@@ -74,7 +78,15 @@ class SpeechSegmenter(Segmenter):
 
     @property
     def waiting(self) -> int:
-        return 0  # at most MAX_WINDOWS are being scored; the rest waits as bytes
+        # Nothing of what is scored, which is at most MAX_WINDOWS: the rest waits as bytes.
+        return sum([wanted.end - wanted.start for wanted in self._queue if self._is_here(wanted)])
+
+    @property
+    def next_length(self) -> int | None:
+        if not self._queue:
+            return None
+        wanted = self._queue[0]
+        return wanted.end - wanted.start if self._is_here(wanted) else None
 
     @property
     def speaking(self) -> bool:
@@ -121,11 +133,8 @@ class SpeechSegmenter(Segmenter):
     def finish(self) -> list[Fact]:
         return self._told(self._endpointer.finish())
 
-    def wanted(self, free: int) -> list[Wanted]:
-        ready: list[Wanted] = []
-        while self._queue and (self._queue[0].end <= self._buffer.end or self._sealed):
-            ready.append(self._queue.popleft())
-        return ready
+    def next_wanted(self) -> Wanted | None:
+        return self._queue.popleft() if self._queue and self._is_here(self._queue[0]) else None
 
     def interim(self) -> Wanted | None:
         if self._due is None or not self._endpointer.speaking:
@@ -135,7 +144,12 @@ class SpeechSegmenter(Segmenter):
         return Wanted(JobKind.INTERIM, self._segment, self._at(self._endpointer.speech_start), end)
 
     def samples(self, start: int, end: int) -> NDArray[np.float32]:
+        self._buffer.forget(min(start, self.kept_from))
         return self._buffer.slice(start, end)
+
+    def _is_here(self, wanted: Wanted) -> bool:
+        """Whether all samples of a range have come out of the resampler."""
+        return wanted.end <= self._buffer.end or self._sealed
 
     def _at(self, position: int) -> int:
         """A position of the endpointer, at the model's rate."""

@@ -55,7 +55,7 @@ class Passage:
 class Heartbeat(NamedTuple):
     """A session, each half second of audio and once at its end; what was done since the last one.
 
-    `lag_s`: audio received and not yet covered by results. `backlog_s`, `backlog_bytes`: not yet dealt with, decoded.
+    `lag_s`: audio received and not yet covered by results. `backlog_s`: not yet dealt with. `held_bytes`: of memory.
     """
 
     audio_s: float
@@ -64,7 +64,7 @@ class Heartbeat(NamedTuple):
     busy_s: float
     lag_s: float
     backlog_s: float
-    backlog_bytes: int
+    held_bytes: int
 
 
 class Reader:
@@ -294,7 +294,7 @@ class Chronicle(SessionObserver):
             busy_s=busy_s - self._busy_s,
             lag_s=(received - committed) / form.sample_rate,
             backlog_s=view.backlog_s,
-            backlog_bytes=view.backlog_bytes,
+            held_bytes=view.held_bytes,
         )
         self._received, self._committed, self._busy_s = received, committed, busy_s
         self._counted_s += beat.audio_s

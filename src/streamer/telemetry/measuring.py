@@ -140,7 +140,7 @@ class _SessionMeasuring(Reader):
         self._active = metrics.sessions_active.child(info.transport, info.mode)
         self._active.add()
         self._counted = False
-        self._backlog_bytes = 0
+        self._held_bytes = 0
 
     def starting(self, start: Start, now: float) -> str | None:
         mode = start.mode or self._info.mode
@@ -162,8 +162,8 @@ class _SessionMeasuring(Reader):
         self._processed_s.add(beat.processed_s)
         self._lead.observe(beat.backlog_s)
         self._lag.observe(beat.lag_s)
-        self._buffered.add(beat.backlog_bytes - self._backlog_bytes)
-        self._backlog_bytes = beat.backlog_bytes
+        self._buffered.add(beat.held_bytes - self._held_bytes)
+        self._held_bytes = beat.held_bytes
         self._decoding.observe(beat.audio_s, beat.busy_s)
 
     def first_result(self, latency_s: float) -> None:
@@ -198,6 +198,6 @@ class _SessionMeasuring(Reader):
         reason = code or (GONE if gone else STOPPED)
         self._count(self._info.mode)
         self._active.add(-1)
-        self._buffered.add(-self._backlog_bytes)
+        self._buffered.add(-self._held_bytes)
         self._metrics.sessions_closed.child(self._info.transport, reason).add()
         self._metrics.session_duration.child().observe(now - self._born)

@@ -132,7 +132,9 @@ class Metrics:
         self.audio_lead = make.histogram(
             "audio_lead_seconds", "Audio received and not yet dealt with, each half second of audio.", LATENCY
         )
-        self.audio_buffered = make.gauge("audio_buffered_bytes", "Audio received and not yet decoded.")
+        self.audio_buffered = make.gauge(
+            "audio_buffered_bytes", "Memory for audio: waiting, in speech that goes on, and given to the model."
+        )
         self.rtf = make.histogram(
             "rtf", "Real-time factor: processing time over the length of the audio.", RTF, stage=tuple(Stage)
         )

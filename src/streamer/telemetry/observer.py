@@ -64,8 +64,8 @@ class SessionView(Protocol):
         """Seconds of audio received and not yet dealt with."""
 
     @property
-    def backlog_bytes(self) -> int:
-        """Bytes as received, and not yet converted to samples."""
+    def held_bytes(self) -> int:
+        """Bytes of memory for its audio: what waits, speech that goes on, and what the model has."""
 
     def arrival(self, position: int) -> float | None:
         """When the stream's audio up to this sample at the model's rate had come, within 0.1 s of audio."""

@@ -214,7 +214,7 @@ DASHBOARDS: Sequence[Dashboard] = (
         (
             split("Not taken on", "admission_rejected_total", "reason"),
             spread("Ahead of processing", "audio_lead_seconds", "Audio received and not yet dealt with."),
-            line("Audio that waits", Unit.BYTES, "sum(streamer_audio_buffered_bytes)", "not decoded"),
+            line("Memory for audio", Unit.BYTES, "sum(streamer_audio_buffered_bytes)", "held"),
             line("Jobs that wait", Unit.COUNT, "sum(streamer_inference_pending)", "waiting"),
             split("Interims that never ran", "interims_dropped_total", "cause"),
             line("Dropped for slow readers", Unit.PER_SECOND, rate("interims_unread_total"), "events"),

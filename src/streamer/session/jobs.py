@@ -1,0 +1,85 @@
+"""The jobs of a stream that the model has not answered, and the audio in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamer.audio.buffer import SAMPLE_BYTES
+from streamer.session.actions import JobId, JobKind
+from streamer.session.segmenting import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job that is out, and when it was asked for."""
+
+    job: JobId
+    channel: int
+    wanted: Wanted
+    at: float
+
+
+class OutstandingJobs:
+    """Jobs by their ids. Each has a copy of its audio: in finals and pieces at most `max_bytes`, or one job.
+
+    Finals and pieces do not wait for interims. Those take of the memory for audio that is kept.
+    """
+
+    __slots__ = ("_asked", "_interims", "_max_samples", "owed")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._asked: dict[JobId, Asked] = {}
+        self._max_samples = max_bytes // SAMPLE_BYTES
+        self._interims = 0
+        self.owed = 0
+        """Samples in finals and pieces."""
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def __getitem__(self, job: JobId) -> Asked:
+        return self._asked[job]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the audio in all of them."""
+        return (self.owed + self._interims) * SAMPLE_BYTES
+
+    @property
+    def owed_bytes(self) -> int:
+        """Bytes of the audio in finals and pieces."""
+        return self.owed * SAMPLE_BYTES
+
+    @property
+    def interim_bytes(self) -> int:
+        """Bytes of the audio in interims."""
+        return self._interims * SAMPLE_BYTES
+
+    def has_room(self, samples: int) -> bool:
+        """Whether a final or a piece of this length may be asked for."""
+        return not self.owed or self.owed + samples <= self._max_samples
+
+    def find(self, job: JobId) -> Asked | None:
+        return self._asked.get(job)
+
+    def add(self, asked: Asked) -> None:
+        self._asked[asked.job] = asked
+        self._count(asked.wanted, 1)
+
+    def remove(self, job: JobId) -> None:
+        """Raises KeyError if the job is not outstanding."""
+        self._count(self._asked.pop(job).wanted, -1)
+
+    def clear(self) -> list[JobId]:
+        """Forget all jobs, and return their ids."""
+        jobs = list(self._asked)
+        self._asked.clear()
+        self.owed = self._interims = 0
+        return jobs
+
+    def _count(self, wanted: Wanted, sign: int) -> None:
+        samples = sign * (wanted.end - wanted.start)
+        if wanted.kind is JobKind.INTERIM:
+            self._interims += samples
+        else:
+            self.owed += samples
