@@ -113,12 +113,12 @@ def endpoint_handler(
     """The aiohttp handler of an endpoint."""
     limits = endpoint.settings.limits
     most = max(limits.max_audio_message_bytes, limits.max_control_bytes)
-    work = WorkLimits(limits.max_control_share)
+    work, memory = WorkLimits(limits.max_control_share), conductor.services.memory
 
     async def handle(request: web.Request) -> web.StreamResponse:
         headers = request.headers
         handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
-        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience, work)
+        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience, work, memory)
         visit = Visit(transport, request, endpoint, door)
         return await upgrades.answer(transport, converse(transport, visit, handshake))
 

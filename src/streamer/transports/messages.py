@@ -16,6 +16,11 @@ class MessageAssembler:
         self._pieces: bytearray | None = None
         self._is_text = False
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pieces of a message whose end has not come."""
+        return len(self._pieces) if self._pieces is not None else 0
+
     def add(self, opcode: Opcode, data: bytes, is_last: bool) -> str | bytes | None:
         """Return the message that this piece completes, text as str; None if its end has not come.
 

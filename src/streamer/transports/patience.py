@@ -20,6 +20,8 @@ HELD_S = 0.040
 """A socket that was not read for so long is not held any more: a window's time, and some jitter."""
 LOOK_S = 0.010
 """Between two looks for such sockets."""
+MIN_MESSAGES_TO_WAIT_FOR = 2
+"""It pays to wait for more input only if more messages than this are needed."""
 
 
 class Socket(Protocol):
@@ -102,6 +104,13 @@ class Level:
                 self._patience.release(self)
         if wanted > 1:
             self._patience.hold(self)
+
+    def adapt(self, wanted: int, messages: int, size: int) -> None:
+        """After a read of `messages` in `size` bytes: wait for `wanted` bytes if that takes several such messages."""
+        if wanted * messages > MIN_MESSAGES_TO_WAIT_FOR * size:
+            self.set(wanted)
+        elif self._bytes > 1:
+            self.set(1)
 
     def leave(self) -> None:
         """The connection ends: its last bytes, a goodbye of a few, are read at once."""

@@ -19,11 +19,12 @@ from websockets.typing import Subprotocol
 from streamer.errors import ErrorCode, StreamerError
 from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.runtime.transport import Ear
+from streamer.session.memory import MemoryAccount, MemoryPool
 from streamer.transports.detachable import DetachableTransport
 from streamer.transports.frames import MESSAGE_TOO_BIG, FrameError, Unmask
 from streamer.transports.messages import INVALID_UTF8
 from streamer.transports.patience import Patience
-from streamer.transports.websocket_protocol import RATE_LIMITED, WebSocketProtocol
+from streamer.transports.websocket_protocol import RATE_LIMITED, TRY_AGAIN_LATER, WebSocketProtocol
 from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
 
 _unmask: Unmask
@@ -44,6 +45,7 @@ _FAILURES = {
     INVALID_UTF8: ErrorCode.INVALID_UTF8,
     MESSAGE_TOO_BIG: ErrorCode.MESSAGE_TOO_BIG,
     1011: ErrorCode.INTERNAL,
+    TRY_AGAIN_LATER: ErrorCode.OVERLOADED,
     RATE_LIMITED: ErrorCode.RATE_LIMITED,
 }
 """Close codes with which a connection is failed; anything else is a protocol error."""
@@ -108,7 +110,9 @@ class WebSocketTransport:
         close_timeout_s: float,
         patience: Patience | None = None,
         work: WorkLimits | None = None,
+        memory: MemoryPool | None = None,
     ) -> None:
+        """`memory`: for what has not been read whole; None: it is not bounded."""
         self.address = request.remote
         self.peer = self.address or "unknown"
         self._request: web.Request | None = request
@@ -117,6 +121,7 @@ class WebSocketTransport:
         self._close_timeout_s = close_timeout_s
         self._patience = patience
         self._work = work or WorkLimits()
+        self._memory = memory or MemoryPool()
         self._received = 0
         self._connection: DetachableTransport | None = None
         self._protocol: WebSocketProtocol | None = None
@@ -193,8 +198,8 @@ class WebSocketTransport:
             self._connection.abort_connection()
 
     def _protocol_on(self, transport: asyncio.Transport) -> WebSocketProtocol:
-        budget = WorkBudget(self._work)
-        return WebSocketProtocol(ServerFrames, transport, self._max_message_bytes, _unmask, self._patience, budget)
+        most, budget, memory = self._max_message_bytes, WorkBudget(self._work), MemoryAccount(self._memory)
+        return WebSocketProtocol(ServerFrames, transport, most, _unmask, self._patience, budget, memory)
 
     def _upgraded(self) -> WebSocketProtocol:
         assert self._protocol is not None, "upgrade() comes first"

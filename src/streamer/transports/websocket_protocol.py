@@ -17,6 +17,7 @@ from websockets.frames import Opcode
 
 from streamer.runtime.budget import TOO_MUCH, WorkBudget
 from streamer.runtime.transport import Ear
+from streamer.session.memory import MemoryAccount
 from streamer.transports.frames import (
     CONTROL,
     FrameError,
@@ -32,8 +33,6 @@ from streamer.transports.patience import Level, Patience
 
 MAX_MESSAGES_PER_TURN = 32
 """Messages and control frames of one peer that are dealt with in one go: then the loop's other work has its turn."""
-MIN_MESSAGES_TO_WAIT_FOR = 2
-"""It pays to wait for more input only if more messages than this are needed."""
 CLOSING_TURN_S = 0.01
 """Between two turns of a peer whose close is awaited: nothing else that it sends is worth any hurry."""
 MAX_UNREAD_BYTES = 64 * 1024
@@ -41,6 +40,7 @@ MAX_UNREAD_BYTES = 64 * 1024
 MAX_SMALL_BYTES = 64
 """A data frame of no more than this is counted as work like a control frame: it carries nearly nothing."""
 RATE_LIMITED = 4429
+TRY_AGAIN_LATER = 1013
 
 _CLOSE = Opcode.CLOSE
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
@@ -58,9 +58,10 @@ class WebSocketProtocol:
         unmask: Unmask,
         patience: Patience | None,
         budget: WorkBudget,
+        memory: MemoryAccount,
     ) -> None:
         """`new_frames(max_message_bytes)`: makes a `websocket.ServerFrames`. `transport`: of asyncio, on which this
-        protocol is set."""
+        protocol is set. `memory`: for what has not been read whole."""
         self._new_frames = new_frames
         self._frames = new_frames(max_message_bytes)
         self._transport = transport
@@ -91,8 +92,8 @@ class WebSocketProtocol:
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._patience = patience
         self._level: Level | None = None
-        self._is_patient = False
         self._budget = budget
+        self._memory = memory
         self._throttled: asyncio.TimerHandle | None = None
         self.control_frames = 0
         """Pings and pongs that came."""
@@ -104,7 +105,7 @@ class WebSocketProtocol:
         self._ear = ear
         if self._level is not None:
             self._level.leave()
-            self._level, self._is_patient = None, False
+            self._level = None
         if ear is None:
             return
         self._limits = _limits(self._limits.frame, ear.joined)
@@ -210,10 +211,7 @@ class WebSocketProtocol:
                     wanted = ear.wanted()
                 break
         if self._level is not None:
-            patient = wanted * delivered > MIN_MESSAGES_TO_WAIT_FOR * (at - begin)
-            if patient or self._is_patient:
-                self._level.set(wanted if patient else 1)
-                self._is_patient = patient
+            self._level.adapt(wanted, delivered, at - begin)
         return at, delivered
 
     def _work_through(self, left: int) -> None:
@@ -288,7 +286,10 @@ class WebSocketProtocol:
     def _regulate(self) -> None:
         """Read the socket while what it gives is dealt with."""
         waits = self._turn_is_due or not self._may_go_on()
-        full = waits and not self._ended and self._unread is not None and len(self._unread) > MAX_UNREAD_BYTES
+        unread = len(self._unread) if self._unread is not None else 0
+        if self._memory.update(unread + self._assembler.nbytes) and not waits:
+            self._fail(TRY_AGAIN_LATER, "no memory for the rest of a message (server.max_audio_bytes)")
+        full = waits and not self._ended and unread > MAX_UNREAD_BYTES
         if full == self._reading:
             self._reading = not full
             if full:
@@ -389,6 +390,7 @@ class WebSocketProtocol:
         """No message follows."""
         self._ended = True
         self._unread = None
+        self._memory.update(0)
         if self._throttled is not None:
             self._throttled.cancel()
             self._throttled = None

@@ -17,7 +17,7 @@ _MAX_REFUSALS = 500
 
 def options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     """The channel arguments of a server."""
-    limits, grpc, handshake_s = settings.limits, settings.grpc, settings.server.handshake_timeout_s
+    limits, grpc, handshake_s = settings.for_grpc(), settings.grpc, settings.server.handshake_timeout_s
     most = max(limits.max_audio_message_bytes, limits.max_control_bytes) + _MESSAGE_OVERHEAD
     return [
         ("grpc.max_receive_message_length", most),

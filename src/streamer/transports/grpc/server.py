@@ -24,6 +24,7 @@ from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
+from streamer.session.memory import MemoryAccount
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.grpc.auxiliary import AuxiliaryCalls
@@ -126,8 +127,10 @@ class Reception:
             service.conductor.services.clock.now(), metadata.get("traceparent"), metadata.get("tracestate")
         )
         await service.conductor.services.turns.take()
+        unread = MemoryAccount(service.conductor.services.memory)
         try:
             service.admission.check()
+            unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
             identity = await self._introduced(metadata.get("authorization"), transport)
             with service.admission.place(transport.peer, identity):
                 await transport.accept()
@@ -141,6 +144,8 @@ class Reception:
             log.exception("a gRPC call failed")
             observer.broken(Subsystem.API_ROUTING, error)
             await refuse(call, UNFORESEEN)
+        finally:
+            unread.update(0)
         await self._end(transport, call)
 
     async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
