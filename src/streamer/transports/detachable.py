@@ -42,9 +42,9 @@ class DetachableTransport(asyncio.Transport):
         transport.write(first_bytes)
         protocol = protocol_on(transport)
         transport.set_protocol(protocol)  # type: ignore[arg-type] # compiled classes inherit from no asyncio.Protocol
-        if early:
-            protocol.data_received(early)
         transport.resume_reading()
+        if early:
+            protocol.data_received(early)  # which may pause reading again
         return protocol
 
     @property
