@@ -30,7 +30,9 @@ from streamer.inference.observer import EngineObservers
 from streamer.models.loading import ModelSpec
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
+from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import Admission
+from streamer.runtime.budget import AddressLimits
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
@@ -162,9 +164,18 @@ class App:
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
         self.admission = _admission(server, self.engine, self.memory)
         self._clock = parts.clock or PauseAwareClock()
+        share = server.max_control_share_per_address
+        self._addresses = AddressBudgets(AddressLimits(share) if share else None, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         self.conductor = Conductor(
-            Services(self.scoring, self.engine, self._observer, self._clock, memory=self.memory),
+            Services(
+                self.scoring,
+                self.engine,
+                self._observer,
+                self._clock,
+                memory=self.memory,
+                addresses=self._addresses,
+            ),
             OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
         )
         self._clock.on_pause = self.conductor.paused
@@ -280,14 +291,14 @@ class App:
         scrapes = Scrapes(collect, server.processes)
         metrics = metrics_route(scrapes, self.telemetry, self._metrics_policy, self.door)
         if self._metrics_at is not None:
-            self.metrics_port = await self._serve(self._application(self._metrics_at[0], [metrics]), *self._metrics_at)
+            self.metrics_port = await self._serve([metrics], AddressBudgets(), *self._metrics_at)
         routes = self._streams() if self._metrics_at else [*self._streams(), metrics]
-        self._port = await self._serve(self._application(server.host, routes), server.host, server.port, self._tls())
+        self._port = await self._serve(routes, self._addresses, server.host, server.port, self._tls())
 
-    def _application(self, host: str, routes: Iterable[web.RouteDef]) -> web.Application:
+    def _application(self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets) -> web.Application:
         """What answers at an address: probes, and these routes."""
-        hosts = Hosts(host, self.settings.server.hosts)
-        application = web.Application(middlewares=http.host_check(hosts, self._observer))
+        checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
+        application = web.Application(middlewares=[http.budget_check(addresses), *checks])
         application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
         return application
 
@@ -313,16 +324,22 @@ class App:
         return self._certificate.context
 
     async def _serve(
-        self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+        self,
+        routes: Iterable[web.RouteDef],
+        addresses: AddressBudgets,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
     ) -> int:
         server = self.settings.server
         listener = Listener(
-            application,
+            self._application(host, routes, addresses),
             HandshakeLimits(
                 server.max_handshakes,
                 server.handshake_timeout_s,
                 partial(self._observer.refused, WebSocketTransport.name),
                 server.max_handshakes_per_address or math.inf,
+                addresses,
             ),
             tls=tls,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),

@@ -62,6 +62,11 @@ class ServerSettings:
     way; if none has for half a second, the new one is answered with 503."""
     max_handshakes_per_address: Share = 250
     """Of these from one IPv4 address or one IPv6 /64; 0: no bound of its own."""
+    max_control_share_per_address: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
+    """Share of a core's time for all that is no audio of one IPv4 address or one IPv6 /64: control messages, pings,
+    HTTP, connections that come to nothing. Past it, new connections are refused with 429 or `rate_limited`, and those
+    that take more than their part are read more slowly, then closed. 0: no bound of its own (behind a proxy all come
+    from one)."""
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long a connection may take to become a session, and to say who it is. Over gRPC, a connection without a call
     is closed after that time, too."""

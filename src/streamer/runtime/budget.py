@@ -1,4 +1,4 @@
-"""How much of the event loop's time one connection may take for anything but its audio."""
+"""How much of the event loop's time one connection, and all of one address, may take for anything but audio."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 TOO_MUCH = "pings, control messages and empty frames took more of the server's time than a client may; send fewer"
 """What a client is told that is closed for it."""
+TOO_MUCH_OF_ADDRESS = "connections of this address took more of the server's time than one address may; try later"
+"""What a client is told that is not taken on for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,56 @@ class WorkLimits:
     """For how long a connection may be held back, without `burst_s` in between, before it is closed."""
 
 
+@dataclass(frozen=True, slots=True)
+class AddressLimits:
+    """Bounds of an `AddressBudget`, in seconds of the event loop's time."""
+
+    share: float = 0.1
+    """Seconds a second, in the long run."""
+    burst_s: float = 0.25
+    """Seconds that may be taken at once."""
+    max_debt_s: float = 1.0
+    """More is forgiven: the longest time for which nobody of the address is taken on is `max_debt_s / share`."""
+    spare_s: float = 0.002
+    """Seconds that each connection may take at once although the address owes."""
+
+
+class AddressBudget:
+    """A token bucket of time spent on all connections of one address together.
+
+    Connections are treated alike. If the address owes, a connection that takes less than its part of the share is not
+    held back for what its neighbours do.
+    """
+
+    def __init__(self, limits: AddressLimits) -> None:
+        self.limits = limits
+        self.connections = 0
+        self._left_s = limits.burst_s
+        self._charged_at = 0.0
+
+    def charge(self, spent_s: float, now: float) -> float:
+        """Count time spent; returns for how many seconds from `now` (monotonic) the address owes."""
+        self._left_s = max(-self.limits.max_debt_s, self._left(now) - spent_s)
+        self._charged_at = now
+        return self.wait_s(now)
+
+    def wait_s(self, now: float) -> float:
+        """Return for how many seconds from `now` (monotonic) the address owes."""
+        return max(0.0, -self._left(now)) / self.limits.share
+
+    def is_full(self, now: float) -> bool:
+        """Whether the address has paid for everything."""
+        return self._left(now) >= self.limits.burst_s
+
+    @property
+    def part(self) -> float:
+        """Share of each connection, in seconds a second."""
+        return self.limits.share / max(1, self.connections)
+
+    def _left(self, now: float) -> float:
+        return min(self.limits.burst_s, self._left_s + (now - self._charged_at) * self.limits.share)
+
+
 class WorkBudget:
     """A token bucket of time spent, measured where it is spent: pings, empty frames, control messages.
 
@@ -27,9 +79,12 @@ class WorkBudget:
     (`time.thread_time`), so a client does not pay for a machine that is busy with something else.
     """
 
-    def __init__(self, limits: WorkLimits) -> None:
+    def __init__(self, limits: WorkLimits, address: AddressBudget | None = None) -> None:
+        """`address`: what is spent here counts there, too."""
         self._limits = limits
+        self._address = address
         self._left_s = limits.burst_s
+        self._spare_s = address.limits.spare_s if address is not None else 0.0
         self._charged_at = 0.0
         self._held_s = 0.0
 
@@ -37,13 +92,15 @@ class WorkBudget:
         """Count time spent; returns for how many seconds from `now` (monotonic) the peer should not be read."""
         limits = self._limits
         left = self._left_s + (now - self._charged_at) * limits.share
+        wait_s = self._charge_address(spent_s, now)
         if left >= limits.burst_s:
-            left, self._held_s = limits.burst_s, 0.0
+            left = limits.burst_s
+            if wait_s == 0.0:
+                self._held_s = 0.0
         self._charged_at = now
         self._left_s = left = left - spent_s
-        if left >= 0:
-            return 0.0
-        wait_s = -left / limits.share
+        if left < 0:
+            wait_s = max(wait_s, -left / limits.share)
         self._held_s += wait_s
         return wait_s
 
@@ -51,3 +108,14 @@ class WorkBudget:
     def is_exhausted(self) -> bool:
         """Whether the peer went on at its limit for so long that it should be closed."""
         return self._held_s > self._limits.patience_s
+
+    def _charge_address(self, spent_s: float, now: float) -> float:
+        """Count time spent for the address; returns for how many seconds the peer should wait for its neighbours."""
+        address = self._address
+        if address is None:
+            return 0.0
+        owed_s = address.charge(spent_s, now)
+        part = address.part
+        spare = min(address.limits.spare_s, self._spare_s + (now - self._charged_at) * part)
+        self._spare_s = spare = spare - spent_s
+        return min(owed_s, -spare / part) if owed_s and spare < 0 else 0.0

@@ -18,6 +18,7 @@ from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings
+from streamer.session.summary import Summary
 from streamer.telemetry.observer import Handshake, SessionInfo, Subsystem
 
 FrameT = TypeVar("FrameT")
@@ -56,8 +57,8 @@ class Conductor:
         measure: Callable[[FrameT], int],
         handshake: Handshake | None = None,
         lease: Lease | None = None,
-    ) -> None:
-        """One connection from its first frame to its end, or to that of its `lease`.
+    ) -> Summary:
+        """One connection from its first frame to its end, or to that of its `lease`. Returns what came of it.
 
         `measure`: the bytes of a frame that waits to be sent.
         """
@@ -75,7 +76,8 @@ class Conductor:
         try:
             if self._deadline is not None:
                 connection.drain(max(0.0, self._deadline - now))
-            await connection.run()
+            with services.addresses.connected(transport.peer):
+                await connection.run()
         except* Exception as errors:
             for error in errors.exceptions:
                 ids = {"session_id": session.id}
@@ -86,6 +88,7 @@ class Conductor:
             self._live.discard(connection)
             if not self._live:
                 self._empty.set()
+        return connection.summary
 
     def drain(self, deadline_s: float) -> None:
         """Tell all clients, and those who still come, that the server goes away in `deadline_s`."""

@@ -79,7 +79,7 @@ class Connection(Generic[FrameT]):
         self._controls = 0
         """Messages that were no audio."""
         limits = session.settings.limits
-        budget = WorkBudget(WorkLimits(limits.max_control_share))
+        budget = WorkBudget(WorkLimits(limits.max_control_share), services.addresses.of(transport.peer))
         self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget, session.load)
         self._memory = session.load.memory
         self.busy_s = 0.0

@@ -9,6 +9,7 @@ from typing import Protocol
 from streamer.audio.coding import Samples
 from streamer.clock import Clock, LoopClock
 from streamer.inference.contract import InferenceEngine
+from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.turns import Turns
 from streamer.session.memory import MemoryPool
 from streamer.telemetry.observer import Observer
@@ -48,3 +49,5 @@ class Services:
     """Taken by who begins and who ends."""
     memory: MemoryPool = field(default_factory=MemoryPool)
     """For the audio of all sessions."""
+    addresses: AddressBudgets = field(default_factory=AddressBudgets)
+    """Of all transports."""

@@ -25,9 +25,10 @@ from streamer.clock import Clock, timeout
 from streamer.errors import BadRequest, StreamerError, brief
 from streamer.protocols.codec import Codec
 from streamer.runtime.admission import Admission
-from streamer.runtime.budget import WorkLimits
+from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
+from streamer.runtime.meter import Meter
 from streamer.session.events import Failed
 from streamer.session.messages import Auth
 from streamer.session.settings import SessionSettings
@@ -113,14 +114,25 @@ def endpoint_handler(
     """The aiohttp handler of an endpoint."""
     limits = endpoint.settings.limits
     most = max(limits.max_audio_message_bytes, limits.max_control_bytes)
-    work, memory = WorkLimits(limits.max_control_share), conductor.services.memory
+    work, services = WorkLimits(limits.max_control_share), conductor.services
+    addresses = services.addresses
 
     async def handle(request: web.Request) -> web.StreamResponse:
         headers = request.headers
         handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
-        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience, work, memory)
+        budget = WorkBudget(work, addresses.of(request.remote))
+        transport = WebSocketTransport(
+            request, endpoint.subprotocols, most, timeouts.close_s, patience, budget, services.memory
+        )
         visit = Visit(transport, request, endpoint, door)
-        return await upgrades.answer(transport, converse(transport, visit, handshake))
+        return await upgrades.answer(transport, measured(transport, visit, handshake))
+
+    async def measured(transport: WebSocketTransport, visit: Visit, handshake: Handshake) -> web.StreamResponse | None:
+        meter = Meter(conductor.services.clock.cpu)
+        try:
+            return await meter.run(converse(transport, visit, handshake))
+        finally:
+            addresses.charge_session(transport.address, meter.spent_s, visit.audio_s)
 
     async def converse(transport: WebSocketTransport, visit: Visit, handshake: Handshake) -> web.StreamResponse | None:
         try:
@@ -131,7 +143,10 @@ def endpoint_handler(
                 transport.upgrade()
                 lease = door.lease(identity, conductor.services.clock.now())
                 settings = granted(endpoint.settings, identity)
-                await conductor.run(transport, endpoint.codec, settings, measure=len, handshake=handshake, lease=lease)
+                summary = await conductor.run(
+                    transport, endpoint.codec, settings, measure=len, handshake=handshake, lease=lease
+                )
+                visit.audio_s = summary.received_s
         except StreamerError as error:
             if isinstance(error, ForbiddenOrigin):
                 visit.log_forbidden_origin()
@@ -154,6 +169,9 @@ def endpoint_handler(
 
 class Visit:
     """One request for an upgrade, until it is answered."""
+
+    audio_s = 0.0
+    """Seconds of audio that came of it."""
 
     def __init__(self, transport: WebSocketTransport, request: web.Request, endpoint: Endpoint, door: Door) -> None:
         self._transport = transport

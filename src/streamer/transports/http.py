@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -15,7 +15,11 @@ from aiohttp.typedefs import Middleware
 
 from streamer.access import QUERY_NAME, Credential, Door, ForbiddenHost, Hosts, find_credential
 from streamer.errors import StreamerError, brief
+from streamer.runtime.address_budgets import AddressBudgets
+from streamer.runtime.admission import TooMany
+from streamer.runtime.budget import TOO_MUCH_OF_ADDRESS
 from streamer.runtime.lifecycle import Lifecycle
+from streamer.runtime.meter import Meter
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.wire import HTTP_STATUS
 
@@ -81,6 +85,26 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
         return await handler(request)
 
     return [check] if hosts.checked else []
+
+
+def budget_check(addresses: AddressBudgets) -> Middleware:
+    """The middleware that counts what requests cost their address, and refuses them while it owes."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Answer) -> web.StreamResponse:
+        wait_s = addresses.wait_s(request.remote)
+        if wait_s > 0:
+            response: web.StreamResponse = refusal(TooMany(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s))
+            response.force_close()
+            return response
+        meter = Meter(addresses.clock.cpu)
+        try:
+            return await meter.run(cast("Coroutine[Any, Any, web.StreamResponse]", handler(request)))
+        finally:
+            if "Upgrade" not in request.headers:  # whose cost is known when its session ends
+                addresses.charge(request.remote, meter.spent_s)
+
+    return check
 
 
 def credential_of(request: web.Request) -> Credential | None:

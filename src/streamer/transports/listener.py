@@ -11,7 +11,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
@@ -20,7 +20,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from streamer.errors import ErrorCode
+from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import network_of
+from streamer.runtime.meter import Meter
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
 
@@ -32,12 +34,17 @@ MIN_SILENCE_S = 0.5
 """A connection that is younger gives way to none: its request may be under way."""
 _MAX_LOOKS = 64
 """Of the oldest connections that are looked at for one that may give way."""
+_MAX_UNCHARGED_S = 0.001
+"""CPU time of one connection, past which it is counted before the connection ends."""
+_TLS_HANDSHAKE_S = 0.001
+"""CPU time of a TLS handshake, an estimate: it is spent within the event loop, where it cannot be measured."""
 _TURN_AWAY_S = 0.2
 _MAX_TURNED_AWAY = 100
 """Connections that are told they are too many; the others are closed without a word."""
 _TIMER_S = 0.01
 """What a timer of the loop may be early by."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_MUCH = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _END_OF_HEAD = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
 """Past them it is not looked at; aiohttp refuses much shorter ones."""
@@ -57,6 +64,8 @@ class HandshakeLimits:
     on_refused: Callable[[ErrorCode, str], None]
     """Called for each connection that was one too many or took too long, with its address."""
     max_per_address: float = math.inf
+    addresses: AddressBudgets = field(default_factory=AddressBudgets)
+    """What connections cost that become no sessions counts there; an address that owes gets no further one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +168,20 @@ class Listener:
             del self._of_network[connection.network]
 
     def _accepted(self, connection: socket.socket, address: str) -> None:
-        if not self._has_room(address):
-            self._turn_away(connection)
-            self.limits.on_refused(ErrorCode.OVERLOADED, address)
+        addresses = self.limits.addresses
+        began, wait_s = addresses.clock.cpu(), addresses.wait_s(address)
+        if wait_s > 0 or not self._has_room(address):
+            self._turn_away(connection, _TOO_MUCH % math.ceil(wait_s) if wait_s else _BUSY)
+            self.limits.on_refused(ErrorCode.RATE_LIMITED if wait_s else ErrorCode.OVERLOADED, address)
+            addresses.charge(address, addresses.clock.cpu() - began)
             return
         if self._buffers.receive:
             # Set where it listens, it would narrow the scale of the window for good (RFC 7323), and then the kernel
             # acknowledges small messages from within our reads: with 20 ms, a twentieth of a server's CPU.
             connection.setsockopt(SOL_SOCKET, SO_RCVBUF, self._buffers.receive)
         protocol = HttpConnection(self, address)
-        task = protocol.opening = asyncio.create_task(self._open(connection, protocol), name="open-connection")
+        opening = protocol.meter.run(self._open(connection, protocol))
+        task = protocol.opening = asyncio.create_task(opening, name="open-connection")
         self.opening.add(task)
         task.add_done_callback(self.opening.discard)
 
@@ -210,7 +223,7 @@ class Listener:
         finally:
             protocol.opening = None
 
-    def _turn_away(self, connection: socket.socket) -> None:
+    def _turn_away(self, connection: socket.socket, answer: bytes) -> None:
         """Say that it is one connection too many, without looking at what it says; not over TLS, which would have to
         be negotiated first.
 
@@ -218,7 +231,7 @@ class Listener:
         """
         if self._tls is None and len(self._turned_away) < _MAX_TURNED_AWAY:
             with suppress(OSError):
-                connection.send(_BUSY)
+                connection.send(answer)
                 connection.shutdown(socket.SHUT_WR)
                 self._turned_away.add(connection)
                 asyncio.get_running_loop().call_later(_TURN_AWAY_S, self._close, connection)
@@ -249,6 +262,7 @@ class HttpConnection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.address = address
         self.network = network_of(address)
+        self.meter = Meter(listener.limits.addresses.clock.cpu)
         self._listener = listener
         self.accepted_at = loop.time()
         self.opening: asyncio.Task[None] | None = None
@@ -265,10 +279,18 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses
+        if self._listener.is_encrypted:
+            self.meter.spent_s += _TLS_HANDSHAKE_S
         self._http = self._listener.http_protocol()
         self._http.connection_made(DetachableTransport(connection, self._take_over))
 
     def data_received(self, data: bytes) -> None:
+        with self.meter:
+            self._data_received(data)
+        if self.meter.spent_s > _MAX_UNCHARGED_S:
+            self._charge()
+
+    def _data_received(self, data: bytes) -> None:
         if self._head is not None:
             data = self._first_head(data)
         if self._is_upgrade:
@@ -292,10 +314,16 @@ class HttpConnection(asyncio.Protocol):
             self._http.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.forget()
-        http, self._http = self._http, None
-        if http is not None:
-            http.connection_lost(exc)
+        with self.meter:
+            self.forget()
+            http, self._http = self._http, None
+            if http is not None:
+                http.connection_lost(exc)
+        self._charge()
+
+    def _charge(self) -> None:
+        """Count what the connection has cost for its address, if it was no session."""
+        self._listener.limits.addresses.charge(self.address, self.meter.take())
 
     @property
     def is_waited_for(self) -> bool:

@@ -109,7 +109,7 @@ class WebSocketTransport:
         max_message_bytes: int,
         close_timeout_s: float,
         patience: Patience | None = None,
-        work: WorkLimits | None = None,
+        budget: WorkBudget | None = None,
         memory: MemoryPool | None = None,
     ) -> None:
         """`memory`: for what has not been read whole; None: it is not bounded."""
@@ -120,7 +120,7 @@ class WebSocketTransport:
         self._max_message_bytes = max_message_bytes
         self._close_timeout_s = close_timeout_s
         self._patience = patience
-        self._work = work or WorkLimits()
+        self._budget = budget or WorkBudget(WorkLimits())
         self._memory = memory or MemoryPool()
         self._received = 0
         self._connection: DetachableTransport | None = None
@@ -198,8 +198,8 @@ class WebSocketTransport:
             self._connection.abort_connection()
 
     def _protocol_on(self, transport: asyncio.Transport) -> WebSocketProtocol:
-        most, budget, memory = self._max_message_bytes, WorkBudget(self._work), MemoryAccount(self._memory)
-        return WebSocketProtocol(ServerFrames, transport, most, _unmask, self._patience, budget, memory)
+        most, memory = self._max_message_bytes, MemoryAccount(self._memory)
+        return WebSocketProtocol(ServerFrames, transport, most, _unmask, self._patience, self._budget, memory)
 
     def _upgraded(self) -> WebSocketProtocol:
         assert self._protocol is not None, "upgrade() comes first"

@@ -21,9 +21,11 @@ from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
 from streamer.protocols.grpc import Frame, introduction, size
 from streamer.protocols.pb import streamer_pb2 as pb
-from streamer.runtime.admission import Admission
+from streamer.runtime.admission import Admission, TooMany
+from streamer.runtime.budget import TOO_MUCH_OF_ADDRESS
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
+from streamer.runtime.meter import Meter
 from streamer.session.memory import MemoryAccount
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
@@ -120,7 +122,15 @@ class Reception:
 
     async def stream(self, _: object, call: Call) -> None:
         """The handler of the method."""
-        service, transport = self._service, GrpcTransport(call)
+        transport, services = GrpcTransport(call), self._service.conductor.services
+        meter = Meter(services.clock.cpu)
+        try:
+            await meter.run(self._serve(call, transport))
+        finally:
+            services.addresses.charge_session(transport.peer, meter.spent_s, transport.audio_s)
+
+    async def _serve(self, call: Call, transport: GrpcTransport) -> None:
+        service = self._service
         observer = service.conductor.services.observer
         metadata = {key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)}
         handshake = Handshake(
@@ -129,6 +139,7 @@ class Reception:
         await service.conductor.services.turns.take()
         unread = MemoryAccount(service.conductor.services.memory)
         try:
+            self._check_address(transport.peer)
             service.admission.check()
             unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
             identity = await self._introduced(metadata.get("authorization"), transport)
@@ -147,6 +158,11 @@ class Reception:
         finally:
             unread.update(0)
         await self._end(transport, call)
+
+    def _check_address(self, address: str) -> None:
+        """Raises TooMany while the address owes for work."""
+        if wait_s := self._service.conductor.services.addresses.wait_s(address):
+            raise TooMany(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s)
 
     async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
         """Who this is, by metadata or by a first message; None where nobody has to say."""
@@ -180,10 +196,10 @@ class Reception:
             service.conductor.run(transport, service.codec, settings, measure=size, handshake=handshake, lease=lease)
         )
         try:
-            await asyncio.shield(running)
+            transport.audio_s = (await asyncio.shield(running)).received_s
         except asyncio.CancelledError:
             transport.hang_up()
-            await running
+            transport.audio_s = (await running).received_s
             raise
 
     async def _end(self, transport: GrpcTransport, call: Call) -> None:

@@ -47,6 +47,8 @@ class GrpcTransport:
         """Pings of HTTP/2 are answered below us and never seen; a client that is silent sends `keepalive`."""
         self.ending: Ending | None = None
         """None: the client went first, or was cut off."""
+        self.audio_s = 0.0
+        """Seconds of audio that came of the call, once it is over."""
         self._over = False
         self._half_closed = False
         self._unread: Frame | None = None
