@@ -32,7 +32,6 @@ from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import Admission
-from streamer.runtime.budget import AddressLimits
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
@@ -164,8 +163,7 @@ class App:
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
         self.admission = _admission(server, self.engine, self.memory)
         self._clock = parts.clock or PauseAwareClock()
-        share = server.max_control_share_per_address
-        self._addresses = AddressBudgets(AddressLimits(share) if share else None, self._clock)
+        self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         self.conductor = Conductor(
             Services(
@@ -291,9 +289,9 @@ class App:
         scrapes = Scrapes(collect, server.processes)
         metrics = metrics_route(scrapes, self.telemetry, self._metrics_policy, self.door)
         if self._metrics_at is not None:
-            self.metrics_port = await self._serve([metrics], AddressBudgets(), *self._metrics_at)
+            self.metrics_port = await self._serve([metrics], *self._metrics_at, for_clients=False)
         routes = self._streams() if self._metrics_at else [*self._streams(), metrics]
-        self._port = await self._serve(routes, self._addresses, server.host, server.port, self._tls())
+        self._port = await self._serve(routes, server.host, server.port)
 
     def _application(self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets) -> web.Application:
         """What answers at an address: probes, and these routes."""
@@ -323,15 +321,9 @@ class App:
         self._watch = asyncio.create_task(self._certificate.watch(self._observer))
         return self._certificate.context
 
-    async def _serve(
-        self,
-        routes: Iterable[web.RouteDef],
-        addresses: AddressBudgets,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None = None,
-    ) -> int:
+    async def _serve(self, routes: Iterable[web.RouteDef], host: str, port: int, *, for_clients: bool = True) -> int:
         server = self.settings.server
+        addresses = self._addresses if for_clients else AddressBudgets()
         listener = Listener(
             self._application(host, routes, addresses),
             HandshakeLimits(
@@ -341,7 +333,7 @@ class App:
                 server.max_handshakes_per_address or math.inf,
                 addresses,
             ),
-            tls=tls,
+            tls=self._tls() if for_clients else None,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )

@@ -21,9 +21,9 @@ _MAX_LOOKS = 4
 class AddressBudgets:
     """Table of an `AddressBudget` for each IPv4 address or IPv6 /64 that has connections, or still owes."""
 
-    def __init__(self, limits: AddressLimits | None = None, clock: Clock | None = None) -> None:
-        """`limits`: None for no bound."""
-        self._limits = limits
+    def __init__(self, share: float = 0.0, clock: Clock | None = None) -> None:
+        """`share`: seconds a second for each address; 0 for no bound."""
+        self._limits = AddressLimits(share) if share else None
         self.clock: Clock = clock or LoopClock()
         self._budgets: dict[str, AddressBudget] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()

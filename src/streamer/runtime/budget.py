@@ -16,7 +16,7 @@ class WorkLimits:
 
     share: float = 0.01
     """Seconds a second, in the long run."""
-    burst_s: float = 0.05
+    burst_s: float = 0.025
     """Seconds that may be taken at once."""
     patience_s: float = 5.0
     """For how long a connection may be held back, without `burst_s` in between, before it is closed."""
@@ -28,7 +28,7 @@ class AddressLimits:
 
     share: float = 0.1
     """Seconds a second, in the long run."""
-    burst_s: float = 0.25
+    burst_s: float = 0.15
     """Seconds that may be taken at once."""
     max_debt_s: float = 1.0
     """More is forgiven: the longest time for which nobody of the address is taken on is `max_debt_s / share`."""

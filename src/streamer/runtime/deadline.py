@@ -46,3 +46,12 @@ class DeadlineTimer:
         self._timer, self.due = None, math.inf
         if self._on_due is not None:
             self._on_due()
+
+
+def earliest(*deadlines: float | None) -> float:
+    """Return the earliest of these times; infinity if none is set."""
+    first = math.inf
+    for deadline in deadlines:
+        if deadline is not None and deadline < first:
+            first = deadline
+    return first

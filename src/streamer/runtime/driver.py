@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -14,7 +14,8 @@ from streamer.access import Lease
 from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Codec
 from streamer.runtime.budget import TOO_MUCH, WorkBudget, WorkLimits
-from streamer.runtime.deadline import DeadlineTimer
+from streamer.runtime.deadline import DeadlineTimer, earliest
+from streamer.runtime.meter import Meter
 from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
 from streamer.runtime.read_gate import ReadGate
 from streamer.runtime.services import Services
@@ -29,7 +30,6 @@ from streamer.telemetry.observer import SessionInfo, SessionObserver, Subsystem
 from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
-
 _STREAMING = State.STREAMING
 
 JOINED = 4_096
@@ -78,6 +78,8 @@ class Connection(Generic[FrameT]):
         self._signs = transport.signs
         self._controls = 0
         """Messages that were no audio."""
+        self._later = Meter(services.clock.cpu)
+        """What messages asked for and got later: paid for with the next one that is no audio."""
         limits = session.settings.limits
         budget = WorkBudget(WorkLimits(limits.max_control_share), services.addresses.of(transport.peer))
         self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget, session.load)
@@ -169,7 +171,7 @@ class Connection(Generic[FrameT]):
             if not self.take(frame) or self._is_ahead():
                 await self._hold()
             elif controls != self._controls:
-                await self._pay(cpu() - began)
+                await self._pay(cpu() - began + self._later.take())
 
     @property
     def joined(self) -> int:
@@ -288,14 +290,18 @@ class Connection(Generic[FrameT]):
         self._scoring.submit(row, score.samples)
 
     def _scored(self, channel: int, speech: Sequence[float]) -> None:
-        if self._apply(self._session.scored, channel, speech) or self._gate.is_closed:
+        if self._session.state is not _STREAMING:
+            with self._later:
+                self._enter(self._session.scored, channel, speech)
+        elif self._apply(self._session.scored, channel, speech) or self._gate.is_closed:
             self._settle()
 
     def _inferred(self, job: JobId, outcome: Outcome) -> None:
         if self._over:
             return
         self._observer.answered(job, outcome, self._clock.now())
-        self._apply(self._session.inferred, job, outcome)
+        with self._later if self._session.state is not _STREAMING else nullcontext():
+            self._apply(self._session.inferred, job, outcome)
         self._let_read()  # no deadline comes nearer by an answer
 
     def _emit(self, event: Event, now: float) -> None:
@@ -330,14 +336,12 @@ class Connection(Generic[FrameT]):
 
     def _arm(self) -> None:
         """Have `_fired` called at the earliest deadline."""
-        due = _or_never(self._outbox.deadline)
-        if not self._over:
-            due = min(due, _or_never(self._session.deadline), self._lease.until if self._lease else math.inf)
-        self._timer.bring_forward(due)
+        awaited = () if self._over else (self._session.deadline, self._lease.until if self._lease else None)
+        self._timer.bring_forward(earliest(self._outbox.deadline, *awaited))
 
     def _fired(self) -> None:
         now = self._clock.now()
-        if now >= _or_never(self._outbox.deadline):
+        if now >= earliest(self._outbox.deadline):
             self._slow(f"nothing was read for {self._bounds.stall_s:g} s", now)
             return
         if self._gate.is_closed:
@@ -394,7 +398,3 @@ class Connection(Generic[FrameT]):
         # They look at us: thousands that end would wait for the collector.
         self._observer = SessionObserver()
         self._transport.hand_over(None)
-
-
-def _or_never(deadline: float | None) -> float:
-    return math.inf if deadline is None else deadline

@@ -19,6 +19,7 @@ from streamer.runtime.budget import TOO_MUCH, WorkBudget
 from streamer.runtime.transport import Ear
 from streamer.session.memory import MemoryAccount
 from streamer.transports.frames import (
+    BINARY_MESSAGE,
     CONTROL,
     FrameError,
     FrameLimits,
@@ -218,8 +219,10 @@ class WebSocketProtocol:
         """Deal with at most `left` of the frames that wait; the rest has its turn later, or when the reader asks."""
         unread = self._unread
         assert unread is not None
-        at, spent_s = 0, 0.0
+        at, spent_s, is_work = 0, 0.0, False
         while left > 0 and self._may_go_on():
+            if is_work and at < len(unread) and unread[at] == BINARY_MESSAGE:
+                is_work, spent_s = False, spent_s + thread_time()
             end, delivered = self._deliver(unread, at, left)
             if not delivered:
                 try:
@@ -230,16 +233,14 @@ class WebSocketProtocol:
                 if not end:
                     break
                 delivered = 1
-                if unread[at] & CONTROL or end - at <= MAX_SMALL_BYTES:
-                    began = thread_time()
-                    self._take_frame(bytes(unread[at:end]))
-                    spent_s += thread_time() - began
-                else:
-                    self._take_frame(bytes(unread[at:end]))
+                was_work, is_work = is_work, bool(unread[at] & CONTROL) or end - at <= MAX_SMALL_BYTES
+                if is_work != was_work:
+                    spent_s += thread_time() if was_work else -thread_time()
+                self._take_frame(bytes(unread[at:end]))
             at = end
             left -= delivered
-        if spent_s:
-            self._pay(spent_s)
+        if is_work or spent_s:
+            self._pay(spent_s + thread_time() if is_work else spent_s)
         if self._ended or at == len(unread):
             self._unread = None
         else:
