@@ -138,7 +138,7 @@ async def test_what_a_message_asked_for_and_the_model_answers_later_is_paid_for_
     with stage.held():
         await send_all(client, [START, SECOND, '{"type":"stop","keep_open":true}', START])
         await turns()
-        stage.clock.cpu_step = 10.0
+        stage.clock.cpu_step = WorkLimits().burst_s  # two pieces are answered
     await turns()
     stage.clock.cpu_step = 0.0
     assert stage.notes.holds == 0
