@@ -201,7 +201,8 @@ async def test_messages_that_wait_for_a_stream_to_finish(carrier: str, past: int
 @pytest.mark.parametrize("message", [Flush("f"), Start(S16)], ids=["flush", "start"])
 async def test_as_many_messages_as_may_wait_by_default(carrier: str, message: Flush | Start, past: int) -> None:
     most = Limits().max_pending_messages
-    async with serving_all() as (app, notes), calling(app, carrier, Mode.SEGMENTED) as peer:
+    limits = {"max_control_share": 100.0}  # what they may cost is a rule of its own
+    async with serving_all(limits=limits) as (app, notes), calling(app, carrier, Mode.SEGMENTED) as peer:
         assert isinstance(app.scoring, ScriptedScoring)
         app.scoring.held = True
         await peer.say(Start(S16), UTTERANCE, Flush("first"), *[message] * (most + past))
