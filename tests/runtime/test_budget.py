@@ -26,6 +26,13 @@ def test_a_burst_passes_and_what_is_past_it_waits_until_it_is_paid_back() -> Non
     assert not budget.is_exhausted
 
 
+def test_one_long_step_holds_nobody_back_and_ends_nobody() -> None:
+    budget = WorkBudget(LIMITS)
+    assert budget.charge(100.0, now=0.0) == 0.0
+    assert not budget.is_exhausted
+    assert budget.charge(0.1, now=0.0) == pytest.approx(1.0)
+
+
 def test_who_goes_on_at_the_limit_is_exhausted_and_who_rests_is_forgiven() -> None:
     budget = WorkBudget(LIMITS)
     now = 0.0
@@ -124,8 +131,9 @@ async def test_audio_is_not_work_of_that_kind() -> None:
 async def test_a_session_that_ends_while_its_client_waits_is_over_at_once() -> None:
     stage = stage_where_a_message_costs(5.0)
     client = stage.connect()
-    await client.send(START)
+    await send_all(client, [START, "{"])
     await turns()
+    assert stage.notes.holds == 1
     stage.conductor.expel(ErrorCode.INTERNAL, "scoring has failed")
     await turns()
     assert client.goodbye is not None
@@ -138,10 +146,13 @@ async def test_what_a_message_asked_for_and_the_model_answers_later_is_paid_for_
     with stage.held():
         await send_all(client, [START, SECOND, '{"type":"stop","keep_open":true}', START])
         await turns()
-        stage.clock.cpu_step = WorkLimits().burst_s  # two pieces are answered
+        stage.clock.cpu_step = 10.0
     await turns()
     stage.clock.cpu_step = 0.0
     assert stage.notes.holds == 0
+    await client.send("{")  # takes the burst
+    await turns()
+    stage.clock.cpu_step = 0.001
     await client.send("{")
     await turns()
     assert stage.notes.holds == 1

@@ -76,7 +76,8 @@ class WorkBudget:
     """A token bucket of time spent, measured where it is spent: pings, empty frames, control messages.
 
     It counts time, not messages: a start costs fifty times a ping. Audio has bounds of its own. The time is the CPU's
-    (`time.thread_time`), so a client does not pay for a machine that is busy with something else.
+    (`time.thread_time`), so a client does not pay for a machine that is busy with something else. Of one step no more
+    than `burst_s` counts: a longer one had Python's collector in it, and ends nobody.
     """
 
     def __init__(self, limits: WorkLimits, address: AddressBudget | None = None) -> None:
@@ -98,7 +99,7 @@ class WorkBudget:
             if wait_s == 0.0:
                 self._held_s = 0.0
         self._charged_at = now
-        self._left_s = left = left - spent_s
+        self._left_s = left = left - min(spent_s, limits.burst_s)
         if left < 0:
             wait_s = max(wait_s, -left / limits.share)
         self._held_s += wait_s
