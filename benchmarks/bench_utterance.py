@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.paced import Spent
-from streamer.app import App, build
+from streamer.app import App
 from streamer.config import Settings
+from streamer.parts import build
 from streamer.runtime.control import Ready
 from streamer.serving.ending import Ending
 from streamer.serving.loop import loop_factory

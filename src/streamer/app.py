@@ -25,9 +25,7 @@ from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
-from streamer.inference.engine import Engine
-from streamer.inference.observer import EngineObservers
-from streamer.models.loading import ModelSpec
+from streamer.parts import Parts, build
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
@@ -36,24 +34,21 @@ from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
-from streamer.runtime.places import OwnThread
 from streamer.runtime.ports import host_and_port
-from streamer.runtime.scoring import Batch, Scores, ScoringService
-from streamer.runtime.services import Scoring, Services
+from streamer.runtime.services import Services
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
 from streamer.session.settings import Limits, SessionSettings
-from streamer.telemetry.hub import Telemetry, worker_observer
+from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
-from streamer.transports.endpoint import Endpoint, Timeouts, Upgrades, endpoint_handler
+from streamer.transports.endpoint import Endpoint, EndpointHandler, Timeouts, Upgrades
 from streamer.transports.grpc.environment import set_defaults
 from streamer.transports.listener import Buffers, HandshakeLimits, Listener
 from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import WebSocketTransport
-from streamer.vad.silero import SileroScorer
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -62,29 +57,6 @@ log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 5.0
 """How long handlers, and then model workers, may take to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """What the server needs to know of the model; `sample_rate` in Hz."""
-
-    name: str
-    sample_rate: int
-    stateful: bool
-    max_inflight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What does the work."""
-
-    engine: InferenceEngine
-    scoring: Scoring
-    model: ServedModel
-    telemetry: Telemetry | None = None
-    """None: one is made."""
-    clock: PauseAwareClock | None = None
-    """None: one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +75,6 @@ class Grpc(Enum):
     IF_POSSIBLE = "if possible"
     """Not where its packages are not installed, or its port is taken."""
     NEEDED = "needed"
-
-
-def build(settings: Settings) -> Parts:
-    """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
-    listeners = EngineObservers()
-    clock = PauseAwareClock()
-    engine = Engine(
-        ModelSpec(settings.server.model, settings.model),
-        settings.engine,
-        clock=clock,
-        observer=listeners,
-        worker_observer=worker_observer(os.environ),
-    )
-    card = engine.model
-    telemetry = Telemetry(card.name, os.environ)
-    listeners.add(telemetry)
-    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
-    return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
-
-
-def _scoring(settings: Settings, observer: Observer) -> ScoringService:
-    beside = OwnThread[Batch, Scores]("speech-scorer") if settings.server.scoring == "thread" else None
-    return ScoringService(SileroScorer(), place=beside, observer=observer)
 
 
 class App:
@@ -165,17 +114,10 @@ class App:
         self._clock = parts.clock or PauseAwareClock()
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
-        self.conductor = Conductor(
-            Services(
-                self.scoring,
-                self.engine,
-                self._observer,
-                self._clock,
-                memory=self.memory,
-                addresses=self._addresses,
-            ),
-            OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
+        services = Services(
+            self.scoring, self.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
         )
+        self.conductor = Conductor(services, OutboxBounds(server.outbox_bytes, server.outbox_stall_s))
         self._clock.on_pause = self.conductor.paused
         self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
         self.scoring.on_failure = lambda _: self.lifecycle.broken("speech scoring has failed")
@@ -310,7 +252,7 @@ class App:
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         patience = Patience()
         for endpoint in self._endpoints():
-            handler = endpoint_handler(
+            handler = EndpointHandler(
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
             yield web.get(endpoint.path, handler)

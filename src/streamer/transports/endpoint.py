@@ -102,69 +102,90 @@ class Upgrades:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-def endpoint_handler(
-    endpoint: Endpoint,
-    conductor: Conductor,
-    admission: Admission,
-    door: Door,
-    timeouts: Timeouts,
-    patience: Patience,
-    upgrades: Upgrades,
-) -> Handler:
+class EndpointHandler:
     """The aiohttp handler of an endpoint."""
-    limits = endpoint.settings.limits
-    most = max(limits.max_audio_message_bytes, limits.max_control_bytes)
-    work, services = WorkLimits(limits.max_control_share), conductor.services
-    addresses = services.addresses
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        headers = request.headers
-        handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
-        budget = WorkBudget(work, addresses.of(request.remote))
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        conductor: Conductor,
+        admission: Admission,
+        door: Door,
+        timeouts: Timeouts,
+        patience: Patience,
+        upgrades: Upgrades,
+    ) -> None:
+        self._endpoint = endpoint
+        self._conductor = conductor
+        self._services = conductor.services
+        self._admission = admission
+        self._door = door
+        self._timeouts = timeouts
+        self._patience = patience
+        self._upgrades = upgrades
+        limits = endpoint.settings.limits
+        self._max_message_bytes = max(limits.max_audio_message_bytes, limits.max_control_bytes)
+        self._work = WorkLimits(limits.max_control_share)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Return the refusal of a request, or nothing that aiohttp would have to send once it has upgraded."""
+        headers, services = request.headers, self._services
+        handshake = Handshake(services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
         transport = WebSocketTransport(
-            request, endpoint.subprotocols, most, timeouts.close_s, patience, budget, services.memory
+            request,
+            self._endpoint.subprotocols,
+            self._max_message_bytes,
+            self._timeouts.close_s,
+            self._patience,
+            WorkBudget(self._work, services.addresses.of(request.remote)),
+            services.memory,
         )
-        visit = Visit(transport, request, endpoint, door)
-        return await upgrades.answer(transport, measured(transport, visit, handshake))
+        visit = Visit(transport, request, self._endpoint, self._door)
+        return await self._upgrades.answer(transport, self._measure(transport, visit, handshake))
 
-    async def measured(transport: WebSocketTransport, visit: Visit, handshake: Handshake) -> web.StreamResponse | None:
-        meter = Meter(conductor.services.clock.cpu)
+    async def _measure(
+        self, transport: WebSocketTransport, visit: Visit, handshake: Handshake
+    ) -> web.StreamResponse | None:
+        """Converse, and charge the peer's address for the time that this takes."""
+        meter = Meter(self._services.clock.cpu)
         try:
-            return await meter.run(converse(transport, visit, handshake))
+            return await meter.run(self._converse(transport, visit, handshake))
         finally:
-            addresses.charge_session(transport.address, meter.spent_s, visit.audio_s)
+            self._services.addresses.charge_session(transport.address, meter.spent_s, visit.audio_s)
 
-    async def converse(transport: WebSocketTransport, visit: Visit, handshake: Handshake) -> web.StreamResponse | None:
+    async def _converse(
+        self, transport: WebSocketTransport, visit: Visit, handshake: Handshake
+    ) -> web.StreamResponse | None:
+        """Return the refusal of a request, or None at the end of the conversation that followed it."""
+        services = self._services
         try:
-            await conductor.services.turns.take()
-            admission.check()
-            identity = await visit.introduced(conductor.services.clock, admission, timeouts.handshake_s)
-            with admission.place(transport.address, identity):
+            await services.turns.take()
+            self._admission.check()
+            identity = await visit.introduced(services.clock, self._admission, self._timeouts.handshake_s)
+            with self._admission.place(transport.address, identity):
                 transport.upgrade()
-                lease = door.lease(identity, conductor.services.clock.now())
-                settings = granted(endpoint.settings, identity)
-                summary = await conductor.run(
-                    transport, endpoint.codec, settings, measure=len, handshake=handshake, lease=lease
+                lease = self._door.lease(identity, services.clock.now())
+                settings = granted(self._endpoint.settings, identity)
+                summary = await self._conductor.run(
+                    transport, self._endpoint.codec, settings, measure=len, handshake=handshake, lease=lease
                 )
                 visit.audio_s = summary.received_s
         except StreamerError as error:
             if isinstance(error, ForbiddenOrigin):
                 visit.log_forbidden_origin()
-            conductor.services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
+            services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
             return await visit.refuse(error)
         except ConnectionError:  # gone before the upgrade was answered: nobody to tell, and no error of ours
             return None
         except web.HTTPException:
             raise  # the answer to a request that is no upgrade
         except Exception as error:
-            log.exception("a connection to %s failed", endpoint.path)
-            conductor.services.observer.broken(Subsystem.API_ROUTING, error)
+            log.exception("a connection to %s failed", self._endpoint.path)
+            services.observer.broken(Subsystem.API_ROUTING, error)
             return await visit.refuse(UNFORESEEN)
         finally:
             transport.abort()
         return None
-
-    return handle
 
 
 class Visit:

@@ -24,8 +24,8 @@ from streamer.transports.detachable import DetachableTransport
 from streamer.transports.frames import MESSAGE_TOO_BIG, FrameError, Unmask
 from streamer.transports.messages import INVALID_UTF8
 from streamer.transports.patience import Patience
-from streamer.transports.websocket_protocol import RATE_LIMITED, TRY_AGAIN_LATER, WebSocketProtocol
-from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
+from streamer.transports.websocket_protocol import WebSocketProtocol
+from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE, RATE_LIMITED_CLOSE, TRY_AGAIN_LATER_CLOSE
 
 _unmask: Unmask
 try:
@@ -45,8 +45,8 @@ _FAILURES = {
     INVALID_UTF8: ErrorCode.INVALID_UTF8,
     MESSAGE_TOO_BIG: ErrorCode.MESSAGE_TOO_BIG,
     1011: ErrorCode.INTERNAL,
-    TRY_AGAIN_LATER: ErrorCode.OVERLOADED,
-    RATE_LIMITED: ErrorCode.RATE_LIMITED,
+    TRY_AGAIN_LATER_CLOSE: ErrorCode.OVERLOADED,
+    RATE_LIMITED_CLOSE: ErrorCode.RATE_LIMITED,
 }
 """Close codes with which a connection is failed; anything else is a protocol error."""
 

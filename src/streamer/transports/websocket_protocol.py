@@ -31,6 +31,7 @@ from streamer.transports.frames import (
 )
 from streamer.transports.messages import MessageAssembler
 from streamer.transports.patience import Level, Patience
+from streamer.transports.wire import RATE_LIMITED_CLOSE, TRY_AGAIN_LATER_CLOSE
 
 MAX_MESSAGES_PER_TURN = 32
 """Messages and control frames of one peer that are dealt with in one go: then the loop's other work has its turn."""
@@ -40,8 +41,6 @@ MAX_UNREAD_BYTES = 64 * 1024
 """Bytes that wait for the reader; past them, the socket is not read."""
 MAX_SMALL_BYTES = 64
 """A data frame of no more than this is counted as work like a control frame: it carries nearly nothing."""
-RATE_LIMITED = 4429
-TRY_AGAIN_LATER = 1013
 
 _CLOSE = Opcode.CLOSE
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
@@ -255,7 +254,7 @@ class WebSocketProtocol:
         if wait_s == 0.0 or self._ended:
             return
         if self._budget.is_exhausted:
-            self._fail(RATE_LIMITED, TOO_MUCH)
+            self._fail(RATE_LIMITED_CLOSE, TOO_MUCH)
         else:
             self._throttled = loop.call_later(wait_s, self._unthrottle)
 
@@ -289,7 +288,7 @@ class WebSocketProtocol:
         waits = self._turn_is_due or not self._may_go_on()
         unread = len(self._unread) if self._unread is not None else 0
         if self._memory.update(unread + self._assembler.nbytes) and not waits:
-            self._fail(TRY_AGAIN_LATER, "no memory for the rest of a message (server.max_audio_bytes)")
+            self._fail(TRY_AGAIN_LATER_CLOSE, "no memory for the rest of a message (server.max_audio_bytes)")
         full = waits and not self._ended and unread > MAX_UNREAD_BYTES
         if full == self._reading:
             self._reading = not full

@@ -8,6 +8,8 @@ from types import MappingProxyType
 from streamer.errors import ErrorCode
 
 NORMAL_CLOSE = 1000
+TRY_AGAIN_LATER_CLOSE = 1013
+RATE_LIMITED_CLOSE = 4429
 
 CLOSE_CODES: Mapping[ErrorCode, int] = MappingProxyType(
     {

@@ -1,0 +1,65 @@
+"""What does the work of a server: the model's engine, the speech scorer, telemetry, the clock."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from streamer.clock import PauseAwareClock
+from streamer.config import Settings
+from streamer.inference.contract import InferenceEngine
+from streamer.inference.engine import Engine
+from streamer.inference.observer import EngineObservers
+from streamer.models.loading import ModelSpec
+from streamer.runtime.places import OwnThread
+from streamer.runtime.scoring import Batch, Scores, ScoringService
+from streamer.runtime.services import Scoring
+from streamer.telemetry.hub import Telemetry, worker_observer
+from streamer.telemetry.observer import Observer
+from streamer.vad.silero import SileroScorer
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the server needs to know of the model; `sample_rate` in Hz."""
+
+    name: str
+    sample_rate: int
+    stateful: bool
+    max_inflight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What does the work."""
+
+    engine: InferenceEngine
+    scoring: Scoring
+    model: ServedModel
+    telemetry: Telemetry | None = None
+    """None: one is made."""
+    clock: PauseAwareClock | None = None
+    """None: one is made."""
+
+
+def build(settings: Settings) -> Parts:
+    """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
+    listeners = EngineObservers()
+    clock = PauseAwareClock()
+    engine = Engine(
+        ModelSpec(settings.server.model, settings.model),
+        settings.engine,
+        clock=clock,
+        observer=listeners,
+        worker_observer=worker_observer(os.environ),
+    )
+    card = engine.model
+    telemetry = Telemetry(card.name, os.environ)
+    listeners.add(telemetry)
+    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
+    return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
+
+
+def _scoring(settings: Settings, observer: Observer) -> ScoringService:
+    beside = OwnThread[Batch, Scores]("speech-scorer") if settings.server.scoring == "thread" else None
+    return ScoringService(SileroScorer(), place=beside, observer=observer)
