@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 import pytest
 
@@ -85,6 +86,7 @@ LONG_FILES: dict[str, str] = {}
 """Files past 400 lines, by path, each with the reason why it is not cut."""
 
 MODULES = modules()
+NAMES = {module.name for module in MODULES}
 
 
 def room(module: str) -> str:
@@ -107,6 +109,32 @@ def imported_room(name: str) -> str:
     return inner if inner.partition(".")[0] in known else "root"
 
 
+def imported_modules(module: Module) -> Iterator[str]:
+    """The modules of the package that a module imports; a package's own modules do not count for its `__init__`."""
+    for _, name in module.imports():
+        while name and name not in NAMES:
+            name = name.rpartition(".")[0]
+        if name and name != module.name and not name.startswith(module.name + "."):
+            yield name
+
+
+def smallest_circle(needs: dict[str, set[str]]) -> list[str]:
+    """One of the shortest ways from a module back to itself. Every module of `needs` needs another one of them."""
+    circles = []
+    for start in needs:
+        ways = [[start]]
+        seen = set()
+        while ways:
+            way = ways.pop(0)
+            if start in needs[way[-1]]:
+                circles.append([*way, start])
+                break
+            for following in sorted((needs[way[-1]] & needs.keys()) - seen):
+                seen.add(following)
+                ways.append([*way, following])
+    return min(circles, key=len)
+
+
 def list_of(problems: list[str]) -> str:
     return "\n  " + "\n  ".join(problems)
 
@@ -126,6 +154,19 @@ def test_imports_go_downwards_only() -> None:
             may = ", ".join(LAYERS[name]) or "nothing of streamer"
             problems.append(f"{module.where}:{line} imports {imported}; `{name}` may import: {may}")
     assert not problems, list_of(problems)
+
+
+def test_no_module_needs_itself() -> None:
+    """A circle of imports has no bottom to start reading from, and breaks when an import moves out of a function."""
+    needs = {module.name: set(imported_modules(module)) for module in MODULES}
+    circles = []
+    while needs:
+        leaves = {name for name, others in needs.items() if not others & needs.keys()}
+        if not leaves:
+            circles = smallest_circle(needs)
+            break
+        needs = {name: others for name, others in needs.items() if name not in leaves}
+    assert not circles, " -> ".join(circles)
 
 
 def test_pure_rooms_know_no_world() -> None:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from streamer.client.link import Dialect
-from streamer.client.stream import is_grpc
-from streamer.errors import BadRequest
 
 CONNECT_TIMEOUT_S = 30.0
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -53,16 +51,3 @@ class Caller(Protocol):
     async def call(self, listener: Listener) -> Line:
         """An open connection. Raises Refused."""
         ...
-
-
-def caller_of(url: str, token: str | None = None) -> Caller:
-    """What speaks to this address. Raises BadRequest for one that is none, or needs an extra that is not there."""
-    if not is_grpc(url):
-        from streamer.bench.websocket import WebSocketCaller  # noqa: PLC0415 (it imports this module)
-
-        return WebSocketCaller(url, token)
-    try:
-        from streamer.bench.grpc_call import GrpcCaller  # noqa: PLC0415 (an extra)
-    except ModuleNotFoundError as error:
-        raise BadRequest(f"grpc:// needs the extra: pip install 'streamer[grpc]' ({error})") from None
-    return GrpcCaller(url, token)

@@ -13,7 +13,8 @@ from heapq import heapify, heappop, heapreplace
 from multiprocessing.connection import Connection
 from time import monotonic, process_time
 
-from streamer.bench.calling import Refused, caller_of
+from streamer.bench.callers import caller_of
+from streamer.bench.calling import Refused
 from streamer.bench.endpoint import Endpointing
 from streamer.bench.stream import LoadStream, Record
 from streamer.bench.workload import Tape, Workload, delays, schedule

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-from streamer.bench.calling import caller_of
+from streamer.bench.callers import caller_of
 from streamer.bench.crew import hired
 from streamer.bench.endpoint import Endpointing
 from streamer.bench.generator import Assignment, Progress

@@ -18,7 +18,7 @@ import msgspec
 from rich.console import Console
 
 import streamer
-from streamer.bench.calling import caller_of
+from streamer.bench.callers import caller_of
 from streamer.bench.capacity import Goal, Search
 from streamer.bench.results import Capacity, Machine, Report, Said, Step
 from streamer.bench.run import Plan, Target, run_step

@@ -40,7 +40,7 @@ def client(
     import os
 
     from streamer.cli.streaming import stream_recording
-    from streamer.cli.view import view_for
+    from streamer.cli.views import view_for
     from streamer.telemetry.client_trace import client_trace
 
     recording = _read(input_)

@@ -52,7 +52,7 @@ def _sample() -> Recording:
 async def _demo(recording: Recording) -> Failure | None:
     from streamer.cli.child import serving
     from streamer.cli.streaming import stream_recording
-    from streamer.cli.view import view_for
+    from streamer.cli.views import view_for
 
     typer.echo(f"Starting a server with {MODEL} ...")
     async with serving(MODEL) as child:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli.vad_result import Channel
 from streamer.vad.endpointer import SpeechEnded
 from streamer.vad.settings import VadConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.text import Text
 
     from streamer.audio.files import AudioFile
@@ -23,14 +21,6 @@ DEFAULTS = VadConfig()
 STRIP = 72
 """Characters of the strip that shows a channel from its start to its end."""
 LEVELS = "▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Channel:
-    """What was found in one channel: float32 [windows] of 32 ms, and segments in samples of the file."""
-
-    probabilities: NDArray[np.float32]
-    segments: list[SpeechEnded]
 
 
 def vad(

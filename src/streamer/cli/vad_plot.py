@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,11 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from streamer.audio.files import AudioFile
+from streamer.cli.vad_result import Channel
 from streamer.vad.network import SAMPLE_RATE, WINDOW
 from streamer.vad.settings import VadConfig
-
-if TYPE_CHECKING:
-    from streamer.cli.vad import Channel
 
 INK, FAINT, WAVE, SPEECH, CURVE, GRID = "#1f2933", "#7b8794", "#9aa5b1", "#0f8a6d", "#d9632b", "#e4e7eb"
 STYLE: dict[Any, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
@@ -61,17 +60,6 @@ class View(Protocol):
     def ended(self, times: Times) -> None:
         """Nothing more will come."""
         ...
-
-
-def view_for(total_s: float, channels: int, *, as_json: bool = False) -> View:
-    """The view that fits stdout. `total_s`: seconds of audio that will be sent."""
-    if as_json:
-        return JsonView(sys.stdout, sys.stderr)
-    if sys.stdout.isatty():
-        from streamer.cli.live import LiveView
-
-        return LiveView(total_s, channels)
-    return PlainView(sys.stdout, sys.stderr, channels)
 
 
 class _LineView:
