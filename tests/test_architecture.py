@@ -111,7 +111,8 @@ def imported_room(name: str) -> str:
 
 def imported_modules(module: Module) -> Iterator[str]:
     """The modules of the package that a module imports; a package's own modules do not count for its `__init__`."""
-    for _, name in module.imports():
+    for _, imported in module.imports():
+        name = imported
         while name and name not in NAMES:
             name = name.rpartition(".")[0]
         if name and name != module.name and not name.startswith(module.name + "."):

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streamer.audio.buffer import Buffer, EncodedBuffer, ResampledBuffer, SampleBuffer
 from streamer.audio.coding import Kept
+from streamer.audio.errors import BufferFull
 from streamer.audio.format import Encoding
-from streamer.audio.full import BufferFull
 from streamer.audio.polyphase import Polyphase, polyphase
 
 MAX = 5_000

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from streamer.audio.files import UnreadableFile, read_audio
+from streamer.audio.errors import UnreadableFile
+from streamer.audio.files import read_audio
 from streamer.errors import ErrorCode
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "audio"

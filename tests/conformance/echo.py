@@ -8,7 +8,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from streamer.errors import StreamerError
-from streamer.serving.loop import loop_factory
+from streamer.serving.server import loop_factory
 from streamer.transports.endpoint import Upgrades
 from streamer.transports.listener import HandshakeLimits, Listener
 from streamer.transports.websocket import Frame, WebSocketTransport

@@ -202,7 +202,7 @@ async def test_worker_does_not_outlive_a_server_that_was_killed():
         import asyncio, os
         from streamer.inference.engine import Engine
         from streamer.models.loading import ModelSpec
-        from streamer.serving.loop import loop_factory
+        from streamer.serving.server import loop_factory
         from tests.inference.harness import Outcomes
         from tests.inference.test_process import doing, pid_of
 

@@ -22,7 +22,7 @@ from streamer.runtime.control import (
     Reported,
     Setup,
 )
-from streamer.serving.loop import loop_factory
+from streamer.serving.server import loop_factory
 
 
 async def main(how: str, end: socket.socket) -> int:

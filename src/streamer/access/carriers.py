@@ -1,4 +1,4 @@
-"""Where a credential travels: a header, a WebSocket subprotocol, a first message, the address."""
+"""Credentials, where they travel (header, WebSocket subprotocol, first message, address), and whom they identify."""
 
 from __future__ import annotations
 
@@ -7,6 +7,26 @@ import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a key or a token allows beyond the server's own limits; None leaves it to those."""
+
+    max_sessions: int | None = None
+    """Sessions of this subject at a time."""
+    max_stream_s: int | None = None
+    """Seconds of audio in one stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A verified subject. `expires_at` in seconds since 1970; None for a key, which does not expire."""
+
+    subject: str
+    expires_at: float | None = None
+    grant: Grant = Grant()
+
 
 BEARER_PREFIX = "streamer.bearer."
 """Begins the second of the two subprotocols that a browser offers; base64url without padding follows."""

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streamer.access.identity import Identity
+from streamer.access.carriers import Identity
 from streamer.errors import ConfigError
 
 KEY_PREFIX = "sk_"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from streamer.access.identity import Grant, Identity
+from streamer.access.carriers import Grant, Identity
 from streamer.errors import ConfigError, ErrorCode, StreamerError
 
 if TYPE_CHECKING:

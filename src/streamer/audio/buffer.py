@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from streamer.audio.chunks import Chunks
 from streamer.audio.coding import Coding, Kept
+from streamer.audio.errors import BufferFull
 from streamer.audio.format import Encoding
-from streamer.audio.full import BufferFull
 from streamer.audio.pcm import decode
 from streamer.audio.polyphase import Polyphase
 

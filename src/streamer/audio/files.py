@@ -9,14 +9,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from streamer.audio.errors import UnreadableFile
 from streamer.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from streamer.errors import ErrorCode, StreamerError
-
-
-class UnreadableFile(StreamerError):
-    """A file that is not there, not audio, or not believable; the message is one line that names it and says why."""
-
-    code = ErrorCode.INVALID_AUDIO
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -68,7 +68,8 @@ def client(
 
 
 def _read(path: Path) -> Recording:
-    from streamer.audio.files import UnreadableFile, read_audio
+    from streamer.audio.errors import UnreadableFile
+    from streamer.audio.files import read_audio
     from streamer.cli.streaming import Recording
     from streamer.client.sources import wire_audio
     from streamer.errors import InvalidFormat

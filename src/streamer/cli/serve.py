@@ -75,7 +75,7 @@ def _run(loaded: Loaded, began: float) -> int:
     """Serve until the end; the exit code. Raises what keeps a server from coming up."""
     import asyncio
 
-    from streamer.serving.loop import loop_factory
+    from streamer.serving.server import loop_factory
     from streamer.telemetry.logs import Logs
 
     settings = loaded.settings

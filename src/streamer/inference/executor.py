@@ -1,14 +1,17 @@
-"""What both executors are: a thread that takes calls from a queue and posts replies to the event loop."""
+"""Base class of both executors, a thread that takes calls from a queue, and the thread executor itself."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import closing
 from queue import SimpleQueue
 from typing import Protocol
 
 from streamer.inference.calls import Call, Reply
+from streamer.inference.worker import ModelHost
 
 
 class WorkerOwner(Protocol):
@@ -69,3 +72,25 @@ class Worker(ABC):
         except RuntimeError:  # the loop is closed: nobody is left to tell
             if not self._loop.is_closed():
                 raise
+
+
+STOPPED = "stopped"
+
+
+class ThreadWorker(Worker):
+    """A model in a thread of this process, for one that releases the GIL or is quick: no copy, no protection."""
+
+    def __init__(self, name: str, owner: WorkerOwner, host: Callable[[], ModelHost]) -> None:
+        super().__init__(name, owner)
+        self._host = host
+
+    def kill(self) -> None:
+        """It ends after its call; if that never ends, neither does the thread."""
+        self.stop()
+
+    def _serve(self) -> str:
+        with closing(self._host()) as host:
+            while (call := self._next_call()) is not None:
+                for reply in host.run(call):
+                    self._post(reply)
+        return STOPPED

@@ -124,6 +124,6 @@ class Fleet(Generic[WorkT]):
             from streamer.inference.process import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
 
             return ProcessWorker(name, owner, self._host)
-        from streamer.inference.thread import ThreadWorker  # noqa: PLC0415
+        from streamer.inference.executor import ThreadWorker  # noqa: PLC0415
 
         return ThreadWorker(name, owner, self._host)

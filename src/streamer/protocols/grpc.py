@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode, InvalidFormat
+from streamer.protocols.codec import Clock, milliseconds
 from streamer.protocols.grpc_words import (
     ENCODINGS,
     ERRORS,
@@ -28,7 +29,6 @@ from streamer.protocols.reading import (
     too_big,
     unserved,
 )
-from streamer.protocols.seconds import Clock, milliseconds
 from streamer.protocols.v2_wire import MAX_FLUSH_ID, MAX_TOKEN
 from streamer.session import events
 from streamer.session.events import Event, Mode

@@ -9,8 +9,8 @@ import msgspec
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import InvalidFormat, brief
 from streamer.protocols import v1_wire as wire
+from streamer.protocols.codec import Clock, milliseconds
 from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, unserved
-from streamer.protocols.seconds import Clock, milliseconds
 from streamer.session.events import Event, Failed, Mode, Segment, SpeechEnded, SpeechStarted
 from streamer.session.messages import Malformed, Message, Start, Stop
 

@@ -9,8 +9,8 @@ import msgspec
 from streamer.audio.format import AudioFormat
 from streamer.errors import InvalidFormat
 from streamer.protocols import v2_wire as wire
+from streamer.protocols.codec import Clock, milliseconds
 from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, checked_options, unserved
-from streamer.protocols.seconds import Clock, milliseconds
 from streamer.session import events
 from streamer.session.events import Event, Mode
 from streamer.session.messages import Auth, Flush, KeepAlive, Malformed, Message, Start, Stop

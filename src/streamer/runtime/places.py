@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from streamer.vad.blas import one_blas_thread
+from streamer.vad.network import one_blas_thread
 
 BatchT = TypeVar("BatchT")
 ResultT = TypeVar("ResultT")

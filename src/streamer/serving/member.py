@@ -19,8 +19,7 @@ from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.runtime.control import ORDERS, Drain, End, Failed, Gather, Gathered, Link, Order, Report, Reported, Setup
 from streamer.runtime.used_tokens import SharedReplayCache
 from streamer.serving.ending import Ending
-from streamer.serving.loop import loop_factory
-from streamer.serving.server import exit_code, open_app, serve
+from streamer.serving.server import exit_code, loop_factory, open_app, serve
 from streamer.telemetry.logs import Logs
 from streamer.telemetry.tally import pack_by_pieces, unpack
 

@@ -1,10 +1,11 @@
-"""One app in this process, from its settings to its end."""
+"""One app in this process, from its settings to its end, and the event loop it runs on."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import Callable
 
 from streamer.app import App, Grpc, Shared
@@ -16,6 +17,16 @@ from streamer.serving.ebb import give_back, trim_heap
 from streamer.serving.ending import Ending
 from streamer.telemetry.guard import Guard
 from streamer.telemetry.logs import Logs
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where there is one."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop  # noqa: PLC0415 (only on the platforms that have it)
+
+    return uvloop.new_event_loop
+
 
 Refusal = ConfigError | ListenFailed | ModelLoadError
 """Why a server does not come up."""

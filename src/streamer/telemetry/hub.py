@@ -19,8 +19,7 @@ from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, Wo
 from streamer.session.actions import Job
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Chronicle, Passage, Reader
-from streamer.telemetry.context import CURRENT, Ids
-from streamer.telemetry.logs import Logs
+from streamer.telemetry.logs import CURRENT, Ids, Logs
 from streamer.telemetry.measuring import Measuring, untraced
 from streamer.telemetry.metrics import Metrics, Signal
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView, Subsystem

@@ -1,4 +1,4 @@
-"""What goes to the log and how: records through a bounded queue to one thread, so that the event loop never waits."""
+"""Logs: records with the ids of their session, limited in rate, through a bounded queue to one thread."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -15,8 +17,46 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
-from streamer.telemetry.context import CURRENT, Ids
-from streamer.telemetry.repeats import Repeats
+
+class Repeats:
+    """Lets `burst` of each key through per window of `window_s`; remembers at most `keys` of them, the latest."""
+
+    def __init__(self, burst: int = 5, window_s: float = 10.0, keys: int = 1_000) -> None:
+        self._burst = burst
+        self._window_s = window_s
+        self._keys = keys
+        self._seen: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def ask(self, key: Hashable, now: float) -> int | None:
+        """None: say nothing. Else how many were held back since this key was last let through."""
+        began, count = self._seen.get(key, (now, 0))
+        held = 0
+        if now - began >= self._window_s:
+            held = max(0, count - self._burst)
+            began, count = now, 0
+        self._seen[key] = (began, count + 1)
+        self._seen.move_to_end(key)
+        if len(self._seen) > self._keys:
+            self._seen.popitem(last=False)
+        return held if count < self._burst else None
+
+
+class Ids:
+    """Of one session. The trace is known once the client has started, so these change."""
+
+    __slots__ = ("session_id", "span_id", "trace_id")
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.trace_id: str | None = None
+        """32 hex digits, where the session is traced."""
+        self.span_id: str | None = None
+        """16 hex digits: the session's span."""
+
+
+CURRENT: ContextVar[Ids | None] = ContextVar("streamer_ids", default=None)
+"""Set in the task that runs a connection, so in all that it starts and in all timers that it sets."""
+
 
 QUEUE = 10_000
 """Records that may wait for a slow terminal, pipe or disk; what is more is dropped and counted."""

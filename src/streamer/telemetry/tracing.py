@@ -12,7 +12,7 @@ from streamer.inference.observer import Ended
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Passage, Reader
-from streamer.telemetry.context import Ids
+from streamer.telemetry.logs import Ids
 from streamer.telemetry.observer import SessionInfo
 from streamer.telemetry.spans import NONE, UNSET, Attributes, Begun, Part, Send, Spans, remote, traceparent
 

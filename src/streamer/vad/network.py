@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float32]
 
@@ -172,3 +175,14 @@ def _gates(weight: Floats) -> Floats:
 def _bias_relu(values: Floats, bias: Floats) -> None:
     values += bias
     np.maximum(values, 0.0, out=values)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Numpy's matrix products run on the calling thread alone; afterwards as before.
+
+    BLAS keeps this number per process, so other threads' products are limited meanwhile as well. The figures that make
+    it necessary are in docs/design/scorer.md.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

@@ -7,9 +7,8 @@ import soxr
 from numpy.typing import NDArray
 
 from streamer.errors import InvalidFormat
-from streamer.vad.blas import one_blas_thread
 from streamer.vad.endpointer import Endpointer, SpeechEnded
-from streamer.vad.network import SAMPLE_RATE, WINDOW
+from streamer.vad.network import SAMPLE_RATE, WINDOW, one_blas_thread
 from streamer.vad.settings import VadConfig
 from streamer.vad.silero import SileroScorer
 
