@@ -260,7 +260,8 @@ def failing(jobs: int) -> ScriptedEngine:
     def answer(job: Job) -> Outcome:
         nonlocal count
         count += 1
-        return Output({"count": len(job.samples)}) if not count % (jobs + 1) else JobFailed(ErrorCode.MODEL_ERROR, "no")
+        fails = bool(count % (jobs + 1))
+        return JobFailed(ErrorCode.MODEL_ERROR, "no") if fails else Output.of({"count": len(job.samples)})
 
     return ScriptedEngine(answer)
 

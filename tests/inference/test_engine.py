@@ -18,7 +18,7 @@ async def test_job_is_answered_with_json():
     got = Outcomes()
     async with running(ModelSpec("stub")) as engine:
         got.submit(engine, job(7, n=320))
-        assert await got.wait(7) == Output({"count": 320})
+        assert await got.wait(7) == Output.of({"count": 320})
         await until(lambda: engine.depth.running_items == engine.depth.pending_items == 0)  # an answer goes out first
 
 

@@ -31,7 +31,7 @@ def doing(number, session="s", act="answer", **more):
 
 async def pid_of(engine, got, session="asks", number=0):
     got.submit(engine, doing(number, session))
-    return (await got.wait(number, session)).value["pid"]
+    return (await got.wait(number, session)).decode()["pid"]
 
 
 async def gone(pid):
@@ -48,7 +48,7 @@ async def test_worker_is_another_process_that_streams_partials_and_survives_sys_
         await got.wait(1)
         got.submit(engine, doing(2, act="exit"))
         assert await got.wait(2) == JobFailed(ErrorCode.MODEL_ERROR, "Internal server error")
-    assert got.of["s", 1] == [Output("a", True), Output("a b", True), Output("a b c")]
+    assert got.of["s", 1] == [Output.of("a", True), Output.of("a b", True), Output.of("a b c")]
     assert not record.lost
     await gone(pid)
 
@@ -168,10 +168,10 @@ async def test_states_stay_on_their_worker_and_end_with_it():
             for session in ("a", "b", "c", "d"):
                 got.submit(engine, doing(number, session, start=number * 160))
         await got.wait_all([(session, 2) for session in "abcd"])
-        pids = {session: {got.of[session, number][0].value["pid"] for number in range(3)} for session in "abcd"}
+        pids = {session: {got.of[session, number][0].decode()["pid"] for number in range(3)} for session in "abcd"}
         assert all(len(seen) == 1 for seen in pids.values())
         assert len(set.union(*pids.values())) == 2
-        assert [got.last(2, session).value["pieces"] for session in "abcd"] == [3] * 4
+        assert [got.last(2, session).decode()["pieces"] for session in "abcd"] == [3] * 4
         killed = pids["a"]
         got.submit(engine, doing(3, "a", "die", start=480))
         failed = await got.wait(3, "a")
@@ -182,7 +182,7 @@ async def test_states_stay_on_their_worker_and_end_with_it():
         after = dict(zip("abcd", await got.wait_all([(session, 4) for session in "abcd"]), strict=True))
     for session, outcome in after.items():
         shared_the_worker = pids[session] == killed
-        assert outcome.value["pieces"] == (1 if shared_the_worker else 4)
+        assert outcome.decode()["pieces"] == (1 if shared_the_worker else 4)
         # Who was told by an error is not told again.
         assert outcome.state_lost == (shared_the_worker and session != "a")
 

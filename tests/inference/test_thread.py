@@ -74,5 +74,5 @@ async def test_worker_that_fails_on_silence_at_rest_turns_the_engine_unready_unt
         Moody.broken = False
         await until(lambda: engine.readiness.ready)
         got.submit(engine, job())
-        assert await got.wait() == Output("fine")
+        assert await got.wait() == Output.of("fine")
     assert not record.lost

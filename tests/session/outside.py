@@ -23,7 +23,7 @@ S16 = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
 
 def count_samples(job: Job) -> Outcome:
     """The stub's answer."""
-    return Output({"count": len(job.samples)})
+    return Output.of({"count": len(job.samples)})
 
 
 class Outside:

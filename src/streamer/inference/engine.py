@@ -20,7 +20,7 @@ from streamer.inference.contract import Deliver, EngineDepth, Readiness
 from streamer.inference.fleet import Fleet
 from streamer.inference.lanes import Lanes
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
-from streamer.inference.outputs import FAILED, UNCAUGHT
+from streamer.inference.outputs import UNCAUGHT
 from streamer.inference.settings import EngineSettings
 from streamer.inference.slot import Slot, SlotState, Spawn
 from streamer.inference.worker import ModelSource, Prebuilt
@@ -301,12 +301,7 @@ class Engine:
         if answer.fault is not None:
             self._fail(entry, answer.fault)
             return
-        try:
-            value = msgspec.json.decode(answer.value)
-        except (msgspec.DecodeError, RecursionError) as error:
-            self._fail(entry, Fault(ErrorCode.MODEL_ERROR, FAILED, f"its output cannot be read back: {error}"))
-            return
-        output = Output(value, answer.partial, entry.state_lost)
+        output = Output(msgspec.Raw(answer.value), answer.partial, entry.state_lost)
         if answer.partial:
             self._deliver(entry, output)
         else:

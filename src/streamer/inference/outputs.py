@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,6 +24,8 @@ UNCAUGHT = "Internal server error"
 """What a client reads where the model's own error left a call: nothing of it."""
 
 MAX_DETAIL = 4_000
+MAX_DEPTH = 500
+"""Levels of nesting in an output: decoders give up at about a thousand, ours and those of clients."""
 
 _END = object()
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
@@ -30,9 +33,9 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
 def to_json(value: object, max_bytes: int) -> bytes:
-    """`value` as JSON: what msgspec knows (dataclasses, structs, datetimes, ...) and numpy; NaN becomes null.
+    """Return `value` as JSON: what msgspec knows (dataclasses, structs, datetimes, ...) and numpy; NaN becomes null.
 
-    Raises ModelFailed naming what is not JSON, or how many bytes it is where that is more than `max_bytes`.
+    Raises ModelFailed naming what is not JSON, or the size or the depth of the output if it exceeds a limit.
     """
     try:
         encoded = _ENCODER.encode(value)
@@ -40,7 +43,18 @@ def to_json(value: object, max_bytes: int) -> bytes:
         raise ModelFailed(f"the model's output is not JSON: {_first_line(error)}") from error
     if len(encoded) > max_bytes:
         raise ModelFailed(f"the model's output has {len(encoded)} bytes, more than {max_bytes}")
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
+        _check_depth(encoded)
     return encoded
+
+
+def _check_depth(encoded: bytes) -> None:
+    """Count levels of nesting. Only brackets outside of strings open one, so most outputs need not be looked at."""
+    depth = 0
+    for part in _NESTING.finditer(encoded):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(part[0], 0)
+        if depth > MAX_DEPTH:
+            raise ModelFailed(f"the model's output has more than {MAX_DEPTH} levels of nesting")
 
 
 def _numpy(value: object) -> object:
@@ -51,6 +65,8 @@ def _numpy(value: object) -> object:
     raise NotImplementedError(f"a value of type {type(value).__name__}")
 
 
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+"""A string, whose brackets open nothing, or a bracket."""
 _ENCODER = msgspec.json.Encoder(enc_hook=_numpy)
 
 

@@ -208,7 +208,7 @@ def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage:  # noqa: PLR0911 
 
 
 def _segment(segment: events.Segment, clock: Clock) -> pb.ServerMessage:
-    output = segment.output
+    output = msgspec.json.decode(segment.output)
     if deeper_than(MAX_OUTPUT_DEPTH, output):
         text = f"the model's output has more than {MAX_OUTPUT_DEPTH} levels of nesting, which gRPC cannot carry"
         code = ErrorCode.MODEL_ERROR

@@ -67,8 +67,9 @@ RESERVED = frozenset({"type", "start_time", "end_time", "is_final", "channel"})
 """Keys of a result that are the protocol's; a model's own value under one of them is left out."""
 
 
-def flat(head: dict[str, Any], output: object, channel: int) -> dict[str, Any]:
-    """A result with the model's output flattened in; one that is no object goes under `output`."""
+def flat(head: dict[str, Any], encoded: msgspec.Raw, channel: int) -> dict[str, Any]:
+    """Return a result with the model's output flattened in; an output that is not an object goes under `output`."""
+    output = msgspec.json.decode(encoded)
     if isinstance(output, dict):
         head.update({key: value for key, value in output.items() if key not in RESERVED})
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -54,14 +55,24 @@ class Job(msgspec.Struct, frozen=True, eq=False):
 
 
 class Output(msgspec.Struct, frozen=True):
-    """The model's answer. `partial`: more will follow for the same job (a generator's item that is not its last).
+    """The model's answer, as the JSON that its worker made of it: nothing between the two looks into it.
 
-    `state_lost`: what a stateful model knew of this stream went with its worker; this answer began anew.
+    `partial`: more will follow for the same job (a generator's item that is not its last).
+    `state_lost`: the model's state for this stream was lost with its worker; this answer starts from a new one.
     """
 
-    value: Json
+    value: msgspec.Raw
     partial: bool = False
     state_lost: bool = False
+
+    @classmethod
+    def of(cls, value: Json, partial: bool = False, state_lost: bool = False) -> Output:
+        """Return an output that holds `value`, encoded."""
+        return cls(msgspec.Raw(msgspec.json.encode(value)), partial, state_lost)
+
+    def decode(self) -> Any:
+        """Return what `value` encodes."""
+        return msgspec.json.decode(self.value)
 
 
 @dataclass(frozen=True, slots=True)

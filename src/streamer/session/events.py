@@ -80,7 +80,8 @@ class Segment(msgspec.Struct, frozen=True):
     start: int
     end: int
     is_final: bool
-    output: Json
+    output: msgspec.Raw
+    """The model's output as JSON."""
 
 
 class Ack(msgspec.Struct, frozen=True):

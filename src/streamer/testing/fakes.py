@@ -73,7 +73,7 @@ class ScriptedScoring:
 
 def count_samples(job: Job) -> Outcome:
     """What the stub model answers."""
-    return Output({"count": len(job.samples)})
+    return Output.of({"count": len(job.samples)})
 
 
 class ScriptedEngine:

@@ -209,7 +209,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_nothing_stays() -> None:
     """What it was sent fills every window on the way; then nothing moves, not even a status."""
     async with serving_all(server={"outbox_bytes": 2**26, "outbox_stall_s": 0.3}) as (app, notes):
         assert isinstance(app.engine, ScriptedEngine)
-        app.engine._answer = lambda job: Output({"text": "x" * 1_000_000})
+        app.engine._answer = lambda job: Output.of({"text": "x" * 1_000_000})
         start = pb.Start(format=START.start.format, mode="MODE_SIMPLE", chunk_ms=20)
         async with channel_to(app) as channel:
             call = channel.stream_stream(METHOD)()
