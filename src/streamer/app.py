@@ -207,7 +207,7 @@ class App:
         try:
             await stop(*args)
         except Exception as error:
-            log.exception("%s did not stop as it should", name)
+            log.exception("%s did not stop cleanly", name)
             self._observer.broken(Subsystem.OTHER, error)
             raise
 
@@ -306,7 +306,7 @@ class App:
         except ListenFailed as error:
             if self._grpc is Grpc.NEEDED:
                 raise
-            log.warning("gRPC is off: %s", error.message)
+            log.warning("gRPC is disabled: %s", error.message)
 
     def _session(self, mode: Mode) -> SessionSettings:
         model = self.model

@@ -109,7 +109,7 @@ class PauseAwareClock:
         self.paused_s += pause_s
         self._read_by = now + READ_S
         if pause_s >= LOGGED_PAUSE_S:
-            log.warning("the process stood still for %.1f s, which is not counted against anybody", pause_s)
+            log.warning("the process was paused for %.1f s: all deadlines are extended by that time", pause_s)
         if self.on_pause is not None:
             self.on_pause()
 

@@ -129,7 +129,7 @@ async def test_a_killed_process_is_replaced_and_nothing_counted_is_lost() -> Non
         server.signal(signal.SIGTERM)
         code, said = server.ended()
         assert code == 0
-        assert "was killed by SIGKILL; another one follows in 0.2 s" in said
+        assert "was killed by SIGKILL: starting another one in 0.2 s" in said
 
 
 async def test_sigterm_sees_the_streams_of_all_processes_out() -> None:

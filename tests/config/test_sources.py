@@ -72,7 +72,7 @@ def test_names_that_kubernetes_makes_for_a_service_are_not_settings() -> None:
     [
         ("[server]\nport = 'abc'", "server.port: expected a valid integer, got 'abc'"),
         ("[server]\nport = 70000", "server.port: expected less than or equal to 65535, got 70000"),
-        ("[server]\nport = true", "server.port: expected a value that is no boolean, got True"),
+        ("[server]\nport = true", "server.port: expected a number or text, not a boolean, got True"),
         ("[server]\nprot = 1", "server.prot: expected a known setting (did you mean port?), got 1"),
         ("[servre]\nport = 1", "servre: expected a known setting (did you mean server?), got 1"),
         ("server = 3", "server: expected a section, got 3"),

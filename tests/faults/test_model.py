@@ -89,7 +89,7 @@ async def test_a_model_that_raises_time_and_again_ends_the_stream(arena: RemoteA
 
 
 @fault(
-    23, lost(ErrorCode.MODEL_TIMEOUT, restarts={"hung": 1}, logged=Record("gave no answer within 4 s", level="error"))
+    23, lost(ErrorCode.MODEL_TIMEOUT, restarts={"hung": 1}, logged=Record("did not answer within 4 s", level="error"))
 )
 @both
 async def test_a_model_that_hangs_is_killed_at_its_time_and_replaced(arena: RemoteArena, way: str) -> None:

@@ -138,7 +138,7 @@ async def test_job_id_twice_is_our_own_misuse():
     async with running(ModelSpec("stub")) as engine:
         got = Outcomes()
         got.submit(engine, job(0))
-        with pytest.raises(ValueError, match="job 0 of session s is here already"):
+        with pytest.raises(ValueError, match="job 0 of session s was submitted before"):
             got.submit(engine, job(0))
         await got.wait(0)
 

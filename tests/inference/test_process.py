@@ -114,7 +114,7 @@ async def test_worker_that_does_not_answer_at_rest_is_replaced():
         os.kill(pid, signal.SIGSTOP)
         await record.until(lambda: record.lost)
         assert record.lost[0] == (0, Lost.HUNG)
-        assert "gave no answer within 0.3 s" in engine.readiness.reason
+        assert "did not answer within 0.3 s" in engine.readiness.reason
         await record.until(lambda: len(record.started) == 2)
         assert engine.readiness.ready
         await gone(pid)
@@ -141,7 +141,7 @@ async def test_crash_loop_backs_off_and_says_so_and_heals(tmp_path):
         os.kill(pid, signal.SIGKILL)
         await record.until(lambda: len(record.lost) == 3)
         assert not engine.readiness.ready
-        assert "worker 0 exited with code 9; failure 3 in a row, next try after 0.1 s" in engine.readiness.reason
+        assert "worker 0 exited with code 9; failure 3 in a row, restarting in 0.1 s" in engine.readiness.reason
         got.submit(engine, doing(0, "patient"))
         barred.unlink()
         assert isinstance(await got.wait(0, "patient"), Output)
@@ -176,7 +176,7 @@ async def test_states_stay_on_their_worker_and_end_with_it():
         got.submit(engine, doing(3, "a", "die", start=480))
         failed = await got.wait(3, "a")
         assert failed.code is ErrorCode.MODEL_CRASHED
-        assert "what it knew of this stream is lost, it begins anew at 0.040 s" in failed.message
+        assert "the model's state for this stream was lost, processing restarts at 0.040 s" in failed.message
         for session in "abcd":
             got.submit(engine, doing(4, session, start=640))
         after = dict(zip("abcd", await got.wait_all([(session, 4) for session in "abcd"]), strict=True))

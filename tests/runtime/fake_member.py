@@ -1,4 +1,4 @@
-"""A serving process that serves nothing: `python -m tests.runtime.fake_member HOW DESCRIPTOR`."""
+"""A server process that serves nothing: `python -m tests.runtime.fake_member HOW DESCRIPTOR`."""
 
 from __future__ import annotations
 

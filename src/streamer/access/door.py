@@ -35,11 +35,11 @@ class Verifier:
         (more single-use tokens are out than can be remembered). No message holds any part of the credential.
         """
         if credential is None:
-            raise Unauthenticated("a key or a token is needed")
+            raise Unauthenticated("authentication is required: send a key or a token")
         if credential.secret.startswith(KEY_PREFIX):
             return self._key(credential)
         if self._tokens is None:
-            raise Unauthenticated("the key is not known here")
+            raise Unauthenticated("the key is unknown to this server")
         claims = self._tokens.read(credential.secret, now)
         if credential.carrier is Carrier.QUERY and not claims.once:
             raise _not_in_the_address()
@@ -49,7 +49,7 @@ class Verifier:
     def _key(self, credential: Credential) -> Identity:
         identity = self._keys.find(credential.secret)
         if identity is None:
-            raise Unauthenticated("the key is not known here")
+            raise Unauthenticated("the key is unknown to this server")
         if credential.carrier is Carrier.QUERY:
             raise _not_in_the_address()
         return identity
@@ -60,7 +60,7 @@ class Verifier:
 
 
 def _not_in_the_address() -> Forbidden:
-    return Forbidden("only a token that works once may travel in the address")
+    return Forbidden("only a single-use token may be sent in the URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Lease:
         """A newer token for the same subject. Raises StreamerError and changes nothing where it does not do."""
         identity = self._verifier.verify(Credential(secret, Carrier.MESSAGE), self._wall_clock())
         if identity.subject != self._subject:
-            raise Forbidden("the token is somebody else's")
+            raise Forbidden("the token belongs to another subject: send one of the same subject")
         self.until = self._ends(identity, now)
 
     def _ends(self, identity: Identity, now: float) -> float:

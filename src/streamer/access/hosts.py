@@ -38,7 +38,7 @@ class Hosts:
     def check(self, host: str | None) -> None:
         """Raise ForbiddenHost for a host that is not this server. A client that names none is no browser."""
         if host and self.checked and not self._answers_to(host):
-            raise ForbiddenHost(f"this server does not answer to the host {brief(host)} (server.hosts says to which)")
+            raise ForbiddenHost(f"host {brief(host)} is not allowed: add it to server.hosts if it is a name of this server")
 
     def _answers_to(self, host: str) -> bool:
         authority = split_host(host)

@@ -38,7 +38,7 @@ class Origins:
         """
         if origin is None or self._any or (origin in self._allowed if self._allowed else self._is_own(origin, host)):
             return
-        raise ForbiddenOrigin(f"pages of {brief(origin)} may not connect (access.origins says which may)")
+        raise ForbiddenOrigin(f"origin {brief(origin)} is not allowed: add it to access.origins if its pages may connect")
 
     def _is_own(self, origin: str, host: str | None) -> bool:
         """Whether the page came from the host that it connects to."""

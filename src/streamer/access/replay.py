@@ -37,9 +37,9 @@ class ReplayCache:
         """See `Used`."""
         self._forget(now)
         if token_id in self._ids:
-            raise TokenReplayed("this token works once, and was used")
+            raise TokenReplayed("this single-use token was used before: get a new one")
         if len(self._ids) >= self._bound:
-            raise Overloaded("too many single-use tokens are being remembered")
+            raise Overloaded("too many single-use tokens are in use: try again later")
         self._ids.add(token_id)
         heapq.heappush(self._expiries, (expires_at, token_id))
 

@@ -87,18 +87,18 @@ class TokenReader:
         if not claims.has_valid_times:
             raise Unauthenticated("the token's iat, nbf and exp: expected seconds since 1970")
         if claims.exp - claims.iat > self._max_life_s:
-            raise Unauthenticated(f"the token is made for longer than the {self._max_life_s:g} s that are allowed")
+            raise Unauthenticated(f"the token is valid for longer than the allowed {self._max_life_s:g} s")
         if claims.iat > now + CLOCK_SKEW_S:
-            raise Unauthenticated("the token is from the future")
+            raise Unauthenticated("the token was issued in the future (iat): check the clocks")
         if claims.not_before > now + CLOCK_SKEW_S:
-            raise Unauthenticated("the token is not valid yet")
+            raise Unauthenticated("the token is not valid yet (nbf): check the clocks")
         if claims.exp <= now:
             raise TokenExpired("the token has expired")
         return claims
 
     def _verified(self, token: str) -> Claims:
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
-            raise Unauthenticated("the token cannot be read")
+            raise Unauthenticated("the token is malformed")
         jwt = self._jwt
         for secret in self._secrets:
             try:
@@ -108,7 +108,7 @@ class TokenReader:
                 continue
             except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
                 break  # why is nobody's business but the minter's
-        raise Unauthenticated("the token cannot be read, or is not signed by this server")
+        raise Unauthenticated("the token is malformed, or not signed by this server")
 
 
 def mint(claims: Claims, secret: bytes) -> str:

@@ -43,10 +43,10 @@ class Goal:
         if not step.frames.clean:
             return f"{step.frames.lost} frames lost, {step.frames.unfinished_streams} streams unfinished"
         if step.load.was_late:
-            return f"the generator was late (p99 {step.load.late.p99_ms:.0f} ms), which says nothing of the server"
+            return f"the load generator was late (p99 {step.load.late.p99_ms:.0f} ms), so the step does not measure the server"
         distribution: Distribution = getattr(step, self.measure)
         if not distribution.count:
-            return f"no result that {self.measure} could be measured on"
+            return f"no result to measure {self.measure} on"
         value: float = getattr(distribution, f"{self.percentile}_ms")
         return f"{self.percentile} {self.measure} {value:.0f} ms" if value > self.limit_ms else ""
 

@@ -77,7 +77,7 @@ class Crew:
     async def _next(self, messages: asyncio.Queue[object]) -> object:
         message = await messages.get()
         if message is None:
-            raise GeneratorDied("a process of the load generator ended; nothing was measured")
+            raise GeneratorDied("a process of the load generator died; nothing was measured")
         return message
 
     def _read(self, pipe: Connection, messages: asyncio.Queue[object]) -> None:

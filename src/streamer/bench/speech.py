@@ -50,7 +50,7 @@ def make_tape(workload: Workload, recordings: Sequence[AudioFile]) -> Tape:
     rate = workload.format.sample_rate
     spoken = [utterance for recording in recordings for utterance in utterances(recording)]
     if not spoken:
-        raise ConfigError(field="--recording", expected="audio with something louder than silence in it", got="none")
+        raise ConfigError(field="--recording", expected="audio that is not silent", got="none")
     voices = [
         soxr.resample(samples, recorded, rate).astype(np.float32) if recorded != rate else samples
         for samples, recorded in spoken

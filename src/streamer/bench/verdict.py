@@ -39,7 +39,7 @@ def decisive(steps: Sequence[Step]) -> list[Step]:
 def end(capacity: Capacity) -> str:
     """Why a search found no more."""
     if capacity.too_many is None:
-        return f"more were not tried: {capacity.why}"
+        return f"higher numbers were not tried: {capacity.why}"
     return f"{capacity.too_many} streams do not: {capacity.why}"
 
 
@@ -68,33 +68,33 @@ def _of(step: Step) -> Iterator[tuple[str, str]]:
     if frames.lost or frames.doubled:
         yield "frames were lost, or answered twice", f"{frames.lost} and {frames.doubled}"
     if frames.miscounted_results:
-        yield "results counted other samples than their range has", f"{frames.miscounted_results}"
+        yield "results whose sample count differs from their range", f"{frames.miscounted_results}"
     if frames.unfinished_streams:
-        yield "streams did not end well", f"{frames.unfinished_streams} ({_words(step.endings)})"
+        yield "streams did not finish", f"{frames.unfinished_streams} ({_words(step.endings)})"
     if step.errors:
         yield "errors", _words(step.errors)
     if step.load.was_late:
         trouble = (
-            f"the generator was late (over 1 % of its messages by more than {LATE_MS:.0f} ms), so the load was not "
-            "quite what it says; more --processes, or another machine"
+            f"the load generator was late (over 1 % of its messages by more than {LATE_MS:.0f} ms), so the load was "
+            "lower than stated; use more --processes, or another machine"
         )
         yield trouble, f"by {duration(step.load.late.p99_ms)}"
     if step.early:
         trouble = (
-            "finals came before the silence that should have decided them; the server's --redemption-ms is another"
+            "finals arrived earlier than --redemption-ms allows; the server probably uses a different redemption time"
         )
         yield trouble, f"{step.early}"
     if step.cut:
-        yield "finals were cut at the greatest length and are not in the final latency", f"{step.cut}"
+        yield "utterances reached the maximum length; their finals are not part of the final latency", f"{step.cut}"
     if step.lag.count < _FEW:
-        yield "results are few for a 99th percentile; more --seconds", f"{step.lag.count}"
+        yield "too few results for a 99th percentile; use more --seconds", f"{step.lag.count}"
     if step.server is not None and step.server.waiting > _STARVED:
         yield (
-            "threads of the server were ready and had no core, so it was slower than it could be",
+            "threads of the server waited for a free core, so latencies are higher than the server needs",
             f"{step.server.waiting:.1f}",
         )
     if step.others_cores is not None and step.others_cores > _NOISY_CORES:
-        yield "other processes took cores of this machine, and latencies carry their noise", f"{step.others_cores:.1f}"
+        yield "other processes used cores of this machine, so latencies are noisy", f"{step.others_cores:.1f}"
 
 
 def _words(counts: object) -> str:

@@ -64,7 +64,7 @@ class Frames:
         self._opcode = opcode or self._opcode
         self._parts.append(payload)
         if sum(map(len, self._parts)) > MAX_EVENT_BYTES:
-            raise ValueError("a message that is too long")
+            raise ValueError("message too long")
         if final:
             yield self._opcode, b"".join(self._parts)
             self._parts.clear()
@@ -83,7 +83,7 @@ def _header(data: bytes, at: int) -> tuple[int, int, int] | None:
         size = int.from_bytes(data[start : start + width])
         start += width
     if size > MAX_EVENT_BYTES or first & 0x70:
-        raise ValueError("not a WebSocket frame of a message that could be read")
+        raise ValueError("unreadable WebSocket frame")
     return first, start, size
 
 

@@ -49,7 +49,7 @@ class Server:
     def check(self, plan: Plan) -> Server:
         """Return self; raises ConfigError, BadRequest or InvalidFormat for what cannot be, or cannot be said there."""
         if (self.address is None) == (self.model is None):
-            raise ConfigError(field="server", expected="one of --address URL and --serve MODEL", got="both, or neither")
+            raise ConfigError(field="server", expected="one of --address URL and --serve MODEL", got="both or neither")
         if self.model is not None and self.pid is not None:
             raise ConfigError(field="--server-pid", expected="only with --address", got=self.pid)
         target = self._at(self.address or self._url("http://localhost:1", "grpc://localhost:1"))

@@ -62,7 +62,7 @@ class Watch:
 
     def judged(self, streams: int, missed: str) -> None:
         self._console.print(
-            Text.assemble(f"{streams} streams: ", ("not held: " + missed, "red") if missed else ("held", "green"))
+            Text.assemble(f"{streams} streams: ", ("goal missed: " + missed, "red") if missed else ("goal met", "green"))
         )
 
 
@@ -70,8 +70,8 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
     """The table, what has to be said about it, where the files are."""
     console.print(_table(report.steps))
     console.print(
-        "[dim]Milliseconds. final: from the audio that decided an utterance's end to its result; whole: from its last"
-        " word. lag: of all results. CPU: for a second of one stream. late: the generator, behind its schedule.[/dim]",
+        "[dim]Milliseconds. final: from the audio that ended an utterance to its result. whole: from the last word to"
+        " the result. lag: of all results. CPU: per second of one stream. late: delay of the load generator.[/dim]",
     )
     for remark in remarks(report):
         console.print(Text(f"! {remark}", "yellow"))
@@ -80,7 +80,7 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
         console.print(f"[bold]{found.most} streams[/bold] hold {found.goal}; {end(found)}", highlight=False)
     console.print("written: " + ", ".join(str(file) for file in files), highlight=False, soft_wrap=True)
     if len(files) == 1:
-        console.print("no page with plots: pip install 'streamer\\[plot]'", highlight=False)
+        console.print("no HTML page: it needs matplotlib, pip install 'streamer\\[plot]'", highlight=False)
 
 
 Column = tuple[str, Callable[[Step], str]]

@@ -21,15 +21,15 @@ def check(
         str | None,
         typer.Argument(help="package.module:name, path/to/file.py:name, or a built-in model.", show_default="stub"),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting, such as model.delay=0.5. May be repeated.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="A setting, such as model.delay=0.5. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
 ) -> None:
-    """Try a model on silence, noise and a recording, and say which settings suit it.
+    """Run a model on silence, noise and a recording, and recommend settings for it.
 
-    Ends with 1 where the model fails on one of them, with 2 where it cannot be loaded.
+    Exit codes: 1 if the model fails on one of them, 2 if it cannot be loaded.
     """
     import asyncio
     import logging
@@ -46,7 +46,7 @@ def check(
     try:
         loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
         spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
-        with console.status("loading the model, then a few calls at each batch size"):
+        with console.status("loading the model and timing calls at each batch size"):
             findings = asyncio.run(measure(spec))
     except (ConfigError, ModelLoadError) as error:
         typer.echo(f"error: {error.message}", err=True)

@@ -21,7 +21,7 @@ What to try next:
 
 
 def demo() -> None:
-    """Start a server, stream a recording to it in real time, print what it hears, stop it."""
+    """Start a server, stream a recording to it in real time, print the results and stop the server."""
     import asyncio
 
     from streamer.cli.child import ServerFailed

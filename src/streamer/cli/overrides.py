@@ -20,7 +20,7 @@ def overrides(pairs: Iterable[str], *flags: tuple[str, str, str | None]) -> Iter
         if not equals or "." not in key:
             typer.echo(f"error: --set: expected section.key=value, got {pair!r}", err=True)
             raise typer.Exit(2)
-        yield Override(f"--set {key}", key, value)
+        yield Override("--set", key, value)
     for flag, key, given in flags:
         if given is not None:
             yield Override(flag, key, given)

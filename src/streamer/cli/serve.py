@@ -22,29 +22,29 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.", show_default="127.0.0.1")] = None,
     port: Annotated[
-        str | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8080", metavar="PORT")
+        str | None, typer.Option(help="TCP port. 0: a free port.", show_default="8080", metavar="PORT")
     ] = None,
     grpc_port: Annotated[
         str | None,
-        typer.Option(help="TCP port of gRPC; 0: none, -1: a free one.", show_default="50051", metavar="PORT"),
+        typer.Option(help="TCP port of gRPC. 0: no gRPC, -1: a free port.", show_default="50051", metavar="PORT"),
     ] = None,
     workers: Annotated[
         str | None,
-        typer.Option(help="Serving processes on the same ports (more than one: Linux).", show_default="1", metavar="N"),
+        typer.Option(help="Server processes on the same ports (more than one: Linux only).", show_default="1", metavar="N"),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting, such as limits.max_channels=2. May be repeated.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print all settings as TOML, with what they mean, and end.")
+        bool, typer.Option("--print-config", help="Print all settings as TOML, with explanations, and exit.")
     ] = False,
 ) -> None:
     """Serve a model over WebSocket and gRPC.
 
-    Settings come from FILE, then STREAMER_SECTION__KEY variables, then flags. SIGTERM and Ctrl-C drain: running
-    streams are finished; a second signal ends at once.
+    Settings are read from FILE, then from STREAMER_SECTION__KEY variables, then from flags. SIGTERM and Ctrl-C drain
+    the server: running streams are finished. A second signal stops it immediately.
     """
     began = monotonic()
 

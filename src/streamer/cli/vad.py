@@ -26,9 +26,9 @@ LEVELS = "▁▂▃▄▅▆▇█"
 def vad(
     file: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, AIFF, ...; any rate, any number of channels.")],
     plot: Annotated[
-        Path | None, typer.Option(help="Draw waveform, probability and segments.", metavar="OUT.png")
+        Path | None, typer.Option(help="Draw waveform, probabilities and segments to this file.", metavar="OUT.png")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One object a line for each segment.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per segment.")] = False,
     positive_speech_threshold: Annotated[
         float, typer.Option(help="A window above this probability may open speech.")
     ] = DEFAULTS.positive_speech_threshold,
@@ -43,10 +43,10 @@ def vad(
     ] = DEFAULTS.post_speech_pad_ms,
     redemption_time_ms: Annotated[float, typer.Option(help="Silence that ends speech.")] = DEFAULTS.redemption_time_ms,
     min_speech_time_ms: Annotated[
-        float, typer.Option(help="What is shorter was a noise.")
+        float, typer.Option(help="Shorter speech is discarded as noise.")
     ] = DEFAULTS.min_speech_time_ms,
     max_speech_time_ms: Annotated[
-        float, typer.Option(help="Longer speech is cut, without a gap.")
+        float, typer.Option(help="Longer speech is split, without a gap.")
     ] = DEFAULTS.max_speech_time_ms,
 ) -> None:
     """Find the speech in a file, as a stream of it would: the same network, the same rules."""

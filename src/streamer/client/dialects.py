@@ -39,7 +39,7 @@ class V1Dialect:
                 return self._text(v1_wire.Stop(disconnect=not keep_open))
             case Flush() | KeepAlive():
                 word = type(request).__name__.lower()
-                raise BadRequest(f"v1 has no {word}; connect to /api/v2 for it")
+                raise BadRequest(f"v1 does not support {word}: connect to /api/v2")
 
     def decode(self, frame: str | bytes) -> Event | None:
         try:
@@ -126,7 +126,7 @@ def _v1_start(start: Start) -> v1_wire.Start:
     _no_mode(start)
     for name in ("interim_interval_ms", "chunk_ms", "vad", "tracestate", "metadata", "options"):
         if getattr(start, name) != getattr(plain, name):
-            raise BadRequest(f"v1 has no {name}; connect to /api/v2 for it")
+            raise BadRequest(f"v1 does not support {name}: connect to /api/v2")
     bits, is_float = _BITS[start.format.encoding]
     return v1_wire.Start(
         trace_id=start.traceparent,
@@ -171,7 +171,7 @@ class _Tag(msgspec.Struct):
 
 def _no_mode(start: Start) -> None:
     if start.mode is not None:
-        raise BadRequest("mode: over WebSocket the address says it (/simple or /segmented)")
+        raise BadRequest("mode: over WebSocket the URL path selects it (/simple or /segmented)")
 
 
 def _newer(frame: str | bytes) -> bool:
@@ -183,4 +183,4 @@ def _newer(frame: str | bytes) -> bool:
 
 
 def _unreadable(frame: str | bytes, error: Exception) -> NotOfTheProtocol:
-    return NotOfTheProtocol(f"the server sent what is not of the protocol ({error}): {brief(frame)}")
+    return NotOfTheProtocol(f"the server sent an invalid message ({error}): {brief(frame)}")

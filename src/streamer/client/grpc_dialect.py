@@ -55,7 +55,7 @@ class GrpcDialect:
         try:
             message = pb.ServerMessage.FromString(frame)
         except DecodeError as error:
-            raise NotOfTheProtocol(f"the server sent what is not of the protocol ({error}): {brief(frame)}") from error
+            raise NotOfTheProtocol(f"the server sent an invalid message ({error}): {brief(frame)}") from error
         word = message.WhichOneof("message")
         return None if word is None else _EVENTS[word](getattr(message, word))
 

@@ -31,7 +31,7 @@ class GrpcLink:
         try:
             await self._call.write(frame)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise ConnectionResetError("the call is over") from error
+            raise ConnectionResetError("the call has ended") from error
 
     async def receive_frame(self) -> bytes | Closed:
         try:

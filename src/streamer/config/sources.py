@@ -137,7 +137,7 @@ def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[Key, str]) -> Non
             if isinstance(section.get(field.name), bool) and hints[field.name] is not bool:
                 key = (name, field.name)
                 raise ConfigError(
-                    f"{_origin(origins, key)}: {'.'.join(key)}: expected a value that is no boolean, "
+                    f"{_origin(origins, key)}: {'.'.join(key)}: expected a number or text, not a boolean, "
                     f"got {brief(section[field.name])}"
                 )
 

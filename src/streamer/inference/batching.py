@@ -214,7 +214,7 @@ class Backlog:
         for ticket in batch.tickets:
             item = self._take(ticket, served=True)
             if item is None:
-                raise KeyError(f"ticket {ticket} does not wait")
+                raise KeyError(f"ticket {ticket} is not queued")
             items.append(item)
             if self._limits.serial:
                 self._running.add(item.lane)

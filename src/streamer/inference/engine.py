@@ -162,7 +162,7 @@ class Engine:
         """
         workers = len(self._fleet.answering())
         if not workers:
-            raise Overloaded("no model worker answers now", retry_after_s=5.0)
+            raise Overloaded("no model worker is available", retry_after_s=5.0)
         settings, waiting = self._settings, self._backlog
         wait_s = waiting.owed * self._seconds_per_item / workers
         if (
@@ -170,7 +170,7 @@ class Engine:
             or waiting.owed_seconds >= settings.max_pending_seconds
             or wait_s > settings.max_expected_wait_s
         ):
-            raise Overloaded("the model has more to do than it can", retry_after_s=min(60.0, max(1.0, wait_s)))
+            raise Overloaded("the inference queue is full", retry_after_s=min(60.0, max(1.0, wait_s)))
 
     # -- what sessions ask -----------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Engine:
         """Queue a job; `deliver` is never called within this call, nor within any other."""
         wanted = self._wanted[job.session_id]
         if job.id in wanted:
-            raise ValueError(f"job {job.id} of session {job.session_id} is here already")
+            raise ValueError(f"job {job.id} of session {job.session_id} was submitted before")
         entry = _Entry(next(self._tickets), job, deliver, self._clock.now())
         wanted[job.id] = self._entries[entry.ticket] = entry
         self._sessions.add(job.session_id)
@@ -326,7 +326,7 @@ class Engine:
         if self.model.stateful:
             self._lanes.told(entry.lane)
             position_s = entry.job.end / entry.job.sample_rate
-            message += f"; what it knew of this stream is lost, it begins anew at {position_s:.3f} s"
+            message += f"; the model's state for this stream was lost, processing restarts at {position_s:.3f} s"
         return Fault(ErrorCode.MODEL_TIMEOUT if hung else ErrorCode.MODEL_CRASHED, message, words)
 
     def _drop(self, entry: _Entry) -> None:

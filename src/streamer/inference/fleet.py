@@ -80,7 +80,7 @@ class Fleet(Generic[WorkT]):
             slot.kill()
         if not await self._ended(KILL_GRACE_S if self._card.executor == "process" else 0.0):
             left = sum(len(slot.leaving) for slot in self.slots)
-            self._log.warning("%d model workers do not end and are left behind", left)
+            self._log.warning("%d model workers did not stop and were abandoned", left)
         return False
 
     def changed(self) -> None:

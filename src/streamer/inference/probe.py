@@ -47,7 +47,7 @@ def probe(source: ModelSource, item: Item, timeout_s: float) -> Probed:
     theirs.close()
     try:
         if not ours.poll(timeout_s):
-            raise ModelLoadError(f"the model gave no answer within {timeout_s:g} s")
+            raise ModelLoadError(f"the model did not answer within {timeout_s:g} s")
         found = ours.recv()
     except EOFError:
         process.join()

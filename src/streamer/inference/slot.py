@@ -93,7 +93,7 @@ class Slot(Generic[WorkT]):
         """Start a worker, load the model in it and warm it."""
         self._disarm()
         self.state = SlotState.STARTING
-        self.problem = "loading" if not self.failures else f"{self.problem}; starting again"
+        self.problem = "loading" if not self.failures else f"{self.problem}; restarting"
         self.closing.clear()
         worker = self.spawn(f"streamer-worker-{self.index}", self)
         try:
@@ -208,14 +208,14 @@ class Slot(Generic[WorkT]):
     def _answered(self, running: Running[WorkT], reply: Reply) -> None:
         limit = self.card.memory_limit_mb * 2**20
         if limit and reply.rss > limit:
-            words = f"worker {self.index} grew to {reply.rss >> 20} MiB, past its limit of {self.card.memory_limit_mb}"
+            words = f"worker {self.index} uses {reply.rss >> 20} MiB, more than its limit of {self.card.memory_limit_mb} MiB"
             self._lose(Lost.MEMORY, words)
             return
         if reply.fault is None:
             self.failures = 0
             self.problem = ""
         elif running.op is Op.CANARY:
-            self.problem = f"worker {self.index} fails on silence: {_last_line(reply.fault.detail)}"
+            self.problem = f"worker {self.index} failed its health check: {_last_line(reply.fault.detail)}"
         self._rest()
 
     def _rest(self) -> None:
@@ -239,7 +239,7 @@ class Slot(Generic[WorkT]):
         if self.running.op is Op.LOAD:
             self._lose(Lost.LOAD_FAILED, f"loading the model took more than {timeout_s:g} s")
         else:
-            self._lose(Lost.HUNG, f"worker {self.index} gave no answer within {timeout_s:.3g} s")
+            self._lose(Lost.HUNG, f"worker {self.index} did not answer within {timeout_s:.3g} s")
 
     def _lose(self, cause: Lost, words: str, *, kill: bool = True) -> None:
         """The worker is given up, or gave up; another takes its place, soon or later."""
@@ -264,10 +264,10 @@ class Slot(Generic[WorkT]):
             self.state = SlotState.STOPPED
         elif hung >= self.settings.max_hung_threads:
             self.state = SlotState.STUCK
-            follows = f"; {hung} threads hang and cannot be killed (executor 'process' can kill)"
+            follows = f"; {hung} threads are hung and cannot be terminated: use executor='process' for a model that can hang"
         elif delay:
             self.state = SlotState.RESTING
-            follows = f"; failure {self.failures} in a row, next try after {delay:g} s"
+            follows = f"; failure {self.failures} in a row, restarting in {delay:g} s"
             self._timer = asyncio.get_running_loop().call_later(delay, self.start)
         else:
             self.start()

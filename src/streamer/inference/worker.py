@@ -157,7 +157,7 @@ class ModelHost:
     @property
     def _loaded(self) -> AnyModel:
         if self._model is None:
-            raise RuntimeError("called before load")
+            raise RuntimeError("the model is not loaded")
         return self._model
 
 

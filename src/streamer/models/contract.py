@@ -154,7 +154,7 @@ def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel
 
     def decorate(function: Callable[[Samples], Any]) -> FunctionModel:
         if isinstance(function, type) or not callable(function):
-            raise TypeError(f"@streamer.model decorates a function; {function!r} is none (a class subclasses Model)")
+            raise TypeError(f"@streamer.model: expected a function, got {function!r} (a class derives from streamer.Model)")
         return FunctionModel(function, **settings)
 
     return decorate

@@ -28,7 +28,7 @@ def need(directory: Path, what: str, *patterns: str) -> str:
     found = find(directory, *patterns)
     if found is None:
         there = ", ".join(sorted(path.name for path in directory.iterdir())[:20]) or "nothing"
-        raise ModelLoadError(f"no {what} ({' or '.join(patterns)}) in {directory}; there is: {there}")
+        raise ModelLoadError(f"no {what} ({' or '.join(patterns)}) in {directory}; found: {there}")
     return str(found)
 
 

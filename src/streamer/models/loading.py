@@ -142,7 +142,7 @@ def _build(spec: str, found: object, parameters: Mapping[str, object]) -> AnyMod
         if parameters:
             raise ConfigError(
                 field=f"model.{min(parameters)}",
-                expected=f"one of {', '.join(sorted(SETTINGS))} ({spec} is built already and takes no others)",
+                expected=f"one of {', '.join(sorted(SETTINGS))} ({spec} is an instance and takes no others)",
                 got=next(iter(parameters.values())),
             )
         return found

@@ -44,7 +44,7 @@ class PocketSphinx(Model):
         try:
             self._decoder = Decoder(**{"loglevel": "FATAL", "samprate": self.sample_rate, **self._settings})
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise ModelLoadError(f"pocketsphinx refuses its settings {self._settings}: {error}") from error
+            raise ModelLoadError(f"pocketsphinx rejected the settings {self._settings}: {error}") from error
         self._frame_rate = self._decoder.config["frate"]
 
     def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:

@@ -71,9 +71,12 @@ class Admission:
         if self.starting:
             raise Overloaded("the server is starting", retry_after_s=self._retry_after_s)
         if self.active >= self._max:
-            raise Overloaded(f"{self._max} sessions are open, which is all", retry_after_s=self._retry_after_s)
+            text = f"the server has reached its limit of {self._max} sessions"
+            raise Overloaded(text, retry_after_s=self._retry_after_s)
         if self._memory.is_scarce:
-            text = f"audio takes {self._memory.used} of {self._memory.max_bytes} bytes (server.max_audio_bytes)"
+            text = (
+                f"audio takes {self._memory.used} of {self._memory.max_bytes} bytes of memory (server.max_audio_bytes)"
+            )
             raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._engine.check_admission()
 
@@ -84,7 +87,7 @@ class Admission:
         Raises Overloaded. What has not been accepted yet has bounds of its transport's own.
         """
         if self._handshakes >= self._max_handshakes:
-            text = f"{self._max_handshakes:g} handshakes are open, which is all"
+            text = f"the server has reached its limit of {self._max_handshakes:g} handshakes"
             raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._handshakes += 1
         try:
@@ -99,7 +102,7 @@ class Admission:
         shares = list(self._shares(address, identity))
         for share, most, text in shares:
             if self._held[share] >= most:
-                raise TooMany(f"{most:g} sessions are open {text}, which is all", retry_after_s=self._retry_after_s)
+                raise TooMany(f"{text} has reached its limit of {most:g} sessions", retry_after_s=self._retry_after_s)
         self.active += 1
         self._held.update(share for share, _, _ in shares)
         try:
@@ -114,10 +117,10 @@ class Admission:
     def _shares(self, address: str | None, identity: Identity | None) -> Iterator[tuple[Hashable, float, str]]:
         """What a place counts against: (who, how many at most, how an error says it)."""
         if address is not None and self._per_address < math.inf:
-            yield ("address", network_of(address)), self._per_address, "from this address"
+            yield ("address", network_of(address)), self._per_address, "this address"
         if identity is not None:
             most = min(self._per_subject, identity.grant.max_sessions or math.inf)
-            yield ("subject", identity.subject), most, "of this subject"
+            yield ("subject", identity.subject), most, "this subject"
 
 
 def network_of(address: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TOO_MUCH = "pings, control messages and empty frames took more of the server's time than a client may; send fewer"
+TOO_MUCH = "pings, control messages and empty frames used more server time than one client may use: send fewer"
 """What a client is told that is closed for it."""
 TOO_MUCH_OF_ADDRESS = "connections of this address took more of the server's time than one address may; try later"
 """What a client is told that is not taken on for it."""

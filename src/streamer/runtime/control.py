@@ -105,7 +105,7 @@ class Link(Generic[HeardT]):
         try:
             length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
             if length > MAX_WORD_BYTES:
-                raise RuntimeError(f"a word of {length} bytes")
+                raise RuntimeError(f"a message of {length} bytes exceeds the limit of {MAX_WORD_BYTES}")
             return self._decoder.decode(await self._reader.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None

@@ -24,7 +24,7 @@ def read_secrets(path: str) -> list[bytes]:
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        reason = "expected text"
+        reason = "expected UTF-8 text"
     except ConfigError as error:
         reason = error.message
     field = "access.token_secrets_file"
@@ -82,7 +82,7 @@ def warn_if_open(door: Door, host: str) -> None:
     """Nobody should learn from a stranger that the whole network may use the model."""
     if not door.locked and not is_loopback(host):
         log.warning(
-            "ANYBODY WHO REACHES %s CAN USE THIS SERVER: no key is set. Make one with `streamer key new` and set "
-            "access.keys, or leave it so where a proxy in front asks who it is",
+            "NO AUTHENTICATION: anyone who can reach %s can use this server. Create a key with `streamer key new` and "
+            "set access.keys, or ignore this if a proxy in front authenticates clients",
             host or "this machine",
         )

@@ -318,7 +318,7 @@ class ScoringService:
         self.failed = error
         self._ready.clear()
         self._waiting = 0
-        log.critical("speech scoring failed; nothing is scored any more", exc_info=error)
+        log.critical("speech scoring failed: no audio is scored from now on", exc_info=error)
         self._observer.broken(Subsystem.AUDIO_DECODING, error)
         if self.on_failure is not None:
             self.on_failure(error)

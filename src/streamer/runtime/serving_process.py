@@ -133,7 +133,7 @@ class ServingProcess:
                 self._link.tell(order)
             code = await self._live(self._process, self._link)
         except OSError as error:  # no process to be had, no descriptor: it may be different the next time
-            return Gone(1, 0.0, f"no new process: {error.strerror}")
+            return Gone(1, 0.0, f"cannot start a process: {error.strerror}")
         finally:
             self.state = State.DOWN
             self.kill()  # where we are cancelled; it is gone otherwise
@@ -189,6 +189,6 @@ class ServingProcess:
         while True:
             await asyncio.sleep(self._watching.interval_s)
             if self.state is State.SERVING and not await self.report(hung_s):
-                log.error("serving process %d has not answered for %g s and is killed", self.number, hung_s)
+                log.error("server process %d has not answered for %g s: killing it", self.number, hung_s)
                 self.kill()
                 return

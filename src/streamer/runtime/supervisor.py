@@ -111,13 +111,13 @@ class Supervisor:
             if self._stopping.is_set():
                 self._ended(number, gone)
             elif not self._announced:
-                self._give_up(gone.failure or f"serving process {number} {gone}", max(gone.code, 1))
+                self._give_up(gone.failure or f"server process {number} {gone}", max(gone.code, 1))
             elif (pause_s := restarts.died(gone.served_s)) is None:
-                self._give_up(f"serving process {number} {gone}, and so {restarts.in_a_row} times in a row", 1)
+                self._give_up(f"server process {number} {gone}, {restarts.in_a_row} times in a row", 1)
             else:
                 self._restarts += 1
                 log.error(
-                    "serving process %d (pid %s) %s; another one follows in %g s", number, process.pid, gone, pause_s
+                    "server process %d (pid %s) %s: starting another one in %g s", number, process.pid, gone, pause_s
                 )
                 await self._pause(pause_s)
 
@@ -154,7 +154,7 @@ class Supervisor:
         try:
             return self._tally.merge(now, past)
         except Exception:
-            log.exception("the metrics of the serving processes cannot be merged")
+            log.exception("the metrics of the server processes cannot be merged")
             return None
 
     def _stop(self, order: Order, timeout_s: float) -> None:
@@ -168,13 +168,13 @@ class Supervisor:
     def _kill_all(self, after_s: float) -> None:
         for process in self.processes.values():
             if process.state is not State.DOWN:
-                log.error("serving process %d has not ended within %g s and is killed", process.number, after_s)
+                log.error("server process %d has not exited within %g s: killing it", process.number, after_s)
                 process.kill()
 
     def _ended(self, number: int, gone: Gone) -> None:
         """As it was told to, one hopes."""
         if gone.code and self._outcome.exit_code == 0:
-            log.error("serving process %d %s while it was to see its sessions out", number, gone)
+            log.error("server process %d %s while it was draining", number, gone)
             self._outcome = Outcome(1)
 
     def _give_up(self, problem: str, exit_code: int) -> None:

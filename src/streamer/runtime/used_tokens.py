@@ -49,13 +49,13 @@ class SharedReplayCache:
                 at = (first + probe) % SLOTS * _SLOT.size
                 kept, until = _SLOT.unpack_from(self._table, at)
                 if kept == digest and until > now:
-                    raise TokenReplayed("this token works once, and was used")
+                    raise TokenReplayed("this single-use token was used before: get a new one")
                 if until <= now and free is None:
                     free = at
                 if not until:
                     break
             if free is None:
-                raise Overloaded("too many single-use tokens are being remembered")
+                raise Overloaded("too many single-use tokens are in use: try again later")
             _SLOT.pack_into(self._table, free, digest, expires_at)
 
     def close(self) -> None:

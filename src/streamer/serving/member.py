@@ -67,7 +67,7 @@ class Member:
                     ending.drain(lag=lag)
                 case End():
                     ending.end()
-        log.error("the supervisor is gone: this process sees its sessions out and ends")
+        log.error("the supervisor has exited: this process drains its sessions and exits")
         ending.drain(lag=True)
 
 

@@ -68,7 +68,7 @@ async def serve(app: App, ending: Ending, announce: Callable[[Ready], None]) -> 
                 giving_back.cancel()
             lag_s = app.settings.drain.lag_s if ending.lag else 0.0
             if not await ending.unless(ending.now, app.drain(lag_s=lag_s, late_s=ending.asked_s_ago)):
-                log.warning("a second signal: %d sessions are cut off", len(app.conductor))
+                log.warning("second signal received: %d sessions are cut off now", len(app.conductor))
         finally:
             await app.stop()
 

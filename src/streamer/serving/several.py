@@ -60,7 +60,7 @@ async def _tell(supervisor: Supervisor, ending: Ending) -> None:
     await ending.asked.wait()
     supervisor.drain(lag=ending.lag)
     await ending.now.wait()
-    log.warning("a second signal: whoever is left is cut off")
+    log.warning("second signal received: all sessions are cut off now")
     supervisor.end()
 
 
@@ -75,7 +75,7 @@ def _with_ports(loaded: Loaded, ports: SharedPorts) -> Settings:
         except ListenFailed as error:
             if loaded.origin("grpc.port") != "default":
                 raise
-            log.warning("gRPC is off: %s", error.message)
+            log.warning("gRPC is disabled: %s", error.message)
             changes["grpc"] = replace(grpc, port=0)
     address = server.metrics_address
     if address:

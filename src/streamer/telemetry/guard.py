@@ -53,27 +53,27 @@ class Guard:
     def _in_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback raised, or a task failed and nobody asked it."""
         error = context.get("exception") or RuntimeError(context.get("message", "no message"))
-        log.error("unhandled in the event loop: %s", context.get("message"), exc_info=error)
+        log.error("unhandled error in the event loop: %s", context.get("message"), exc_info=error)
         self._told(Subsystem.OTHER, error)
 
     def _in_thread(self, args: threading.ExceptHookArgs) -> None:
         if args.exc_value is None or isinstance(args.exc_value, SystemExit):
             return
         name = args.thread.name if args.thread is not None else "unknown"
-        log.error("unhandled in thread %s", name, exc_info=args.exc_value)
+        log.error("unhandled error in thread %s", name, exc_info=args.exc_value)
         where = next((part for begin, part in THREADS.items() if name.startswith(begin)), Subsystem.OTHER)
         self._tell(where, args.exc_value)
 
     def _unraisable(self, args: sys.UnraisableHookArgs) -> None:
         """Raised where nothing can be raised: in `__del__`, or while the collector runs."""
         if args.exc_value is not None:
-            log.error("unraisable: %s", args.err_msg or "in a finaliser", exc_info=args.exc_value)
+            log.error("unraisable error: %s", args.err_msg or "in a finaliser", exc_info=args.exc_value)
             self._tell(Subsystem.OTHER, args.exc_value)
 
     def _at_last(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         """The process ends with this."""
         if not issubclass(kind, KeyboardInterrupt):
-            log.critical("unhandled: the process ends", exc_info=error)
+            log.critical("unhandled error: the process exits", exc_info=error)
             self._told(Subsystem.OTHER, error)
         self._before[0](kind, error, traceback)
 

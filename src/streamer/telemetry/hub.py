@@ -215,7 +215,7 @@ def worker_observer(environment: Mapping[str, str]) -> Callable[[], WorkerObserv
 
 
 def _extra_missing(error: ImportError) -> ConfigError:
-    return ConfigError(f"OTEL_* asks for traces, but {error}; pip install 'streamer[otel]'")
+    return ConfigError(f"OTEL_* variables enable traces, but {error}: pip install 'streamer[otel]'")
 
 
 class _End(Reader):

@@ -139,12 +139,15 @@ def told(record: logging.LogRecord) -> str:
         parts.append(f"trace={ids.trace_id}")
     if facts is not None:
         named = {name: getattr(facts, name) for name in facts.__struct_fields__}
-        parts += [
-            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
-            for name, value in named.items()
-            if value is not None
-        ]
+        parts += [f"{name}={_text(value)}" for name, value in named.items() if value is not None]
     return " ".join(parts)
+
+
+def _text(value: object) -> str:
+    """Return a field's value as one word: a float with three digits, a list of codes with commas."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 class _Intake(logging.Handler):
@@ -175,7 +178,7 @@ class _Intake(logging.Handler):
         try:
             record.msg, record.args = record.getMessage(), None  # what it speaks of may have changed by then
         except (TypeError, ValueError):
-            record.msg, record.args = f"{record.msg} (its arguments do not fit)", None
+            record.msg, record.args = f"{record.msg} (its arguments do not match)", None
         if record.exc_info:
             record.exc_text = self._plain.formatException(record.exc_info)
             record.exc_info = None  # frames hold audio

@@ -107,7 +107,7 @@ class SpanQueue(SpanProcessor):
             try:
                 self._made += tuple(make())
             except Exception:
-                log.exception("making spans failed")
+                log.exception("building spans failed")
                 self._went += count
                 self._unsent += count
 
@@ -125,7 +125,7 @@ class SpanQueue(SpanProcessor):
         if not sent:
             self._unsent += len(spans)
         if (lost := self.dropped) > self._told:
-            log.warning("%d spans were lost: the collector did not take them, or too many waited", lost - self._told)
+            log.warning("%d spans were lost: the collector rejected them, or the queue was full", lost - self._told)
             self._told = lost
 
 

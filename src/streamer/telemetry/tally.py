@@ -68,8 +68,8 @@ class Tally:
     def __init__(self) -> None:
         # Not among telemetry.metrics, which would bring all of the server into a process that serves nothing.
         self._own = make = Instruments("streamer_")
-        self._processes = make.gauge("processes", "Serving processes by what they do.", state=tuple(State))
-        self._restarts = make.counter("process_restarts", "Serving processes that died and were replaced.")
+        self._processes = make.gauge("processes", "Server processes, by state.", state=tuple(State))
+        self._restarts = make.counter("process_restarts", "Server processes that died and were replaced.")
 
     def own(self, states: Mapping[State, int], restarts: int) -> bytes:
         """What a supervisor itself has to say."""

@@ -72,7 +72,7 @@ async def accept(listening: socket.socket, on_accepted: Callable[[socket.socket,
             connection, address = await loop.sock_accept(listening)
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                log.error("no connection can be accepted for %g s: %s", PAUSE_S, error)
+                log.error("cannot accept connections for %g s: %s", PAUSE_S, error)
                 await asyncio.sleep(PAUSE_S)
             continue  # anything else is the end of one connection before it was accepted
         on_accepted(connection, str(address[0]) if address else "unknown")

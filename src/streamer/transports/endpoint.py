@@ -220,8 +220,8 @@ class Visit:
     def log_forbidden_origin(self) -> None:
         """Say what to set if the page may connect after all. (The log keeps repeats of one message few.)"""
         log.warning(
-            "a page of %s was refused at the host %s. If it may connect, add it to access.origins. If it is this "
-            "server's own page behind a proxy, have the proxy keep the Host header",
+            "origin %s was refused at the host %s: add it to access.origins if its pages may connect. If it is this "
+            "server's own page behind a proxy, have the proxy forward the Host header",
             brief(self._origin),
             brief(self._host),
         )

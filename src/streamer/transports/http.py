@@ -78,7 +78,7 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
         except ForbiddenHost as error:
             # The log keeps repeats of one message few.
             log.warning(
-                "a request for the host %s was refused. If that is a name of this server, add it to server.hosts",
+                "a request for the host %s was refused: add it to server.hosts if it is a name of this server",
                 brief(host),
             )
             if "Upgrade" in request.headers:

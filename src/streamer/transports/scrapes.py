@@ -26,7 +26,7 @@ MAX_WAITING = 20
 """Requests that wait for an answer; more are sent away."""
 
 _TO_OPEN = (
-    "Send a key (Authorization: Bearer ...), set server.metrics_address to an address that strangers do not reach, or "
+    "Send a key (Authorization: Bearer ...), set server.metrics_address to a private address, or set "
     "server.metrics to open"
 )
 
@@ -49,7 +49,7 @@ class Scrapes:
     async def answer(self, format: Format) -> bytes:
         """The metrics as text. Raises Overloaded, and whatever `collect` raises."""
         if self.waiting >= MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} scrapers wait already, which is all")
+            raise Overloaded(f"the server has reached its limit of {MAX_WAITING} waiting scrapes")
         self.waiting += 1
         try:
             return await asyncio.shield(self._scrape(format))
@@ -108,10 +108,10 @@ def _guarded(handler: Handler, policy: MetricsPolicy, door: Door) -> Handler:
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
             if policy is MetricsPolicy.CLOSED:
-                raise Forbidden("this server has no keys, and its address is public")
+                raise Forbidden("the address is public and no keys are set")
             door.show(credential_of(request))
         except StreamerError as error:
-            message = f"/metrics is not for strangers: {error.message}. {_TO_OPEN}"
+            message = f"/metrics is closed: {error.message}. {_TO_OPEN}"
             log.warning("%s", message)
             return refusal(StreamerError(message, code=error.code))
         return await handler(request)

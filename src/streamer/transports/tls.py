@@ -63,7 +63,7 @@ class Certificate:
             self._read = stamp
             self._load()
         except ConfigError as error:
-            log.error("the old certificate stays: %s", error.message)
+            log.error("the old certificate stays in use: %s", error.message)
             return False
         log.info("read a new certificate from %s", self._certificate)
         return True
@@ -75,7 +75,7 @@ class Certificate:
             try:
                 self.refresh()
             except Exception as error:
-                log.exception("the old certificate stays: %s could not be looked at", self._certificate)
+                log.exception("the old certificate stays in use: %s could not be read", self._certificate)
                 observer.broken(Subsystem.OTHER, error)
 
     def _load(self) -> None:

@@ -58,7 +58,7 @@ def read_validity(pem: str) -> Validity:
         begin, end = _elements(fields[_BEFORE_VALIDITY])
         return Validity(_time(*begin), _time(*end))
     except (StopIteration, IndexError):
-        raise ValueError("a certificate without its parts") from None
+        raise ValueError("a malformed certificate: parts are missing") from None
 
 
 def utc(seconds: float) -> str:
@@ -73,7 +73,7 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
         tag, length, start = der[at], *_length(der, at + 1)
         at = start + length
         if at > len(der):
-            raise ValueError("a certificate that is cut short")
+            raise ValueError("a truncated certificate")
         yield tag, der[start:at]
 
 
@@ -92,6 +92,6 @@ def _time(tag: int, content: bytes) -> float:
     if tag == _UTC_TIME:
         text = ("19" if text >= "50" else "20") + text
     elif tag != _GENERALIZED_TIME:
-        raise ValueError("a certificate without times")
+        raise ValueError("a malformed certificate: its dates are missing")
     year, *rest = int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2))
     return float(timegm((year, *rest)))

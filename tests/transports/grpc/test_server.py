@@ -279,7 +279,7 @@ async def test_a_port_that_is_taken_is_an_error_only_where_grpc_was_asked_for(ca
                 pass
         async with App(settings, parts=scripted(), grpc=Grpc.IF_POSSIBLE) as second:
             assert second.grpc_url is None
-        assert "gRPC is off" in caplog.text
+        assert "gRPC is disabled" in caplog.text
 
 
 async def test_missing_packages_are_an_error_only_where_grpc_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
             await _answer(handler, await self._request(call), call)
             return
         if self._streaming >= MAX_STREAMING:
-            text = f"{MAX_STREAMING} streams beside sessions are open, which is all"
+            text = f"the server has reached its limit of {MAX_STREAMING} streaming calls beside sessions"
             await call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self._streaming += 1
         try:
@@ -79,10 +79,10 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
                 finally:
                     self._waiting.pop(scope, None)
         except TimeoutError:
-            text = f"no request within {self._request_timeout_s:g} s, or too many calls wait for theirs"
+            text = f"no request within {self._request_timeout_s:g} s, or too many calls wait for a request"
             await call.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
         if request is grpc.aio.EOF:
-            await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "no request came")
+            await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a request")
         return request
 
 

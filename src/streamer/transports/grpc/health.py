@@ -49,7 +49,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     async def Check(self, request: HealthCheckRequest, context: Call) -> HealthCheckResponse:  # noqa: N802
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return self._status(request.service)
 
     async def Watch(  # noqa: N802
@@ -71,9 +71,9 @@ class Health(health_pb2_grpc.HealthServicer):
     def _full(self, network: str) -> str | None:
         """Why one more cannot watch; None if it can."""
         if self._watchers[network] >= self._max_per_address:
-            return f"{self._max_per_address:g} of this address watch already, which is all"
+            return f"this address has reached its limit of {self._max_per_address:g} health watches"
         if self._watchers.total() >= MAX_WATCHERS:
-            return f"{MAX_WATCHERS} watch already, which is all"
+            return f"the server has reached its limit of {MAX_WATCHERS} health watches"
         return None
 
     @contextmanager

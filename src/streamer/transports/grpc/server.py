@@ -110,7 +110,7 @@ class GrpcServer:
                 return server.add_secure_port(address, credentials(tls))
             return server.add_insecure_port(address)
         except RuntimeError:  # gRPC logs why, and does not say it
-            raise ListenFailed(f"cannot listen on {address} for gRPC: is the port taken?") from None
+            raise ListenFailed(f"cannot listen on {address} for gRPC: is the port in use?") from None
 
 
 class Reception:

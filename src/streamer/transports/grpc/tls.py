@@ -45,7 +45,7 @@ class _Pair:
             Certificate(self._settings)
             return self.read()
         except (StreamerError, OSError) as error:  # half of a pair may be written
-            log.error("gRPC keeps the old certificate: %s", error)
+            log.error("gRPC: the old certificate stays in use: %s", error)
             return None
 
     def _stamps(self) -> list[tuple[int, int]]:

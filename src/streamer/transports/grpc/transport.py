@@ -150,4 +150,4 @@ async def _forever() -> None:
 
 
 def _over() -> ConnectionError:
-    return ConnectionResetError("the call is over")
+    return ConnectionResetError("the call has ended")
