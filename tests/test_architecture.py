@@ -170,6 +170,17 @@ def test_no_module_needs_itself() -> None:
     assert not circles, " -> ".join(circles)
 
 
+def table() -> str:
+    """Return LAYERS as the table of docs/design/architecture.md."""
+    rows = [f"| `{name}` | {', '.join(f'`{other}`' for other in may) or 'nothing'} |" for name, may in LAYERS.items()]
+    return "\n".join(["| package or module | may import |", "|---|---|", *rows])
+
+
+def test_the_page_shows_the_table_of_imports() -> None:
+    page = (ROOT / "docs" / "design" / "architecture.md").read_text()
+    assert table() in page, f"docs/design/architecture.md should show:\n{table()}"
+
+
 def test_pure_rooms_know_no_world() -> None:
     problems = [
         f"{module.where}:{line} imports {imported}: a pure room has no clock, socket, thread, log or chance"

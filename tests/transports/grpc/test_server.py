@@ -274,7 +274,7 @@ async def test_a_token_travels_as_metadata_in_an_auth_or_in_the_start() -> None:
 async def test_a_port_that_is_taken_is_an_error_only_where_grpc_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     async with serving_all() as (app, _):
         settings = Settings(server={"port": 0}, grpc={"port": app.grpc_port})
-        with pytest.raises(ListenFailed, match="for gRPC: is the port taken"):
+        with pytest.raises(ListenFailed, match="for gRPC: is the port in use"):
             async with App(settings, parts=scripted(), grpc=Grpc.NEEDED):
                 pass
         async with App(settings, parts=scripted(), grpc=Grpc.IF_POSSIBLE) as second:
