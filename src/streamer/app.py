@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows all parts, and in which order they start and stop."""
+"""The composition root: the only module that knows all parts, and the order of their start and stop."""
 
 from __future__ import annotations
 
@@ -56,32 +56,32 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 5.0
-"""How long handlers, and then model workers, may take to end."""
+"""Time in seconds for handlers, and then for model workers, to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What several processes that listen on the same ports have in common."""
+    """State shared by several processes that listen on the same ports."""
 
     gather: Callable[[], Awaitable[Iterable[Metric]]]
-    """Collects the metrics of all of them. May raise TimeoutError."""
+    """Collects the metrics of all processes. May raise TimeoutError."""
     used_tokens: Used
 
 
 class Grpc(Enum):
-    """Whether `grpc.port` is served too."""
+    """Whether `grpc.port` is served."""
 
     OFF = "off"
     IF_POSSIBLE = "if possible"
-    """Not where its packages are not installed, or its port is taken."""
+    """Serve gRPC unless its packages are missing or its port is in use."""
     NEEDED = "needed"
 
 
 class App:
     """A whole server in this process.
 
-    `async with App(settings) as app:` serves at `app.url` from the first line to the last; port 0 takes a free one.
-    `parts` replaces what does the work, in tests. Raises what `build` raises.
+    `async with App(settings) as app:` serves at `app.url` inside of the block; port 0 selects a free port. `parts`
+    replaces parts in tests. Raises the errors of `build`.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class App:
         grpc: Grpc = Grpc.OFF,
         shared: Shared | None = None,
     ) -> None:
-        """`shared`: the server is one of several on the same ports."""
+        """Create a server. `shared`: it is one of several processes on the same ports."""
         self.settings = settings
         self._shared = shared
         self._grpc = grpc if settings.grpc.port else Grpc.OFF
         if self._grpc is not Grpc.OFF:
-            set_defaults(os.environ)  # before anyone uses gRPC, as traces may
+            set_defaults(os.environ)  # before any use of gRPC, also by traces
         parts = parts or build(settings)
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
         self.registry = self.telemetry.registry
@@ -135,14 +135,14 @@ class App:
         address = server.metrics_address
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
         self.metrics_port: int | None = None
-        """Where /metrics and probes answer beside everything else, once they do."""
+        """Port of /metrics and probes, if they have their own."""
         self._grpc_server: GrpcServer | None = None
         self.grpc_port: int | None = None
-        """Where gRPC listens, once it does; None where it does not."""
+        """Port of gRPC; None if it is not served."""
 
     @property
     def port(self) -> int:
-        """Where it listens, once it does."""
+        """Port of the server, once it listens."""
         return self._port
 
     @property
@@ -161,9 +161,9 @@ class App:
         return f"[{host}]" if ":" in host else host
 
     async def start(self) -> None:
-        """Listen, then warm the model; until it is, sessions are refused.
+        """Listen, then load the model; until then, sessions are refused.
 
-        Raises ListenFailed, ModelLoadError, and ConfigError where gRPC is needed and not installed.
+        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC is required and not installed.
         """
         self._clock.start()
         self.telemetry.start()
@@ -174,15 +174,15 @@ class App:
         self.lifecycle.ready()
 
     async def drain(self, *, lag_s: float, late_s: float = 0.0) -> None:
-        """See the sessions out as the settings say, in the times that count from `late_s` ago."""
+        """Drain sessions per `settings.drain`, with deadlines measured from `late_s` seconds ago."""
         await self.lifecycle.drain(self.settings.drain, lag_s=lag_s, late_s=late_s)
 
     async def stop(self) -> None:
-        """End now: whoever is left is cut off. May be called at any time, more than once.
+        """Stop immediately and cut off all sessions. May be called at any time, more than once.
 
-        Every part is stopped, whatever another part raises. Each error is logged and counted; the last one is raised.
+        Every part is stopped, even if another one raises. Each error is logged and counted; the last one is raised.
         """
-        async with AsyncExitStack() as parts:  # what is pushed last is stopped first
+        async with AsyncExitStack() as parts:  # parts are stopped in reverse order
 
             def push(name: str, stop: Callable[..., Awaitable[object]], *args: object) -> None:
                 parts.push_async_callback(self._stop_part, name, stop, *args)
@@ -236,14 +236,14 @@ class App:
         self._port = await self._serve(routes, server.host, server.port)
 
     def _application(self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets) -> web.Application:
-        """What answers at an address: probes, and these routes."""
+        """Return the application of one address: probes, and these routes."""
         checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
         application = web.Application(middlewares=[http.budget_check(addresses), *checks])
         application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
         return application
 
     def _streams(self) -> Iterator[web.RouteDef]:
-        """The routes for clients: streams, what is served, the page."""
+        """Return the routes of clients: streams, information, the page."""
         server = self.settings.server
         asked = None if "info" in self.settings.access.anonymous else self.door
         yield http.info_route(self._info(), self.telemetry, asked)

@@ -1,4 +1,4 @@
-"""What does the work of a server: the model's engine, the speech scorer, telemetry, the clock."""
+"""Parts of a server: the model's engine, the speech scorer, telemetry, the clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamer.vad.silero import SileroScorer
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the server needs to know of the model; `sample_rate` in Hz."""
+    """Properties of the served model; `sample_rate` in Hz."""
 
     name: str
     sample_rate: int
@@ -31,19 +31,19 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What does the work."""
+    """Parts of a server, which tests can replace."""
 
     engine: InferenceEngine
     scoring: Scoring
     model: ServedModel
     telemetry: Telemetry | None = None
-    """None: one is made."""
+    """None for a new one."""
     clock: PauseAwareClock | None = None
-    """None: one is made."""
+    """None for a new one."""
 
 
 def build(settings: Settings) -> Parts:
-    """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
+    """Build the parts. Reads the model's attributes without loading it. Raises ModelLoadError or ConfigError."""
     listeners = EngineObservers()
     clock = PauseAwareClock()
     engine = Engine(

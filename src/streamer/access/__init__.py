@@ -1,4 +1,4 @@
-"""Who may connect: keys, tokens and where they travel. Pure: the time is an argument."""
+"""Authentication and origin checks: keys, tokens, and where clients send them. Pure: the time is an argument."""
 
 from streamer.access.carriers import (
     BEARER_PREFIX,

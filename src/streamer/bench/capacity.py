@@ -43,7 +43,7 @@ class Goal:
         if not step.frames.clean:
             return f"{step.frames.lost} frames lost, {step.frames.unfinished_streams} streams unfinished"
         if step.load.was_late:
-            return f"the load generator was late (p99 {step.load.late.p99_ms:.0f} ms), so the step does not measure the server"
+            return f"the load generator was late (p99 {step.load.late.p99_ms:.0f} ms): the server was not measured"
         distribution: Distribution = getattr(step, self.measure)
         if not distribution.count:
             return f"no result to measure {self.measure} on"

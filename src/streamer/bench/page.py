@@ -221,12 +221,18 @@ _TERMS = (
         "from the sending of the audio that decided an utterance's end (the silence after it, and the window that"
         " completed it) to the arrival of its final: what the server adds",
     ),
-    ("with endpointing", "median, from the sending of the last voiced audio to the final: the delay that a speaker notices"),
+    (
+        "with endpointing",
+        "median, from the sending of the last voiced audio to the final: the delay that a speaker notices",
+    ),
     ("interim", "from the last audio that an interim covers to its arrival"),
     ("lag", "the same over all results: finals without endpointing, interims, pieces"),
     ("late", "how long after its scheduled time a message left; latencies count from when it did leave"),
     ("CPU", "user and system time of the server's process and its children, read from outside"),
-    ("memory", "resident size at the end of a step minus the size before the first connection, divided by the number of streams"),
+    (
+        "memory",
+        "resident size at the end of a step minus that before the first connection, per stream",
+    ),
     ("others' cores", "CPU of this machine that neither the server nor the load generator used"),
 )
 

@@ -27,7 +27,9 @@ Serve = Annotated[str | None, _option(SERVER, "Or start a server with this model
 Setting = Annotated[
     list[str] | None, _option(SERVER, "A setting of that server. Can be repeated.", "--set", metavar="KEY=VALUE")
 ]
-Endpoint = Annotated[str, _option(SERVER, "With --serve: the path (protocol version and mode), or grpc.", metavar="PATH|grpc")]
+Endpoint = Annotated[
+    str, _option(SERVER, "With --serve: the path (protocol version and mode), or grpc.", metavar="PATH|grpc")
+]
 GrpcMode = Annotated[Mode, _option(SERVER, "Mode over gRPC. Over WebSocket the path selects it.")]
 ServerPid = Annotated[
     int | None, _option(SERVER, "With --address: the server's process id, to measure CPU and memory.", metavar="PID")
@@ -39,7 +41,9 @@ Warmup = Annotated[float, _option(LOAD, "Seconds of load before the measurement.
 Ramp = Annotated[float, _option(LOAD, "Seconds over which the streams start.")]
 Recordings = Annotated[
     list[Path] | None,
-    _option(LOAD, "Recording to send: WAV, FLAC, ... Can be repeated.", metavar="FILE", show_default="synthetic speech"),
+    _option(
+        LOAD, "Recording to send: WAV, FLAC, ... Can be repeated.", metavar="FILE", show_default="synthetic speech"
+    ),
 ]
 Duty = Annotated[float, _option(LOAD, "Share of the audio that is speech (0 to 1).")]
 SampleRate = Annotated[int, _option(LOAD, "Sample rate in Hz.")]
@@ -51,7 +55,11 @@ Seed = Annotated[int, _option(LOAD, "Random seed.", min=0)]
 Interims = Annotated[bool, _option(LOAD, "Request interim results.", "--interim-results")]
 Redemption = Annotated[
     float | None,
-    _option(LOAD, "Silence that ends speech, in milliseconds: requested on v2, assumed on v1.", show_default="the server's default, 600"),
+    _option(
+        LOAD,
+        "Silence that ends speech, in milliseconds: requested on v2, assumed on v1.",
+        show_default="the server's default, 600",
+    ),
 ]
 Processes = Annotated[int, _option(LOAD, "Load generator processes. 0: as many as needed.", min=0, max=64)]
 FindCapacity = Annotated[bool, _option(SEARCH, "Search for the capacity, starting at --streams.", "--find-capacity")]

@@ -62,7 +62,9 @@ class Watch:
 
     def judged(self, streams: int, missed: str) -> None:
         self._console.print(
-            Text.assemble(f"{streams} streams: ", ("goal missed: " + missed, "red") if missed else ("goal met", "green"))
+            Text.assemble(
+                f"{streams} streams: ", ("goal missed: " + missed, "red") if missed else ("goal met", "green")
+            )
         )
 
 

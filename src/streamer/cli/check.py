@@ -21,7 +21,9 @@ def check(
         str | None,
         typer.Argument(help="package.module:name, path/to/file.py:name, or a built-in model.", show_default="stub"),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting, such as model.delay=0.5. Can be repeated.", metavar="KEY=VALUE"),

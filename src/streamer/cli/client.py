@@ -18,19 +18,27 @@ def client(
     address: Annotated[
         str,
         typer.Option(
-            "--address", "-a", help="Endpoint. Its path selects protocol version and mode. Or grpc://HOST:PORT.", metavar="URL"
+            "--address",
+            "-a",
+            help="Endpoint. Its path selects protocol version and mode. Or grpc://HOST:PORT.",
+            metavar="URL",
         ),
     ] = ADDRESS,
     chunk_size: Annotated[int, typer.Option(help="Bytes of audio per message.", min=1, metavar="BYTES")] = 256,
     real_time: Annotated[bool, typer.Option("--real-time", help="Send at the speed of the recording.")] = False,
     simple: Annotated[
-        bool, typer.Option("--simple", help="Use simple mode (all audio, no VAD) over gRPC. Over WebSocket the path selects it.")
+        bool,
+        typer.Option(
+            "--simple", help="Use simple mode (all audio, no VAD) over gRPC. Over WebSocket the path selects it."
+        ),
     ] = False,
     interim_results: Annotated[bool, typer.Option("--interim-results", help="Request interim results.")] = False,
     token: Annotated[
         str | None, typer.Option(help="Key or token, if the server requires one.", envvar="STREAMER_TOKEN")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON event per line on stdout, everything else on stderr.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON event per line on stdout, everything else on stderr.")
+    ] = False,
 ) -> None:
     """Stream a recording to a server and print the results.
 

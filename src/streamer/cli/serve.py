@@ -30,9 +30,13 @@ def serve(
     ] = None,
     workers: Annotated[
         str | None,
-        typer.Option(help="Server processes on the same ports (more than one: Linux only).", show_default="1", metavar="N"),
+        typer.Option(
+            help="Server processes on the same ports (more than one: Linux only).", show_default="1", metavar="N"
+        ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),

@@ -25,7 +25,9 @@ def mint(
     ],
     ttl: Annotated[int, typer.Option(min=1, max=30 * 86_400, help="Seconds until the token expires.")] = 300,
     once: Annotated[bool, typer.Option("--once", help="Make a single-use token (which may be sent in a URL).")] = False,
-    max_sessions: Annotated[int | None, typer.Option(min=1, help="Maximum concurrent sessions of this subject.")] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option(min=1, help="Maximum concurrent sessions of this subject.")
+    ] = None,
     max_stream_s: Annotated[int | None, typer.Option(min=1, help="Maximum seconds of audio per stream.")] = None,
 ) -> None:
     """Print a token."""

@@ -208,7 +208,7 @@ class Slot(Generic[WorkT]):
     def _answered(self, running: Running[WorkT], reply: Reply) -> None:
         limit = self.card.memory_limit_mb * 2**20
         if limit and reply.rss > limit:
-            words = f"worker {self.index} uses {reply.rss >> 20} MiB, more than its limit of {self.card.memory_limit_mb} MiB"
+            words = f"worker {self.index} uses {reply.rss >> 20} MiB, its limit is {self.card.memory_limit_mb} MiB"
             self._lose(Lost.MEMORY, words)
             return
         if reply.fault is None:
@@ -264,7 +264,9 @@ class Slot(Generic[WorkT]):
             self.state = SlotState.STOPPED
         elif hung >= self.settings.max_hung_threads:
             self.state = SlotState.STUCK
-            follows = f"; {hung} threads are hung and cannot be terminated: use executor='process' for a model that can hang"
+            follows = (
+                f"; {hung} threads are hung and cannot be terminated: use executor='process' for a model that can hang"
+            )
         elif delay:
             self.state = SlotState.RESTING
             follows = f"; failure {self.failures} in a row, restarting in {delay:g} s"

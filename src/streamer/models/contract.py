@@ -154,7 +154,9 @@ def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel
 
     def decorate(function: Callable[[Samples], Any]) -> FunctionModel:
         if isinstance(function, type) or not callable(function):
-            raise TypeError(f"@streamer.model: expected a function, got {function!r} (a class derives from streamer.Model)")
+            raise TypeError(
+                f"@streamer.model: expected a function, got {function!r} (a class derives from streamer.Model)"
+            )
         return FunctionModel(function, **settings)
 
     return decorate

@@ -109,7 +109,9 @@ class Grpc:
             case "auth":
                 return _auth(message.auth.token)
             case _:
-                return Malformed(ErrorCode.BAD_REQUEST, f"message: expected one of {_WORDS}, got an empty or unknown message")
+                return Malformed(
+                    ErrorCode.BAD_REQUEST, f"message: expected one of {_WORDS}, got an empty or unknown message"
+                )
 
     def _audio(self, data: bytes) -> Audio | Malformed:
         if len(data) > self._max_audio:

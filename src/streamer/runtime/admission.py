@@ -1,4 +1,4 @@
-"""Who is taken on: places are counted, and refused with a hint when to come back."""
+"""Admission: counts slots, and refuses sessions with a retry time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from streamer.session.memory import MemoryPool
 
 
 class NotServing(StreamerError):
-    """The server is going away: the same request may succeed elsewhere."""
+    """The server is shutting down. The same request may succeed elsewhere."""
 
     code = ErrorCode.DRAINING
 
 
 class TooMany(Overloaded):
-    """The server has places, but not one more for this address or this subject."""
+    """The address or subject has reached its own limit of sessions."""
 
     code = ErrorCode.RATE_LIMITED
 
 
 class Admission:
-    """Places for sessions. A place is taken before the handshake is answered, so that a burst cannot pass the bound."""
+    """Slots for sessions. A slot is acquired before the handshake is answered, so a burst cannot exceed the limit."""
 
     def __init__(
         self,
@@ -51,18 +51,18 @@ class Admission:
         self._memory = memory or MemoryPool()
         self._held: Counter[Hashable] = Counter()
         self.active = 0
-        """Places taken."""
+        """Slots in use."""
         self.starting = True
-        """Nobody is taken on yet."""
+        """Sessions are not accepted yet."""
         self.draining = False
-        """Nobody is taken on any more."""
+        """Sessions are not accepted any more."""
         self.fault = ""
-        """Why nobody can be served any more."""
+        """Reason why the server cannot accept sessions any more; empty if it can."""
 
     def check(self) -> None:
-        """Whether a place can be had at all. Raises Overloaded (with `retry_after_s`) or NotServing.
+        """Check whether a slot is available. Raises Overloaded (with `retry_after_s`) or NotServing.
 
-        To be asked before a credential is looked at: a token that works once is not used up for nothing.
+        Call it before verifying a credential, so that no single-use token is used up for nothing.
         """
         if self.draining:
             raise NotServing("the server is draining")
@@ -82,9 +82,9 @@ class Admission:
 
     @contextmanager
     def handshake(self) -> Iterator[None]:
-        """A place for a connection that is accepted before it says who it is, while its first message is waited for.
+        """Reserve a slot for a connection that is accepted before authentication, while its first message is awaited.
 
-        Raises Overloaded. What has not been accepted yet has bounds of its transport's own.
+        Raises Overloaded. Connections that are not accepted yet are limited by their transport.
         """
         if self._handshakes >= self._max_handshakes:
             text = f"the server has reached its limit of {self._max_handshakes:g} handshakes"
@@ -97,7 +97,7 @@ class Admission:
 
     @contextmanager
     def place(self, address: str | None = None, identity: Identity | None = None) -> Iterator[None]:
-        """A place for the time of the context. Raises what `check` raises, and TooMany."""
+        """Reserve a slot for the duration of the context. Raises the errors of `check`, and TooMany."""
         self.check()
         shares = list(self._shares(address, identity))
         for share, most, text in shares:
@@ -112,10 +112,10 @@ class Admission:
             for share, _, _ in shares:
                 self._held[share] -= 1
                 if not self._held[share]:
-                    del self._held[share]  # whoever holds none is forgotten
+                    del self._held[share]  # keep no entry for an address or subject without slots
 
     def _shares(self, address: str | None, identity: Identity | None) -> Iterator[tuple[Hashable, float, str]]:
-        """What a place counts against: (who, how many at most, how an error says it)."""
+        """Yield the quotas of a slot: (key, limit, name for the error)."""
         if address is not None and self._per_address < math.inf:
             yield ("address", network_of(address)), self._per_address, "this address"
         if identity is not None:
@@ -124,7 +124,7 @@ class Admission:
 
 
 def network_of(address: str) -> str:
-    """Return what identifies a subscriber: an IPv4 address, or the 64 bits of an IPv6 one that providers hand out."""
+    """Return the network of a subscriber: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,25 +1,25 @@
-"""How much of the event loop's time one connection, and all of one address, may take for anything but audio."""
+"""Budget of event loop time that one connection, and one address, may use for anything but audio."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 TOO_MUCH = "pings, control messages and empty frames used more server time than one client may use: send fewer"
-"""What a client is told that is closed for it."""
+"""Error message for a client that exceeded its budget."""
 TOO_MUCH_OF_ADDRESS = "connections of this address took more of the server's time than one address may; try later"
-"""What a client is told that is not taken on for it."""
+"""Error message for a client whose address exceeded its budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """Bounds of a `WorkBudget`, in seconds of the event loop's time."""
+    """Limits of a `WorkBudget`, in seconds of the event loop's time."""
 
     share: float = 0.01
-    """Seconds a second, in the long run."""
+    """Long-term share: seconds per second."""
     burst_s: float = 0.025
-    """Seconds that may be taken at once."""
+    """Largest burst in seconds."""
     patience_s: float = 5.0
-    """For how long a connection may be held back, without `burst_s` in between, before it is closed."""
+    """Longest time for which a connection is throttled, without recovering `burst_s`, before it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ class AddressBudget:
 
 
 class WorkBudget:
-    """A token bucket of time spent, measured where it is spent: pings, empty frames, control messages.
+    """Token bucket of CPU time for pings, empty frames and control messages.
 
-    It counts time, not messages: a start costs fifty times a ping. Audio has bounds of its own. The time is the CPU's
-    (`time.thread_time`), so a client does not pay for a machine that is busy with something else. Of one step no more
-    than `burst_s` counts: a longer one had Python's collector in it, and ends nobody.
+    It counts time, not messages: a start costs fifty times as much as a ping. Audio has other limits. The time is CPU
+    time (`time.thread_time`), so a client is not charged for a busy machine. At most `burst_s` of one step is charged:
+    a longer step included Python's garbage collector.
     """
 
     def __init__(self, limits: WorkLimits, address: AddressBudget | None = None) -> None:
@@ -90,7 +90,7 @@ class WorkBudget:
         self._held_s = 0.0
 
     def charge(self, spent_s: float, now: float) -> float:
-        """Count time spent; returns for how many seconds from `now` (monotonic) the peer should not be read."""
+        """Charge CPU time; return for how many seconds from `now` (monotonic) the peer should not be read."""
         limits = self._limits
         left = self._left_s + (now - self._charged_at) * limits.share
         wait_s = self._charge_address(spent_s, now)
@@ -107,7 +107,7 @@ class WorkBudget:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the peer went on at its limit for so long that it should be closed."""
+        """Whether the peer exceeded its budget for too long and should be closed."""
         return self._held_s > self._limits.patience_s
 
     def _charge_address(self, spent_s: float, now: float) -> float:

@@ -118,17 +118,23 @@ class Metrics:
         self.handshakes = make.counter(
             "handshakes", "Connection attempts, by outcome.", transport=TRANSPORTS, outcome=(ACCEPTED, *CODES)
         )
-        self.auth_failures = make.counter("auth_failures", "Connection attempts refused by authentication.", reason=AUTH_FAILURES)
+        self.auth_failures = make.counter(
+            "auth_failures", "Connection attempts refused by authentication.", reason=AUTH_FAILURES
+        )
         self.protocol_errors = make.counter(
             "protocol_errors", "Messages that violate the protocol.", code=PROTOCOL_ERRORS
         )
         self.warnings = make.counter("warnings", "Warnings sent to clients.", code=tuple(WarningCode))
-        self.held = make.counter("clients_held", "Times the server paused reading from a client that was too far ahead.")
+        self.held = make.counter(
+            "clients_held", "Times the server paused reading from a client that was too far ahead."
+        )
 
     def _audio(self, make: Instruments) -> None:
         self.audio_received_seconds = make.counter("audio_received_seconds", "Seconds of audio received.")
         self.audio_received_bytes = make.counter("audio_received_bytes", "Bytes of audio received.")
-        self.audio_processed_seconds = make.counter("audio_processed_seconds", "Seconds of audio that need no more processing.")
+        self.audio_processed_seconds = make.counter(
+            "audio_processed_seconds", "Seconds of audio that need no more processing."
+        )
         self.audio_lead = make.histogram(
             "audio_lead_seconds", "Unprocessed audio of a session, observed each half second of audio.", LATENCY
         )
@@ -152,13 +158,19 @@ class Metrics:
             LATENCY,
         )
         self.first_interim_latency = make.histogram(
-            "first_interim_latency_seconds", "Time from the arrival of a segment's first audio to its first interim.", LATENCY
+            "first_interim_latency_seconds",
+            "Time from the arrival of a segment's first audio to its first interim.",
+            LATENCY,
         )
         self.final_latency = make.histogram(
-            "final_latency_seconds", "Time from the arrival of a segment's last audio until its final is written.", LATENCY
+            "final_latency_seconds",
+            "Time from the arrival of a segment's last audio until its final is written.",
+            LATENCY,
         )
         self.endpoint_delay = make.histogram(
-            "endpoint_delay_seconds", "Time from the arrival of a segment's last audio until its end is detected.", LATENCY
+            "endpoint_delay_seconds",
+            "Time from the arrival of a segment's last audio until its end is detected.",
+            LATENCY,
         )
         self.result_lag = make.histogram(
             "result_lag_seconds", "Received minus committed audio, observed each half second of audio.", LATENCY
@@ -173,7 +185,9 @@ class Metrics:
         self.pending = make.gauge("inference_pending", "Jobs waiting for a worker.")
         self.workers = make.gauge("workers", "Model workers, by state.", state=tuple(WorkerState))
         self.worker_restarts = make.counter("worker_restarts", "Model workers lost and replaced.", cause=tuple(Lost))
-        self.interims_dropped = make.counter("interims_dropped", "Interims dropped before they ran.", cause=tuple(Dropped))
+        self.interims_dropped = make.counter(
+            "interims_dropped", "Interims dropped before they ran.", cause=tuple(Dropped)
+        )
         self.interims_unread = make.counter(
             "interims_unread", "Interims and acks dropped because the client reads slowly."
         )
@@ -188,15 +202,25 @@ class Metrics:
         self.task_polls = counter("task_polls", "Polls: times that the event loop resumed a task.")
         self.task_slow_polls = counter("task_slow_polls", "Polls longer than 10 ms, which block everything else.")
         self.task_poll_seconds = counter("task_poll_seconds", "Time spent in polls.")
-        self.task_first_poll_delay = counter("task_first_poll_delay_seconds", "Time from the creation of a task to its first poll.")
+        self.task_first_poll_delay = counter(
+            "task_first_poll_delay_seconds", "Time from the creation of a task to its first poll."
+        )
         self.task_idle = counter("task_idle_seconds", "Time that tasks waited for an event.")
         self.task_scheduled = counter("task_scheduled_seconds", "Time that tasks were ready to run but not running.")
         self.task_failures = counter("task_failures", "Unexpected errors of the server itself.")
-        self.loop_lag = make.histogram("event_loop_lag_seconds", "Delay of an event loop timer beyond its due time.", LAG)
+        self.loop_lag = make.histogram(
+            "event_loop_lag_seconds", "Delay of an event loop timer beyond its due time.", LAG
+        )
 
     def _life(self, make: Instruments, version: str) -> None:
         python = platform.python_version()
-        build = make.gauge("build_info", "Versions and the model's name, as labels.", version=(version,), python=(python,), model=(self.model,))
+        build = make.gauge(
+            "build_info",
+            "Versions and the model's name, as labels.",
+            version=(version,),
+            python=(python,),
+            model=(self.model,),
+        )
         build.child(version, python, self.model).set(1)
         self.certificate_expiry = make.gauge(
             "certificate_expiry_timestamp_seconds",
@@ -209,7 +233,9 @@ class Metrics:
             "streamer_processes counts those that are starting or down.",
         )
         self.draining = make.gauge("draining", "1 while the server is draining.")
-        self.admission_rejected = make.counter("admission_rejected", "Sessions rejected for lack of capacity.", reason=REFUSALS)
+        self.admission_rejected = make.counter(
+            "admission_rejected", "Sessions rejected for lack of capacity.", reason=REFUSALS
+        )
         self.telemetry_dropped = make.counter("telemetry_dropped", "Spans and log records lost.", signal=tuple(Signal))
 
 

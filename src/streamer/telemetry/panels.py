@@ -103,13 +103,15 @@ AUDIO = Panel(
         Query(rate("audio_received_seconds_total"), "received"),
         Query(rate("audio_processed_seconds_total"), "processed"),
     ),
-    "Seconds of audio per second: the number of active streams. If processed is below received, the server falls behind.",
+    "Seconds of audio per second: the active streams. If processed is below received, the server falls behind.",
 )
 FINAL = Panel(
     "Final latency", Unit.SECONDS, quantiles("final_latency_seconds"), "From the last audio of a segment to its final."
 )
 LAG = spread("Loop lag", "event_loop_lag_seconds", "Delay of everything on the event loop.")
-RTF = line("Real-time factor by stage", Unit.TIMES, WORK, "{{stage}}", "Above 1, audio arrives faster than it is processed.")
+RTF = line(
+    "Real-time factor by stage", Unit.TIMES, WORK, "{{stage}}", "Above 1, audio arrives faster than it is processed."
+)
 WORKERS = line("Model workers", Unit.COUNT, "sum by (state) (streamer_workers)", "{{state}}")
 
 DASHBOARDS: Sequence[Dashboard] = (

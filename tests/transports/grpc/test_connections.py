@@ -161,7 +161,7 @@ async def test_streams_beside_sessions_are_bounded_and_leave_sessions_and_checks
                 while (refusal := await reflection(channel)) is None:
                     pass
             assert refusal.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert f"{MAX_STREAMING} streams beside sessions" in str(refusal.details())
+            assert f"{MAX_STREAMING} streaming calls beside sessions" in str(refusal.details())
             await HealthStub(channel).Check(HealthCheckRequest())
             call = channel.stream_stream(METHOD)()
             await call.write(pb.ClientMessage(start=START).SerializeToString())
