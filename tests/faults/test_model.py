@@ -132,7 +132,7 @@ async def test_a_segment_that_kills_every_worker_is_given_up_after_its_second(ar
     assert failure(await answered(arena, way, act="die"))["retryable"]
 
 
-@fault(24, harmless(failed=0) + restarted("memory", words="past its limit of 150"))
+@fault(24, harmless(failed=0) + restarted("memory", words="its limit is 150 MiB"))
 @both
 async def test_a_worker_that_grows_past_its_memory_is_replaced_after_its_answer(arena: RemoteArena, way: str) -> None:
     assert counts(await answered(arena, way, act="grow")) == [16_000]
