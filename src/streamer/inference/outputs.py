@@ -1,4 +1,4 @@
-"""From what a model returns to JSON: numpy welcome, whatever is not JSON named, sizes bounded."""
+"""Conversion of model outputs to JSON: supports numpy, bounds sizes, and names values that are not JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamer.inference.calls import Answer, Fault
 
 FAILED = "the model failed on this segment"
 UNCAUGHT = "Internal server error"
-"""What a client reads where the model's own error left a call: nothing of it."""
+"""Error message for a client if the model's call raised; it shows nothing of the error."""
 
 MAX_DETAIL = 4_000
 MAX_DEPTH = 500
@@ -29,13 +29,14 @@ MAX_DEPTH = 500
 
 _END = object()
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
-"""What most models return. To find out that it is no iterator and cannot be awaited takes longer than to encode it."""
+"""Most frequent types of outputs. Checking other types for iterators and awaitables takes longer than encoding these.
+"""
 
 
 def to_json(value: object, max_bytes: int) -> bytes:
-    """Return `value` as JSON: what msgspec knows (dataclasses, structs, datetimes, ...) and numpy; NaN becomes null.
+    """Return `value` as JSON: types that msgspec supports (dataclasses, structs, datetimes, ...) and numpy.
 
-    Raises ModelFailed naming what is not JSON, or the size or the depth of the output if it exceeds a limit.
+    NaN becomes null. Raises ModelFailed, which names the value that is not JSON, or the size or depth beyond the limit.
     """
     try:
         encoded = _ENCODER.encode(value)
@@ -71,7 +72,7 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_numpy)
 
 
 def fault_of(error: BaseException, message: str = FAILED) -> Fault:
-    """The client-safe side and the log's side of an error in the model."""
+    """Return an error of the model as a client-safe message and a detail for the log."""
     detail = "".join(traceback.format_exception(error))[-MAX_DETAIL:]
     if isinstance(error, StreamerError):
         return Fault(error.code, error.message, detail)
@@ -79,10 +80,10 @@ def fault_of(error: BaseException, message: str = FAILED) -> Fault:
 
 
 class Outputs:
-    """Turns the outputs of one call into answers.
+    """Converts the outputs of one call to answers.
 
-    Iterators are pulled in turn, one item each a round. Awaitables and async iterators run together, each in a task of
-    its own, on an event loop of the worker's.
+    Iterators are advanced in turn, one item per round. Awaitables and async iterators run concurrently, each in its own
+    task, on the worker's event loop.
     """
 
     def __init__(self, max_bytes: int, max_partials: int) -> None:
@@ -91,7 +92,7 @@ class Outputs:
         self._runner: asyncio.Runner | None = None
 
     def answers(self, outputs: Sequence[Any]) -> Iterator[tuple[list[Answer], bool]]:
-        """Yield answers as they become known, and whether that is all; one last answer per output."""
+        """Yield answers as they become available, and whether they are the last; one last answer per output."""
         known: list[Answer] = []
         pulled: deque[tuple[_Partials, Iterator[Any]]] = deque()
         awaited: list[tuple[int, Any]] = []
@@ -114,7 +115,7 @@ class Outputs:
             yield [answer], not left
 
     def close(self) -> None:
-        """End what an output left running on the worker's event loop, and close the loop."""
+        """Stop the remaining tasks of outputs on the worker's event loop, and close the loop."""
         if self._runner is not None:
             self._runner.close()
             self._runner = None
@@ -122,7 +123,7 @@ class Outputs:
     def _rounds(
         self, pulled: deque[tuple[_Partials, Iterator[Any]]], awaited: Sequence[tuple[int, Any]]
     ) -> Iterator[Answer]:
-        """Yield the answers of outputs that are not at hand: an item of one iterator, then what came of the others."""
+        """Yield the answers of iterators and awaitables, in turn."""
         with self._together(awaited) as tasks:
             while pulled or tasks:
                 if pulled:
@@ -163,7 +164,7 @@ class Outputs:
         return self._last(index, partials.final)
 
     def _partial(self, partials: _Partials, item: object) -> Answer | None:
-        """Return the item before this one as a partial answer: only now it is known not to be the last."""
+        """Return the previous item as a partial answer: only now it is known not to be the last."""
         held, partials.held = partials.held, item
         if held is _END:
             return None
@@ -182,7 +183,7 @@ class Outputs:
 
 
 class _Partials:
-    """The partial answers of one iterator. `held`: its latest item, which may be the last."""
+    """Partial answers of one iterator. `held`: its latest item, which may be the last."""
 
     __slots__ = ("count", "held", "index")
 

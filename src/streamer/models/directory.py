@@ -1,4 +1,4 @@
-"""Finding a model's files in a directory its user gives, and saying plainly what is missing."""
+"""Lookup of weight files in a directory, with clear errors for missing ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from streamer.errors import ConfigError, ModelLoadError
 
 
 def existing(key: str, directory: Path) -> Path:
-    """`directory`, if it is one. Raises ConfigError naming the setting."""
+    """Return `directory` if it exists. Raises ConfigError, naming the setting."""
     if not directory.is_dir():
         raise ConfigError(field=f"model.{key}", expected="a directory with the model's files", got=str(directory))
     return directory
 
 
 def find(directory: Path, *patterns: str) -> Path | None:
-    """The first file that matches, the patterns in order of preference; among equals the shortest name."""
+    """Return the first matching file, with the patterns in order of preference; among several the shortest name."""
     for pattern in patterns:
         matches = sorted(directory.glob(pattern), key=lambda path: (len(path.name), path.name))
         if matches:
@@ -24,7 +24,7 @@ def find(directory: Path, *patterns: str) -> Path | None:
 
 
 def need(directory: Path, what: str, *patterns: str) -> str:
-    """The path of a file that must be there. Raises ModelLoadError naming what was looked for and what is there."""
+    """Return the path of a required file. Raises ModelLoadError, naming the expected patterns and the found files."""
     found = find(directory, *patterns)
     if found is None:
         there = ", ".join(sorted(path.name for path in directory.iterdir())[:20]) or "nothing"
@@ -33,5 +33,5 @@ def need(directory: Path, what: str, *patterns: str) -> str:
 
 
 def missing_package(package: str, extra: str) -> ModelLoadError:
-    """What to say where an extra is not installed."""
+    """Return the error for an extra that is not installed."""
     return ModelLoadError(f"{package} is not installed: pip install 'streamer[{extra}]'")

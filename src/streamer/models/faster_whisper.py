@@ -1,4 +1,4 @@
-"""Speech recognition by faster-whisper, with weights from a directory: `pip install streamer[faster-whisper]`."""
+"""Speech recognition with faster-whisper and weights from a directory: `pip install streamer[faster-whisper]`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from streamer.models.directory import existing, missing_package, need
 
 
 class FasterWhisper(Model):
-    """Answers `{"text", "language", "words": [{"word", "start_time", "end_time", "confidence"}]}`; times in seconds
-    from the stream's start. A client may send options `{"language": "en"}`.
+    """Returns `{"text", "language", "words": [{"word", "start_time", "end_time", "confidence"}]}`.
+
+    Times are seconds from the start of the stream. A client may send the options `{"language": "en"}`.
 
     `directory`: weights converted for CTranslate2 (`model.bin`, `config.json`, a tokenizer and vocabulary). `device`,
-    `compute_type` and `cpu_threads` as faster-whisper has them. Nothing is ever downloaded. `beam_size` is for finals;
-    interims take the quick way (1), and no word times.
+    `compute_type` and `cpu_threads` as in faster-whisper. Nothing is downloaded. `beam_size` is for finals; interims
+    use a beam of 1 and have no word times.
 
-    CTranslate2 releases the GIL, and one model in memory serves all threads' calls in turn: hence a thread.
+    CTranslate2 releases the GIL, and one model serves the calls of all threads in turn, so the executor is a thread.
     """
 
     name = "faster_whisper"

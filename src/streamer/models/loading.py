@@ -1,4 +1,4 @@
-"""From words in a configuration to a model: built-in names, import paths and files, each with its parameters."""
+"""Loading of models: built-in names, import paths and files, each with its parameters."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "faster_whisper": "streamer.models.faster_whisper:FasterWhisper",
     }
 )
-"""The models that come with Streamer, by the name a user gives."""
+"""The included models by name."""
 
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model, with which parameters, as plain values: a worker process gets this and builds the model itself."""
+    """A model and its parameters as plain values, from which a worker process builds the model."""
 
     spec: str
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -46,14 +46,14 @@ class ModelSpec:
 
 
 def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> AnyModel:
-    """Find what `spec` names and build it. The model's own `load()` is not called: that is a worker's work.
+    """Find the model `spec` and build it, without calling its `load()`, which is up to a worker.
 
     `spec`: a built-in name, `package.module:name`, or `path/to/file.py:name`. The name may be a function decorated with
-    `@streamer.model`, a model's class, an instance, or a function that returns one. `parameters` go to the constructor
-    (or the factory); those that are settings of every model (`workers`, `executor`, `max_batch_size`, ...) are set on
-    the model where its constructor does not take them.
+    `@streamer.model`, a model's class, an instance, or a function that returns one. `parameters` are passed to the
+    constructor (or the factory). Attributes of every model (`workers`, `executor`, `max_batch_size`, ...) that the
+    constructor does not take are set on the instance.
 
-    Raises ModelLoadError (what was looked for, what was found) or ConfigError (a parameter: key, expected, got).
+    Raises ModelLoadError (what was expected, what was found) or ConfigError (a parameter: key, expected, got).
     """
     found = _find(spec)
     constructor = {key: value for key, value in parameters.items() if key not in SETTINGS or _takes(found, key)}
@@ -81,7 +81,7 @@ def _find(spec: str) -> object:
 
 
 def _models_in(module: ModuleType) -> list[str]:
-    """The models a module defines, as opposed to those it imports."""
+    """Return the models that a module defines, without those it imports."""
     own = {
         name: value
         for name, value in vars(module).items()
@@ -95,7 +95,8 @@ def _models_in(module: ModuleType) -> list[str]:
 
 
 def _import_module(name: str, spec: str) -> ModuleType:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:  # an installed command does not look where it is run
+    # an installed command does not search the current directory
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)
@@ -112,7 +113,7 @@ def _import_file(path: Path, spec: str) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise ModelLoadError(f"model {brief(spec)}: no file {str(path)!r}")
-    # The same file is one module however often it is asked for; the digest keeps two files of one name apart.
+    # The same file is always one module; the digest distinguishes files of the same name.
     name = f"streamer_model_{path.stem}_{blake2b(bytes(path), digest_size=4).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
@@ -121,7 +122,7 @@ def _import_file(path: Path, spec: str) -> ModuleType:
     assert loading.loader is not None
     module = importlib.util.module_from_spec(loading)
     sys.modules[name] = module
-    if str(path.parent) not in sys.path:  # its neighbours can be imported, as when Python runs the file
+    if str(path.parent) not in sys.path:  # as if Python ran the file, so that its neighbours can be imported
         sys.path.insert(0, str(path.parent))
     try:
         loading.loader.exec_module(module)
@@ -160,7 +161,7 @@ def _build(spec: str, found: object, parameters: Mapping[str, object]) -> AnyMod
 
 
 def _arguments(spec: str, found: Callable[..., Any], parameters: Mapping[str, object]) -> dict[str, object]:
-    """The parameters, converted to what the constructor's annotations ask for."""
+    """Return the parameters, converted to the annotated types of the constructor."""
     known = {} if _is_plain(found) else dict(inspect.signature(found).parameters)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     named = {name: parameter for name, parameter in known.items() if parameter.kind not in _VARIADIC}
@@ -186,7 +187,7 @@ _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 def _is_plain(found: object) -> bool:
-    """A class without a constructor of its own: `object`'s has a signature that says nothing."""
+    """Return whether a class has no constructor of its own: the signature of `object`'s is useless."""
     return isinstance(found, type) and found.__init__ is object.__init__  # type: ignore[misc]
 
 
@@ -204,7 +205,7 @@ def _hints(found: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _converted(key: str, value: object, hint: Any) -> object:
-    """`value` as `hint` wants it: text from the environment becomes a number, a wrong type is named."""
+    """Convert `value` to the type `hint`: text of the environment becomes a number, a wrong type is an error."""
     if hint is Path and isinstance(value, str):
         return Path(value)
     try:

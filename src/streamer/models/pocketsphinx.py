@@ -1,4 +1,4 @@
-"""Real speech recognition (English), its acoustic model inside the package: `pip install streamer[pocketsphinx]`."""
+"""Speech recognition of English with pocketsphinx and its included model: `pip install streamer[pocketsphinx]`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
 class PocketSphinx(Model):
-    """Answers `{"text": str, "words": [{"word", "start_time", "end_time", "confidence"}]}`; times in seconds from the
-    stream's start, confidence in [0, 1].
+    """Returns `{"text": str, "words": [{"word", "start_time", "end_time", "confidence"}]}`.
 
-    `settings`: pocketsphinx's own (`lm`, `dict`, `hmm`, `beam`, ...); none means US English as the package brings it.
-    A decoder is not thread-safe and holds the GIL while it works: hence worker processes.
+    Times are seconds from the start of the stream, confidences in [0, 1]. `settings`: those of pocketsphinx (`lm`,
+    `dict`, `hmm`, `beam`, ...); default: its US English model. A decoder is not thread-safe and holds the GIL, so the
+    executor is a process.
     """
 
     name = "pocketsphinx"
@@ -51,12 +51,12 @@ class PocketSphinx(Model):
         return [self._recognise(item) for item in batch]
 
     def _recognise(self, item: Segment) -> object:
-        if len(item.samples) == 0:  # its reader raises on an empty buffer
+        if len(item.samples) == 0:  # the decoder raises on an empty buffer
             return {"text": "", "words": []}
         decoder = self._decoder
         pcm = (np.clip(item.samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
         try:
-            decoder.reinit_feat()  # 0.1 ms; forgets the noise heard so far, so an answer depends on nothing else
+            decoder.reinit_feat()  # 0.1 ms; resets the noise estimate, so that results are independent
             decoder.start_utt()
             decoder.process_raw(pcm, no_search=False, full_utt=True)
             decoder.end_utt()
@@ -70,14 +70,14 @@ class PocketSphinx(Model):
         return {"text": hypothesis.hypstr, "words": self._words(item.start / item.sample_rate)}
 
     def _words(self, offset: float) -> list[dict[str, object]]:
-        """`offset`: seconds from the stream's start to the segment's."""
+        """Return the words of a segment. `offset`: start of the segment in seconds."""
         words = []
         for part in self._decoder.seg():
             if part.word.startswith(("<", "[", "+")):  # sentence marks, silence, noise
                 continue
             words.append(
                 {
-                    "word": part.word.split("(")[0],  # "the(2)" is another way to say "the"
+                    "word": part.word.split("(")[0],  # "the(2)" is another pronunciation of "the"
                     "start_time": round(offset + part.start_frame / self._frame_rate, 3),
                     "end_time": round(offset + (part.end_frame + 1) / self._frame_rate, 3),
                     "confidence": _probability(part.prob),

@@ -1,4 +1,4 @@
-"""Speech recognition by sherpa-onnx, with weights from a directory: `pip install streamer[sherpa-onnx]`."""
+"""Speech recognition with sherpa-onnx and weights from a directory: `pip install streamer[sherpa-onnx]`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Kind = Literal["auto", "transducer", "whisper", "paraformer", "sense_voice", "ne
 
 
 class SherpaOnnx(Model):
-    """Whole segments, several at a time. Answers `{"text": str, "tokens": [{"token", "start_time"}]}`; times in
-    seconds from the stream's start.
+    """Recognises whole segments in batches. Returns `{"text": str, "tokens": [{"token", "start_time"}]}`.
 
-    `directory`: an unpacked release of https://k2-fsa.github.io/sherpa/onnx/pretrained_models/. `kind`: what it holds;
-    "auto" tells by the files (encoder, decoder and joiner: transducer; no joiner: whisper; one model: sense_voice).
-    `int8`: prefer the quantised files where both are there. `threads`: of onnxruntime, per worker.
+    Times are seconds from the start of the stream. `directory`: an unpacked release of
+    https://k2-fsa.github.io/sherpa/onnx/pretrained_models/. `kind`: its type; "auto" infers it from the files (encoder,
+    decoder and joiner: transducer; no joiner: whisper; one model: sense_voice). `int8`: prefer quantised files if both
+    exist. `threads`: of onnxruntime, per worker.
 
-    The library ends its process where it cannot read a file: hence worker processes.
+    The library ends its process if it cannot read a file, so the executor is a process.
     """
 
     name = "sherpa_onnx"
@@ -68,9 +68,9 @@ class SherpaOnnx(Model):
 
 
 class SherpaOnnxStreaming(StreamingModel[Any]):
-    """A streaming transducer that listens on from piece to piece. Answers `{"text": str, "endpoint": bool}`: the words
-    since the last endpoint; with `endpoint` they are complete and the next answer begins anew.
+    """A streaming transducer that continues from piece to piece. Returns `{"text": str, "endpoint": bool}`.
 
+    The text is the words since the last endpoint; with `endpoint` they are complete, and the next text starts empty.
     For `simple`. `directory`, `int8` and `threads` as in SherpaOnnx; the model must be a streaming one.
     """
 
@@ -109,7 +109,7 @@ class SherpaOnnxStreaming(StreamingModel[Any]):
         return [(stream, self._answer(stream)) for stream in states]
 
     def close(self, state: Any) -> None:
-        """The stream goes with its last reference."""
+        """Do nothing: the stream is freed with its last reference."""
 
     def _answer(self, stream: Any) -> dict[str, object]:
         text = self._recognizer.get_result(stream)
@@ -123,7 +123,7 @@ def _onnx(directory: Path, part: str, *, int8: bool) -> str:
     plain, quantised = f"*{part}*.onnx", f"*{part}*.int8.onnx"
     if int8:
         return need(directory, part, quantised, plain)
-    # A plain pattern matches quantised names too; the shorter name is the plain one.
+    # A plain pattern also matches quantised names; the shorter name is the plain one.
     return need(directory, part, plain)
 
 
@@ -131,6 +131,6 @@ def _answer(result: Any, item: Segment) -> dict[str, object]:
     offset = item.start / item.sample_rate
     tokens = [
         {"token": token, "start_time": round(offset + time, 3)}
-        for token, time in zip(result.tokens, result.timestamps, strict=False)  # some kinds of model give no times
+        for token, time in zip(result.tokens, result.timestamps, strict=False)  # some kinds of models have no times
     ]
     return {"text": result.text.strip(), "tokens": tokens}

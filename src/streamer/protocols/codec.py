@@ -10,10 +10,10 @@ from streamer.session.messages import Message
 
 
 class Clock:
-    """Seconds of positions that count samples at `sample_rate`.
+    """Converts positions, in samples at `sample_rate`, to seconds.
 
-    Rounded to the microsecond, which keeps JSON short and is finer than a sample at every rate that is served: a
-    reader gets the position back exactly with `round(time * sample_rate)`.
+    Seconds are rounded to the microsecond, which keeps JSON short and is finer than a sample at every supported rate:
+    `round(time * sample_rate)` returns the exact position.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -27,7 +27,7 @@ class Clock:
 
 
 def milliseconds(seconds: float) -> int:
-    """A duration, rounded up: who comes back after it does not come too early."""
+    """Return a duration in milliseconds, rounded up so that a client does not return too early."""
     return math.ceil(seconds * 1000)
 
 
@@ -35,19 +35,19 @@ FrameT = TypeVar("FrameT")
 
 
 class Codec(Protocol[FrameT]):
-    """One for all connections to an address: it remembers nothing. Never raises for what came: a frame it cannot read
-    becomes `Malformed`.
+    """Stateless codec of one protocol version, shared by all connections of an endpoint.
 
-    `FrameT` is what the transport carries: `str | bytes` over WebSocket (text and binary), protobuf messages over gRPC.
+    It never raises for client input: an unreadable frame becomes `Malformed`. `FrameT` is the frame type of the
+    transport: `str | bytes` over WebSocket (text and binary), protobuf messages over gRPC.
     """
 
     @property
     def name(self) -> str:
-        """The dialect's."""
+        """Name of the protocol version."""
         ...
 
     def decode(self, frame: FrameT) -> Message: ...
 
     def encode(self, event: Event) -> FrameT | None:
-        """The frame for an event, or None where the dialect has no word for it."""
+        """Encode an event; return None if the protocol version has no message for it."""
         ...

@@ -1,4 +1,4 @@
-"""The gRPC dialect: the words of v2 as protobuf messages. A frame is a serialized ClientMessage or ServerMessage."""
+"""The gRPC codec: messages of v2 as protobuf. A frame is a serialized ClientMessage or ServerMessage."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from streamer.session.messages import (
 )
 
 MAX_OUTPUT_DEPTH = 32
-"""Nesting of an output: readers of protobuf give up at 100 levels, and each of JSON's costs three."""
+"""Maximum nesting of an output: protobuf parsers stop at 100 levels, and a level of JSON needs three."""
 
 _WORDS = ", ".join(field.name for field in pb.ClientMessage.DESCRIPTOR.fields)
 
 
 class HalfClose(Enum):
-    """What comes in place of a frame when the client has ended its side of the call and still listens."""
+    """Received in place of a frame when the client has closed its side of the call and still receives."""
 
     HALF_CLOSE = "half_close"
 
@@ -61,12 +61,12 @@ Frame = bytes | HalfClose
 
 
 def size(frame: Frame) -> int:
-    """Bytes that a frame takes while it waits."""
+    """Return the bytes of a queued frame."""
     return len(frame) if isinstance(frame, bytes) else 0
 
 
 class Grpc:
-    """The codec of all calls. `sample_rate`: the model's, in Hz, at which event positions count."""
+    """Codec of all calls. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name = "grpc"
 
@@ -144,7 +144,7 @@ class Grpc:
 
 
 def introduction(frame: Frame) -> tuple[Auth | None, bool]:
-    """Who a first message says this is: an `auth`, or a `start` with a token; True where it says more than that."""
+    """Return the credential of a first message (`auth`, or `start` with a token), and whether it contains more."""
     message = _parsed(frame) if isinstance(frame, bytes) else None
     if message is None:
         return None, False

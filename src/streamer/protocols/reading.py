@@ -94,7 +94,7 @@ def too_big(what: str, limit: int, got: int) -> Malformed:
 
 
 def _located(error: msgspec.ValidationError) -> tuple[str, str]:
-    """msgspec's "Expected `int`, got `str` - at `$.format.channels`" as (what, where), in this project's words."""
+    """Split msgspec's "Expected `int`, got `str` - at `$.format.channels`" into (text, path), in our wording."""
     text, _, path = str(error).partition(" - at `$")
     return text[:1].lower() + text[1:], path.rstrip("`").lstrip(".")
 

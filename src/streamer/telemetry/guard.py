@@ -1,4 +1,4 @@
-"""Errors that nobody caught, wherever they were raised: counted and logged, as the original's panic hook does."""
+"""Hooks for uncaught exceptions, which are counted and logged."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ THREADS = {
     "streamer-spans": Subsystem.METRICS,
     "streamer-log": Subsystem.METRICS,
 }
-"""Whose threads have names that begin so."""
+"""Subsystems by the prefix of a thread's name."""
 
 ErrorHook = Callable[[Subsystem, BaseException], None]
 
 
 class Guard:
-    """Hears of every unhandled error of the process while open: `with Guard(loop, told)`.
+    """Handles every uncaught exception of the process while open: `with Guard(loop, told)`.
 
-    `told` is called on the event loop where there still is one. What was there before is put back.
+    `told` is called on the event loop if it still runs. The previous hooks are restored at the end.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, told: ErrorHook) -> None:
@@ -51,7 +51,7 @@ class Guard:
         sys.excepthook, threading.excepthook, sys.unraisablehook = self._before
 
     def _in_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback raised, or a task failed and nobody asked it."""
+        """Handle an error of a callback, or of a task that was not awaited."""
         error = context.get("exception") or RuntimeError(context.get("message", "no message"))
         log.error("unhandled error in the event loop: %s", context.get("message"), exc_info=error)
         self._told(Subsystem.OTHER, error)
@@ -65,13 +65,13 @@ class Guard:
         self._tell(where, args.exc_value)
 
     def _unraisable(self, args: sys.UnraisableHookArgs) -> None:
-        """Raised where nothing can be raised: in `__del__`, or while the collector runs."""
+        """Handle an error that cannot be raised: in `__del__`, or during garbage collection."""
         if args.exc_value is not None:
             log.error("unraisable error: %s", args.err_msg or "in a finaliser", exc_info=args.exc_value)
             self._tell(Subsystem.OTHER, args.exc_value)
 
     def _at_last(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        """The process ends with this."""
+        """Handle the error that ends the process."""
         if not issubclass(kind, KeyboardInterrupt):
             log.critical("unhandled error: the process exits", exc_info=error)
             self._told(Subsystem.OTHER, error)
@@ -80,5 +80,5 @@ class Guard:
     def _tell(self, where: Subsystem, error: BaseException) -> None:
         try:
             self._loop.call_soon_threadsafe(self._told, where, error)
-        except RuntimeError:  # the loop is closed: no scrape will come for it
+        except RuntimeError:  # the loop is closed: no scrape follows
             self._told(where, error)

@@ -1,4 +1,4 @@
-"""Every metric of a server, by name: what it means, its unit, its labels. No other module names one of these."""
+"""Every metric of a server: name, meaning, unit and labels. No other module names a metric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODES = tuple(Mode)
 CODES = tuple(ErrorCode)
 ACCEPTED = "accepted"
 STOPPED, GONE = "stopped", "gone"
-"""How a session ends that ends without a fault: by its client's stop, or with its client."""
+"""Reasons of a session's end without an error: stopped by the client, or its client disconnected."""
 
 REFUSALS = (ErrorCode.OVERLOADED, ErrorCode.DRAINING, ErrorCode.RATE_LIMITED)
 AUTH_FAILURES = (
@@ -70,7 +70,7 @@ SIZE = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Stage(StrEnum):
-    """Where audio is worked on; the original's three."""
+    """Stages of processing audio."""
 
     AUDIO_DECODING = "audio_decoding"
     VAD_PROCESSING = "vad_processing"
@@ -78,7 +78,7 @@ class Stage(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """What a model worker is doing."""
+    """State of a model worker."""
 
     IDLE = "idle"
     BUSY = "busy"
@@ -86,14 +86,17 @@ class WorkerState(StrEnum):
 
 
 class Signal(StrEnum):
-    """What telemetry may have to drop."""
+    """Kind of telemetry that may be dropped."""
 
     SPANS = "spans"
     LOGS = "logs"
 
 
 class Metrics:
-    """All families of one serving process. `model` and `version` are the server's own words, never a client's."""
+    """All metric families of one server process.
+
+    `model` and `version` are the server's own values, never a client's.
+    """
 
     def __init__(self, model: str, version: str) -> None:
         self.instruments = make = Instruments(PREFIX)

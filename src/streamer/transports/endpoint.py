@@ -1,4 +1,4 @@
-"""From a request for an upgrade to a running session: who it is, whether there is room, and the answer where not."""
+"""The handshake of a WebSocket: authentication, admission, and the refusal or the running session."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may take: to say who it is, and to answer a close."""
+    """Time-outs in seconds: of authentication, and of the peer's answer to a close."""
 
     handshake_s: float = 5.0
     close_s: float = 5.0
@@ -53,18 +53,18 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address that speaks one dialect in one mode."""
+    """One path with its protocol version and mode."""
 
     path: str
     settings: SessionSettings
     codec: Codec[Frame]
     subprotocols: tuple[str, ...]
     hears_auth: bool = False
-    """The dialect has a word for a token in a first message."""
+    """The protocol version has a message for a token."""
 
 
 class Upgrades:
-    """Runs what follows a request for an upgrade in a task of its own, beyond the life of the request."""
+    """Runs each upgraded connection in its own task, beyond the life of the request."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[web.StreamResponse | None]] = set()
@@ -72,8 +72,10 @@ class Upgrades:
     async def answer(
         self, transport: WebSocketTransport, conversation: Coroutine[None, None, web.StreamResponse | None]
     ) -> web.StreamResponse:
-        """Start a conversation on a transport, and return what aiohttp has to answer: the refusal that it ends with, or
-        nothing once it has upgraded."""
+        """Start a conversation on a transport; return the answer for aiohttp.
+
+        The answer is the refusal with which the conversation ends, or a placeholder after the upgrade.
+        """
         task = asyncio.create_task(conversation)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -91,10 +93,10 @@ class Upgrades:
     def _ended(self, task: asyncio.Task[web.StreamResponse | None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # an answer that nobody waits for any more is no error
+            task.exception()  # an unused answer is not an error
 
     async def stop(self, timeout_s: float) -> None:
-        """Wait for the conversations to end; cancel those that have not within `timeout_s`."""
+        """Wait for the conversations to end; cancel those that do not within `timeout_s`."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
             for task in late:
@@ -175,10 +177,10 @@ class EndpointHandler:
                 visit.log_forbidden_origin()
             services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
             return await visit.refuse(error)
-        except ConnectionError:  # gone before the upgrade was answered: nobody to tell, and no error of ours
+        except ConnectionError:  # the client disconnected before the upgrade, which is not an error
             return None
         except web.HTTPException:
-            raise  # the answer to a request that is no upgrade
+            raise  # the answer to a request that is not an upgrade
         except Exception as error:
             log.exception("a connection to %s failed", self._endpoint.path)
             services.observer.broken(Subsystem.API_ROUTING, error)
@@ -206,7 +208,10 @@ class Visit:
         )
 
     async def introduced(self, clock: Clock, admission: Admission, timeout_s: float) -> Identity | None:
-        """Who this is; None where nobody has to say. Upgrades where a first message is to say it."""
+        """Authenticate the client; return None if authentication is disabled.
+
+        Upgrades first if the credential must be in a first message.
+        """
         self._check_subprotocols()
         by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
         if self._credential is not None or not by_message:
@@ -218,7 +223,7 @@ class Visit:
         return self._door.show(credential)
 
     def log_forbidden_origin(self) -> None:
-        """Say what to set if the page may connect after all. (The log keeps repeats of one message few.)"""
+        """Log the setting that would allow the page. (The log limits repeated messages.)"""
         log.warning(
             "origin %s was refused at the host %s: add it to access.origins if its pages may connect. If it is this "
             "server's own page behind a proxy, have the proxy forward the Host header",
@@ -227,7 +232,7 @@ class Visit:
         )
 
     async def refuse(self, error: StreamerError) -> web.StreamResponse | None:
-        """Over HTTP; over the WebSocket where that is open already, or is to be opened so that browsers can read it."""
+        """Refuse over HTTP, or over the WebSocket if it is open or must be opened for browsers."""
         if self._door.refuse_after_upgrade and error.code in ACCESS_CODES:
             try:
                 self._transport.upgrade()
@@ -243,7 +248,7 @@ class Visit:
         return None
 
     def _check_subprotocols(self) -> None:
-        """A token among subprotocols of which none can be chosen: no browser could go on."""
+        """Raise BadRequest if a token is offered without a subprotocol that the server can select."""
         offered = self._offered
         carried = any(word.startswith(BEARER_PREFIX) for word in offered)
         if carried and not any(word in self._endpoint.subprotocols for word in offered):

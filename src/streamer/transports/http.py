@@ -1,4 +1,4 @@
-"""Plain HTTP beside the streams: health, readiness, what is served, metrics; and refusals."""
+"""Plain HTTP: probes, information, metrics, and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from streamer.transports.wire import HTTP_STATUS
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
 UNFORESEEN = StreamerError("internal server error")
-"""What a client hears where our own code failed."""
+"""Error for a client after an unexpected error of the server."""
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +34,18 @@ _REQUEST_S = 0.0002
 """CPU time that aiohttp itself takes for a request, an estimate: it is spent where it cannot be measured."""
 _JSON = "application/json"
 _WEBSOCKET = "websocket"
-"""The name of the transport, by which its refusals are counted."""
+"""Name of the transport by which its refusals are counted."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """The model that is served; `sample_rate` in Hz."""
+    """The served model; `sample_rate` in Hz."""
 
     name: str
     sample_rate: int
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What `/api/v2/info` says."""
+    """Body of `/api/v2/info`."""
 
     version: str
     model: ModelInfo
@@ -68,7 +68,7 @@ class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
-    """The middlewares that refuse requests for other hosts; none if every host is answered."""
+    """Return the middlewares that refuse requests for other hosts; none if every host is accepted."""
 
     @web.middleware
     async def check(request: web.Request, handler: Answer) -> web.StreamResponse:
@@ -76,7 +76,7 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
             for host in request.headers.getall("Host", ()):
                 hosts.check(host)
         except ForbiddenHost as error:
-            # The log keeps repeats of one message few.
+            # The log limits repeated messages.
             log.warning(
                 "a request for the host %s was refused: add it to server.hosts if it is a name of this server",
                 brief(host),
@@ -110,12 +110,12 @@ def budget_check(addresses: AddressBudgets) -> Middleware:
 
 
 def credential_of(request: web.Request) -> Credential | None:
-    """The credential of a plain request: by its header, or by its address."""
+    """Return the credential of a plain request, from its header or its URL."""
     return find_credential(request.headers.get("Authorization"), (), request.query.get(QUERY_NAME))
 
 
 def needs_credential(handler: Handler, door: Door) -> Handler:
-    """The same handler for whoever shows a key or a token, if the server knows any; others are refused with 401."""
+    """Return a handler that requires a key or token, if authentication is enabled; otherwise it answers 401."""
 
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
@@ -128,7 +128,7 @@ def needs_credential(handler: Handler, door: Door) -> Handler:
 
 
 def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
-    """What orchestrators and load balancers ask; it never needs a credential."""
+    """Return the routes for orchestrators and load balancers, which never need a credential."""
 
     def get(path: str, handler: Handler) -> web.RouteDef:
         return web.get(path, watched(handler, observer, Subsystem.API_ROUTING))
@@ -148,7 +148,7 @@ def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
 
 
 def info_route(info: Info, observer: Observer, door: Door | None) -> web.RouteDef:
-    """What is served. `door`: it is told to whoever has a credential; None: to everybody."""
+    """Return the route of the server's information. `door`: require a credential; None: public."""
 
     async def describe(_: web.Request) -> web.StreamResponse:
         return _json(info)
@@ -158,7 +158,7 @@ def info_route(info: Info, observer: Observer, door: Door | None) -> web.RouteDe
 
 
 def watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
-    """The same handler, its polls and its errors counted."""
+    """Return a handler that counts polls and errors."""
 
     async def watched(request: web.Request) -> web.StreamResponse:
         try:
@@ -174,12 +174,12 @@ def watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
 
 
 def failure(status: str, reason: str) -> web.Response:
-    """A server that cannot answer now, in the words of a probe: 503."""
+    """Return a 503 for a probe."""
     return _json(_Status(status, reason), status=503)
 
 
 def refusal(error: StreamerError) -> web.Response:
-    """A failure before the upgrade: status, code and message in JSON, and when to come back."""
+    """Return the HTTP answer of an error before the upgrade: status, code and message in JSON, and a retry time."""
     body = _Refusal(error.code, error.message, error.retryable, error.retry_after_s)
     response = _json(body, status=HTTP_STATUS[error.code])
     if error.retry_after_s is not None:
