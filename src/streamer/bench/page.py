@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: what was found, drawn, and how it was measured."""
+"""The report as one self-contained HTML page: results, plots, and the method of measurement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ dt { color: var(--faint) } dd { margin: 0 } code { font-size: 13px; overflow-wra
 
 
 def page(report: Report) -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "\n".join(
         (
             "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -76,7 +76,7 @@ def _title(report: Report) -> str:
 
 
 def _below_title(report: Report) -> Iterator[str]:
-    """What ended a search; whom, where and when."""
+    """Return the end of a search; server, machine and time."""
     if report.capacity is not None:
         yield f"<p class=sub>{escape(end(report.capacity))}</p>"
     began = report.began.replace("T", " ").replace("+00:00", " UTC")
@@ -85,7 +85,7 @@ def _below_title(report: Report) -> Iterator[str]:
 
 
 def _cards(report: Report) -> Iterator[str]:
-    """The step that the title speaks of, in a few large figures."""
+    """Return the main figures of the step in the title."""
     step = shown(report)
     name, latency = plots.headline(step)
     frames = step.frames
@@ -137,7 +137,7 @@ def _picture(png: bytes, words: str) -> str:
 
 
 def _workload(report: Report) -> Iterator[str]:
-    """All that decides what was sent, and where it was measured."""
+    """Return everything that determines the load, and the machine."""
     said, machine = report.workload, report.machine
     jitter = f"{said.jitter_ms:g} ms" if said.jitter_ms else "none"
     of_load = _numbers(step.load.processes for step in report.steps)
@@ -165,7 +165,7 @@ def _workload(report: Report) -> Iterator[str]:
 
 
 def _numbers(seen: Iterable[int]) -> str:
-    """`2`, or where the steps differ `1 to 3`."""
+    """Format a figure of all steps: `2`, or `1 to 3` if they differ."""
     numbers = sorted(set(seen))
     return " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
 
@@ -197,7 +197,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Step], str]], ...] = (
 
 
 def _table(report: Report) -> Iterator[str]:
-    """A row for each step; a column that would be empty is left out."""
+    """Return a row for each step, without empty columns."""
     steps = report.steps
     cells = [(heading, [cell(step) for step in steps]) for heading, cell in _COLUMNS]
     columns = [(heading, values) for heading, values in cells if set(values) != {_NONE}]
@@ -244,7 +244,7 @@ def _method(report: Report) -> Iterator[str]:
 
 
 def _ms(distribution: Distribution, name: str) -> str:
-    """Without its unit, which the heading has; so never in seconds."""
+    """Format milliseconds without the unit, which is in the heading."""
     if not distribution.count:
         return _NONE
     ms: float = getattr(distribution, name)

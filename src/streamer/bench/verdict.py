@@ -1,4 +1,4 @@
-"""What a reader must be told about a run's figures before believing them. Pure."""
+"""Diagnostics of a run: reasons to distrust its figures. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from streamer.bench.results import LATE_MS, Capacity, Report, Step
 _NOISY_CORES = 0.3
 _STARVED = 0.25
 _FEW = 100
-"""Values below which a 99th percentile is one of the last few."""
+"""Number of values below which a 99th percentile is one of the last few."""
 
 
 def remarks(report: Report) -> list[str]:
-    """One for each kind of trouble, with the steps that had it; empty where there is nothing to say."""
+    """Return one remark per kind of problem, with the affected steps; empty if there is no problem."""
     found: dict[str, list[str]] = {}
     for step in report.steps:
         for trouble, figure in _of(step):
             found.setdefault(trouble, []).append(f"{figure} at {step.streams} streams")
-    # A search tries a number twice: what was the same both times is said once.
+    # A search tries a number twice: identical figures are mentioned once.
     return [f"{trouble}: {', '.join(dict.fromkeys(figures))}" for trouble, figures in found.items()]
 
 
 def shown(report: Report) -> Step:
-    """The step that a headline speaks of: the largest that held the goal of a search, or that can be believed."""
+    """Return the step for the headline: the largest that met the goal of a search, or the largest valid one."""
     if report.capacity is not None:
         good = [step for step in decisive(report.steps) if step.streams <= report.capacity.most]
     else:
@@ -32,19 +32,19 @@ def shown(report: Report) -> Step:
 
 
 def decisive(steps: Sequence[Step]) -> list[Step]:
-    """One for each number of streams: the last, where a search tried twice."""
+    """Return the last step for each number of streams: a search may try twice."""
     return list({step.streams: step for step in steps}.values())
 
 
 def end(capacity: Capacity) -> str:
-    """Why a search found no more."""
+    """Return why a search ended."""
     if capacity.too_many is None:
         return f"higher numbers were not tried: {capacity.why}"
     return f"{capacity.too_many} streams do not: {capacity.why}"
 
 
 def goal(text: str) -> str:
-    """`p99_final_ms=250` in words."""
+    """Return `p99_final_ms=250` in words."""
     name, _, limit_ms = text.partition("=")
     share, _, measure = name.removesuffix("_ms").partition("_")
     latency = {"first": "time to the first result", "lag": "result lag", "final_whole": "whole latency"}
@@ -54,14 +54,14 @@ def goal(text: str) -> str:
 
 
 def duration(ms: float) -> str:
-    """With its unit: 8.5 ms, 250 ms, 14.5 s."""
+    """Format a duration with its unit: 8.5 ms, 250 ms, 14.5 s."""
     if ms >= 10_000:
         return f"{ms / 1e3:.1f} s"
     return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
 
 
 def _of(step: Step) -> Iterator[tuple[str, str]]:
-    """(what is wrong, how much of it)"""
+    """Yield (problem, figure)."""
     frames = step.frames
     if step.opened < step.streams:
         yield "streams were refused", f"{step.streams - step.opened} ({_words(step.refused)})"

@@ -1,4 +1,4 @@
-"""`streamer bench`: how many streams a server carries, and what each of them feels."""
+"""`streamer bench`: the capacity of a server, and the latency of its streams."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def bench(
 
 
 def _settings(pairs: list[str] | tuple[str, ...]) -> list[str]:
-    list(overrides(pairs))  # a pair that is none ends here
+    list(overrides(pairs))  # an invalid pair exits here
     return [word for pair in pairs for word in ("--set", pair)]
 
 
@@ -165,7 +165,7 @@ def _workload(
 def _plan(
     workload: Workload, recordings: list[Path], redemption_ms: float | None, processes: int
 ) -> tuple[Plan, list[str]]:
-    """What every step sends, and the names of what is said."""
+    """Return the load of every step, and the names of its recordings."""
     from importlib.resources import as_file
 
     from streamer.audio.files import read_audio

@@ -1,4 +1,4 @@
-"""What `streamer bench` shows: a line that lives while a step runs, and the table at the end."""
+"""The output of `streamer bench`: a live line during a step, and the table at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamer.bench.verdict import duration, end, remarks
 
 
 class Watch:
-    """Progress on the terminal; where there is none, a line for each step."""
+    """Progress on the terminal; without a terminal, a line for each step."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -69,7 +69,7 @@ class Watch:
 
 
 def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
-    """The table, what has to be said about it, where the files are."""
+    """Print the table, the remarks, and the names of the files."""
     console.print(_table(report.steps))
     console.print(
         "[dim]Milliseconds. final: from the audio that ended an utterance to its result. whole: from the last word to"
@@ -89,10 +89,10 @@ Column = tuple[str, Callable[[Step], str]]
 
 
 def _columns(steps: Sequence[Step]) -> Iterator[Column]:
-    """Headings of two lines, and what stands below; none that would be empty."""
+    """Yield headings of two lines and their cells, without empty columns."""
     yield "\nstreams", lambda step: str(step.streams)
     interims = any(step.interim.count for step in steps)
-    if not interims:  # on 80 columns there is room for one of the two
+    if not interims:  # 80 columns have space for one of the two
         yield "first\np50", lambda step: _ms(step.first, "p50_ms")
     if any(step.final.count for step in steps):
         yield "final\np50", lambda step: _ms(step.final, "p50_ms")

@@ -1,4 +1,4 @@
-"""`streamer check`: what a model does, how fast, and which settings suit it, before anybody streams to it."""
+"""`streamer check`: tests a model, measures it, and recommends settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check(
     from streamer.errors import ConfigError, ModelLoadError
     from streamer.models.loading import ModelSpec
 
-    logging.basicConfig(level="CRITICAL")  # what goes wrong is in the table
+    logging.basicConfig(level="CRITICAL")  # problems are shown in the table
     console = Console()
     try:
         loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
@@ -59,7 +59,7 @@ def check(
 
 
 def show(findings: Findings, console: Console) -> None:
-    """The tables, and the advice below them."""
+    """Print the tables and the recommendation."""
     card = findings.card
     kind = "stateful" if card.stateful else "stateless"
     console.print(

@@ -1,4 +1,4 @@
-"""`streamer demo`: a real server, a real recording, its words printed while they are being said."""
+"""`streamer demo`: a real server and recording, with live results."""
 
 from __future__ import annotations
 

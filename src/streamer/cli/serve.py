@@ -1,4 +1,4 @@
-"""`streamer serve`: one model, served by one process or by several."""
+"""`streamer serve`: serves a model, in one process or several."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def serve(
 
 
 def _run(loaded: Loaded, began: float) -> int:
-    """Serve until the end; the exit code. Raises what keeps a server from coming up."""
+    """Serve until the end; return the exit code. Raises the errors that prevent a start."""
     import asyncio
 
     from streamer.serving.server import loop_factory
@@ -105,7 +105,7 @@ def _run(loaded: Loaded, began: float) -> int:
 
 
 def _announce(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> None:
-    """Scripts wait for the first line; people read the rest. Readers of JSON get it as records."""
+    """Print the address on the first line, for scripts, and then details. JSON logs get them as records."""
     import logging
 
     times = f" in {processes} processes" if processes > 1 else ""

@@ -1,4 +1,4 @@
-"""`streamer token`: short-lived signed tokens, and the secrets they are signed with."""
+"""`streamer token`: short-lived signed tokens, and their secrets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def mint(
     now = int(time.time())
     claims = Claims(subject, secrets.token_urlsafe(16), now, now + ttl, once, max_sessions, max_stream_s)
     try:
-        claims = msgspec.convert(msgspec.to_builtins(claims), Claims)  # the bounds hold for whoever mints, too
+        claims = msgspec.convert(msgspec.to_builtins(claims), Claims)  # the limits of a reader apply here as well
         typer.echo(mint(claims, read_secrets(secrets_file)[0]))
     except msgspec.ValidationError as error:
         text = str(error).partition(" - at")[0]

@@ -1,4 +1,4 @@
-"""`streamer top`: a running server, live, from its /metrics."""
+"""`streamer top`: a live view of a running server, from its /metrics."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _after(before: Scrape, url: str, token: str | None, interval: float) -> Over
 
 
 def _scrape(url: str, token: str | None) -> Scrape:
-    """Exits with one line where there is nothing to scrape."""
+    """Scrape the server; exit with one line if that fails."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
@@ -85,7 +85,7 @@ def _scrape(url: str, token: str | None) -> Scrape:
 
 
 def _reason(error: HTTPError) -> str:
-    """Why a server refuses: its own words, if it is one of ours."""
+    """Return the server's reason of a refusal, if it is a Streamer."""
     import msgspec
 
     from streamer.errors import brief

@@ -1,4 +1,4 @@
-"""How `streamer top` looks: one screen of tables, coloured where something needs a look."""
+"""The screen of `streamer top`: tables, with problems in colour."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from streamer.telemetry.metrics import Stage, WorkerState
 from streamer.telemetry.reading import Overview, Spread, known
 
 SLOW_S = {"final": 1.5, "result lag": 10.0, "queue": 1.0, "loop lag": 0.1}
-"""A p95 beyond it is red."""
+"""Seconds above which a p95 is red."""
 NOTHING = Text("-", style="dim")
 
 
 def screen(url: str, now: Overview) -> RenderableType:
-    """Everything at a glance, within 80 columns."""
+    """Return all figures on 80 columns."""
     return Group(
         _head(url, now),
         Columns([_sessions(now), _work(now)], padding=(0, 4)),

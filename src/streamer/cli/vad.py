@@ -1,4 +1,4 @@
-"""`streamer vad`: where speech is in a file, as a table, as JSON, as a picture."""
+"""`streamer vad`: the speech in a file, as a table, JSON, or a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = VadConfig()
 STRIP = 72
-"""Characters of the strip that shows a channel from its start to its end."""
+"""Characters of the strip that shows a whole channel."""
 LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -49,7 +49,7 @@ def vad(
         float, typer.Option(help="Longer speech is split, without a gap.")
     ] = DEFAULTS.max_speech_time_ms,
 ) -> None:
-    """Find the speech in a file, as a stream of it would: the same network, the same rules."""
+    """Find the speech in a file, with the network and the rules of a stream."""
     from streamer.audio.files import read_audio
     from streamer.errors import StreamerError
 
@@ -93,7 +93,7 @@ def _find(audio: AudioFile, config: VadConfig) -> list[Channel]:
 
 
 def _mean(audio: AudioFile, channel: Channel, segment: SpeechEnded) -> float:
-    """Mean probability of the windows a segment touches."""
+    """Return the mean probability of the windows of a segment."""
     from streamer.vad.network import SAMPLE_RATE, WINDOW
 
     per_window = WINDOW * audio.sample_rate / SAMPLE_RATE
@@ -156,7 +156,7 @@ def _print_table(file: Path, audio: AudioFile, channels: list[Channel], took_s: 
 
 
 def _strip(audio: AudioFile, channel: Channel) -> Text:
-    """The channel from start to end: height is the probability, colour says what became speech."""
+    """Return the strip of a channel: height is the probability, colour is speech."""
     from rich.text import Text
 
     frames, windows = audio.samples.shape[1], len(channel.probabilities)

@@ -19,7 +19,7 @@ import msgspec
 
 
 class Repeats:
-    """Lets `burst` of each key through per window of `window_s`; remembers at most `keys` of them, the latest."""
+    """Passes `burst` records of each key per `window_s`; remembers at most the latest `keys` keys."""
 
     def __init__(self, burst: int = 5, window_s: float = 10.0, keys: int = 1_000) -> None:
         self._burst = burst
@@ -28,7 +28,7 @@ class Repeats:
         self._seen: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def ask(self, key: Hashable, now: float) -> int | None:
-        """None: say nothing. Else how many were held back since this key was last let through."""
+        """Return None to suppress a record, otherwise the number suppressed since the last one of this key."""
         began, count = self._seen.get(key, (now, 0))
         held = 0
         if now - began >= self._window_s:

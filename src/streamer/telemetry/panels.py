@@ -1,4 +1,4 @@
-"""What operators look at, as values: each panel a question, its unit, and the queries that answer it."""
+"""The dashboards as values: each panel has a question, its unit, and its queries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """PromQL, and what its lines are called."""
+    """A PromQL expression and the legend of its lines."""
 
     expr: str
     legend: str
@@ -30,7 +30,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One question. `number`: a single figure rather than lines over time; `warn` and `bad` colour it."""
+    """One panel.
+
+    `number`: a single figure instead of lines over time; `warn` and `bad` are thresholds of its colour.
+    """
 
     title: str
     unit: Unit
@@ -43,7 +46,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Panels of one kind, under one address."""
+    """Panels of one topic."""
 
     uid: str
     title: str
@@ -51,13 +54,13 @@ class Dashboard:
 
 
 def rate(metric: str, by: str = "", where: str = "") -> str:
-    """Per second, summed over all but `by`."""
+    """Return the rate per second, summed over all labels but `by`."""
     grouped = f" by ({by})" if by else ""
     return f"sum{grouped} (rate(streamer_{metric}{where}[{RATE}]))"
 
 
 def quantile(q: float, metric: str, where: str = "") -> str:
-    """Of a histogram, over all servers."""
+    """Return a quantile of a histogram, over all servers."""
     return f"histogram_quantile({q}, sum by (le) (rate(streamer_{metric}_bucket{where}[{RATE}])))"
 
 
@@ -70,7 +73,7 @@ def mean(metric: str, by: str = "") -> str:
 
 
 FAULTS = '{reason=~"internal|model_error|model_timeout|model_crashed|overloaded"}'
-"""How sessions end that end by the server's fault."""
+"""Reasons of a session's end that are errors of the server."""
 
 SHARE_OF_FAULTS = f"{rate('sessions_closed_total', where=FAULTS)} / {rate('sessions_closed_total')} or vector(0)"
 WORK = f"{rate('processing_duration_seconds_sum', 'stage')} / {rate('media_duration_seconds_sum', 'stage')}"
@@ -81,17 +84,17 @@ TASKS_ALIVE = "sum by (subsystem) (streamer_tasks_instrumented_total - streamer_
 
 
 def line(title: str, unit: Unit, expr: str, legend: str, about: str = "") -> Panel:
-    """One query over time."""
+    """Return a panel with one query over time."""
     return Panel(title, unit, (Query(expr, legend),), about)
 
 
 def split(title: str, metric: str, label: str, unit: Unit = Unit.PER_SECOND, about: str = "") -> Panel:
-    """A counter's rate, a line for each value of a label."""
+    """Return a panel with a counter's rate, one line per value of a label."""
     return line(title, unit, rate(metric, label), f"{{{{{label}}}}}", about)
 
 
 def spread(title: str, metric: str, about: str = "", where: str = "", unit: Unit = Unit.SECONDS) -> Panel:
-    """A histogram's quantiles."""
+    """Return a panel with a histogram's quantiles."""
     return Panel(title, unit, quantiles(metric, where), about)
 
 
