@@ -1,4 +1,4 @@
-"""`streamer client`: a recording to a server, and what comes back, live."""
+"""`streamer client`: streams a recording to a server, and prints the results live."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _read(path: Path) -> Recording:
 
 
 def _reader_left() -> Failure:
-    """Whoever read our output has gone (`| head`): say so once, not again at the interpreter's last flush."""
+    """Report once that the output's reader has exited (`| head`), not again at the interpreter's last flush."""
     import os
     import sys
 
