@@ -3,75 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 import pytest
 
 from tests.architecture import ROOT, Module, modules, under
-
-WORDS = ("session.messages", "session.events", "session.actions", "session.settings", "session.summary")
-BELOW_RUNTIME = (
-    "errors",
-    "clock",
-    "parent_death",
-    "access",
-    "audio",
-    "vad",
-    "session",
-    "models",
-    "inference",
-    "protocols",
-    "telemetry.observer",
-    "config",
-)
-BELOW_SHELL = (*BELOW_RUNTIME, "runtime")
-
-# Who may import whom: downwards only. The longest prefix that matches a module is its rule; a module may always import
-# its own room. A name that is missing here is an error: say where a new room stands.
-LAYERS: dict[str, tuple[str, ...]] = {
-    "errors": (),
-    "clock": (),
-    "parent_death": (),
-    "samples": (),
-    "build": ("session",),
-    "access": ("errors",),
-    "audio": ("errors",),
-    "vad": ("errors", "audio"),
-    "vad.endpointer": ("vad.settings",),
-    "vad.scorer": ("errors",),
-    "vad.settings": ("errors",),
-    "telemetry.observer": ("errors", *WORDS),
-    "session": ("errors", "audio", "vad.endpointer", "vad.settings"),
-    "config": ("errors", "audio", "vad.settings", "inference.settings", *WORDS),
-    "models": ("errors", "audio", *WORDS),
-    "protocols": ("errors", "audio", *WORDS),
-    "inference": ("errors", "clock", "parent_death", "audio", "models.contract", "telemetry.observer", *WORDS),
-    "inference.batching": ("errors", "session.actions"),
-    "runtime": BELOW_RUNTIME,
-    "telemetry": (*BELOW_SHELL, "root"),
-    "transports": (*BELOW_SHELL, "root", "telemetry"),
-    "client": ("errors", "audio", "protocols", "telemetry.observer", "root", *WORDS),
-    "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "samples"),
-    "parts": (*BELOW_SHELL, "root", "telemetry"),
-    "app": (*BELOW_SHELL, "root", "transports", "telemetry", "parts"),
-    "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "app"),
-    "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "app", "samples"),
-    "cli": (
-        *BELOW_SHELL,
-        "root",
-        "transports",
-        "client",
-        "telemetry",
-        "parts",
-        "app",
-        "serving",
-        "samples",
-        "bench",
-        "build",
-    ),
-    "__main__": ("cli",),
-    "root": ("errors", "audio", "vad", "session", "models", "client", "config"),
-}
+from tests.rooms import LAYERS, PAGE, imported_modules, page, room
 
 PURE = ("access", "session", "audio", "vad.endpointer", "vad.settings", "protocols", "inference.batching")
 IMPURE = (
@@ -86,12 +22,6 @@ LONG_FILES: dict[str, str] = {}
 """Files past 400 lines, by path, each with the reason why it is not cut."""
 
 MODULES = modules()
-NAMES = {module.name for module in MODULES}
-
-
-def room(module: str) -> str:
-    """The name a module has in the table: without `streamer.`; the package itself is `root`."""
-    return module.removeprefix("streamer").removeprefix(".") or "root"
 
 
 def rule(module: Module) -> str:
@@ -107,16 +37,6 @@ def imported_room(name: str) -> str:
     known = {room(module.name).partition(".")[0] for module in MODULES}
     inner = room(name)
     return inner if inner.partition(".")[0] in known else "root"
-
-
-def imported_modules(module: Module) -> Iterator[str]:
-    """The modules of the package that a module imports; a package's own modules do not count for its `__init__`."""
-    for _, imported in module.imports():
-        name = imported
-        while name and name not in NAMES:
-            name = name.rpartition(".")[0]
-        if name and name != module.name and not name.startswith(module.name + "."):
-            yield name
 
 
 def smallest_circle(needs: dict[str, set[str]]) -> list[str]:
@@ -157,6 +77,10 @@ def test_imports_go_downwards_only() -> None:
     assert not problems, list_of(problems)
 
 
+def test_the_page_shows_the_rooms_as_they_are() -> None:
+    assert PAGE.read_text() == page(), "run `python -m tests.rooms`, which writes the table and the drawing again"
+
+
 def test_no_module_needs_itself() -> None:
     """A circle of imports has no bottom to start reading from, and breaks when an import moves out of a function."""
     needs = {module.name: set(imported_modules(module)) for module in MODULES}
@@ -168,17 +92,6 @@ def test_no_module_needs_itself() -> None:
             break
         needs = {name: others for name, others in needs.items() if name not in leaves}
     assert not circles, " -> ".join(circles)
-
-
-def table() -> str:
-    """Return LAYERS as the table of docs/design/architecture.md."""
-    rows = [f"| `{name}` | {', '.join(f'`{other}`' for other in may) or 'nothing'} |" for name, may in LAYERS.items()]
-    return "\n".join(["| package or module | may import |", "|---|---|", *rows])
-
-
-def test_the_page_shows_the_table_of_imports() -> None:
-    page = (ROOT / "docs" / "design" / "architecture.md").read_text()
-    assert table() in page, f"docs/design/architecture.md should show:\n{table()}"
 
 
 def test_pure_rooms_know_no_world() -> None:

@@ -44,7 +44,8 @@ from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
 from streamer.transports.endpoint import Endpoint, EndpointHandler, Timeouts, Upgrades
 from streamer.transports.grpc.environment import set_defaults
-from streamer.transports.listener import Buffers, HandshakeLimits, Listener
+from streamer.transports.limits import Buffers, HandshakeLimits
+from streamer.transports.listener import Listener
 from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
@@ -351,5 +352,5 @@ def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPo
 
 
 def _message_limits(limits: Limits) -> dict[str, int]:
-    """What a codec has to know of them."""
+    """Return the limits that a codec checks."""
     return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}

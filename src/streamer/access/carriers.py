@@ -7,7 +7,6 @@ import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,6 @@ class Identity:
     subject: str
     expires_at: float | None = None
     grant: Grant = Grant()
-
 
 
 BEARER_PREFIX = "streamer.bearer."

@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamer.access.carriers import Carrier, Credential
-from streamer.access.carriers import Identity
-from streamer.access.origins import Origins
-from streamer.access.carriers import Carrier, Credential
-from streamer.access.carriers import Identity
+from streamer.access.carriers import Carrier, Credential, Identity
 from streamer.access.keys import KEY_PREFIX, KeyRing
+from streamer.access.origins import Origins
 from streamer.access.replay import ReplayCache, Used
 from streamer.access.tokens import Claims, TokenReader, Unauthenticated
 from streamer.errors import ErrorCode, StreamerError
@@ -64,8 +61,6 @@ class Verifier:
 
 def _not_in_the_address() -> Forbidden:
     return Forbidden("only a single-use token may be sent in the URL")
-
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What `streamer vad` found, for its table, its JSON and its plot."""
+"""Result of `streamer vad`, for its table, its JSON and its plot."""
 
 from __future__ import annotations
 

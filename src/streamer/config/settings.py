@@ -55,17 +55,17 @@ class ServerSettings:
     max_sessions_per_subject: Share = 0
     """Of these with one key, or with tokens of one subject; 0: no limit."""
     max_audio_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 512 * 1024 * 1024
-    """Memory for the audio of all sessions and for incomplete messages. A session may hold an eighth of what is free; if
-    less than an eighth is free, new sessions are refused with `overloaded`."""
+    """Memory for the audio of all sessions and for incomplete messages. A session may hold an eighth of what is free.
+    If less than an eighth is free, new sessions are refused with `overloaded`."""
     max_handshakes: Count = 1_000
     """Concurrent connections that are not sessions yet. Beyond it, the one that has been silent for the longest is
     closed; if all are younger than half a second, the new one is answered with 503."""
     max_handshakes_per_address: Share = 250
     """Of these from one IPv4 address or one IPv6 /64; 0: no limit."""
     max_control_share_per_address: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
-    """Share of a core for work other than audio, per IPv4 address or IPv6 /64: control messages, pings, HTTP, connections
-    without audio. Beyond it, new connections are refused with 429 or `rate_limited`, and connections that use more than
-    their part are read more slowly, then closed. 0: no limit (behind a proxy all clients have one address)."""
+    """Share of a core for work other than audio, per IPv4 address or IPv6 /64: control messages, pings, HTTP,
+    connections without audio. Beyond it, new connections are refused with 429 or `rate_limited`, and connections that
+    use more than their part are read more slowly, then closed. 0: no limit (behind a proxy all clients have one address)."""
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """Time for a connection to become a session and to authenticate. Over gRPC, a connection without a call is closed
     after this time as well."""
@@ -135,8 +135,8 @@ class GrpcSettings:
     reflection: bool = True
     """Serve reflection for clients such as grpcurl; it needs a key or token if sessions do (see access.anonymous)."""
     max_message_bytes: Annotated[int, Field(ge=1_024, le=2**26)] = 256 * 1024
-    """Longest audio message, unless limits.max_audio_message_bytes is less. gRPC keeps a message until it is complete, so
-    each call reserves this much of server.max_audio_bytes."""
+    """Longest audio message, unless limits.max_audio_message_bytes is less. gRPC keeps a message until it is complete,
+    so each call reserves this much of server.max_audio_bytes."""
     max_watches_per_address: Share = 20
     """Concurrent grpc.health.v1 Watch calls of one IPv4 address or one IPv6 /64; 0: no limit."""
     keepalive_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
@@ -233,7 +233,7 @@ class Settings(BaseModel):
             )
 
     def for_grpc(self) -> Limits:
-        """What one stream over gRPC may ask of the server."""
+        """Return the limits of a stream over gRPC."""
         most = min(self.limits.max_audio_message_bytes, self.grpc.max_message_bytes)
         return replace(self.limits, max_audio_message_bytes=most)
 

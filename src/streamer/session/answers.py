@@ -1,4 +1,4 @@
-"""What becomes of the model's answers: events in stream order, and the counts of a stream."""
+"""Answers of the model: the events that they become, in stream order, and the counts of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.session.ordering import Fences
 
 @dataclass(slots=True)
 class Tally:
-    """What a stream has done so far; counts, and samples at the model's rate."""
+    """Counts of a stream so far; samples at the model's rate."""
 
     segments: int = 0
     interims: int = 0

@@ -1,4 +1,4 @@
-"""What a session has not dealt with yet, and what it holds in memory, against its limits."""
+"""The unprocessed audio and the memory of a session, against its limits."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections import deque
 from streamer.session.messages import Audio, Flush, Leave, Message, Start, Stop
 
 _MAX_JOINED_BYTES = 64 * 1024
-"""Small messages of audio become one of at most so many bytes."""
+"""Size in bytes up to which small messages of audio are joined."""
 _MESSAGE_BYTES = 512
 """Memory of a message without what a client may make long."""
 

@@ -9,9 +9,8 @@ import re
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import islice
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
@@ -20,11 +19,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from streamer.errors import ErrorCode
-from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import network_of
 from streamer.runtime.meter import Meter
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
+from streamer.transports.limits import Buffers, HandshakeLimits
 
 log = logging.getLogger(__name__)
 
@@ -51,33 +50,6 @@ _MAX_HEAD_BYTES = 64 * 1024
 _MAX_EARLY_BYTES = 64 * 1024
 """Bytes after which reading a connection pauses until its protocol is known."""
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class HandshakeLimits:
-    """Limits of connections that are not sessions (yet)."""
-
-    max_connections: int
-    timeout_s: float
-    """Time from the accept to the end of the first request's head, including TLS; and for the next head on a kept
-    connection."""
-    on_refused: Callable[[ErrorCode, str], None]
-    """Called with the address of each connection that exceeded a limit."""
-    max_per_address: float = math.inf
-    addresses: AddressBudgets = field(default_factory=AddressBudgets)
-    """What connections cost that become no sessions counts there; an address that owes gets no further one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Buffers:
-    """The kernel's buffers of one connection in bytes: received, and unsent.
-
-    With 0 the kernel decides and may keep megabytes, which no limit counts, and a reader that stopped would be noticed
-    later.
-    """
-
-    receive: int = 0
-    send: int = 0
 
 
 class _HttpLog(logging.LoggerAdapter[logging.Logger]):
