@@ -256,7 +256,7 @@ class App:
             handler = EndpointHandler(
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
-            yield web.get(endpoint.path, handler)
+            yield web.get(endpoint.path, handler.handle)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:

@@ -10,8 +10,8 @@ from streamer.session.settings import MEMORY_SHARES
 class MemoryPool:
     """Bytes of audio that all sessions of a process may hold together.
 
-    The more is used, the less may each session hold (a dynamic threshold: Choudhury and Hahne, 1998). Sessions that hold
-    much are slowed first, so a few cannot use everything up, and sessions that hold little do not notice.
+    The more is used, the less may each session hold (a dynamic threshold: Choudhury and Hahne, 1998). Sessions that
+    hold much are slowed first, so a few cannot use everything up, and sessions that hold little do not notice.
     """
 
     __slots__ = ("_even_share", "max_bytes", "used")

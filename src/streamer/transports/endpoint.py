@@ -129,7 +129,7 @@ class EndpointHandler:
         self._max_message_bytes = max(limits.max_audio_message_bytes, limits.max_control_bytes)
         self._work = WorkLimits(limits.max_control_share)
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """Return the refusal of a request, or nothing that aiohttp would have to send once it has upgraded."""
         headers, services = request.headers, self._services
         handshake = Handshake(services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
