@@ -315,7 +315,7 @@ def test_a_client_that_is_read_no_matter_what_is_ended_at_twice_its_bytes() -> N
         sent += 65_536
         assert sent < 4 * SMALL.max_session_bytes
     assert outside.closes == [Close(ErrorCode.TOO_FAST)]
-    assert "bytes of audio" in outside.of(Failed)[-1].message
+    assert "bytes of unprocessed audio" in outside.of(Failed)[-1].message
 
 
 # What a client may ask for ----------------------------------------------------------------------
