@@ -140,7 +140,7 @@ class Connection(Generic[FrameT]):
         self._transport.abort()
         self._hang_up()
 
-    # In -------------------------------------------------------------------------------------------
+    # In -----------------------------------------------------------------------------------------
 
     async def _read(self, writer: asyncio.Task[None]) -> None:
         try:
@@ -225,10 +225,7 @@ class Connection(Generic[FrameT]):
         self._settle()
 
     def _apply(self, step: Callable[..., Sequence[Action]], *arguments: object) -> bool:
-        """Run one step of the session and execute its actions. An error ends the session only.
-
-        Returns whether any action was not a `Score`.
-        """
+        """Run one step of the session; return whether any action was not a `Score`. An error ends the session only."""
         if self._over:
             return False
         more = False
@@ -266,7 +263,7 @@ class Connection(Generic[FrameT]):
         else:
             self._gate.look()
 
-    # Out ------------------------------------------------------------------------------------------
+    # Out ----------------------------------------------------------------------------------------
 
     def _perform(self, action: Action, now: float) -> None:
         match action:
@@ -335,7 +332,7 @@ class Connection(Generic[FrameT]):
         except ConnectionError:
             self._transport.abort()  # the peer has disconnected, which the reader notices
 
-    # Time -----------------------------------------------------------------------------------------
+    # Time ---------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
         """Schedule `_fired` for the earliest deadline."""
@@ -367,7 +364,7 @@ class Connection(Generic[FrameT]):
             return [Emit(Failed.from_error(error))]
         return self._session.receive(message, now)
 
-    # Ends -----------------------------------------------------------------------------------------
+    # Ends ---------------------------------------------------------------------------------------
 
     def _slow(self, text: str, now: float) -> None:
         """Handle a slow consumer: discard its events, send the error; disconnect if that is not read either."""

@@ -95,7 +95,7 @@ class Supervisor:
         """Exit immediately."""
         self._stop(End(), self._plan.end_timeout_s)
 
-    # One place ------------------------------------------------------------------------------------
+    # One place ----------------------------------------------------------------------------------
 
     async def _keep(self, number: int) -> None:
         """Keep one process running in a slot."""
@@ -126,7 +126,7 @@ class Supervisor:
             async with asyncio.timeout(pause_s):
                 await self._stopping.wait()
 
-    # All ------------------------------------------------------------------------------------------
+    # All ----------------------------------------------------------------------------------------
 
     def _hear(self, process: ServingProcess, word: Answer) -> None:
         match word:

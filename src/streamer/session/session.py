@@ -60,7 +60,7 @@ class Session:
         self._code: ErrorCode | None = None
         self._sums = Summary()
 
-    # Queries --------------------------------------------------------------------------------------
+    # Queries ------------------------------------------------------------------------------------
 
     @property
     def backlog_s(self) -> float:
@@ -97,7 +97,7 @@ class Session:
     def summary(self) -> Summary:
         return replace(self._with_stream(), code=self._code)
 
-    # Input ----------------------------------------------------------------------------------------
+    # Input --------------------------------------------------------------------------------------
 
     def receive(self, message: Message, now: float) -> Sequence[Action]:
         """Process a message of the client."""
@@ -202,7 +202,7 @@ class Session:
         self._advance(out, now)
         return out
 
-    # Steps ----------------------------------------------------------------------------------------
+    # Steps --------------------------------------------------------------------------------------
 
     def _take(self, message: Message, out: list[Action], now: float) -> None:
         """Execute the table's step for this message. No step passes a barrier; call `_advance` afterwards."""
@@ -279,11 +279,8 @@ class Session:
                 return  # reported once: a client that continues to stream would get an error per message
             self._refused_audio = True
         name = type(message).__name__.lower()
-        text = (
-            f"{name} before start: send start first"
-            if self.state is State.NEW
-            else f"{name} without a running stream: send start first"
-        )
+        when = "before start" if self.state is State.NEW else "without a running stream"
+        text = f"{name} {when}: send start first"
         out.append(Emit(Failed(ErrorCode.BAD_STATE, text)))
 
     def _ignore(self, message: Message, out: list[Action], now: float) -> None:
@@ -297,7 +294,7 @@ class Session:
         else:
             out.append(Emit(Failed(message.code, message.message)))
 
-    # Ends -----------------------------------------------------------------------------------------
+    # Ends ---------------------------------------------------------------------------------------
 
     def _end_here(self, boundary: Boundary, state: State, out: list[Action], now: float) -> None:
         """Start a barrier after the audio so far."""
@@ -339,9 +336,7 @@ class Session:
         assert stream is not None
         assert boundary.reason is not None
         if extra := stream.partial_frame_bytes():
-            text = (
-                f"the audio ends with {extra} bytes of an incomplete frame of {stream.start.format.frame_bytes} bytes"
-            )
+            text = f"the audio ends with {extra} of the {stream.start.format.frame_bytes} bytes of a frame"
             out.append(Emit(Warned(WarningCode.PARTIAL_FRAME, text)))
         tally = stream.tally
         out.append(Emit(Finished(boundary.reason, stream.received, stream.processed, tally.segments, tally.failed)))

@@ -85,7 +85,7 @@ class Stream:
         self._next_arrival = self._next_mark = form.frame_bytes
         self._warned_clamped = False
 
-    # Queries of the session -----------------------------------------------------------------------
+    # Queries of the session ---------------------------------------------------------------------
 
     @property
     def received(self) -> int:
@@ -172,7 +172,7 @@ class Stream:
         start = min(self._kept_from(channel) for channel in self._channels)
         return start, max(start, self.received * self.sample_rate // self.start.format.sample_rate)
 
-    # Input ----------------------------------------------------------------------------------------
+    # Input --------------------------------------------------------------------------------------
 
     def audio(self, data: bytes, out: list[Action], now: float) -> bool:
         """Append bytes; return whether the memory should be counted: each half second of audio, or COUNT_BYTES.
@@ -246,7 +246,7 @@ class Stream:
         """Return the bytes of an incomplete frame at the end."""
         return self._intake.pending_bytes
 
-    # How it goes on -------------------------------------------------------------------------------
+    # How it goes on -----------------------------------------------------------------------------
 
     def _mark(self, out: list[Action], now: float) -> bool:
         """Store the arrival time, send an ack each half second, and return whether to count the memory."""

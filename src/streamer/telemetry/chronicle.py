@@ -124,7 +124,7 @@ class Chronicle(SessionObserver):
         self._received = self._committed = 0
         self._counted_s = self._busy_s = 0.0
 
-    # From the conductor ---------------------------------------------------------------------------
+    # From the conductor -------------------------------------------------------------------------
 
     def starting(self, start: Start, now: float) -> str | None:
         self._starts.append(start)
@@ -204,7 +204,7 @@ class Chronicle(SessionObserver):
         for reader in self._readers:
             reader.closed(summary, code, gone=gone, now=now)
 
-    # From the engine ------------------------------------------------------------------------------
+    # From the engine ----------------------------------------------------------------------------
 
     def passage(self, job: Job) -> Passage | None:
         """Return the segment of a job (or interim) until its result is written."""
@@ -218,7 +218,7 @@ class Chronicle(SessionObserver):
         if (passage := self._finals.get(job.id)) is not None:
             passage.finished = now
 
-    # Inside ---------------------------------------------------------------------------------------
+    # Inside -------------------------------------------------------------------------------------
 
     def _started(self, event: Started) -> None:
         if self._starts:

@@ -57,7 +57,7 @@ class Telemetry(Observer, EngineObserver):
         self.registry.register(self._metrics.instruments)
         self._process = ProcessCollector(registry=self.registry)
 
-    # Life -----------------------------------------------------------------------------------------
+    # Life ---------------------------------------------------------------------------------------
 
     def watch(
         self, *, ready: Callable[[], bool], draining: Callable[[], bool], depth: Callable[[], EngineDepth]
@@ -114,7 +114,7 @@ class Telemetry(Observer, EngineObserver):
         _, ids = self._sessions.get(session_id, (None, None))
         return ids
 
-    # Reports of the conductor ---------------------------------------------------------------------
+    # Reports of the conductor -------------------------------------------------------------------
 
     def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         ids = Ids(info.id)
@@ -141,7 +141,7 @@ class Telemetry(Observer, EngineObserver):
     def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         return self._tasks[where].task(work)
 
-    # Reports of the engine ------------------------------------------------------------------------
+    # Reports of the engine ----------------------------------------------------------------------
 
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
         self._measuring.batch_started(worker, jobs, waits)
@@ -177,7 +177,7 @@ class Telemetry(Observer, EngineObserver):
     def spans_lost(self, count: int) -> None:
         self._spans_lost += count
 
-    # Inside ---------------------------------------------------------------------------------------
+    # Inside -------------------------------------------------------------------------------------
 
     def _trace(self, model: str, environment: Mapping[str, str]) -> None:
         try:

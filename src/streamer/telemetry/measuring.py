@@ -79,7 +79,7 @@ class Measuring(Observer, EngineObserver):
 
         metrics.instruments.refresh.append(refresh)
 
-    # Sessions -------------------------------------------------------------------------------------
+    # Sessions -----------------------------------------------------------------------------------
 
     def reader(self, info: SessionInfo, now: float, trace_of: TraceOf = untraced) -> Reader:
         """Return the counter of one session."""
@@ -99,7 +99,7 @@ class Measuring(Observer, EngineObserver):
     def broken(self, where: Subsystem, error: BaseException) -> None:
         self._metrics.task_failures.child(where).add()
 
-    # The engine -----------------------------------------------------------------------------------
+    # The engine ---------------------------------------------------------------------------------
 
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> None:
         self._batch_size.observe(len(jobs))

@@ -60,11 +60,7 @@ class WebSocketProtocol:
         budget: WorkBudget,
         memory: MemoryAccount,
     ) -> None:
-        """Create the protocol.
-
-        `new_frames(max_message_bytes)`: creates a `websocket.ServerFrames`. `transport`: the asyncio transport of this
-        protocol. `memory`: account for incomplete messages.
-        """
+        """Create the protocol. `new_frames`: creates a `websocket.ServerFrames`. `memory`: for incomplete messages."""
         self._new_frames = new_frames
         self._frames = new_frames(max_message_bytes)
         self._transport = transport
@@ -101,7 +97,7 @@ class WebSocketProtocol:
         self.control_frames = 0
         """Number of pings and pongs received."""
 
-    # The reader's side ----------------------------------------------------------------------------
+    # The reader's side --------------------------------------------------------------------------
 
     def hand_over(self, ear: Ear[str | bytes] | None) -> None:
         """Pass binary messages to this ear from now on; see `runtime.transport.Transport`."""
@@ -145,7 +141,7 @@ class WebSocketProtocol:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # Calls of the event loop ----------------------------------------------------------------------
+    # Calls of the event loop --------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Process received bytes."""
@@ -191,7 +187,7 @@ class WebSocketProtocol:
         if self._unread is not None and not self._ended:
             self._take_turn_soon()
 
-    # In -------------------------------------------------------------------------------------------
+    # In -----------------------------------------------------------------------------------------
 
     def _deliver(self, data: bytes | bytearray, at: int, count: int) -> tuple[int, int]:
         """Pass the binary messages from `data[at]` on to the ear, at most `count`; return their end and number."""
@@ -336,7 +332,7 @@ class WebSocketProtocol:
             self._message = message
             self._wake()
 
-    # Out ------------------------------------------------------------------------------------------
+    # Out ----------------------------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
