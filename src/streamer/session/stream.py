@@ -69,6 +69,7 @@ class Stream:
         """Ranges wait until the pending jobs use less memory. No more audio is taken in meanwhile."""
         self._max_jobs = limits.max_job_bytes
         self._max_kept = limits.max_kept_bytes
+        self._max_bytes = limits.max_session_bytes
         self._growth = max(0.0, kept_bytes_per_second(settings, start) / (form.frame_bytes * form.sample_rate) - 1.0)
         self._scoring = 0
         self._scored_bytes = 0
@@ -338,10 +339,15 @@ class Stream:
             results.ask(self._infer(channel, wanted, out, now))
             self.tally.answered_for += length
         if channel.interim is None and (due := segmenter.interim()):
-            if self._kept_bytes() + (due.end - due.start) * SAMPLE_BYTES <= self._max_kept:
+            if self._has_room_for_interim((due.end - due.start) * SAMPLE_BYTES):
                 channel.interim = self._infer(channel, due, out, now)
             else:
                 self.tally.interims_dropped += 1
+
+    def _has_room_for_interim(self, size: int) -> bool:
+        """Return whether a copy of this many bytes fits beside the stored audio, and beside all that was read."""
+        fits = self.held_bytes + self.reserved_bytes(0) + size <= self._max_bytes
+        return fits and self._kept_bytes() + size <= self._max_kept
 
     def _ask_postponed(self, after: Channel, out: list[Action], now: float) -> None:
         """Request the ranges that had no memory before; each channel has its turn."""
