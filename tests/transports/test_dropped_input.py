@@ -11,7 +11,7 @@ from aiohttp import web
 
 from streamer.errors import ErrorCode, StreamerError
 from streamer.transports.websocket import WebSocketTransport
-from streamer.transports.websocket_protocol import CLOSING_TURN_S, WebSocketProtocol
+from streamer.transports.websocket_protocol import DROPPING_TURN_S, WebSocketProtocol
 from tests.transports.test_websocket_protocol import conversing
 from tests.transports.wire_frames import BINARY, masked
 
@@ -80,4 +80,4 @@ async def test_a_failed_peer_that_sends_on_is_read_once_a_turn_and_both_closes_a
     times = server.reads.times
     assert len(times) > 4
     # Half of a turn, because the loop rounds its times to milliseconds.
-    assert all(after - before >= CLOSING_TURN_S / 2 for before, after in pairwise(times)), times
+    assert all(after - before >= DROPPING_TURN_S / 2 for before, after in pairwise(times)), times

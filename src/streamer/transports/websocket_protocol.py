@@ -36,7 +36,9 @@ from streamer.transports.wire import RATE_LIMITED_CLOSE, TRY_AGAIN_LATER_CLOSE
 MAX_MESSAGES_PER_TURN = 32
 """Messages and control frames of one peer that are processed per iteration of the loop."""
 CLOSING_TURN_S = 0.01
-"""Seconds between two turns, or reads, of a peer whose close is awaited: its other input is not urgent."""
+"""Seconds between two iterations for a peer whose close is awaited: its other input is not urgent."""
+DROPPING_TURN_S = 0.002
+"""Seconds between two reads of a failed peer. Its input is dropped: the peer may read the close only after sending."""
 MAX_UNREAD_BYTES = 64 * 1024
 """Unread bytes above which the socket is not read."""
 MAX_SMALL_BYTES = 64
@@ -147,7 +149,7 @@ class WebSocketProtocol:
     def data_received(self, data: bytes) -> None:
         """Process received bytes."""
         if self._ended:  # dropped, a little at a time. Not reading it at all would turn the close into a reset.
-            self._throttled = self._throttled or self._loop.call_later(CLOSING_TURN_S, self._unthrottle)
+            self._throttled = self._throttled or self._loop.call_later(DROPPING_TURN_S, self._unthrottle)
             self._regulate()
             return
         left = MAX_MESSAGES_PER_TURN
@@ -272,10 +274,7 @@ class WebSocketProtocol:
     def _take_turn_soon(self) -> None:
         if not self._turn_is_due:
             self._turn_is_due = True
-            if self._closing:
-                self._loop.call_later(CLOSING_TURN_S, self._take_turn)
-            else:
-                self._loop.call_soon(self._take_turn)
+            self._loop.call_later(CLOSING_TURN_S if self._closing else 0.0, self._take_turn)
 
     def _take_turn(self) -> None:
         self._turn_is_due = False
