@@ -11,6 +11,8 @@ from streamer.access import Carrier, Credential, KeyRing, TokenReader, Verifier,
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.audio.pcm import Decoder
 from streamer.errors import StreamerError
+from streamer.media.decoder import MediaDecoder
+from streamer.media.formats import Container, MediaFormat
 from streamer.protocols.grpc import Grpc, introduction
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
@@ -80,10 +82,43 @@ def trace(data: bytes) -> None:
     remote(traceparent, tracestate)
 
 
+def media(data: bytes) -> None:
+    """Compressed audio of any kind: an error of ours or samples, the same however it is cut."""
+    if len(data) < 2:
+        return
+    containers = list(Container)
+    declared = MediaFormat(containers[data[0] % len(containers)], downmix=data[0] >= 128)
+    size, audio = 1 + data[1], data[2:]
+    if declared.container is Container.OPUS:
+        size = len(audio) or 1  # every push is a packet
+    whole = _decoded([audio], declared)
+    parts = _decoded([audio[at : at + size] for at in range(0, len(audio), size)], declared)
+    assert whole[1] == parts[1]
+    assert len(whole[1] or "") < MAX_ERROR
+    if whole[1] is None and b"mp4a" not in audio and declared.container not in (Container.AAC, Container.MP3):
+        assert whole[0] == parts[0]  # AAC and MP3 that are damaged are not a function of their packets in libavcodec
+
+
+def _decoded(pieces: list[bytes], declared: MediaFormat) -> tuple[bytes, str | None]:
+    decoder, parts = MediaDecoder(declared), []
+    try:
+        for piece in pieces:
+            decoder.push(piece)
+            while decoder.is_pending:
+                parts.append(decoder.take())
+        decoder.finish()
+        while decoder.is_pending:
+            parts.append(decoder.take())
+    except StreamerError as error:
+        return b"", error.message
+    return b"".join(parts), None
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "control": control,
     "proto": proto,
     "pcm": pcm,
+    "media": media,
     "token": token,
     "trace": trace,
 }
