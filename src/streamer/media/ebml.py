@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from streamer.media.packets import DamagedMedia
@@ -58,22 +58,23 @@ class EbmlReader:
     def depth(self) -> int:
         return len(self._open)
 
-    def push(self, data: bytes) -> list[Open | Close | Leaf]:
-        """What these bytes complete. Raises DamagedMedia."""
-        out: list[Open | Close | Leaf] = []
+    def push(self, data: bytes) -> Iterator[Open | Close | Leaf]:
+        """What these bytes complete, each before what follows it is looked at. Raises DamagedMedia."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             self._position += skipped
             data = data[skipped:]
             if self._skip:
-                return out
+                return
         self._data += data
-        at = 0
+        at, out = 0, list[Open | Close | Leaf]()
         while (step := self._element(at, out)) is not None:
             at += step
+            yield from out
+            out.clear()
+        yield from out
         del self._data[:at]
-        return out
 
     def finish(self) -> list[Open | Close | Leaf]:
         """Close what is open."""

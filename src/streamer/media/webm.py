@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import msgspec
@@ -90,7 +90,7 @@ class WebmDemuxer:
     def finish(self) -> list[Track | Packet]:
         return self._events(self._reader.finish())
 
-    def _events(self, events: list[Open | Close | Leaf]) -> list[Track | Packet]:
+    def _events(self, events: Iterable[Open | Close | Leaf]) -> list[Track | Packet]:
         out: list[Track | Packet] = []
         for event in events:
             match event:
