@@ -108,7 +108,7 @@ class AnyDemuxer:
         return self._demuxer.push(first)
 
     def _container(self, *, is_last: bool) -> Container | None:
-        """What it is; None while that cannot be known. Raises UnsupportedMedia."""
+        """Return what it is, or None while too few bytes are here to know. Raises UnsupportedMedia."""
         if not self._head:
             return None
         declared = self._declared

@@ -24,7 +24,7 @@ class Conversion:
         return self._encode(self._resampler.push(self._mix(self._decoder.push(data))))
 
     def flush(self) -> bytes:
-        """What was held back."""
+        """Return the samples that the resampler held back."""
         return self._encode(self._resampler.flush())
 
     def _mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:

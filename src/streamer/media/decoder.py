@@ -85,7 +85,7 @@ class MediaDecoder:
         self._is_ending = self.is_pending = True
 
     def take(self, seconds: float = 1.0) -> bytes:
-        """Decode until so many seconds have been made, or the bytes are used up; one packet may be more than that.
+        """Decode `seconds` of audio, or less if the bytes are used up. One packet may be longer than that.
 
         Returns interleaved samples in `format`. Raises DamagedMedia or UnsupportedMedia, once for all.
         """
@@ -131,7 +131,7 @@ class MediaDecoder:
         yield _END
 
     def _begin(self, track: Track, parts: list[bytes]) -> None:
-        """What follows is of another track."""
+        """Begin another track."""
         self._end_track(parts)
         if track is _END:
             if self.format is None and self.bad_packets:
@@ -152,7 +152,7 @@ class MediaDecoder:
         self._conversion = self._source = None
 
     def _decode(self, packet: Packet) -> tuple[bytes, float]:
-        """What is kept of a packet, and the seconds that were decoded for it."""
+        """Return the samples that are kept of a packet, and the seconds that were decoded for it."""
         track = self._track
         assert track is not None
         data, seconds = track.decode(packet)
@@ -225,7 +225,7 @@ class _TrackDecoder:
         return self._decoder.format
 
     def decode(self, packet: Packet) -> tuple[bytes, float]:
-        """What is kept of a packet, and the seconds that were decoded for it."""
+        """Return the samples that are kept of a packet, and the seconds that were decoded for it."""
         decoder = self._decoder
         data = decoder.decode(packet.data)
         self.is_bad = data is None

@@ -36,11 +36,11 @@ class Decoder(Protocol):
         ...
 
     def conceal(self, samples: int) -> bytes:
-        """What stands for a packet of so many samples, at the format's rate, that cannot be decoded."""
+        """Return what stands for a packet that cannot be decoded. `samples`: its length at the format's rate."""
         ...
 
     def flush(self) -> bytes:
-        """What was held back."""
+        """Return the samples that were held back."""
         ...
 
 

@@ -59,7 +59,7 @@ class EbmlReader:
         return len(self._open)
 
     def push(self, data: bytes) -> Iterator[Open | Close | Leaf]:
-        """What these bytes complete, each before what follows it is looked at. Raises DamagedMedia."""
+        """Yield each event that these bytes complete, before the bytes after it are read. Raises DamagedMedia."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped

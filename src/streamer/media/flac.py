@@ -114,7 +114,7 @@ class FlacDemuxer:
         del buffer[:at]
 
     def _find_next(self, at: int, *, is_last: bool) -> int | None:
-        """Where the frame after the one at `at` begins; None while that is not there."""
+        """Return the start of the frame after the one at `at`, or None while it is not here."""
         buffer, frame, info = self._data, self._frame, self._info
         assert frame is not None
         assert info is not None

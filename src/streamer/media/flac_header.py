@@ -14,7 +14,7 @@ MAX_FRAME_BYTES = 1024 * 1024
 
 
 class StreamInfo(NamedTuple):
-    """What STREAMINFO says."""
+    """The fields of STREAMINFO."""
 
     max_block: int
     """Samples per channel of a frame, at most."""
@@ -32,7 +32,7 @@ class StreamInfo(NamedTuple):
 
 
 class FrameHeader(NamedTuple):
-    """What the header of a frame says."""
+    """The fields of a frame's header."""
 
     is_variable: bool
     number: int
@@ -98,7 +98,7 @@ def flac_samples(data: bytes) -> int:
 
 
 def _coded_number(data: bytes | bytearray, at: int) -> tuple[int, int] | None:
-    """A number as UTF-8 would write it, of up to 36 bits, and where it ends."""
+    """Read a number of up to 36 bits, written as in UTF-8; return it and its end."""
     first = data[at]
     if first < 0x80:
         return first, at + 1

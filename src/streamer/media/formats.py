@@ -1,4 +1,4 @@
-"""What a client may declare of audio that is not plain PCM."""
+"""The formats of compressed audio that a client may declare."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Container(StrEnum):
 
 
 class MediaFormat(msgspec.Struct, frozen=True):
-    """Compressed audio as declared. What it does not say, the audio does."""
+    """Compressed audio as declared. The audio itself says the rest."""
 
     container: Container
     channels: int | None = None

@@ -18,7 +18,7 @@ RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 """Hz that libopus decodes to."""
 _MAX_CHANNELS = 8
 _BUNDLED = (("av", "../av.libs/libopus-*"), ("av", ".dylibs/libopus*"), ("opuslib_next", "**/*opus*.so*"))
-"""Packages that bring the library, and where they have it."""
+"""Packages that bring the library, and its place in them."""
 _SAMPLE_BYTES = 2
 
 # One for the process: a decoder writes there, and its bytes are copied before another one can run.
@@ -61,7 +61,7 @@ class OpusDecoder:
         return self._taken(samples)
 
     def conceal(self, samples: int) -> bytes:
-        """What probably was in a packet of so many samples (at the format's rate) that cannot be decoded."""
+        """Return a guess at a packet that cannot be decoded. `samples`: its length at the format's rate."""
         made = self._decode(self._handle, None, 0, _SCRATCH_AT, min(samples, self._max_samples), 0)
         return self._taken(made) if made == samples else bytes(samples * self._frame_bytes)
 

@@ -1,4 +1,4 @@
-"""The index of MP4 (ISO 14496-12): which track is audio, and where its samples lie."""
+"""The index of MP4 (ISO 14496-12): the audio track, and the places of its samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_CONFIG_BYTES = 64
 
 
 class Sample(NamedTuple):
-    """Where the bytes of one packet lie in the file."""
+    """The place of one packet in the file, in bytes."""
 
     offset: int
     size: int
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What `moov` says of the first track that is audio."""
+    """The part of `moov` about the first track that is audio."""
 
     track: Track
     track_id: int

@@ -90,7 +90,7 @@ class OggDemuxer:
         return []
 
     def _search(self, start: int, at: int) -> int:
-        """Where the next page may begin."""
+        """Return the place at which the next page may begin."""
         found = self._data.find(_CAPTURE, start)
         if found < 0:
             found = max(start, len(self._data) - len(_CAPTURE) + 1)

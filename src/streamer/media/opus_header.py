@@ -23,7 +23,7 @@ _FRAME_SAMPLES = (
 
 @dataclass(frozen=True, slots=True)
 class OpusHeader:
-    """What a decoder of Opus has to know."""
+    """The settings of a decoder of Opus."""
 
     channels: int
     gain_db: float = 0.0
@@ -63,7 +63,7 @@ def opus_track(data: bytes, skip: int | None = None) -> Track:
 
 
 def plain_header(channels: int) -> bytes:
-    """The header of one stream of one or two channels, as raw packets have none."""
+    """Return the header of one stream of one or two channels, for packets that come without a container."""
     return _MAGIC + struct.pack("<BBHIhB", 1, channels, 0, CLOCK_RATE, 0, 0)
 
 

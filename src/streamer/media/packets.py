@@ -1,4 +1,4 @@
-"""What a demuxer gives: a track, then its packets; and the ways in which media can be wrong."""
+"""Tracks and packets, which demuxers give, and the errors of media that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DamagedMedia(StreamerError):
 
 
 class Codec(StrEnum):
-    """Codecs that are decoded. What is not in this list is not reachable by any input."""
+    """Codecs that are decoded. No input can reach another one."""
 
     PCM = "pcm"
     OPUS = "opus"
@@ -62,7 +62,7 @@ class Track:
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False):
-    """What a codec decodes at once."""
+    """The bytes that a codec decodes at once."""
 
     data: bytes
     samples: int
@@ -74,7 +74,7 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
 class Demuxer(Protocol):
     """Takes a container apart as its bytes come, cut anywhere. Keeps a bounded part of them. Knows no I/O.
 
-    What comes out depends on the bytes alone, not on the cuts. `push` raises DamagedMedia or UnsupportedMedia.
+    Its output depends on the bytes alone, not on the cuts. `push` raises DamagedMedia or UnsupportedMedia.
     """
 
     name: ClassVar[str]

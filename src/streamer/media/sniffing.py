@@ -35,7 +35,7 @@ _UNSERVED = {
 def sniff(data: bytes | bytearray, *, is_last: bool = False) -> Container | None:
     """The container of what begins like this; None if more bytes are needed. An ID3 tag has to be taken off first.
 
-    Raises UnsupportedMedia if it is none that is served.
+    Raises UnsupportedMedia for anything that is not served.
     """
     if len(data) < SNIFFED_BYTES and not is_last:
         return None

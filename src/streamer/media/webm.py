@@ -53,7 +53,7 @@ _XIPH, _FIXED, _EBML = 1, 2, 3
 
 
 class _Entry(msgspec.Struct):
-    """What is known of a track while it is read."""
+    """The fields of a track, while they are read."""
 
     number: int = 0
     type: int = 0
