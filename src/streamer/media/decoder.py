@@ -66,6 +66,8 @@ class MediaDecoder:
         """Packets that could not be decoded."""
         self.is_pending = False
         """Whether `take` may have more."""
+        self.is_finished = False
+        """Whether everything up to the end has been taken."""
 
     @property
     def nbytes(self) -> int:
@@ -134,6 +136,7 @@ class MediaDecoder:
         """Begin another track."""
         self._end_track(parts)
         if track is _END:
+            self.is_finished = True
             if self.format is None and self.bad_packets:
                 raise DamagedMedia(f"none of {self.bad_packets} packets could be decoded")
             return

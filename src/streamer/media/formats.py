@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from streamer.audio.format import MAX_CHANNELS
+from streamer.audio.format import MAX_CHANNELS, AudioFormat, Encoding
 from streamer.errors import InvalidFormat
 
 
@@ -43,3 +43,8 @@ class MediaFormat(msgspec.Struct, frozen=True):
         if self.channels is not None and not 1 <= self.channels <= most:
             raise InvalidFormat(field="format.channels", expected=f"an integer from 1 to {most}", got=self.channels)
         return self
+
+
+def provisional() -> AudioFormat:
+    """Return a guess at the format that compressed audio is decoded to, for as long as it is not known."""
+    return AudioFormat(Encoding.PCM_S16LE, 16_000, 1)

@@ -35,8 +35,10 @@ class OpusHeader:
 
 def read_header(data: bytes) -> tuple[OpusHeader, int]:
     """Return the header and its pre-skip in samples. Raises DamagedMedia or UnsupportedMedia."""
-    if len(data) < _FIXED_BYTES or not data.startswith(_MAGIC):
-        raise DamagedMedia(f"Opus header: expected at least {_FIXED_BYTES} bytes after OpusHead, got {len(data)}")
+    if not data.startswith(_MAGIC):
+        raise DamagedMedia(f"Opus header: expected OpusHead, got {data[:8].hex(' ') or 'nothing'}")
+    if len(data) < _FIXED_BYTES:
+        raise DamagedMedia(f"Opus header: expected at least {_FIXED_BYTES} bytes, got {len(data)}")
     version, channels, skip, _, gain, family = struct.unpack_from("<BBHIhB", data, len(_MAGIC))
     if version & 0xF0:
         raise UnsupportedMedia(f"Opus header: expected version 0 to 15, got {version}")

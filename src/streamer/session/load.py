@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamer.errors import ErrorCode
+from streamer.media.decoder import MediaDecoder
 from streamer.session.memory import MemoryAccount, MemoryPool
 from streamer.session.pending import PendingMessages
 from streamer.session.settings import Limits
@@ -17,6 +18,8 @@ class Load:
         self.pending = PendingMessages()
         self.stream: Stream | None = None
         """The one that runs."""
+        self.media: MediaDecoder | None = None
+        """Of a client that sends compressed audio."""
         self.memory = MemoryAccount(pool, limits.max_session_bytes)
 
     @property
@@ -31,7 +34,8 @@ class Load:
     @property
     def held_bytes(self) -> int:
         """Bytes of memory for audio, and for the messages that wait with it."""
-        return self.pending.nbytes + (self.stream.held_bytes if self.stream is not None else 0)
+        media = self.media.nbytes if self.media is not None else 0
+        return self.pending.nbytes + media + (self.stream.held_bytes if self.stream is not None else 0)
 
     @property
     def is_stuck(self) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 
 from streamer.audio.format import AudioFormat
 from streamer.errors import ErrorCode
+from streamer.media.formats import MediaFormat
 from streamer.session.events import Mode
 
 
@@ -38,6 +39,8 @@ class Start:
     metadata: Mapping[str, str] = field(default_factory=dict)
     options: bytes = b"{}"
     """A JSON object, handed to the model as it is."""
+    media: MediaFormat | None = None
+    """Of compressed audio: then `format` is a guess, until `SetFormat`."""
     mode: Mode | None = None
     """None: the mode of the address that the client came to."""
 
@@ -47,6 +50,13 @@ class Audio(msgspec.Struct, frozen=True, gc=False):
     cost of a frozen dataclass.)"""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetFormat:
+    """The format of compressed audio is known now. Comes before the first `Audio` of the stream."""
+
+    format: AudioFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +99,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Flush | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | SetFormat | Flush | Stop | Leave | KeepAlive | Auth | Malformed

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from streamer.errors import BadRequest
-from streamer.session.events import Mode
+from streamer.session.events import Mode, Started
 from streamer.vad.settings import VadConfig
 
 MEMORY_SHARES = 8
@@ -116,3 +116,14 @@ class SessionSettings:
     retry_after_s: float = 5.0
     """Seconds after which a client that was ended for load may come back."""
     limits: Limits = field(default_factory=Limits)
+
+    def started(self, session_id: str, traceparent: str | None) -> Started:
+        """Return the first event of a session."""
+        return Started(
+            session_id=session_id,
+            mode=self.mode,
+            model=self.model,
+            model_sample_rate=self.model_sample_rate,
+            limits=self.limits.announced(),
+            traceparent=traceparent,
+        )
