@@ -30,6 +30,8 @@ class Limits:
     """Without any message; `keepalive` counts as one."""
     max_stream_s: float = 4 * 3600.0
     """Seconds of audio in one stream."""
+    max_spool_bytes: int = 1024 * 1024 * 1024
+    """Bytes on disk for one file sent by POST whose index is behind its audio."""
     audio_ahead_s: float = 30.0
     """Seconds of audio received but not yet processed, past which the connection is not read for a while."""
     max_metadata_entries: int = 16
