@@ -69,11 +69,17 @@ class EbmlReader:
                 return
         self._data += data
         at, out = 0, list[Open | Close | Leaf]()
-        while (step := self._element(at, out)) is not None:
-            at += step
+        while True:
+            try:
+                step = self._element(at, out)
+            except DamagedMedia:
+                yield from out
+                raise
             yield from out
             out.clear()
-        yield from out
+            if step is None:
+                break
+            at += step
         del self._data[:at]
 
     def finish(self) -> list[Open | Close | Leaf]:

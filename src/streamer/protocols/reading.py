@@ -79,11 +79,9 @@ def declared_format(
         raise InvalidFormat(field="format.encoding", expected=expected, got=encoding)
     if downmix:
         raise InvalidFormat(field="format.downmix", expected="false for PCM; join the channels yourself", got=downmix)
-    for name, value in (("sample_rate", sample_rate), ("channels", channels)):
-        if value is None:
-            raise InvalidFormat(field=f"format.{name}", expected=f"an integer with {encoding}", got=value)
-    assert sample_rate is not None
-    assert channels is not None
+    if sample_rate is None or channels is None:
+        name = "sample_rate" if sample_rate is None else "channels"
+        raise InvalidFormat(field=f"format.{name}", expected=f"an integer with {encoding}", got=None)
     return AudioFormat(Encoding(encoding), sample_rate, channels).check(), None
 
 
