@@ -7,6 +7,7 @@ import gc
 import io
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -205,7 +206,7 @@ def whole(hours: float) -> None:
             return
         before = psutil.Process().memory_info().rss
         began, peak = time.process_time(), 0
-        with path.open("rb") as file, io.BytesIO() as spool:
+        with path.open("rb") as file, tempfile.TemporaryFile() as spool:
             decoder = MediaDecoder(AUTO, spool=spool)
             while data := file.read(65_536):
                 decoder.push(data)

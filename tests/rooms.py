@@ -42,7 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "telemetry.observer": ("errors", *WORDS),
     "media": ("errors", "audio"),
     "session": ("errors", "audio", "media", "vad.endpointer", "vad.settings"),
-    "config": ("errors", "audio", "vad.settings", "inference.settings", *WORDS),
+    "config": ("errors", "audio", "media.formats", "vad.settings", "inference.settings", *WORDS),
     "models": ("errors", "audio", *WORDS),
     "protocols": ("errors", "audio", "media.formats", *WORDS),
     "inference": ("errors", "clock", "parent_death", "audio", "models.contract", "telemetry.observer", *WORDS),

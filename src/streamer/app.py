@@ -338,7 +338,7 @@ class App:
             model=http.ModelInfo(self.model.name, self.model.sample_rate),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
-            encodings=tuple(Encoding),
+            encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
 

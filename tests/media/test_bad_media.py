@@ -120,6 +120,14 @@ def test_a_container_that_is_not_the_declared_one_is_refused(declared: Container
         decoded([read("opus.ogg")], MediaFormat(declared))
 
 
+@pytest.mark.parametrize("declared", [Container.AUTO, Container.OGG, Container.OPUS])
+def test_a_container_that_the_operator_does_not_serve_is_not_reached(declared: Container) -> None:
+    decoder = MediaDecoder(MediaFormat(declared), served=frozenset({Container.WAV, Container.FLAC}))
+    decoder.push(read("opus.ogg"))
+    with pytest.raises(UnsupportedMedia, match=r"expected flac, wav, as this server allows, got (ogg|opus)"):
+        decoder.take()
+
+
 @pytest.mark.parametrize("name", ["opus.ogg", "opus.webm", "aac_frag.mp4", "cbr_noid3.mp3", "aac.aac", "wb.amr"])
 def test_an_end_in_the_middle_of_a_packet_is_no_error(name: str) -> None:
     form, data = decoded([read(name)[:-7]])

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings
+from streamer.media.formats import Container
 from streamer.session.events import Mode
 from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
 from streamer.vad.settings import VadConfig
@@ -205,6 +206,16 @@ class LogSettings:
     """`auto`: text on a terminal, JSON lines elsewhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class AudioSettings:
+    """Compressed audio that clients may send."""
+
+    formats: Annotated[
+        tuple[Literal["aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm"], ...], BeforeValidator(_listed)
+    ] = ("aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm")
+    """Containers that are served, `opus` for raw packets. Those that are left out cannot be reached by any input."""
+
+
 class Settings(BaseModel):
     """All settings in two levels: section and key. `load` reads them from file, environment and flags."""
 
@@ -219,6 +230,7 @@ class Settings(BaseModel):
     engine: EngineSettings = EngineSettings()
     vad: VadConfig = VadConfig()
     session: SessionSection = SessionSection()
+    audio: AudioSettings = AudioSettings()
     limits: Limits = Limits()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
@@ -257,5 +269,6 @@ class Settings(BaseModel):
             stall_timeout_s=cut.stall_timeout_s,
             lag_warning_s=cut.lag_warning_s,
             retry_after_s=self.server.retry_after_s,
+            containers=frozenset(map(Container, self.audio.formats)),
             limits=self.limits,
         )

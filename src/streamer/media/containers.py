@@ -65,8 +65,9 @@ class AnyDemuxer:
 
     name: ClassVar[str] = "audio"
 
-    def __init__(self, declared: Container, spool: BinaryIO | None = None) -> None:
+    def __init__(self, declared: Container, spool: BinaryIO | None, served: frozenset[Container]) -> None:
         self._declared = declared
+        self._served = served
         self._spool = spool
         self._head = bytearray()
         self._skip = 0
@@ -118,6 +119,10 @@ class AnyDemuxer:
             if declared not in _FRAMED:
                 raise
             found = declared
+        for container in (declared, found):
+            if container not in (None, Container.AUTO, *self._served):
+                expected = ", ".join(sorted(self._served)) or "PCM"
+                raise UnsupportedMedia(f"format.encoding: expected {expected}, as this server allows, got {container}")
         if found is not None and declared not in (Container.AUTO, found):
             raise UnsupportedMedia(
                 f"format.encoding: expected {declared} as declared, got {found} (it begins "
@@ -126,11 +131,14 @@ class AnyDemuxer:
         return found
 
 
-def demuxer_for(declared: MediaFormat, spool: BinaryIO | None = None) -> Demuxer:
-    """The demuxer of what is declared. `spool`: a file for an MP4 whose index is at its end."""
-    if declared.container is Container.OPUS:
+def demuxer_for(
+    declared: MediaFormat, spool: BinaryIO | None = None, served: frozenset[Container] = frozenset(Container)
+) -> Demuxer:
+    """The demuxer of what is declared. `spool`: a file for an MP4 whose index is at its end. `served`: containers that
+    may come."""
+    if declared.container is Container.OPUS and Container.OPUS in served:
         return OpusPackets(declared.channels or 1)
-    return AnyDemuxer(declared.container, spool)
+    return AnyDemuxer(declared.container, spool, served)
 
 
 def _demuxer(container: Container, spool: BinaryIO | None) -> Demuxer:

@@ -10,7 +10,7 @@ from streamer.audio.format import MAX_CHANNELS, AudioFormat
 from streamer.media.containers import OpusPackets, demuxer_for
 from streamer.media.conversion import Conversion, mono
 from streamer.media.decoders import STATE_BYTES, Decoder, decoder_for
-from streamer.media.formats import MediaFormat
+from streamer.media.formats import Container, MediaFormat
 from streamer.media.packets import DamagedMedia, Packet, Track, UnsupportedMedia
 
 MAX_BAD_PACKETS = 50
@@ -41,10 +41,12 @@ class MediaDecoder:
         rate: int = 16_000,
         *,
         max_channels: int = MAX_CHANNELS,
+        served: frozenset[Container] = frozenset(Container),
         spool: BinaryIO | None = None,
     ) -> None:
-        """`rate`: Hz that are wanted, if the codec has a choice. `spool`: see Mp4Demuxer."""
-        self._demuxer = demuxer_for(declared, spool)
+        """`rate`: Hz that are wanted, if the codec has a choice. `served`: containers that may come. `spool`: see
+        Mp4Demuxer."""
+        self._demuxer = demuxer_for(declared, spool, served)
         self._rate = rate
         self._downmix = declared.downmix
         self._max_channels = max_channels

@@ -66,9 +66,13 @@ class AvDecoder:
                     )
                 return None
             # A format is taken from the decoder: MP4 says two channels of AAC that has one.
-            self.format = AudioFormat(Encoding.PCM_F32LE, frame.sample_rate, samples.shape[1])
+            if self.format is None or (self.format.sample_rate, self.format.channels) != (
+                frame.sample_rate,
+                samples.shape[1],
+            ):
+                self.format = AudioFormat(Encoding.PCM_F32LE, frame.sample_rate, samples.shape[1])
             parts.append(samples.tobytes())
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _samples(frame: Any) -> NDArray[np.float32] | None:
@@ -83,8 +87,10 @@ def _samples(frame: Any) -> NDArray[np.float32] | None:
         return np.ascontiguousarray(values).astype(np.float32) * np.float32(1 / 32_768)
     if values.dtype != np.float32:
         return None
-    clipped: NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), np.float32(-1), np.float32(1))
-    return clipped
+    if not np.abs(values).max(initial=0.0) <= 1.0:  # as it is of NaN
+        values = np.clip(np.nan_to_num(values, nan=0.0), np.float32(-1), np.float32(1))
+    samples: NDArray[np.float32] = values
+    return samples
 
 
 @cache

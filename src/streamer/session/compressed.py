@@ -83,7 +83,11 @@ class CompressedInput:
     def _begin(self, declared: MediaFormat) -> MediaDecoder:
         settings = self._session.settings
         self._media = MediaDecoder(
-            declared, settings.model_sample_rate, max_channels=settings.limits.max_channels, spool=self._spool
+            declared,
+            settings.model_sample_rate,
+            max_channels=settings.limits.max_channels,
+            served=settings.containers,
+            spool=self._spool,
         )
         self._session.load.media = self._media
         return self._media

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from streamer.errors import BadRequest
+from streamer.media.formats import Container
 from streamer.session.events import Mode, Started
 from streamer.vad.settings import VadConfig
 
@@ -117,6 +118,8 @@ class SessionSettings:
     """A result that takes longer from its audio's end makes a warning."""
     retry_after_s: float = 5.0
     """Seconds after which a client that was ended for load may come back."""
+    containers: frozenset[Container] = frozenset(Container)
+    """Of compressed audio, those that are served."""
     limits: Limits = field(default_factory=Limits)
 
     def started(self, session_id: str, traceparent: str | None) -> Started:
