@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 import streamer
 from streamer.app import App, Grpc
 from streamer.audio.format import AudioFormat
 from streamer.client.errors import ConnectionClosed
-from streamer.client.events import Error, Event, Finished, Flushed, Segment
+from streamer.client.events import Ack, Error, Event, Finished, Flushed, Segment
 from streamer.client.stream import Stream
 from streamer.config import Settings
 from streamer.media.formats import Container, MediaFormat
+from streamer.testing import ScriptedScoring
 from tests.media.material import FILES, decoded, flac_of_silence, ogg_opus, read
 from tests.transports.serving import scripted, serving
 
@@ -147,6 +151,35 @@ async def test_a_stream_is_too_long_by_its_decoded_seconds() -> None:
         events = await said(app, read("opus.ogg"), AUTO)
     [error] = [event for event in events if isinstance(event, Error)]
     assert error.code == "stream_too_long"
+
+
+async def test_a_message_longer_than_a_client_may_be_ahead_is_decoded_as_the_rest_is_dealt_with() -> None:
+    """Silence, of which nothing is told: decoding goes on all the same, though the client says nothing more."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(60 * 16_000, np.int16), 16_000, format="FLAC")
+    parts = scripted()
+    scoring = parts.scoring
+    assert isinstance(scoring, ScriptedScoring)
+    scoring.held = True
+    async with (
+        serving(parts, limits={"audio_ahead_s": 2.0}) as app,
+        streamer.connect(url_of(app, "segmented"), encoding="flac") as stream,
+    ):
+        await stream.receive()  # `started`: what follows finds the reader waiting
+        await stream.send(file.getvalue())
+        async with asyncio.timeout(60):
+            acked = 0
+            while acked < 55 * 16_000:
+                received = await stream.receive()
+                assert received is not None
+                acked = received.event.received if isinstance(received.event, Ack) else acked
+                if acked >= 2 * 16_000 and scoring.held:  # decoding waits for the scorer now
+                    scoring.held = False
+                    scoring.let_go()
+        await stream.stop()
+        events = await heard(stream)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].received == 60 * 16_000
 
 
 async def test_a_client_that_goes_in_the_middle_leaves_nothing() -> None:

@@ -28,7 +28,7 @@ class ReadGate:
         self._room: asyncio.Event | None = None
         self._owes = False
         self.is_closed = False
-        """Whether the reader is paused."""
+        """Whether the reader is paused, or decoding is."""
 
     def drain(self) -> None:
         """Reduce the allowed lead of the peer."""
@@ -57,9 +57,11 @@ class ReadGate:
     async def room(self) -> None:
         """Wait while more audio than allowed is not processed yet, or in memory, until half of it is."""
         if self._load.is_ahead(self._allowed_s) and not self.is_finished:
-            self._room = asyncio.Event()
-            await self._room.wait()
-            self._room = None
+            self._room, self.is_closed = asyncio.Event(), True
+            try:
+                await self._room.wait()
+            finally:
+                self._room, self.is_closed = None, self._opened is not None
 
     @property
     def is_ahead(self) -> bool:
@@ -82,7 +84,7 @@ class ReadGate:
         try:
             await self._opened.wait()
         finally:
-            self._opened, self.is_closed, self._owes = None, False, False
+            self._opened, self.is_closed, self._owes = None, self._room is not None, False
             if timer is not None:
                 timer.cancel()
 
