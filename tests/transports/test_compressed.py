@@ -18,12 +18,31 @@ from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Ack, Error, Event, Finished, Flushed, Segment
 from streamer.client.stream import Stream
 from streamer.config import Settings
+from streamer.errors import ErrorCode
 from streamer.media.formats import Container, MediaFormat
+from streamer.session.summary import Summary
+from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 from streamer.testing import ScriptedScoring
 from tests.media.material import FILES, decoded, flac_of_silence, ogg_opus, read
 from tests.transports.serving import scripted, serving
 
 AUTO = MediaFormat(Container.AUTO)
+
+
+class Closings(Observer):
+    """Keeps what sessions have done."""
+
+    def __init__(self) -> None:
+        self.summaries: list[Summary] = []
+
+    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+        summaries = self.summaries
+
+        class One(SessionObserver):
+            def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+                summaries.append(summary)
+
+        return One()
 
 
 def url_of(app: App, mode: str = "simple") -> str:
@@ -144,6 +163,26 @@ async def test_each_fault_ends_the_stream_with_its_error(name: str) -> None:
     errors = [event for event in events if isinstance(event, Error)]
     assert [(error.code, error.fatal) for error in errors] == [(code, True)]
     assert text in errors[0].message
+
+
+async def test_a_packet_that_does_not_decode_is_silence_and_counted() -> None:
+    from streamer.media.ogg import OggDemuxer
+    from streamer.media.packets import Packet
+
+    packets = [item.data for item in OggDemuxer().push(read("opus.ogg")) if isinstance(item, Packet)]
+    packets[10] = bytes([packets[10][0] | 3, 63])  # 63 frames in a packet that has none
+    closed = Closings()
+    settings = Settings(server={"port": 0})
+    async with App(settings, parts=scripted(), observers=[closed]) as app:
+        async with streamer.connect(url_of(app), encoding="opus") as stream:
+            for packet in packets:
+                await stream.send(packet)
+            await stream.stop()
+            events = await heard(stream)
+        await app.conductor.ended()
+    assert isinstance(events[-1], Finished)
+    assert events[-1].received >= 320 * (len(packets) - 1)
+    assert [summary.bad_packets for summary in closed.summaries] == [1]
 
 
 async def test_a_stream_is_too_long_by_its_decoded_seconds() -> None:

@@ -102,9 +102,10 @@ class CompressedInput:
         media = self._media
         if media is None or not media.is_pending:
             return
-        is_new = media.format is None
+        is_new, bad_packets = media.format is None, media.bad_packets
         try:
             data = media.take(STEP_S)
+            self._session.load.bad_packets += media.bad_packets - bad_packets
         except StreamerError as error:
             self._drop()
             self._waiting.clear()

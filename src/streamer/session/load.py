@@ -20,6 +20,8 @@ class Load:
         """The one that runs."""
         self.media: MediaDecoder | None = None
         """Of a client that sends compressed audio."""
+        self.bad_packets = 0
+        """Packets of compressed audio that could not be decoded."""
         self.memory = MemoryAccount(pool, limits.max_session_bytes)
 
     @property

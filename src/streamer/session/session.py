@@ -87,7 +87,7 @@ class Session:
 
     @property
     def summary(self) -> Summary:
-        return replace(self._with_stream(), code=self._code)
+        return replace(self._with_stream(), code=self._code, bad_packets=self.load.bad_packets)
 
     # What comes in ------------------------------------------------------------------------------
 
