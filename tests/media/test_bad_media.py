@@ -73,6 +73,28 @@ def test_a_bomb_is_refused_after_a_bounded_time_of_audio(data: bytes, audio_s: i
     assert decoder.decoded_s < FREE_SECONDS + len(data) * 8 / 250 + 40 < audio_s
 
 
+def test_bytes_that_make_no_audio_are_looked_at_in_steps() -> None:
+    """Each 0xFF may begin a frame of FLAC: a message of them takes long to look through."""
+    decoder = MediaDecoder(AUTO)
+    decoder.push(flac_of_silence(1) + b"\xff" * 400_000)
+    decoder.take()
+    assert decoder.is_pending
+    assert decoder.nbytes >= 300_000
+
+
+def test_a_fragment_after_tables_asks_for_no_table_as_a_whole() -> None:
+    """The tables of one file can claim four thousand million samples."""
+    whole = read("aac_faststart.m4a")
+    at = whole.index(b"stsz") + 8
+    claimed = whole[:at] + (300).to_bytes(4, "big") + b"\xff\xff\xff\xff" + whole[at + 8 :]
+    moof = read("aac_frag.mp4")
+    begin = moof.index(b"moof") - 4
+    fragment = moof[begin : begin + int.from_bytes(moof[begin : begin + 4], "big")]
+    mdat = claimed.index(b"mdat") - 4
+    with pytest.raises(StreamerError):
+        decoded([claimed[:mdat] + fragment + claimed[mdat:]])
+
+
 def test_packets_do_not_pile_up_before_they_are_taken() -> None:
     decoder = MediaDecoder(AUTO)
     decoder.push(ogg_opus(bytes([11 << 3 | 3, 2]), 500))

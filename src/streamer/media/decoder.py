@@ -23,6 +23,8 @@ MIN_BITS_PER_SECOND = 250
 """Of one channel, past FREE_SECONDS. Silence takes more in every encoder that is in use (Opus with DTX 270 bit/s, FLAC
 at 16 kHz 440). Less is a bomb: 4 kB of FLAC can be twenty minutes."""
 _UNKNOWN_RATE = 48_000
+STEP_BYTES = 64 * 1024
+"""Taken apart in one `take`, however little audio they make."""
 SLICE_BYTES = 4_096
 """Taken apart at a time, so that packets do not pile up that nobody has asked for."""
 
@@ -52,7 +54,7 @@ class MediaDecoder:
         self._max_channels = max_channels
         self._slice_bytes = 2**62 if isinstance(self._demuxer, OpusPackets) else SLICE_BYTES
         self._chunks: deque[bytes] = deque()
-        self._waiting_bytes = self._received_bytes = 0
+        self._waiting_bytes = self._received_bytes = self._step_bytes = 0
         self._work: Iterator[Track | Packet] = iter(())
         self._is_ending = False
         self._track: _TrackDecoder | None = None
@@ -94,7 +96,7 @@ class MediaDecoder:
         Returns interleaved samples in `format`. Raises DamagedMedia or UnsupportedMedia, once for all.
         """
         parts: list[bytes] = []
-        made = 0.0
+        made, self._step_bytes = 0.0, 0
         while made < seconds:
             item = self._next()
             if item is None:
@@ -113,6 +115,8 @@ class MediaDecoder:
     def _next(self) -> Track | Packet | None:
         while (item := next(self._work, None)) is None:
             if self._chunks:
+                if self._step_bytes >= STEP_BYTES:
+                    return None
                 self._work = iter(self._demuxer.push(self._slice()))
             elif self._is_ending:
                 self._is_ending = False
@@ -128,6 +132,7 @@ class MediaDecoder:
             self._chunks.appendleft(chunk[self._slice_bytes :])
             chunk = chunk[: self._slice_bytes]
         self._waiting_bytes -= len(chunk)
+        self._step_bytes += len(chunk)
         return chunk
 
     def _last(self) -> Iterator[Track | Packet]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, ClassVar
 
 from streamer.media.flac_header import flac_samples
-from streamer.media.mp4_index import Index, Sample, read_fragment, read_index
+from streamer.media.mp4_index import MAX_FRAGMENT_SAMPLES, Index, Sample, read_fragment, read_index
 from streamer.media.opus_header import packet_samples
 from streamer.media.packets import Codec, DamagedMedia, Packet, Track, UnsupportedMedia
 
@@ -110,8 +110,10 @@ class Mp4Demuxer:
         try:
             if kind == b"moov":
                 self._begin(read_index(content), out)
-            elif self._index is not None:
+            elif self._index is not None and self._index.tables is None:
                 waiting = [sample for sample in (self._next, *self._samples) if sample is not None]
+                if len(waiting) > MAX_FRAGMENT_SAMPLES:
+                    raise DamagedMedia(f"MP4: more than {MAX_FRAGMENT_SAMPLES} samples without their audio")
                 self._samples = iter(waiting + read_fragment(content, self._position, self._index))
                 self._next = next(self._samples, None)
         except (struct.error, IndexError):
@@ -170,8 +172,7 @@ class Mp4Demuxer:
             return gap
         if here < sample.size or not here:
             return None
-        if sample.size:
-            out.append(_packet(index.track, bytes(self._data[at : at + sample.size])))
+        out.append(_packet(index.track, bytes(self._data[at : at + sample.size])))
         self._position += sample.size
         self._next = next(self._samples, None)
         return sample.size

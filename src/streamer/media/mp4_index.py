@@ -205,7 +205,12 @@ def _table_samples(tables: bytes) -> Iterator[Sample]:
             row += 1
         at = 8 + chunk * width
         offset = int.from_bytes(offsets[at : at + width], "big")
-        for _ in range(min(_number(chunks, 12 + 12 * row), count - sample)):
+        in_chunk = min(_number(chunks, 12 + 12 * row), count - sample)
+        if not in_chunk and sample < count:
+            raise DamagedMedia("MP4: a chunk without samples")
+        if not in_chunk:
+            return
+        for _ in range(in_chunk):
             size = fixed or _number(sizes, 12 + 4 * sample)
             yield checked(Sample(offset, size))
             offset += size
@@ -253,9 +258,9 @@ def _read_run(run: bytes, base: int, position: int, default: int, samples: list[
 
 
 def checked(sample: Sample) -> Sample:
-    """The same, if it is not too large. Raises DamagedMedia."""
-    if sample.size > MAX_PACKET_BYTES:
-        raise DamagedMedia(f"MP4: expected samples of at most {MAX_PACKET_BYTES} bytes, got {sample.size}")
+    """The same, if its size can be believed. Raises DamagedMedia."""
+    if not 1 <= sample.size <= MAX_PACKET_BYTES:
+        raise DamagedMedia(f"MP4: expected samples of 1 to {MAX_PACKET_BYTES} bytes, got {sample.size}")
     return sample
 
 
