@@ -43,7 +43,7 @@ class AdtsDemuxer:
         buffer, at, out = self._data, 0, list[Track | Packet]()
         buffer += data
         while len(buffer) - at >= (10 if not is_last else _HEADER_BYTES):
-            if self._format is None and (tag := tag_bytes(buffer, at)):
+            if self._format is None and not self._passed and (tag := tag_bytes(buffer, at)):
                 here = min(tag, len(buffer) - at)
                 self._skip = tag - here
                 at += here
