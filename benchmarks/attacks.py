@@ -92,7 +92,7 @@ def beside(kind: str, attackers: int, *, streams: int, seconds: float) -> Outcom
         attack = None
         if attackers:
             numbers = (server.port, server.grpc_port, attackers, seconds + 8)
-            # What they take of the machine is not what they cost the server.
+            # Attackers run at a lower priority: the CPU that they use themselves is not a cost of the server.
             command = ["nice", "-n", "10", sys.executable, "-m", "benchmarks.attackers", kind, *map(str, numbers)]
             attack = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         newcomers = Newcomers()

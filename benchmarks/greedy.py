@@ -1,4 +1,4 @@
-"""What a few greedy sessions take of the server's memory: `python -m benchmarks.greedy --sessions 6`.
+"""Measure the memory of the server beside a few greedy sessions: `python -m benchmarks.greedy --sessions 6`.
 
 Each sends 64-bit floats of eight channels at 192 kHz, as fast as they are read, behind a stop that waits for the model.
 """

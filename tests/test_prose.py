@@ -33,46 +33,6 @@ PATTERNS = {
 }
 """What a newcomer, or an operator at three in the morning, has to read twice."""
 
-PENDING = {
-    "src/streamer/access/__init__.py",
-    "src/streamer/audio/chunks.py",
-    "src/streamer/audio/coding.py",
-    "src/streamer/audio/format.py",
-    "src/streamer/audio/polyphase.py",
-    "src/streamer/audio/resample.py",
-    "src/streamer/bench/endpoint.py",
-    "src/streamer/bench/server_use.py",
-    "src/streamer/cli/client.py",
-    "src/streamer/cli/demo.py",
-    "src/streamer/client/stream.py",
-    "src/streamer/clock.py",
-    "src/streamer/inference/worker.py",
-    "src/streamer/protocols/reading.py",
-    "src/streamer/runtime/driver.py",
-    "src/streamer/session/actions.py",
-    "src/streamer/session/arrivals.py",
-    "src/streamer/session/boundary.py",
-    "src/streamer/session/channel.py",
-    "src/streamer/session/events.py",
-    "src/streamer/session/intake.py",
-    "src/streamer/session/messages.py",
-    "src/streamer/session/pieces.py",
-    "src/streamer/session/segmenting.py",
-    "src/streamer/session/session.py",
-    "src/streamer/session/settings.py",
-    "src/streamer/session/speech.py",
-    "src/streamer/session/state.py",
-    "src/streamer/session/stream.py",
-    "src/streamer/session/summary.py",
-    "src/streamer/telemetry/hub.py",
-    "src/streamer/telemetry/metrics.py",
-    "src/streamer/transports/detachable.py",
-    "src/streamer/transports/frames.py",
-    "src/streamer/transports/patience.py",
-    "src/streamer/transports/websocket_protocol.py",
-}
-"""Modules that are not rewritten yet."""
-
 EXCEPTIONS: dict[str, str] = {}
 """Sentences that match a pattern, each with the reason why it stays."""
 
@@ -166,7 +126,7 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [path for path in modules() if name(path) not in PENDING], ids=name)
+@pytest.mark.parametrize("path", modules(), ids=name)
 def test_a_module_is_written_in_plain_sentences(path: Path) -> None:
     texts = [*docstrings_and_comments(path), *strings(path)]
     found = [f"{path}:{line}: {what}" for line, text in texts for what in violations(text)]

@@ -1,4 +1,4 @@
-"""Parts of a server: the model's engine, the speech scorer, telemetry, the clock."""
+"""The parts of a server: the model's engine, the speech scorer, telemetry, the clock."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def test_what_is_not_retained_cannot_be_sliced(first: int, last: int) -> None:
     buffer = SampleBuffer(10)
     buffer.append(ramp(0, 10))
     buffer.forget(2)
-    with pytest.raises(IndexError, match=r"retained \[2, 10\)"):
+    with pytest.raises(IndexError, match=r"stored \[2, 10\)"):
         buffer.slice(first, last)
 
 

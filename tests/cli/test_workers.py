@@ -262,7 +262,7 @@ async def test_a_model_that_kills_its_process_at_every_start_is_given_up(tmp_pat
                 assert heard[-1]["reason"] == "drained"
         code, said = server.ended()
         assert code == 1
-        assert "ended with exit code 7, and so 6 times in a row" in said.splitlines()[-1]
+        assert "ended with exit code 7, 6 times in a row" in said.splitlines()[-1]
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_1() -> None:

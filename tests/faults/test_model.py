@@ -82,7 +82,7 @@ async def test_a_model_that_raises_time_and_again_ends_the_stream(arena: RemoteA
         for _ in range(5):
             await peer.audio()
             assert not (await peer.hear("error"))["fatal"]
-        await peer.ended_with(ErrorCode.MODEL_ERROR, "too often in a row")
+        await peer.ended_with(ErrorCode.MODEL_ERROR, "times in a row")
 
 
 # Row 23: the model hangs --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.format import AudioFormat, Encoding
@@ -229,7 +229,13 @@ def sound(form: AudioFormat, seconds: float, rng: random.Random) -> bytes:
     return rng.randbytes(round(seconds * form.sample_rate) * form.frame_bytes)
 
 
+INTERIMS_BESIDE_UNREAD_AUDIO = Start(
+    AudioFormat(Encoding.PCM_U8, 8_000, 6), interim_results=True, interim_interval_ms=200
+)
+
+
 @settings(max_examples=40)
+@example(INTERIMS_BESIDE_UNREAD_AUDIO, 8_000, 0)
 @given(STARTS, st.sampled_from([8_000, 16_000, 48_000]), st.integers(0, 2**32 - 1))
 def test_a_client_that_waits_when_it_is_not_read_is_never_ended_and_held_within_the_bound(
     first: Start, model_rate: int, seed: int
@@ -315,7 +321,7 @@ def test_a_client_that_is_read_no_matter_what_is_ended_at_twice_its_bytes() -> N
         sent += 65_536
         assert sent < 4 * SMALL.max_session_bytes
     assert outside.closes == [Close(ErrorCode.TOO_FAST)]
-    assert "bytes of audio" in outside.of(Failed)[-1].message
+    assert "bytes of unprocessed audio" in outside.of(Failed)[-1].message
 
 
 # What a client may ask for ----------------------------------------------------------------------

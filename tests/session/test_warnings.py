@@ -85,4 +85,4 @@ def test_a_state_that_was_lost_is_a_warning_before_the_result_that_began_anew() 
     told = outside.of(Segment, Warned)
     assert [type(event) for event in told] == [Segment, Warned, Segment]
     assert told[1].code is WarningCode.STATE_LOST
-    assert told[1].message.endswith(f"channel 0; it began anew at {told[2].start / 16_000:.3f} s")
+    assert told[1].message.endswith(f"; processing restarted at {told[2].start / 16_000:.3f} s")

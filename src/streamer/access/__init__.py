@@ -1,4 +1,4 @@
-"""Authentication and origin checks: keys, tokens, and where clients send them. Pure: the time is an argument."""
+"""Authentication and origin checks: keys, tokens, and their carriers in a request. Pure: the time is an argument."""
 
 from streamer.access.carriers import (
     BEARER_PREFIX,

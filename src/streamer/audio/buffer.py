@@ -1,4 +1,4 @@
-"""The audio of one channel that may still be needed, addressed by its position in the stream."""
+"""Stored audio of one channel, addressed by its position in the stream."""
 
 from __future__ import annotations
 
@@ -15,47 +15,50 @@ from streamer.audio.pcm import decode
 from streamer.audio.polyphase import Polyphase
 
 SAMPLE_BYTES = 4
-"""Of a decoded sample: float32."""
+"""Bytes of a decoded sample: float32."""
 _NEAR = 64
-"""Samples that are resampled though nobody asks for them, if then no bytes before them have to be kept."""
+"""Samples that are resampled without a request, if no bytes before them have to be stored then."""
 MAX_RAW_BYTES = 1024 * 1024
-"""Bytes past which they are resampled early if that makes them fewer."""
+"""Bytes above which they are resampled early if that makes them smaller."""
 
 
 class Buffer(ABC):
-    """Retains the samples [start, end) of a stream. Positions are absolute: samples since the stream began."""
+    """Stores the samples [start, end) of a stream. Positions are absolute: samples since the start of the stream."""
 
     __slots__ = ("end", "start")
 
     start: int
-    """The position of the oldest sample that is retained."""
+    """Position of the oldest stored sample."""
     end: int
-    """The position after the newest sample that can be had."""
+    """Position after the newest available sample."""
 
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Bytes of audio held now."""
+        """Bytes of stored audio."""
 
     @abstractmethod
     def append(self, x: Kept) -> None:
-        """Retain x after what is there. BufferFull, and nothing is kept, if that exceeds the bound."""
+        """Append x. Raises BufferFull, and stores nothing, if that exceeds the limit."""
 
     @abstractmethod
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
-        """The samples [first, last), which nothing that follows can change. IndexError unless retained."""
+        """Return the samples [first, last), which later calls do not change.
+
+        Raises IndexError if they are not stored.
+        """
 
     @abstractmethod
     def forget(self, before: int) -> None:
-        """Drop what lies before a position: nothing if that is forgotten already, all if it is past the end."""
+        """Free the samples before a position; no effect if they are freed already, all if it is past the end."""
 
     @abstractmethod
     def seal(self) -> None:
-        """The audio ends here, for now: what waits for its neighbours can be had as if silence followed."""
+        """End the audio for now: samples that wait for following ones become available, as if silence followed."""
 
 
 def buffer_for(coding: Coding | None, max_samples: int, max_raw_bytes: int = MAX_RAW_BYTES) -> Buffer:
-    """Return a buffer that retains audio as it came if a coding is given, else decoded."""
+    """Return a buffer that stores encoded audio if a coding is given, otherwise decoded audio."""
     if coding is None:
         return SampleBuffer(max_samples)
     if coding.filter is None:
@@ -64,7 +67,7 @@ def buffer_for(coding: Coding | None, max_samples: int, max_raw_bytes: int = MAX
 
 
 class EncodedBuffer(Buffer):
-    """A Buffer of Pcm: an append is one of bytes, and only what is asked for is decoded."""
+    """A buffer of encoded audio: appends bytes, and decodes only requested ranges."""
 
     __slots__ = ("_encoding", "_max_samples", "_raw", "_sample_bytes")
 
@@ -83,13 +86,13 @@ class EncodedBuffer(Buffer):
         assert not isinstance(x, np.ndarray)
         end = self.end + len(x) // self._sample_bytes
         if end - self.start > self._max_samples:
-            raise BufferFull(f"{end - self.start} samples to retain, at most {self._max_samples} may be")
+            raise BufferFull(f"buffer full: {end - self.start} samples, at most {self._max_samples}")
         self._raw.append(x)
         self.end = end
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
-            raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
+            raise IndexError(f"[{first}, {last}) is not within the stored [{self.start}, {self.end})")
         piece = decode(self._encoding, self._raw.slice(first * self._sample_bytes, last * self._sample_bytes))
         piece.flags.writeable = False
         return piece
@@ -103,10 +106,10 @@ class EncodedBuffer(Buffer):
 
 
 class ResampledBuffer(Buffer):
-    """A Buffer of bytes at another rate: an append is one of bytes, only what is asked for is decoded and resampled.
+    """A buffer of bytes at another rate: appends bytes, and decodes and resamples only requested ranges.
 
-    That once, and then its bytes go: the next interim of an utterance asks for all of the last one again. Where bytes
-    take more memory than samples, much audio is resampled before it is asked for.
+    A range is converted once, and its bytes are freed: the next interim of an utterance requests the whole last one
+    again. If bytes need more memory than samples, many are resampled before a request.
     """
 
     __slots__ = (
@@ -133,7 +136,7 @@ class ResampledBuffer(Buffer):
         is_larger = self._sample_bytes * filter.down > SAMPLE_BYTES * filter.up
         self._max_raw = max_raw_bytes if is_larger else self._max_held
         self._raw = Chunks()
-        self._floor = 0  # the place of the first byte that `start` needs
+        self._floor = 0  # position of the first byte that `start` needs
         self._done = SampleBuffer(self._max_samples)
         self.start = self.end = 0
 
@@ -145,7 +148,7 @@ class ResampledBuffer(Buffer):
         assert not isinstance(x, np.ndarray)
         raw = self._raw
         if (held := raw.end + len(x) - self._floor) > self._max_held:
-            raise BufferFull(f"{held} bytes to retain, at most {self._max_held} may be")
+            raise BufferFull(f"buffer full: {held} bytes, at most {self._max_held}")
         raw.append(x)
         ready = self._filter.ready(raw.end // self._sample_bytes)
         self.end = max(self.end, ready)
@@ -154,7 +157,7 @@ class ResampledBuffer(Buffer):
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
-            raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
+            raise IndexError(f"[{first}, {last}) is not within the stored [{self.start}, {self.end})")
         self._resample(first, last)
         return self._done.slice(first, last)
 
@@ -173,7 +176,7 @@ class ResampledBuffer(Buffer):
         self.end = self._filter.due(self._raw.end // self._sample_bytes)
 
     def _resample(self, first: int, last: int) -> None:
-        """Have the samples [first, last) in `_done`, and drop the bytes that are not needed any more."""
+        """Resample [first, last) into `_done`, and free the bytes that are not needed any more."""
         done = self._done
         is_apart = first > done.end and done.end <= self.start
         if first < done.start or is_apart:
@@ -190,12 +193,12 @@ class ResampledBuffer(Buffer):
         return self._filter.between(decode(self._encoding, inputs), low, first, last)
 
     def _first_input(self, output: int) -> int:
-        """The first sample that the filter looks at for this one."""
+        """Return the first input sample that the filter needs for this output sample."""
         return self._filter.inputs(output) - self._filter.before
 
 
 class SampleBuffer(Buffer):
-    """A Buffer of decoded samples, in the pieces they came in: an append copies them once, and none is moved later."""
+    """A buffer of decoded samples, in pieces: an append copies them once, and they are never moved."""
 
     __slots__ = ("_chunks", "_max_samples")
 
@@ -212,13 +215,13 @@ class SampleBuffer(Buffer):
         assert isinstance(x, np.ndarray)
         count = self.end + x.size - self.start
         if count > self._max_samples:
-            raise BufferFull(f"{count} samples to retain, at most {self._max_samples} may be")
+            raise BufferFull(f"buffer full: {count} samples, at most {self._max_samples}")
         self._chunks.append(x.tobytes())
         self.end += x.size
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
-            raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
+            raise IndexError(f"[{first}, {last}) is not within the stored [{self.start}, {self.end})")
         return np.frombuffer(self._chunks.slice(first * SAMPLE_BYTES, last * SAMPLE_BYTES), np.float32)
 
     def forget(self, before: int) -> None:

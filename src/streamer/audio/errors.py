@@ -1,4 +1,4 @@
-"""Errors of this room. A compiled module (`buffer`) cannot define one."""
+"""Errors of this package. A compiled module (`buffer`) cannot define one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from streamer.errors import ErrorCode, StreamerError
 
 
 class BufferFull(RuntimeError):
-    """An append that would exceed the buffer's bound: its owner forgot to forget. A bug of ours, never of a client."""
+    """An append exceeded the buffer's limit, because its owner did not forget: a bug, never a client's error."""
 
 
 class UnreadableFile(StreamerError):
-    """A file that is not there, not audio, or not believable; the message is one line that names it and says why."""
+    """A file that is missing, not audio, or implausible; the message is one line with its name and the reason."""
 
     code = ErrorCode.INVALID_AUDIO

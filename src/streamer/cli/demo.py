@@ -14,7 +14,7 @@ MODEL = "pocketsphinx"
 PATH = "/api/v2/segmented"
 
 _NEXT = """
-What to try next:
+Next steps:
   streamer serve pocketsphinx                      serve it, on port 8080
   streamer client -i FILE.wav --real-time          speak to it (WAV, FLAC, ...)
   streamer vad FILE.wav --plot speech.png          see where speech was found

@@ -148,7 +148,7 @@ class Download:
 
 
 def source_of(name: str, *, as_it_is: bool) -> Source:
-    """The source that a name stands for: `-`, a URL, or a file.
+    """Return the source of a name: `-`, a URL, or a file.
 
     `as_it_is`: the server takes compressed audio; without it a file is decoded here. Raises StreamerError.
     """
@@ -181,7 +181,7 @@ def needs_v2(name: str) -> bool:
 
 
 def microphone() -> Pipe:
-    """The microphone of this machine. Raises NoSource."""
+    """Return the microphone of this machine. Raises NoSource."""
     for command in _RECORDERS:
         if shutil.which(command[0]):
             return Pipe(_MICROPHONE, command)
@@ -190,7 +190,7 @@ def microphone() -> Pipe:
 
 
 def _compressed(path: Path) -> bytes:
-    """A file's bytes if they begin as compressed audio; nothing of WAV and FLAC, whose samples can be sent exactly."""
+    """Return a file's bytes if it is compressed audio. Empty for WAV and FLAC, whose samples can be sent exactly."""
     from streamer.media.packets import UnsupportedMedia
     from streamer.media.sniffing import leading_tag, sniff
 

@@ -178,7 +178,7 @@ class Stream:
         return frame
 
     def _settle(self, closed: Closed, error: Exception | None = None) -> None:
-        """Store the end of the connection, unless it is known. `error`: the reason, if the close has none."""
+        """Store the end of the connection, unless it is known. `error`: the reason, if the close names no reason."""
         if self._closed.done():
             return
         self._closed.set_result(closed)

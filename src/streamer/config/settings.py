@@ -66,8 +66,7 @@ class ServerSettings:
     max_control_share_per_address: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
     """Share of a core for work other than audio, per IPv4 address or IPv6 /64: control messages, pings, HTTP,
     connections without audio. Beyond it, new connections are refused with 429 or `rate_limited`, and connections that
-    use more than their part are read more slowly, then closed. 0: no limit (behind a proxy, clients share an
-    address)."""
+    use more than their part are read more slowly, then closed. 0: no limit (a proxy gives all clients one address)."""
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """Time for a connection to become a session and to authenticate. Over gRPC, a connection without a call is closed
     after this time as well."""

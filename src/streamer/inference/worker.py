@@ -123,7 +123,7 @@ class ModelHost:
         return outputs
 
     def _open(self, model: StreamingModel[Any], item: Segment, lane: Lane) -> Exception | None:
-        """Open the state of a lane if it has none; return the error, which concerns this item alone."""
+        """Open the state of a lane unless it is open; return the error, which concerns this item alone."""
         if lane in self._states:
             return None
         try:

@@ -134,8 +134,10 @@ class AnyDemuxer:
 def demuxer_for(
     declared: MediaFormat, spool: BinaryIO | None = None, served: frozenset[Container] = frozenset(Container)
 ) -> Demuxer:
-    """The demuxer of what is declared. `spool`: a file for an MP4 whose index is at its end. `served`: containers that
-    may come."""
+    """Return the demuxer for a declared format.
+
+    `spool`: a file for an MP4 whose index is at its end. `served`: containers that are accepted.
+    """
     if declared.container is Container.OPUS and Container.OPUS in served:
         return OpusPackets(declared.channels or 1)
     return AnyDemuxer(declared.container, spool, served)
@@ -148,7 +150,7 @@ def _demuxer(container: Container, spool: BinaryIO | None) -> Demuxer:
 
 
 def _check_raw(data: bytes) -> None:
-    """A container instead of a packet is a client's mistake that is easily made."""
+    """Raise UnsupportedMedia for a container in place of a packet, an easy mistake."""
     for magic, container in ((b"OggS", Container.OGG), (b"\x1a\x45\xdf\xa3", Container.WEBM), (b"RIFF", Container.WAV)):
         if data.startswith(magic):
             raise UnsupportedMedia(

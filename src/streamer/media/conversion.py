@@ -45,6 +45,6 @@ class Conversion:
 
 
 def mono(format: AudioFormat) -> AudioFormat:
-    """The format that the channels of another one are joined to."""
+    """Return the format with one channel, in float32 or 16 bit."""
     encoding = Encoding.PCM_S16LE if format.encoding is Encoding.PCM_S16LE else Encoding.PCM_F32LE
     return AudioFormat(encoding, format.sample_rate, 1)

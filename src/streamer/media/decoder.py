@@ -46,8 +46,11 @@ class MediaDecoder:
         served: frozenset[Container] = frozenset(Container),
         spool: BinaryIO | None = None,
     ) -> None:
-        """`rate`: Hz that are wanted, if the codec has a choice. `served`: containers that may come. `spool`: see
-        Mp4Demuxer."""
+        """Create a decoder at the start of its stream.
+
+        `rate`: preferred sample rate in Hz, for codecs with a choice. `served`: containers that are accepted. `spool`:
+        see Mp4Demuxer.
+        """
         self._demuxer = demuxer_for(declared, spool, served)
         self._rate = rate
         self._downmix = declared.downmix
@@ -253,7 +256,7 @@ class _TrackDecoder:
         return self._kept(data, 0) if data else b""
 
     def _kept(self, data: bytes, trim: int) -> bytes:
-        """The samples that are not to be dropped."""
+        """Return the samples without those that the container drops."""
         format_ = self._decoder.format
         if format_ is None:
             return b""
@@ -275,7 +278,7 @@ class _TrackDecoder:
         return data
 
     def _scaled(self, samples: int) -> int:
-        """Samples at the track's rate as samples at the decoder's."""
+        """Convert a number of samples from the track's rate to the decoder's."""
         format_ = self._decoder.format
         assert format_ is not None
         rate = self._track.sample_rate

@@ -66,8 +66,10 @@ class PcmDecoder:
 
 
 def decoder_for(track: Track, rate: int, *, downmix: bool) -> Decoder:
-    """The decoder of a track. `rate`: Hz that are wanted, if the codec has a choice; `downmix`: into one channel, if
-    the codec can. Raises UnsupportedMedia if what it needs is not installed, and DamagedMedia."""
+    """Return the decoder for a track. Raises DamagedMedia, and UnsupportedMedia if a library is not installed.
+
+    `rate`: preferred sample rate in Hz, for codecs with a choice. `downmix`: into one channel, if the codec can.
+    """
     match track.codec:
         case Codec.PCM:
             assert track.encoding is not None

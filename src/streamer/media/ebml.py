@@ -39,8 +39,10 @@ class EbmlReader:
         unbounded: dict[int, frozenset[int]],
         leaves: dict[int, int],
     ) -> None:
-        """`unbounded`: masters that may have no size, each with the ids whose beginning ends it. `leaves`: the most
-        bytes of each."""
+        """Create a parser at the start of a document.
+
+        `unbounded`: masters that may have no size, each with the ids that end it. `leaves`: maximum bytes of each.
+        """
         self._masters = frozenset(masters)
         self._unbounded = unbounded
         self._leaves = leaves
@@ -132,7 +134,7 @@ class EbmlReader:
             out.append(Close(self._open.pop()[0]))
 
     def _end_unbounded(self, id_: int, out: list[Open | Close | Leaf]) -> None:
-        """A master without a size ends where one of its own or of a higher level begins."""
+        """Close masters without a size that end here, before one of their own or of a higher level."""
         for depth, (opened, end) in enumerate(self._open):
             if end is None and id_ in self._unbounded[opened]:
                 while len(self._open) > depth:

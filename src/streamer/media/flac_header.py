@@ -62,13 +62,13 @@ def read_info(data: bytes) -> StreamInfo:
 
 
 def flac_track(data: bytes) -> Track:
-    """A track from STREAMINFO. Raises what `read_info` does."""
+    """Return the track of a STREAMINFO. Raises what `read_info` does."""
     info = read_info(data)
     return Track(Codec.FLAC, info.sample_rate, info.channels, bytes(data[:HEADER_BYTES]))
 
 
 def read_frame_header(data: bytes | bytearray, at: int = 0) -> FrameHeader | None:
-    """The header of a frame that begins at `at`; None if none does, or if it is not there as a whole."""
+    """Return the header of a frame at `at`. None if no frame begins there, or its header is incomplete."""
     if len(data) - at < 6 or data[at] != 0xFF or data[at + 1] & 0xFE != 0xF8:
         return None
     block_code, rate_code = data[at + 2] >> 4, data[at + 2] & 15
@@ -92,7 +92,7 @@ def read_frame_header(data: bytes | bytearray, at: int = 0) -> FrameHeader | Non
 
 
 def flac_samples(data: bytes) -> int:
-    """Samples per channel of a frame, 0 if its header is wrong."""
+    """Return the samples per channel of a frame, 0 if its header is wrong."""
     header = read_frame_header(data)
     return header.block if header else 0
 

@@ -22,7 +22,7 @@ class AvDecoder:
     """A Decoder of one of PyAV's codecs. Its samples are float32, clamped to [-1, 1]."""
 
     def __init__(self, track: Track) -> None:
-        """Raises UnsupportedMedia if PyAV is not installed or does not have the codec."""
+        """Open the codec. Raises UnsupportedMedia if PyAV is not installed or does not have it."""
         av = load_av(track.codec)
         self._av = av
         try:
@@ -95,7 +95,7 @@ def _samples(frame: Any) -> NDArray[np.float32] | None:
 
 @cache
 def load_av(codec: Codec) -> Any:
-    """The package. Raises UnsupportedMedia if it is not installed."""
+    """Return the package. Raises UnsupportedMedia if it is not installed."""
     try:
         import av  # noqa: PLC0415 (an extra, 50 ms)
     except ImportError:

@@ -83,7 +83,7 @@ class OpusDecoder:
 
 @cache
 def load_libopus(path: str | None = None) -> ctypes.CDLL:
-    """The library: the one at `path`, the system's, PyAV's, or opuslib_next's. Raises UnsupportedMedia."""
+    """Load the library: the one at `path`, the system's, PyAV's, or opuslib_next's. Raises UnsupportedMedia."""
     for name in _candidates(path):
         try:
             return _declared(ctypes.CDLL(name))
@@ -106,7 +106,7 @@ def _candidates(path: str | None) -> Iterator[str]:
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with the types of what is called; AttributeError if it is another one."""
+    """Load a library and set the types of its functions. Raises AttributeError if it is not libopus."""
     pointer, integer, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int32
     error = ctypes.POINTER(ctypes.c_int)
     library.opus_decoder_create.argtypes = [size, integer, error]

@@ -107,7 +107,7 @@ class Mp3Demuxer:
         return frame.goes_on_as(_frame(buffer, end))
 
     def _begin(self, frame: _Frame, at: int, out: list[Track | Packet]) -> bool:
-        """A format begins; returns whether this frame is no audio but says how long the recording is."""
+        """Begin a format; return whether this frame holds no audio, but the length of the recording."""
         is_first, self._frame = self._frame is None, frame
         info = _info(self._data[at : at + frame.size], frame) if is_first else None
         skip, length = info or (0, None)
@@ -150,7 +150,7 @@ def _frame(data: bytes | bytearray, at: int) -> _Frame | None:
 
 
 def _info(data: bytearray, frame: _Frame) -> tuple[int, int | None] | None:
-    """Samples to skip, and the recording's length, if the frame is one of Xing, LAME or VBRI; else None."""
+    """Return samples to skip and the recording's length from a Xing, LAME or VBRI frame; None for other frames."""
     if data[36:40] == b"VBRI":
         return 0, None
     side = {(True, 2): 32, (True, 1): 17, (False, 2): 17, (False, 1): 9}[frame.version == _MPEG_1, frame.channels]

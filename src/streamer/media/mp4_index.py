@@ -37,12 +37,12 @@ class Index:
     """Those of a file that is not in fragments."""
 
     def samples(self) -> Iterator[Sample]:
-        """The samples of a file that is not in fragments, read from its tables as they are needed."""
+        """Yield the samples of a file without fragments, read from its tables as they are needed."""
         return _table_samples(self.tables) if self.tables is not None else iter(())
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes in a box: (kind, content). Raises DamagedMedia."""
+    """Yield the boxes in a box: (kind, content). Raises DamagedMedia."""
     at = 0
     while at + 8 <= len(data):
         size, head = int.from_bytes(data[at : at + 4], "big"), 8
@@ -57,7 +57,7 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def find(data: bytes, *path: bytes) -> bytes | None:
-    """The content of the first box at a path; None if there is none."""
+    """Return the content of the first box at a path, or None."""
     for kind in path:
         found = next((content for name, content in boxes(data) if name == kind), None)
         if found is None:
@@ -101,7 +101,7 @@ def _read_track(moov: bytes, content: bytes) -> Index:
 
 
 def _edited(track: Track, moov: bytes, content: bytes, *, has_length: bool) -> Track:
-    """The track with what its edit list drops at both ends."""
+    """Return the track with the samples that its edit list drops at both ends."""
     edits = find(content, b"edts", b"elst")
     media, movie = need(content, b"mdia", b"mdhd"), need(moov, b"mvhd")
     scale, movie_scale = (_number(box, 20 if box[0] else 12) for box in (media, movie))
@@ -126,7 +126,7 @@ def _edited(track: Track, moov: bytes, content: bytes, *, has_length: bool) -> T
 
 
 def _entry(entries: bytes) -> Track:
-    """A track from its first sample entry."""
+    """Return a track from its first sample entry."""
     for kind, entry in boxes(entries):
         version, channels = struct.unpack_from(">H6xH", entry, 8)
         rate = _number(entry, 24) >> 16
@@ -152,7 +152,7 @@ def _entry(entries: bytes) -> Track:
 
 
 def _described(data: bytes, rate: int, channels: int) -> Track:
-    """A track from an MPEG-4 elementary stream descriptor."""
+    """Return a track from an MPEG-4 elementary stream descriptor."""
     tag, at, _ = _descriptor(data, 0)
     if tag == 3:
         flags = data[at + 2]
@@ -175,7 +175,7 @@ def _described(data: bytes, rate: int, channels: int) -> Track:
 
 
 def _descriptor(data: bytes, at: int) -> tuple[int, int, int]:
-    """A descriptor's tag, where its content begins, and the bytes of that."""
+    """Return a descriptor's tag, and the position and size of its content."""
     tag, size = data[at], 0
     at += 1
     for _ in range(4):
@@ -218,7 +218,7 @@ def _table_samples(tables: bytes) -> Iterator[Sample]:
 
 
 def read_fragment(moof: bytes, start: int, index: Index) -> list[Sample]:
-    """The samples of a fragment that begins at byte `start`. Raises DamagedMedia, struct.error or IndexError."""
+    """Return the samples of a fragment at byte `start`. Raises DamagedMedia, struct.error or IndexError."""
     samples: list[Sample] = []
     for kind, traf in boxes(moof):
         if kind != b"traf":
@@ -258,7 +258,7 @@ def _read_run(run: bytes, base: int, position: int, default: int, samples: list[
 
 
 def checked(sample: Sample) -> Sample:
-    """The same, if its size can be believed. Raises DamagedMedia."""
+    """Return the sample unchanged. Raises DamagedMedia if its size is beyond the limit."""
     if not 1 <= sample.size <= MAX_PACKET_BYTES:
         raise DamagedMedia(f"MP4: expected samples of 1 to {MAX_PACKET_BYTES} bytes, got {sample.size}")
     return sample

@@ -28,7 +28,7 @@ _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 def checksum(page: bytes) -> int:
-    """The CRC of a page whose own CRC field is zero.
+    """Return the CRC of a page whose own CRC field is zero.
 
     Ogg's polynomial is zlib's with the bits of every byte in the other order, so zlib computes it at memory speed.
     """
@@ -180,7 +180,7 @@ class _Link:
         return flac_track(header[_FLAC_INFO_AT:])
 
     def _packets(self, flags: int, lacing: bytes, body: bytes) -> list[bytes]:
-        """The packets that end in this page."""
+        """Return the packets that end in this page."""
         if not flags & _CONTINUED:
             self._forget_part()
         is_lost = bool(flags & _CONTINUED) and self._part is None

@@ -59,7 +59,7 @@ def read_header(data: bytes) -> tuple[OpusHeader, int]:
 
 
 def opus_track(data: bytes, skip: int | None = None) -> Track:
-    """A track from its header; `skip` (samples) replaces the header's own. Raises what `read_header` does."""
+    """Return a track from its header; `skip` (samples) replaces the header's own. Raises what `read_header` does."""
     header, own_skip = read_header(data)
     return Track(Codec.OPUS, CLOCK_RATE, header.channels, bytes(data), own_skip if skip is None else skip)
 
@@ -70,7 +70,7 @@ def plain_header(channels: int) -> bytes:
 
 
 def packet_samples(data: bytes) -> int:
-    """Samples per channel of a packet at CLOCK_RATE, 120 ms at most; 0 for one that says nothing valid."""
+    """Return the samples per channel of a packet at CLOCK_RATE, at most 120 ms; 0 for an invalid packet."""
     if not data:
         return 0
     frame, code = _FRAME_SAMPLES[data[0] >> 3], data[0] & 3

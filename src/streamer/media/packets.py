@@ -89,5 +89,5 @@ class Demuxer(Protocol):
         ...
 
     def finish(self) -> Iterable[Track | Packet]:
-        """The bytes have ended: return what waited for more. May be long, and is read as it is needed."""
+        """End the bytes: return tracks and packets that waited for more. They may be many and are read as needed."""
         ...

@@ -33,7 +33,7 @@ _UNSERVED = {
 
 
 def sniff(data: bytes | bytearray, *, is_last: bool = False) -> Container | None:
-    """The container of what begins like this; None if more bytes are needed. An ID3 tag has to be taken off first.
+    """Return the container of audio by its first bytes, after any ID3 tag; None if more bytes are needed.
 
     Raises UnsupportedMedia for anything that is not served.
     """
@@ -68,7 +68,7 @@ def _sniff_frames(data: bytes | bytearray, *, is_last: bool) -> Container | None
 
 
 def unserved(data: bytes | bytearray) -> UnsupportedMedia:
-    """The error for audio that begins like this."""
+    """Return the error for audio with these first bytes."""
     head = bytes(data[:_SHOWN_BYTES])
     name = next((name for magic, name in _UNSERVED.items() if head.startswith(magic)), None)
     if name is None and head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):

@@ -170,7 +170,7 @@ def _packet(track: Track, data: bytes, trim: int) -> Packet:
 
 
 def _check_document(data: bytes) -> None:
-    """The EBML header names what follows; it is small, so that its one interesting child is searched for."""
+    """Check the document type in an EBML header. It is small, so a search finds its one relevant child."""
     at = data.find(_DOCUMENT_TYPE.to_bytes(2, "big"))
     if at >= 0 and len(data) > at + 3:
         kind = data[at + 3 : at + 3 + (data[at + 2] & 0x7F)].rstrip(b"\0")
@@ -218,7 +218,7 @@ def _track(entry: _Entry) -> Track:
 
 
 def _laced(kind: int, data: bytes) -> Iterator[bytes]:
-    """The frames of a block."""
+    """Yield the frames of a block."""
     if not kind:
         yield data
         return

@@ -1,4 +1,4 @@
-"""Budgets of work for addresses: what all connections of one take together for anything but audio."""
+"""Work budgets of addresses: the time that all connections of one address use for anything but audio."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from streamer.runtime.admission import network_of
 from streamer.runtime.budget import AddressBudget, AddressLimits
 
 MAX_REMEMBERED = 10_000
-"""Addresses without a connection whose budget is kept. The one that was added first is forgotten for one more."""
+"""Addresses without a connection whose budget is stored. The oldest is forgotten for one more."""
 AUDIO_PAYS = 0.01
-"""Seconds of work for each second of audio that need no bound: opening a connection that is used is no attack."""
+"""Seconds of work that each second of audio pays for: opening a connection that sends audio is not an attack."""
 _MAX_LOOKS = 4
-"""Addresses that are looked at, and forgotten if they have paid, each time that one is added."""
+"""Addresses that are checked, and forgotten if they owe nothing, each time that one is added."""
 
 
 class AddressBudgets:
-    """Table of an `AddressBudget` for each IPv4 address or IPv6 /64 that has connections, or still owes."""
+    """Table of an `AddressBudget` for each IPv4 address or IPv6 /64 with connections or a debt."""
 
     def __init__(self, share: float = 0.0, clock: Clock | None = None) -> None:
-        """`share`: seconds a second for each address; 0 for no bound."""
+        """Create the table. `share`: seconds per second for each address; 0 for no limit."""
         self._limits = AddressLimits(share) if share else None
         self.clock: Clock = clock or LoopClock()
         self._budgets: dict[str, AddressBudget] = {}
@@ -30,11 +30,11 @@ class AddressBudgets:
         """Addresses without a connection, the oldest first."""
 
     def __len__(self) -> int:
-        """Addresses in the table."""
+        """Return the number of addresses in the table."""
         return len(self._budgets)
 
     def of(self, address: str | None) -> AddressBudget | None:
-        """Return the budget of an address; None if there is no bound."""
+        """Return the budget of an address; None without a limit."""
         if self._limits is None:
             return None
         network = network_of(address or "unknown")
@@ -47,7 +47,7 @@ class AddressBudgets:
 
     @contextmanager
     def connected(self, address: str | None) -> Iterator[AddressBudget | None]:
-        """Count a connection of an address for the time of the context; yields the budget of the address."""
+        """Count a connection of an address during the context; yield the budget of the address."""
         budget = self.enter(address)
         try:
             yield budget
@@ -55,7 +55,7 @@ class AddressBudgets:
             self.leave(address)
 
     def enter(self, address: str | None) -> AddressBudget | None:
-        """Count a connection of an address, until `leave`; returns the budget of the address."""
+        """Count a connection of an address until `leave`; return the budget of the address."""
         budget = self.of(address)
         if budget is not None:
             budget.connections += 1
@@ -63,7 +63,7 @@ class AddressBudgets:
         return budget
 
     def leave(self, address: str | None) -> None:
-        """Count a connection of an address no more."""
+        """Stop counting a connection of an address."""
         budget = self.of(address)
         if budget is not None:
             budget.connections -= 1
@@ -71,23 +71,23 @@ class AddressBudgets:
                 self._idle[network_of(address or "unknown")] = None
 
     def charge(self, address: str | None, spent_s: float) -> None:
-        """Count CPU time that was spent on an address."""
+        """Charge CPU time to an address."""
         budget = self.of(address)
         if budget is not None:
             budget.charge(spent_s, self.clock.now())
 
     def charge_session(self, address: str | None, spent_s: float, audio_s: float) -> None:
-        """Count CPU time spent on opening and ending a session, less what `audio_s` seconds of audio pay for."""
+        """Charge the CPU time of opening and closing a session, minus what `audio_s` seconds of audio pay for."""
         if spent_s > audio_s * AUDIO_PAYS:
             self.charge(address, spent_s - audio_s * AUDIO_PAYS)
 
     def wait_s(self, address: str | None) -> float:
-        """Return for how many seconds nothing more should be begun for an address."""
+        """Return for how many seconds an address may not start anything new."""
         budget = self.of(address)
         return 0.0 if budget is None else budget.wait_s(self.clock.now())
 
     def _forget(self) -> None:
-        """Drop a few idle addresses that have paid, and the oldest if there are too many."""
+        """Remove a few idle addresses without a debt, and the oldest if there are too many."""
         now = self.clock.now()
         for _ in range(min(_MAX_LOOKS, len(self._idle) - 1)):
             oldest, _ = self._idle.popitem(last=False)

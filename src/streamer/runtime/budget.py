@@ -27,20 +27,20 @@ class AddressLimits:
     """Bounds of an `AddressBudget`, in seconds of the event loop's time."""
 
     share: float = 0.1
-    """Seconds a second, in the long run."""
+    """Long-term share: seconds per second."""
     burst_s: float = 0.15
-    """Seconds that may be taken at once."""
+    """Largest burst in seconds."""
     max_debt_s: float = 1.0
-    """More is forgiven: the longest time for which nobody of the address is taken on is `max_debt_s / share`."""
+    """Largest debt in seconds; more is forgiven. An address is refused for at most `max_debt_s / share` seconds."""
     spare_s: float = 0.002
-    """Seconds that each connection may take at once although the address owes."""
+    """Burst in seconds of each connection while the address is in debt."""
 
 
 class AddressBudget:
     """A token bucket of time spent on all connections of one address together.
 
-    Connections are treated alike. If the address owes, a connection that takes less than its part of the share is not
-    held back for what its neighbours do.
+    Connections are treated alike. If the address is in debt, a connection that uses less than its part of the share is
+    not slowed for its neighbours.
     """
 
     def __init__(self, limits: AddressLimits) -> None:
@@ -81,7 +81,7 @@ class WorkBudget:
     """
 
     def __init__(self, limits: WorkLimits, address: AddressBudget | None = None) -> None:
-        """`address`: what is spent here counts there, too."""
+        """Create a full budget. `address`: charged for the same time."""
         self._limits = limits
         self._address = address
         self._left_s = limits.burst_s

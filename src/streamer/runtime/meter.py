@@ -1,4 +1,4 @@
-"""CPU time of a coroutine, without that of others who run while it waits."""
+"""CPU time of a coroutine, without that of other code while it waits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Sum of the CPU time of blocks (`with`, not nested) and of coroutines' own steps."""
+    """Sum of the CPU time of blocks (`with`, not nested) and of coroutines."""
 
     def __init__(self, cpu: Callable[[], float]) -> None:
-        """`cpu`: see `Clock`."""
+        """Create a meter. `cpu`: see `Clock`."""
         self._cpu = cpu
         self._began = 0.0
         self.spent_s = 0.0
@@ -25,12 +25,12 @@ class Meter:
         self.spent_s += self._cpu() - self._began
 
     def take(self) -> float:
-        """Return `spent_s`, and begin anew."""
+        """Return `spent_s` and reset it."""
         spent_s, self.spent_s = self.spent_s, 0.0
         return spent_s
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end, and add what its steps take to `spent_s`."""
+        """Run a coroutine to its end, and add the CPU time of its steps to `spent_s`."""
         return await self._measured(work)
 
     @coroutine
@@ -46,9 +46,9 @@ class Meter:
                 return end.value  # type: ignore[no-any-return]
             finally:
                 self.spent_s += cpu() - began
-                value = None  # an error that leaves here would keep this frame
+                value = None  # an error that leaves here would reference this frame
             try:
                 value = yield waits_for
                 step = work.send
-            except BaseException as error:  # noqa: BLE001 (a cancellation, or the end: the work's own affair)
+            except BaseException as error:  # noqa: BLE001 (a cancellation, or the end, of the work itself)
                 step, value = work.throw, error

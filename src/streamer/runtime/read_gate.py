@@ -17,8 +17,10 @@ class ReadGate:
     """Pauses the reader of one connection. Bytes stay in the transport, and TCP slows the peer down."""
 
     def __init__(self, clock: Clock, max_ahead_s: float, budget: WorkBudget, load: Load) -> None:
-        """Create an open gate. `max_ahead_s`: seconds of audio by which the peer may be ahead of the model. `load`: of
-        the session."""
+        """Create an open gate.
+
+        `max_ahead_s`: seconds of audio by which the peer may be ahead of the model. `load`: of the session.
+        """
         self._clock = clock
         self._max_ahead_s = max_ahead_s
         self._budget = budget

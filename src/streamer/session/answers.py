@@ -1,4 +1,4 @@
-"""Answers of the model: the events that they become, in stream order, and the counts of a stream."""
+"""Results of a stream: turns the model's answers into events in stream order, and counts them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.session.ordering import Fences
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a stream so far; samples at the model's rate."""
+    """Counters of a stream; lengths in samples at the model's rate."""
 
     segments: int = 0
     interims: int = 0
@@ -22,11 +22,11 @@ class Tally:
     failed: int = 0
     failed_in_a_row: int = 0
     answered_for: int = 0
-    """Samples handed to the model in finals and pieces: the speech, in segmented mode."""
+    """Samples sent to the model in finals and pieces: the speech, in segmented mode."""
 
 
 class Answers:
-    """Makes events of the outcomes of one stream's jobs. Methods append to `out` what the outside has to do."""
+    """Turns the outcomes of one stream's jobs into events. Methods append actions to `out`."""
 
     def __init__(self, fences: Fences, *, interim_results: bool, lag_warning_s: float) -> None:
         self.tally = Tally()
@@ -36,7 +36,7 @@ class Answers:
         self._warned_lag = self._warned_shed = False
 
     def final(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
-        """The outcome of a final or a piece; an error names the range that has no result."""
+        """Handle the outcome of a final or a piece; an error names the range without a result."""
         wanted, tally = asked.wanted, self.tally
         if isinstance(outcome, Output):
             event: Event = _segment(asked, outcome, final=True)
@@ -54,8 +54,11 @@ class Answers:
             out += map(Emit, self._fences.ready())
 
     def interim(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
-        """An interim that failed or was shed is no loss (its final will cover the range); neither is one that would
-        overtake an earlier utterance's final."""
+        """Handle the outcome of an interim.
+
+        A failed or dropped interim is no loss, because its final covers the range. An interim that would overtake the
+        final of an earlier utterance is dropped as well.
+        """
         if isinstance(outcome, Output) and channel.results.idle:
             self.tally.interims += 1
             out.append(Emit(_segment(asked, outcome, final=False)))
@@ -63,11 +66,11 @@ class Answers:
         self.tally.interims_dropped += 1
         if isinstance(outcome, Shed) and outcome.overload and not self._warned_shed:
             self._warned_shed = True
-            text = "interims are left out: the model has more to do than it can"
+            text = "interim results are skipped: the model is overloaded"
             out.append(Emit(Warned(WarningCode.INTERIMS_SHED, text)))
 
     def partial(self, channel: Channel, asked: Asked, outcome: Output, out: list[Action]) -> None:
-        """One item of a generator's answer: an interim if interims were asked for and its turn has come."""
+        """Handle one item of a generator: an interim, if the client wants interims and no earlier result is pending."""
         final = asked.wanted.kind is not JobKind.INTERIM
         turn = channel.results.is_next(asked.job) if final else channel.results.idle
         if self._interim_results and turn:
@@ -75,10 +78,13 @@ class Answers:
             out.append(Emit(_segment(asked, outcome, final=False)))
 
     def warn_of_lag(self, took: float, out: list[Action]) -> None:
-        """`took`: seconds from the end of the audio to its result. Once, until one is in time again."""
+        """Warn once when results are late, until one is in time again.
+
+        `took`: seconds from the end of the audio to its result.
+        """
         lagging = took > self._lag_warning_s
         if lagging and not self._warned_lag:
-            out.append(Emit(Warned(WarningCode.LAGGING, f"results come {took:.1f} s after their audio was complete")))
+            out.append(Emit(Warned(WarningCode.LAGGING, f"results arrive {took:.1f} s after the end of their audio")))
         self._warned_lag = lagging
 
 
@@ -90,4 +96,4 @@ def _segment(asked: Asked, outcome: Output, *, final: bool) -> Segment:
 def _why(outcome: Outcome) -> tuple[ErrorCode, str]:
     if isinstance(outcome, JobFailed):
         return outcome.code, outcome.message
-    return ErrorCode.INTERNAL, "the engine gave no answer"
+    return ErrorCode.INTERNAL, "the engine returned no result"

@@ -1,4 +1,4 @@
-"""One channel of a stream: what cuts it, and the results it is owed."""
+"""One channel of a stream: its segmenter and its pending results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from streamer.session.speech import SpeechSegmenter
 from streamer.vad.settings import VadConfig
 
 _STEP_MS = 20
-"""In simple mode: what a client's message usually holds."""
+"""Conversion step in simple mode: a typical message of a client."""
 MAX_STEPS = 500
-"""Converted at once in simple mode, so that what has come together goes to the model together."""
+"""Steps converted at once in simple mode, so that audio that arrives together goes to the model together."""
 
 
 class Channel:
-    """A segmenter and the results it is owed."""
+    """A segmenter and its pending results."""
 
     __slots__ = ("failed", "fresh", "index", "interim", "results", "segmenter")
 
@@ -32,15 +32,15 @@ class Channel:
         self.results = OrderedResults()
         self.interim: JobId | None = None
         self.fresh = True
-        """Nothing of it has been scored."""
+        """No audio of this stream was scored yet."""
         self.failed = 0
-        """Samples of ranges that failed."""
+        """Samples of failed ranges."""
 
 
 def segmenter_for(
     index: int, settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None
 ) -> Segmenter:
-    """What cuts this channel, by the mode. `coding`: how its audio is kept; None for decoded."""
+    """Return the segmenter of a channel for the mode. `coding`: encoding of the stored audio; None for decoded."""
     if settings.mode is Mode.SEGMENTED:
         interval_ms, raw = _interval(settings, start), settings.limits.max_raw_bytes // start.format.channels
         return SpeechSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw)
@@ -48,7 +48,7 @@ def segmenter_for(
 
 
 def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
-    """How much audio is converted at a time: (samples, parts), see Intake."""
+    """Return the size of a conversion step: (samples, parts), see `intake_for`."""
     if settings.mode is Mode.SEGMENTED:
         return WINDOW, 1
     step = _samples(_STEP_MS, settings)
@@ -59,14 +59,14 @@ def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
 
 
 def intake_of(settings: SessionSettings, start: Start) -> tuple[Intake, Coding | None]:
-    """What the stream's audio goes through, and how it is kept after that; None for decoded."""
+    """Return the intake of a stream, and the encoding of its stored audio; None for decoded."""
     return intake_for(start.format, settings.model_sample_rate, _speech_rate(settings), *step_for(settings, start))
 
 
 def kept_bytes_per_second(settings: SessionSettings, start: Start) -> int:
-    """Return what a second of audio takes, of all channels, while the model may still want it.
+    """Return the memory of a second of audio of all channels, while the model may still need it.
 
-    Audio that is resampled is decoded in the end if that makes it smaller, and for the model in any case.
+    Resampled audio is finally decoded if that makes it smaller, and always for the model.
     """
     form, rate = start.format, settings.model_sample_rate
     kept = kept_coding(form, rate, _speech_rate(settings), *step_for(settings, start))

@@ -1,4 +1,4 @@
-"""Whether a start can be served: every field within its range, named where it is not."""
+"""Validation of a start message: every field within its range; an error names the field."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from streamer.session.settings import Limits, SessionSettings
 from streamer.vad.settings import VadConfig
 
 IN_FLIGHT_MS = 2_500
-"""Audio that is kept beside speech: what is being scored, and what is not forgotten yet."""
+"""Milliseconds of audio that are stored besides speech: audio being scored, and audio that is not forgotten yet."""
 
 
 def checked_vad(start: Start, settings: SessionSettings) -> VadConfig:
-    """Return the start's endpointing, after everything else in it has been checked.
+    """Return the endpointing of a start, after validating all other fields.
 
-    Speech that could need more memory than a session may have is cut earlier than the server's settings say; a client
-    that asks for it by name is refused. Raises StreamerError naming the field.
+    Speech that could exceed the session's memory is split earlier than the server's settings say; a client that
+    requests such speech explicitly is refused. Raises StreamerError, naming the field.
     """
     limits = settings.limits
     start.format.check(max_channels=limits.max_channels)
@@ -53,7 +53,7 @@ def _check_metadata(start: Start, limits: Limits) -> None:
 
 
 def _merged(config: VadConfig, overrides: VadOverrides, limits: Limits) -> VadConfig:
-    """The server's endpointing with what the client changes; nothing past the server's own value or its limit."""
+    """Return the server's endpointing with the client's overrides, each within its limit."""
     given = {field.name: value for field in fields(VadConfig) if (value := getattr(overrides, field.name)) is not None}
     merged = replace(config, **given) if given else config
     for name, limit in _limits(limits).items():
@@ -64,7 +64,7 @@ def _merged(config: VadConfig, overrides: VadOverrides, limits: Limits) -> VadCo
 
 
 def _limits(limits: Limits) -> dict[str, float]:
-    """The most that clients may ask for, by field of their `vad`."""
+    """Return the limits of the client's overrides, by field of `vad`."""
     return {
         "max_speech_time_ms": limits.max_speech_ms,
         "pre_speech_pad_ms": limits.max_speech_pad_ms,
@@ -74,7 +74,7 @@ def _limits(limits: Limits) -> dict[str, float]:
 
 
 def _fitted(vad: VadConfig, start: Start, settings: SessionSettings) -> VadConfig:
-    """Have speech, or a piece of `simple`, need no more memory than it may."""
+    """Shorten speech, or pieces of `simple`, so that they fit into the session's memory."""
     form, limits = start.format, settings.limits
     kept = limits.max_kept_bytes - limits.max_raw_bytes
     fits_ms = max(0.0, 1000 * kept / kept_bytes_per_second(settings, start) - IN_FLIGHT_MS)
@@ -85,7 +85,7 @@ def _fitted(vad: VadConfig, start: Start, settings: SessionSettings) -> VadConfi
         if start.chunk_ms is not None and start.chunk_ms > most_ms:
             raise BadRequest(field="chunk_ms", expected=f"at most {most_ms:.0f} {why}", got=start.chunk_ms)
         return vad
-    # Silence in speech does not cut it until `redemption_time_ms` is over.
+    # Silence in speech does not split it until the end of `redemption_time_ms`.
     longest_ms = float(int(min(fits_ms - vad.redemption_time_ms, job_ms)))
     least_ms = max(vad.pre_speech_pad_ms, vad.redemption_time_ms) + vad.min_speech_time_ms
     if least_ms >= fits_ms or longest_ms <= vad.min_speech_time_ms:

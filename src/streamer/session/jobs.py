@@ -1,4 +1,4 @@
-"""The jobs of a stream that the model has not answered, and the audio in them."""
+"""Pending jobs of a stream, and the memory of their audio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamer.session.segmenting import Wanted
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job that is out, and when it was asked for."""
+    """A pending job, and the time of its request."""
 
     job: JobId
     channel: int
@@ -20,9 +20,9 @@ class Asked:
 
 
 class OutstandingJobs:
-    """Jobs by their ids. Each has a copy of its audio: in finals and pieces at most `max_bytes`, or one job.
+    """Jobs by id. Each has a copy of its audio: finals and pieces have at most `max_bytes` together, or one job.
 
-    Finals and pieces do not wait for interims. Those take of the memory for audio that is kept.
+    Finals and pieces do not wait for interims, whose memory is part of the stored audio's.
     """
 
     __slots__ = ("_asked", "_interims", "_max_samples", "owed")
@@ -42,21 +42,21 @@ class OutstandingJobs:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the audio in all of them."""
+        """Bytes of audio in all jobs."""
         return (self.owed + self._interims) * SAMPLE_BYTES
 
     @property
     def owed_bytes(self) -> int:
-        """Bytes of the audio in finals and pieces."""
+        """Bytes of audio in finals and pieces."""
         return self.owed * SAMPLE_BYTES
 
     @property
     def interim_bytes(self) -> int:
-        """Bytes of the audio in interims."""
+        """Bytes of audio in interims."""
         return self._interims * SAMPLE_BYTES
 
     def has_room(self, samples: int) -> bool:
-        """Whether a final or a piece of this length may be asked for."""
+        """Return whether a final or a piece of this length may be requested."""
         return not self.owed or self.owed + samples <= self._max_samples
 
     def find(self, job: JobId) -> Asked | None:
@@ -67,11 +67,11 @@ class OutstandingJobs:
         self._count(asked.wanted, 1)
 
     def remove(self, job: JobId) -> None:
-        """Raises KeyError if the job is not outstanding."""
+        """Remove a job. Raises KeyError if it is not pending."""
         self._count(self._asked.pop(job).wanted, -1)
 
     def clear(self) -> list[JobId]:
-        """Forget all jobs, and return their ids."""
+        """Remove all jobs; return their ids."""
         jobs = list(self._asked)
         self._asked.clear()
         self.owed = self._interims = 0

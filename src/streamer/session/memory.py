@@ -1,4 +1,4 @@
-"""Memory for audio: the bytes that each session holds, those that all of them hold, and the bounds of both."""
+"""Memory for audio: the bytes of each session and of all sessions, and their limits."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from streamer.session.settings import MEMORY_SHARES
 
 
 class MemoryPool:
-    """Bytes of audio that all sessions of a process may hold together.
+    """Memory for the audio of all sessions of a process.
 
-    The more is used, the less may each session hold (a dynamic threshold: Choudhury and Hahne, 1998). Sessions that
-    hold much are slowed first, so a few cannot use everything up, and sessions that hold little do not notice.
+    The share of each session shrinks with the use of the pool (a dynamic threshold: Choudhury and Hahne, 1998). So
+    large sessions are slowed down first, a few of them cannot use up the pool, and small ones are not affected.
     """
 
     __slots__ = ("_even_share", "max_bytes", "used")
@@ -20,11 +20,11 @@ class MemoryPool:
         self.max_bytes = max_bytes
         self._even_share = max_bytes // (max_sessions + MEMORY_SHARES)
         self.used = 0
-        """Bytes that are held now."""
+        """Bytes in use."""
 
     @property
     def share(self) -> int:
-        """Bytes that one session may hold now. Never less than what is left if all of them hold their share."""
+        """Return the bytes that one session may use now. At least the free memory if all sessions use their share."""
         return max((self.max_bytes - self.used) // MEMORY_SHARES, self._even_share)
 
     @property
@@ -34,7 +34,7 @@ class MemoryPool:
 
 
 class MemoryAccount:
-    """The bytes of a pool that one session, or one connection, holds."""
+    """The bytes of a pool that one session, or one connection, uses."""
 
     __slots__ = ("_max_bytes", "_pool", "is_over", "used")
 
@@ -42,12 +42,12 @@ class MemoryAccount:
         self._pool = pool
         self._max_bytes = max_bytes
         self.used = 0
-        """Bytes, as they were counted last."""
+        """Bytes at the last update."""
         self.is_over = False
-        """Whether they were more than may be held."""
+        """Whether the last update exceeded the share."""
 
     def update(self, used: int, reserved: int = 0) -> bool:
-        """Set the bytes that are held, and those that may be needed to deal with them; returns `is_over`."""
+        """Update the used bytes, and the reserve for processing them; return `is_over`."""
         self._pool.used += used - self.used
         self.used = used
         self.is_over = used + reserved > self._max_bytes or used > self._pool.share

@@ -1,4 +1,4 @@
-"""Messages that came while a flush or the end of a stream was awaited."""
+"""Messages that wait for a flush or the end of a stream."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import deque
 from streamer.session.messages import Audio, Flush, Leave, Message, SetFormat, Start, Stop
 
 _MAX_JOINED_BYTES = 64 * 1024
-"""Size in bytes up to which small messages of audio are joined."""
+"""Size up to which small messages of audio are joined."""
 _MESSAGE_BYTES = 512
-"""Memory of a message without what a client may make long."""
+"""Memory of a message without its variable parts."""
 
 
 class PendingMessages:
-    """Queue of messages in the order in which the client sent them. Adjacent audio counts as one."""
+    """Queue of messages in the client's order. Adjacent audio counts as one message."""
 
     __slots__ = ("_count", "_entries", "audio_bytes", "nbytes")
 
@@ -23,7 +23,7 @@ class PendingMessages:
         self.audio_bytes = 0
         """Bytes of audio in the queue."""
         self.nbytes = 0
-        """Bytes of memory that the queue takes, in round figures."""
+        """Approximate memory of the queue in bytes."""
 
     def __len__(self) -> int:
         return self._count
@@ -47,13 +47,16 @@ class PendingMessages:
         self._entries.append(data if len(data) >= _MAX_JOINED_BYTES else bytearray(data))
 
     def put_first(self, message: Start) -> None:
-        """Prepend a message that came before all others in the queue."""
+        """Prepend a message that precedes all others."""
         self._entries.appendleft(message)
         self._count += 1
         self.nbytes += _size(message)
 
     def pop(self) -> Message:
-        """Remove and return the oldest message, or a part of the oldest audio. Raises IndexError if there is none."""
+        """Remove and return the oldest message, or a part of the oldest audio.
+
+        Raises IndexError if the queue is empty.
+        """
         oldest = self._entries.popleft()
         if not isinstance(oldest, bytes | bytearray):
             self._count -= 1
@@ -72,7 +75,7 @@ class PendingMessages:
 
 
 def _size(message: Start | SetFormat | Flush | Stop | Leave) -> int:
-    """Bytes of memory of a message without audio."""
+    """Return the memory of a message without audio, in bytes."""
     if not isinstance(message, Start):
         return _MESSAGE_BYTES
     return _MESSAGE_BYTES + len(message.options) + sum(len(key) + len(text) for key, text in message.metadata.items())

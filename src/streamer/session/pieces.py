@@ -14,12 +14,12 @@ from streamer.session.segmenting import Fact, Segmenter, Wanted
 
 
 class PieceSegmenter(Segmenter):
-    """One channel in `simple` mode.
+    """Segmenter of one channel in `simple` mode.
 
-    `chunk`: pieces of exactly so many samples, the last before a boundary shorter. None: adaptive, everything pending
-    (at least `shortest`, at most `longest` samples) is one piece whenever a result may be asked for, so that a slow
-    model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait. `coding`: how the
-    audio is kept; None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
+    `chunk`: pieces of exactly this number of samples; the last one before a barrier may be shorter. None: adaptive, all
+    pending audio (at least `shortest`, at most `longest` samples) is one piece whenever a result may be requested, so
+    that a slow model gets fewer, longer calls instead of a growing queue. `capacity`: maximum pending samples.
+    `coding`: encoding of the stored audio; None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class PieceSegmenter(Segmenter):
 
     @property
     def waiting(self) -> int:
-        # What is too short for a piece waits for the client. Counted, it could keep that very client from being read.
+        # Audio that is too short for a piece waits for the client. It must not count as backlog, which could pause
+        # reading from that client.
         return self._uncut if self._next_length() else 0
 
     @property

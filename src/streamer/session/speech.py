@@ -1,4 +1,4 @@
-"""The segmenter of `segmented`: speech is scored, endpointed, and handed to the model utterance by utterance."""
+"""The segmenter of `segmented`: scores and endpoints speech, and requests a result for each utterance."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from streamer.vad.endpointer import Endpointer
 from streamer.vad.settings import VadConfig
 
 _MARGIN_S = 4.0
-"""Beyond the longest utterance: windows in flight, resampler delays, one conversion, what is not forgotten yet."""
+"""Stored audio besides the longest utterance: windows being scored, resampler delays, one conversion, unforgotten
+audio."""
 _FORGET = 8 * WINDOW
-"""Audio after which what nobody needs any more is forgotten."""
+"""Samples after which unneeded audio is forgotten."""
 
 
 class SpeechSegmenter(Segmenter):
-    """One channel in `segmented` mode.
+    """Segmenter of one channel in `segmented` mode.
 
-    The endpointer counts samples at SPEECH_RATE, results count them at the model's; where the two differ, a range is
-    handed out only when the model's samples have arrived, because the two resamplers hold back different amounts.
-    `interim_interval_ms`: an interim is due after so much speech; None for none. `coding`: how the audio is kept; None
-    for decoded. `max_raw_bytes`: see `ResampledBuffer`.
+    The endpointer counts samples at SPEECH_RATE, results count them at the model's. If the two differ, a range is
+    requested only when the model's samples have arrived, because the two resamplers have different delays.
+    `interim_interval_ms`: speech between two interims; None for no interims. `coding`: encoding of the stored audio;
+    None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class SpeechSegmenter(Segmenter):
 
     @property
     def waiting(self) -> int:
-        # Nothing of what is scored, which is at most MAX_WINDOWS: the rest waits as bytes.
+        # Audio being scored does not count, at most MAX_WINDOWS; the rest waits as bytes.
         return sum([wanted.end - wanted.start for wanted in self._queue if self._is_here(wanted)])
 
     @property
@@ -117,7 +118,7 @@ class SpeechSegmenter(Segmenter):
         for probability in probabilities:
             left -= 1
             length = WINDOW
-            if self._tail and not left:  # the window that a boundary padded counts only what was there
+            if self._tail and not left:  # a window padded at a barrier counts with its true length
                 length, self._tail = self._tail, 0
             if events := endpointer.push(length, probability):
                 facts = [*facts, *self._told(events)]
@@ -148,11 +149,11 @@ class SpeechSegmenter(Segmenter):
         return self._buffer.slice(start, end)
 
     def _is_here(self, wanted: Wanted) -> bool:
-        """Whether all samples of a range have come out of the resampler."""
+        """Return whether all samples of a range have left the resampler."""
         return wanted.end <= self._buffer.end or self._sealed
 
     def _at(self, position: int) -> int:
-        """A position of the endpointer, at the model's rate."""
+        """Convert a position of the endpointer to the model's rate."""
         if self._rate == SPEECH_RATE:
             return position
         at = position * self._rate // SPEECH_RATE

@@ -1,4 +1,4 @@
-"""One stream: its audio, its segmenters, its outstanding jobs. The session above it knows what the client may say."""
+"""One stream: its audio, its segmenters, its pending jobs. The session validates the client's messages."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from streamer.session.settings import SessionSettings
 from streamer.vad.settings import VadConfig
 
 WANTED_S = 0.032
-"""A window of speech; of longer pieces too, audio should not be looked at less often."""
+"""Seconds of audio in a window. Longer pieces are processed in steps of this size as well."""
 COUNT_BYTES = 64 * 1024
-"""Audio after which the bytes of a stream are counted again, if half a second of it is more than that."""
+"""Bytes of audio after which the memory is counted again, if half a second of audio is more."""
 
 
 class Stream:
     """The audio of one start, until its last result.
 
-    Methods append to `out` what the outside has to do. After `end_here`, `settled` becomes true when everything before
-    the boundary has been scored and asked for, `finished` when every result has left too.
+    Methods append actions to `out`. After `end_here`, `settled` becomes true when everything before the barrier was
+    scored and requested, `finished` when every result has left as well.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Stream:
         self.next_job = first_job
         self._session_id = session_id
         self.sample_rate = settings.model_sample_rate
-        """Hz of all positions: the model's."""
+        """Sample rate of all positions in Hz: the model's."""
         segmented = settings.mode is Mode.SEGMENTED
         self._inflight = maxsize if segmented else 1 if settings.stateful else settings.max_inflight
         form, limits = start.format, settings.limits
@@ -66,17 +66,18 @@ class Stream:
         )
         self._jobs = OutstandingJobs(limits.max_job_bytes)
         self._postponed = False
-        """Ranges wait until the jobs that are out hold less. Nothing more is taken in meanwhile."""
+        """Ranges wait until the pending jobs use less memory. No more audio is taken in meanwhile."""
         self._max_jobs = limits.max_job_bytes
         self._max_kept = limits.max_kept_bytes
+        self._max_bytes = limits.max_session_bytes
         self._growth = max(0.0, kept_bytes_per_second(settings, start) / (form.frame_bytes * form.sample_rate) - 1.0)
         self._scoring = 0
         self._scored_bytes = 0
-        """Of what is scored, while anything is."""
+        """Bytes being scored."""
         self._ending = self._sealed = False
         self._received_bytes = 0
         self.room_bytes = int(limits.max_stream_s * form.sample_rate) * form.frame_bytes
-        """What may still come within the longest stream."""
+        """Bytes that may still arrive within the maximum length of a stream."""
         self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
         self._next_count = COUNT_BYTES
         self._most_wanted = round(WANTED_S * form.sample_rate) * form.frame_bytes
@@ -85,11 +86,11 @@ class Stream:
         self._next_arrival = self._next_mark = form.frame_bytes
         self._warned_clamped = False
 
-    # What a session asks about -----------------------------------------------------------------
+    # Queries of the session ---------------------------------------------------------------------
 
     @property
     def received(self) -> int:
-        """Whole frames received."""
+        """Number of whole frames received."""
         return self._received_bytes // self.start.format.frame_bytes
 
     @property
@@ -98,7 +99,7 @@ class Stream:
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of audio that still have to be converted, scored or answered for."""
+        """Seconds of audio to be converted, scored or answered."""
         form = self.start.format
         unread = self._intake.pending_bytes / (form.frame_bytes * form.sample_rate)
         uncut = max(channel.segmenter.waiting for channel in self._channels)
@@ -106,37 +107,39 @@ class Stream:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of memory that its audio takes: as it came, in speech that may go on, being scored, and in jobs."""
+        """Bytes of memory for its audio: undecoded, in open speech, being scored, and in jobs."""
         scored = self._scored_bytes if self._scoring else 0
         return self._intake.nbytes + self._kept_bytes() + scored + self._jobs.owed_bytes
 
     def reserved_bytes(self, pending: int) -> int:
-        """Return the bytes that it may take beyond `held_bytes` if nothing more is read: for jobs, and for audio that
-        takes more when it is decoded. `pending`: bytes of audio that wait for an earlier boundary."""
+        """Return the bytes needed beyond `held_bytes` without further reading: for jobs, and for decoded audio.
+
+        `pending`: bytes of audio that wait for an earlier barrier.
+        """
         growing = int((self._intake.pending_bytes + pending) * self._growth)
         return growing + max(0, self._max_jobs - self._jobs.owed_bytes)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer of the scorer or the model is outstanding."""
+        """Whether an answer of the scorer or the model is pending."""
         return self._scoring > 0 or len(self._jobs) > 0
 
     def wanted_bytes(self) -> int:
-        """Audio that must still come for a step, at most WANTED_S of it."""
+        """Return the bytes of audio needed for a step, at most WANTED_S."""
         return min(self._intake.wanted_bytes - self._intake.pending_bytes, self._most_wanted)
 
     def arrival(self, position: int) -> float | None:
-        """When the audio up to this sample at the model's rate had come; None before any."""
+        """Return the arrival time of the audio up to this sample at the model's rate; None before any."""
         return self._arrivals.of(self._to_frames(position))
 
     @property
     def fences(self) -> int:
-        """Events that wait for the results before them."""
+        """Number of events that wait for earlier results."""
         return len(self._fences)
 
     @property
     def tally(self) -> Tally:
-        """What it has done so far."""
+        """Counters of the stream."""
         return self._answers.tally
 
     @property
@@ -153,7 +156,7 @@ class Stream:
 
     @property
     def processed(self) -> int:
-        """Frames that were looked at and not lost to a failure (of any channel)."""
+        """Frames that were processed and not lost to a failure (of any channel)."""
         if self.finished:
             lost = max(channel.failed for channel in self._channels)
             return self.received - self._to_frames(lost)
@@ -161,21 +164,21 @@ class Stream:
 
     @property
     def committed(self) -> int:
-        """Frames, from the start, that every result still to come leaves alone."""
+        """Frames from the start that no later result will cover."""
         kept = (self._kept_from(channel) for channel in self._channels)
         return min(self.received, self._to_frames(min(kept)))
 
     def unanswered(self) -> tuple[int, int]:
-        """The range, in samples at the model's rate, that has no answer yet."""
+        """Return the range without a result, in samples at the model's rate."""
         start = min(self._kept_from(channel) for channel in self._channels)
         return start, max(start, self.received * self.sample_rate // self.start.format.sample_rate)
 
-    # What comes in ------------------------------------------------------------------------------
+    # Input --------------------------------------------------------------------------------------
 
     def audio(self, data: bytes, out: list[Action], now: float) -> bool:
-        """Take bytes; return whether what is held should be counted: each half second of audio, or COUNT_BYTES.
+        """Append bytes; return whether the memory should be counted: each half second of audio, or COUNT_BYTES.
 
-        Most calls are an append and two comparisons.
+        Most calls cost an append and two comparisons.
         """
         size = len(data)
         self._received_bytes += size
@@ -185,7 +188,7 @@ class Stream:
         return self._received_bytes >= self._next_mark and self._mark(out, now)
 
     def scored(self, channel: int, probabilities: Sequence[float], out: list[Action], now: float) -> None:
-        """The scores of what this channel asked for last."""
+        """Take the scores of the last request of this channel."""
         self._scoring -= 1
         scored = self._channels[channel]
         if facts := scored.segmenter.scored(probabilities):
@@ -195,7 +198,7 @@ class Stream:
         self._go_on(out, now)
 
     def inferred(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:
-        """The model's answer; one that nobody waits for any more is ignored."""
+        """Take the model's answer; one for a cancelled job is ignored."""
         asked = self._jobs.find(job)
         if asked is None:
             return
@@ -205,8 +208,8 @@ class Stream:
             return
         self._jobs.remove(job)
         if isinstance(outcome, Output) and outcome.state_lost:
-            text = f"the model's worker was lost and with it what it knew of channel {asked.channel}; "
-            text += f"it began anew at {asked.wanted.start / self.sample_rate:.3f} s"
+            text = f"the model's state for channel {asked.channel} was lost with its worker; "
+            text += f"processing restarted at {asked.wanted.start / self.sample_rate:.3f} s"
             out.append(Emit(Warned(WarningCode.STATE_LOST, text)))
         if asked.wanted.kind is JobKind.INTERIM:
             channel.interim = None
@@ -220,34 +223,34 @@ class Stream:
         self._go_on(out, now)
 
     def end_here(self, out: list[Action], now: float) -> None:
-        """A boundary: all audio so far is converted to the last sample, scored, and what is open ends."""
+        """Start a barrier: convert all audio so far to the last sample, score it, and end open speech."""
         self._ending = True
         if not self._scoring:
             self._pump(out, now, ready=self._ready())
 
     def go_on(self) -> None:
-        """The boundary has been dealt with; more audio comes."""
+        """Continue after a barrier."""
         self._ending = self._sealed = False
         for channel in self._channels:
             channel.segmenter.unseal()
 
     def fence(self, event: Event, out: list[Action]) -> None:
-        """Emit `event` once every result asked for so far has left."""
+        """Emit `event` after every result requested so far has left."""
         self._fences.put(event)
         out += map(Emit, self._fences.ready())
 
     def abandon(self, out: list[Action]) -> None:
-        """Nobody waits for this stream's answers any more."""
+        """Cancel all jobs."""
         out += map(Cancel, self._jobs.clear())
 
     def partial_frame_bytes(self) -> int:
-        """Bytes at the end that made no whole frame."""
+        """Return the bytes of an incomplete frame at the end."""
         return self._intake.pending_bytes
 
     # How it goes on -----------------------------------------------------------------------------
 
     def _mark(self, out: list[Action], now: float) -> bool:
-        """Note when this audio came, ack it each half second, and return whether it is time to count."""
+        """Store the arrival time, send an ack each half second, and return whether to count the memory."""
         received = self._received_bytes
         if received >= self._next_arrival:
             self._arrivals.mark(self.received, now)
@@ -263,20 +266,20 @@ class Stream:
         return counted
 
     def _ready(self) -> bool:
-        """Whether there is a step to be taken in."""
+        """Return whether a conversion step is possible."""
         return self._intake.pending_bytes >= self._intake.wanted_bytes
 
     def _go_on(self, out: list[Action], now: float) -> None:
-        """Continue after an answer: scores were outstanding, or jobs held too much."""
+        """Continue after an answer: scores were pending, or jobs used too much memory."""
         if not self._scoring and ((ready := self._ready()) or self._ending):
             self._pump(out, now, ready=ready)
 
     def _kept_bytes(self) -> int:
-        """Bytes of the audio that segmenters keep, and of its copies in interims."""
+        """Return the bytes of audio that segmenters store, and of its copies in interims."""
         return sum([channel.segmenter.nbytes for channel in self._channels]) + self._jobs.interim_bytes
 
     def _pump(self, out: list[Action], now: float, *, ready: bool) -> None:
-        """Take in and score until a score is outstanding, nothing is left to take, or too much is kept for jobs."""
+        """Convert and score until a score is pending, no audio is left, or too much memory waits for jobs."""
         intake = self._intake
         while True:
             if self._postponed or (len(self._jobs) and self._kept_bytes() > self._max_kept):
@@ -295,10 +298,10 @@ class Stream:
             ready = self._ready()
         if intake.clamped and not self._warned_clamped:
             self._warned_clamped = True
-            out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples that are not finite or not in [-1, 1] came")))
+            out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples outside of [-1, 1] or not finite were clamped")))
 
     def _spread(self, samples: Taken, out: list[Action], now: float) -> None:
-        """Hand audio to the channels."""
+        """Push audio to the channels."""
         models, speeches = samples.model, samples.speech
         self._scored_bytes = samples.speech_bytes
         for index, channel in enumerate(self._channels):
@@ -325,7 +328,7 @@ class Stream:
             out.append(Emit(event))
 
     def _ask(self, channel: Channel, out: list[Action], now: float) -> None:
-        """Ask the model for all that is due on this channel, and for which there is memory."""
+        """Request the results that are due on this channel, as far as there is memory."""
         jobs, segmenter, results = self._jobs, channel.segmenter, channel.results
         while results.asked - results.released < self._inflight and (length := segmenter.next_length) is not None:
             if not jobs.has_room(length):
@@ -336,13 +339,18 @@ class Stream:
             results.ask(self._infer(channel, wanted, out, now))
             self.tally.answered_for += length
         if channel.interim is None and (due := segmenter.interim()):
-            if self._kept_bytes() + (due.end - due.start) * SAMPLE_BYTES <= self._max_kept:
+            if self._has_room_for_interim((due.end - due.start) * SAMPLE_BYTES):
                 channel.interim = self._infer(channel, due, out, now)
             else:
                 self.tally.interims_dropped += 1
 
+    def _has_room_for_interim(self, size: int) -> bool:
+        """Return whether a copy of this many bytes fits beside the stored audio, and beside all that was read."""
+        fits = self.held_bytes + self.reserved_bytes(0) + size <= self._max_bytes
+        return fits and self._kept_bytes() + size <= self._max_kept
+
     def _ask_postponed(self, after: Channel, out: list[Action], now: float) -> None:
-        """Ask for what other channels wanted when there was no memory for it; each channel has its turn."""
+        """Request the ranges that had no memory before; each channel has its turn."""
         self._postponed = False
         for channel in (*self._channels[after.index + 1 :], *self._channels[: after.index]):
             self._ask(channel, out, now)
@@ -380,7 +388,7 @@ class Stream:
 
 
 def _most_steps(settings: SessionSettings, start: Start) -> int:
-    """Return how many steps of audio are converted at once at most."""
+    """Return the maximum number of steps of one conversion."""
     segmented, form = settings.mode is Mode.SEGMENTED, start.format
     step, parts = step_for(settings, start)
     step_s = step / (parts * (SPEECH_RATE if segmented else settings.model_sample_rate))

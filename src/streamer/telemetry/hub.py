@@ -114,7 +114,7 @@ class Telemetry(Observer, EngineObserver):
         _, ids = self._sessions.get(session_id, (None, None))
         return ids
 
-    # What the conductor tells -------------------------------------------------------------------
+    # Reports of the conductor -------------------------------------------------------------------
 
     def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         ids = Ids(info.id)
@@ -141,7 +141,7 @@ class Telemetry(Observer, EngineObserver):
     def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         return self._tasks[where].task(work)
 
-    # What the engine tells ----------------------------------------------------------------------
+    # Reports of the engine ----------------------------------------------------------------------
 
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
         self._measuring.batch_started(worker, jobs, waits)

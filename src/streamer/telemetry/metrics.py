@@ -228,7 +228,7 @@ class Metrics:
         self.certificate_expiry = make.gauge(
             "certificate_expiry_timestamp_seconds",
             "Expiry of the served certificate, in seconds since 1970.",
-            eager=False,  # a server without TLS has none
+            eager=False,  # absent on a server without TLS
         )
         self.ready = make.gauge(
             "ready",

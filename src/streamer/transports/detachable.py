@@ -62,7 +62,7 @@ class DetachableTransport(asyncio.Transport):
         """Close the connection immediately."""
         self._transport.abort()
 
-    # What its user may ask, until it is detached ------------------------------------------------
+    # Interface of its user, until it is detached ------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)

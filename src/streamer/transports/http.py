@@ -90,7 +90,7 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
 
 
 def budget_check(addresses: AddressBudgets) -> Middleware:
-    """The middleware that counts what requests cost their address, and refuses them while it owes."""
+    """Return the middleware that charges requests to the work budget of their address, and refuses beyond it."""
 
     @web.middleware
     async def check(request: web.Request, handler: Answer) -> web.StreamResponse:

@@ -209,7 +209,7 @@ class UploadHandler:
 
 
 def start_of(request: web.Request) -> str:
-    """The start that a request's query asks for, as JSON. Raises BadRequest."""
+    """Return the start message for a request's query, as JSON. Raises BadRequest."""
     start: dict[str, Any] = {"type": "start"}
     form: dict[str, Any] = {"encoding": _BY_TYPE.get(request.content_type, "auto")}
     for name, text in request.query.items():
@@ -246,12 +246,12 @@ def _refuse(name: str, expected: str, got: str) -> Any:
 
 
 def _meter_of(request: web.Request, transport: UploadTransport) -> Meter | None:
-    """The meter of the connection, which counts as a session from now on."""
+    """Return the meter of the connection, and count the connection as a session."""
     connection = request.transport.get_protocol() if request.transport is not None else None
     return connection.become_session(transport.gone) if isinstance(connection, HttpConnection) else None
 
 
 def _last(response: web.StreamResponse) -> web.StreamResponse:
-    """The same answer; the connection ends after it, since the body may not have been read."""
+    """Return the response, after which the connection ends: its body may be unread."""
     response.force_close()
     return response

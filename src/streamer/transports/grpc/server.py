@@ -163,7 +163,7 @@ class Reception:
         await self._end(transport, call)
 
     def _check_address(self, address: str) -> None:
-        """Raises TooMany while the address owes for work."""
+        """Raise TooMany if the address has exceeded its work budget."""
         if wait_s := self._service.conductor.services.addresses.wait_s(address):
             raise TooMany(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s)
 
