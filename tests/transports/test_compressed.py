@@ -18,8 +18,9 @@ from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Ack, Error, Event, Finished, Flushed, Segment
 from streamer.client.stream import Stream
 from streamer.config import Settings
-from streamer.errors import ErrorCode
+from streamer.errors import ConfigError, ErrorCode
 from streamer.media.formats import Container, MediaFormat
+from streamer.media.libopus import load_libopus
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 from streamer.testing import ScriptedScoring
@@ -183,6 +184,17 @@ async def test_a_packet_that_does_not_decode_is_silence_and_counted() -> None:
     assert isinstance(events[-1], Finished)
     assert events[-1].received >= 320 * (len(packets) - 1)
     assert [summary.bad_packets for summary in closed.summaries] == [1]
+
+
+async def test_opus_is_decoded_by_the_library_of_the_setting() -> None:
+    name = load_libopus()._name
+    async with serving(audio={"libopus": name}) as app:
+        events = await said(app, read("opus.ogg"), AUTO)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].received == 113_600
+    with pytest.raises(ConfigError, match=r"audio\.libopus: expected the path of libopus, got '/nowhere'"):
+        async with serving(audio={"libopus": "/nowhere"}):
+            pass
 
 
 async def test_a_stream_is_too_long_by_its_decoded_seconds() -> None:

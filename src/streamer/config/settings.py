@@ -213,6 +213,8 @@ class AudioSettings:
         tuple[Literal["aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm"], ...], BeforeValidator(_listed)
     ] = ("aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm")
     """Containers that are served, `opus` for raw packets. Those that are left out cannot be reached by any input."""
+    libopus: str = ""
+    """Path of the library that decodes Opus. Empty for the system's, or else PyAV's or that of opuslib_next."""
 
 
 class Settings(BaseModel):
@@ -269,5 +271,6 @@ class Settings(BaseModel):
             lag_warning_s=cut.lag_warning_s,
             retry_after_s=self.server.retry_after_s,
             containers=frozenset(map(Container, self.audio.formats)),
+            libopus=self.audio.libopus,
             limits=self.limits,
         )

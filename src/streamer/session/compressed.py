@@ -90,6 +90,7 @@ class CompressedInput:
             settings.model_sample_rate,
             max_channels=settings.limits.max_channels,
             served=settings.containers,
+            libopus=settings.libopus,
             spool=self._spool,
         )
         self._session.load.media = self._media
