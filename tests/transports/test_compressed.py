@@ -24,7 +24,7 @@ from streamer.media.libopus import load_libopus
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 from streamer.testing import ScriptedScoring
-from tests.media.material import FILES, decoded, flac_of_silence, ogg_opus, read
+from tests.media.material import FILES, decoded, flac_of_silence, read
 from tests.transports.serving import scripted, serving
 
 AUTO = MediaFormat(Container.AUTO)
@@ -141,29 +141,6 @@ async def test_another_stream_follows_on_the_same_connection() -> None:
             await stream.stop(keep_open=True)
             received += [event.received async for event in stream if isinstance(event, Finished)]
     assert received == [113_600, 113_600]
-
-
-WRONG: dict[str, tuple[bytes, MediaFormat, str, str]] = {
-    "not audio": (b'{"type":"flush"}' * 100, AUTO, "invalid_format", 'text: \'{"type":"flu\''),
-    "another container": (read("opus.ogg"), MediaFormat(Container.WEBM), "invalid_format", "got ogg"),
-    "a codec that is not served": (read("vorbis.ogg"), AUTO, "invalid_format", "got Vorbis"),
-    "what crashes PyAV": (read("aac_71_crashes_pyav18.aac"), AUTO, "invalid_format", "at most 7 channels, got 8"),
-    "what crashes miniaudio": (read("crash_miniaudio_1.71.bin"), AUTO, "invalid_format", "got Vorbis"),
-    "a structure that is broken": (read("opus.webm")[:600] + bytes(100), AUTO, "invalid_audio", "no EBML element"),
-    "a bomb of FLAC": (flac_of_silence(300), AUTO, "invalid_audio", "expected at least 250 bit/s"),
-    "a bomb of Opus": (ogg_opus(bytes([11 << 3 | 3, 2]), 20), AUTO, "invalid_audio", "expected at least 250 bit/s"),
-    "an index behind": (read("aac_moovend.m4a"), AUTO, "invalid_format", "POST it"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-async def test_each_fault_ends_the_stream_with_its_error(name: str) -> None:
-    data, form, code, text = WRONG[name]
-    async with serving() as app:
-        events = await said(app, data, form)
-    errors = [event for event in events if isinstance(event, Error)]
-    assert [(error.code, error.fatal) for error in errors] == [(code, True)]
-    assert text in errors[0].message
 
 
 async def test_a_packet_that_does_not_decode_is_silence_and_counted() -> None:
