@@ -54,8 +54,9 @@ class Attacker:
         address: str = ADDRESS,
         grpc: bool = False,
         reconnect_s: float = RECONNECT_S,
+        leaves: bool = False,
     ) -> None:
-        """Connect, attack until cut off, connect again."""
+        """Connect, attack until cut off, connect again. `leaves`: does not wait for a close."""
         while monotonic() < self.until:
             try:
                 port = self.grpc_port if grpc else self.port
@@ -64,7 +65,7 @@ class Attacker:
                 self.ends["no connection"] += 1
                 await asyncio.sleep(RECONNECT_S)
                 continue
-            reading = asyncio.create_task(self._read(reader))
+            reading = asyncio.create_task(self._read(reader, leaves=leaves))
             try:
                 writer.write(request)
                 async with asyncio.timeout(max(0.0, self.until - monotonic())):
@@ -79,12 +80,14 @@ class Attacker:
                 await reading
             await asyncio.sleep(reconnect_s if monotonic() < self.until else 0)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, reader: asyncio.StreamReader, *, leaves: bool) -> None:
         last = b""
         end = "still open"
         try:
             while data := await reader.read(65_536):
                 last = (last + data)[-200:]
+                if leaves and b'"fatal":true' in last:
+                    break
             end = "closed"
         except OSError:
             end = "reset"
@@ -129,7 +132,7 @@ class Attacker:
             current = writer
             writer.write(data)
 
-        await self.connection(request, attack, reconnect_s=0.0)
+        await self.connection(request, attack, reconnect_s=0.0, leaves=True)
 
     async def uploads(self, data: bytes) -> None:
         """A file by POST, again and again."""
