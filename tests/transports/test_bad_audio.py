@@ -47,6 +47,7 @@ FAULTS = {
     "bytes of no known beginning": Fault(bytes(range(40, 120)), FORMAT, "expected audio that begins as Ogg"),
     "another container than declared": Fault(read("opus.ogg"), FORMAT, "got ogg", MediaFormat(Container.WEBM)),
     "a container instead of raw packets": Fault(read("opus.ogg"), FORMAT, "got ogg", RAW_OPUS, is_posted=False),
+    "a container instead of raw bytes": Fault(read("opus.ogg"), FORMAT, "got ogg", MediaFormat(Container.G722)),
     "a container that is not served": Fault(read("aac.ts"), FORMAT, "MPEG-TS"),
     "a codec that is not served": Fault(read("vorbis.ogg"), FORMAT, "expected Opus or FLAC, got Vorbis"),
     "PCM of a kind that is not served": Fault(

@@ -19,6 +19,7 @@ STATE_BYTES = {
     Codec.AAC: 700 * 1024,
     Codec.AMR_NB: 24 * 1024,
     Codec.AMR_WB: 24 * 1024,
+    Codec.G722: 24 * 1024,
 }
 """Memory that a decoder takes, measured."""
 
