@@ -8,13 +8,16 @@ if TYPE_CHECKING:
     from streamer.audio.format import AudioFormat, Encoding
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
+    from streamer.media.formats import Container, MediaFormat
     from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel, model
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioFormat",
+    "Container",
     "Encoding",
+    "MediaFormat",
     "Model",
     "ModelFailed",
     "Segment",
@@ -27,7 +30,9 @@ __all__ = [
 
 _HOME = {
     "AudioFormat": "streamer.audio.format",
+    "Container": "streamer.media.formats",
     "Encoding": "streamer.audio.format",
+    "MediaFormat": "streamer.media.formats",
     "Model": "streamer.models.contract",
     "ModelFailed": "streamer.errors",
     "Segment": "streamer.models.contract",
