@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
     from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.transcripts.transcript import Transcript, Word
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,8 @@ __all__ = [
     "Segment",
     "StreamInfo",
     "StreamingModel",
+    "Transcript",
+    "Word",
     "__version__",
     "connect",
     "model",
@@ -33,6 +36,8 @@ _HOME = {
     "Segment": "streamer.models.contract",
     "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",
+    "Transcript": "streamer.transcripts.transcript",
+    "Word": "streamer.transcripts.transcript",
     "connect": "streamer.client.stream",
     "model": "streamer.models.contract",
 }
