@@ -11,6 +11,7 @@ from streamer.cli.check import check as _check
 from streamer.cli.client import client as _client
 from streamer.cli.demo import demo as _demo
 from streamer.cli.key import key as _key
+from streamer.cli.models import models as _models
 from streamer.cli.serve import serve as _serve
 from streamer.cli.token import token as _token
 from streamer.cli.top import top as _top
@@ -46,6 +47,7 @@ app.command("client")(_client)
 app.command("demo")(_demo)
 app.command("vad")(_vad)
 app.command("top")(_top)
+app.add_typer(_models, name="models")
 app.add_typer(_key, name="key")
 app.add_typer(_token, name="token")
 

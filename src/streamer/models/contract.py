@@ -76,6 +76,11 @@ class BaseModel:
     memory_limit_mb: int = 0
     """Resident memory of a worker process past which it is recycled between batches; 0: no limit."""
 
+    def fetch(self) -> object:
+        """Get the files that load() reads. `streamer serve` calls it once before any worker starts, for built-in models
+        only: a download may last longer than load() may."""
+        return None
+
     def load(self) -> None:
         """Read weights. Once per worker, before the server says ready."""
 

@@ -22,6 +22,7 @@ from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionMode
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "stub": "streamer.models.stub:Stub",
+        "moonshine": "streamer.models.moonshine:Moonshine",
         "pocketsphinx": "streamer.models.pocketsphinx:PocketSphinx",
         "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",
@@ -29,6 +30,9 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     }
 )
 """The models that come with Streamer, by the name a user gives."""
+
+WITH_WEIGHTS = frozenset({"moonshine"})
+"""Those of them after whose name the weights may stand: `moonshine:base-en`."""
 
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
@@ -48,19 +52,37 @@ class ModelSpec:
 def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> AnyModel:
     """Find what `spec` names and build it. The model's own `load()` is not called: that is a worker's work.
 
-    `spec`: a built-in name, `package.module:name`, or `path/to/file.py:name`. The name may be a function decorated with
-    `@streamer.model`, a model's class, an instance, or a function that returns one. `parameters` go to the constructor
-    (or the factory); those that are settings of every model (`workers`, `executor`, `max_batch_size`, ...) are set on
-    the model where its constructor does not take them.
+    `spec`: a built-in name (with weights: `moonshine:base-en`), `package.module:name`, or `path/to/file.py:name`. The
+    name may be a function decorated with `@streamer.model`, a model's class, an instance, or a function that returns
+    one. `parameters` go to the constructor (or the factory); those that are settings of every model (`workers`,
+    `executor`, `max_batch_size`, ...) are set on the model where its constructor does not take them.
 
     Raises ModelLoadError (what was looked for, what was found) or ConfigError (a parameter: key, expected, got).
     """
+    spec, weights = split_weights(spec)
+    if weights:
+        parameters = {**parameters, "weights": weights}
     found = _find(spec)
     constructor = {key: value for key, value in parameters.items() if key not in SETTINGS or _takes(found, key)}
     model = _build(spec, found, constructor)
     for key in parameters.keys() - constructor.keys():
         setattr(model, key, _converted(key, parameters[key], typing.get_type_hints(BaseModel)[key]))
     return model
+
+
+def split_weights(spec: str) -> tuple[str, str]:
+    """Return a built-in name and the weights named after its colon; `spec` itself and "" where there are none."""
+    name, _, weights = spec.partition(":")
+    return (name, weights) if name in WITH_WEIGHTS else (spec, "")
+
+
+def fetch(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
+    """Get the weights of a built-in model, from the network if need be; other models see to theirs in load().
+
+    Raises ConfigError or ModelLoadError, as `load_model`.
+    """
+    if split_weights(spec)[0] in WITH_WEIGHTS:
+        load_model(spec, parameters).fetch()
 
 
 def _find(spec: str) -> object:
