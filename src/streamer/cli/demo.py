@@ -9,12 +9,12 @@ import typer
 if TYPE_CHECKING:
     from streamer.cli.streaming import Failure, Recording
 
-MODEL = "pocketsphinx"
+MODEL = "moonshine"
 PATH = "/api/v2/segmented"
 
 _NEXT = """
 What to try next:
-  streamer serve pocketsphinx                      serve it, on port 8080
+  streamer serve moonshine                         serve it, and speak into the page at http://localhost:8080/
   streamer client -i FILE.wav --real-time          speak to it (WAV, FLAC, ...)
   streamer vad FILE.wav --plot speech.png          see where speech was found
   streamer serve my_module:my_function             your own model: a function of samples"""
@@ -64,4 +64,5 @@ async def _demo(recording: Recording) -> Failure | None:
             chunk_bytes=640,
             real_time=True,
             interim_results=True,
+            interim_interval_ms=300,
         )
