@@ -15,6 +15,7 @@ from streamer.cli.models import models as _models
 from streamer.cli.serve import serve as _serve
 from streamer.cli.token import token as _token
 from streamer.cli.top import top as _top
+from streamer.cli.transcribe import transcribe as _transcribe
 from streamer.cli.vad import vad as _vad
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command("check")(_check)
 app.command("bench")(_bench)
 app.command("client")(_client)
 app.command("demo")(_demo)
+app.command("transcribe")(_transcribe)
 app.command("vad")(_vad)
 app.command("top")(_top)
 app.add_typer(_models, name="models")

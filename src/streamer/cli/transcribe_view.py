@@ -1,0 +1,47 @@
+"""How far a transcription is: a bar on a terminal, nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+
+@contextmanager
+def progress_of(files: Sequence[Path]) -> Iterator[Callable[[Path, float], None]]:
+    """Show how many seconds of these files are done, and how many times faster than they were spoken."""
+    if not sys.stderr.isatty():
+        yield _nothing
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+    lengths = {path: _seconds(path) for path in files}
+    done = dict.fromkeys(files, 0.0)
+    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), "{task.fields[speed]}")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{len(files)} files", total=sum(lengths.values()) or None, speed="")
+        began = monotonic()
+
+        def heard(path: Path, seconds: float) -> None:
+            done[path] = max(done[path], seconds)
+            total = sum(done.values())
+            bar.update(task, completed=total, speed=f"{total / max(0.001, monotonic() - began):.0f} x real time")
+
+        yield heard
+
+
+def _nothing(_path: Path, _seconds: float) -> None:
+    """Show nothing."""
+
+
+def _seconds(path: Path) -> float:
+    """Return the length that a file's header says, 0 when it cannot be read: the reader says why."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (soundfile.SoundFileError, OSError):
+        return 0.0
