@@ -10,6 +10,7 @@ from streamer.cli.bench import bench as _bench
 from streamer.cli.check import check as _check
 from streamer.cli.client import client as _client
 from streamer.cli.demo import demo as _demo
+from streamer.cli.evaluate import evaluate as _evaluate
 from streamer.cli.key import key as _key
 from streamer.cli.models import models as _models
 from streamer.cli.serve import serve as _serve
@@ -47,6 +48,7 @@ app.command("bench")(_bench)
 app.command("client")(_client)
 app.command("demo")(_demo)
 app.command("transcribe")(_transcribe)
+app.command("evaluate")(_evaluate)
 app.command("vad")(_vad)
 app.command("top")(_top)
 app.add_typer(_models, name="models")

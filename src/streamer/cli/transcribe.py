@@ -162,7 +162,7 @@ async def recognise(local: Local, path: Path, options: bytes, heard: Heard) -> t
     from streamer.client.sources import chunks, wire_audio
     from streamer.session.messages import Start
 
-    audio = _mixed(await asyncio.to_thread(read_audio, path))
+    audio = mixed(await asyncio.to_thread(read_audio, path))
     format_, data = wire_audio(audio)
     parts: list[Part] = []
     async with local.stream(Start(format=format_, options=options)) as stream, asyncio.TaskGroup() as tasks:
@@ -185,7 +185,7 @@ async def recognise(local: Local, path: Path, options: bytes, heard: Heard) -> t
     return audio.seconds, parts
 
 
-def _mixed(audio: AudioFile) -> AudioFile:
+def mixed(audio: AudioFile) -> AudioFile:
     """All channels as one: a caption says what is heard, whichever side it comes from."""
     from dataclasses import replace
 

@@ -1,0 +1,1 @@
+"""How well a recogniser does on recordings whose words are known: errors, cost, latency."""
