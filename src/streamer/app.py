@@ -51,7 +51,7 @@ from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import WebSocketTransport
-from streamer.vad.silero import SileroScorer
+from streamer.vad.detectors import make_detector
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -123,7 +123,7 @@ def build(settings: Settings) -> Parts:
 
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
     beside = OwnThread[Batch, Scores]("speech-scorer") if settings.server.scoring == "thread" else None
-    return ScoringService(SileroScorer(), place=beside, observer=observer)
+    return ScoringService(make_detector(settings.vad.detector), place=beside, observer=observer)
 
 
 class App:

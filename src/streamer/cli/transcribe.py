@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -149,7 +149,7 @@ def _patient(loaded: Loaded) -> Settings:
     """Wait longer for the end of speech than live settings do: nobody waits, and longer segments are heard better."""
     from dataclasses import replace
 
-    ours = {"redemption_time_ms": 1_200.0, "post_speech_pad_ms": 200.0}
+    ours: dict[str, Any] = {"redemption_time_ms": 1_200.0, "post_speech_pad_ms": 200.0}
     unset = {name: value for name, value in ours.items() if loaded.origin(f"vad.{name}") == "default"}
     return loaded.settings.model_copy(update={"vad": replace(loaded.settings.vad, **unset)})
 

@@ -12,7 +12,7 @@ from streamer.errors import ConfigError
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
 from streamer.session.settings import Limits, SessionSettings
-from streamer.vad.settings import VadConfig
+from streamer.vad.settings import VadSection
 
 
 def _listed(value: object) -> object:
@@ -204,7 +204,7 @@ class Settings(BaseModel):
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
-    vad: VadConfig = VadConfig()
+    vad: VadSection = VadSection()
     session: SessionSection = SessionSection()
     limits: Limits = Limits()
     drain: DrainSettings = DrainSettings()

@@ -34,7 +34,7 @@ class VadConfig:
     """Longer speech is cut here, without a gap."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(VadConfig):
             value, high = getattr(self, field.name), _MAX_MS if field.name.endswith("_ms") else 1.0
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise BadRequest(field=f"vad.{field.name}", expected="a number", got=value)
@@ -52,3 +52,12 @@ class VadConfig:
                 expected=f"more than min_speech_time_ms ({self.min_speech_time_ms:g})",
                 got=self.max_speech_time_ms,
             )
+
+
+@dataclass(frozen=True, slots=True)
+class VadSection(VadConfig):
+    """What an operator sets of the detector: its endpointing, which a client may change for itself, and which it is."""
+
+    detector: str = "silero"
+    """silero (speech), energy (what is louder than the noise around it), none (one segment until a flush), or
+    package.module:Detector."""
