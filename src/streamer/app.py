@@ -51,7 +51,7 @@ from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import WebSocketTransport
-from streamer.vad.detectors import make_detector
+from streamer.vad.detectors import make_scorer
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -122,8 +122,10 @@ def build(settings: Settings) -> Parts:
 
 
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
-    beside = OwnThread[Batch, Scores]("speech-scorer") if settings.server.scoring == "thread" else None
-    return ScoringService(make_detector(settings.vad.detector), place=beside, observer=observer)
+    scorer = make_scorer(settings.vad, settings.turn)
+    in_thread = settings.server.scoring == "thread" or settings.turn.model  # which takes longer than a loop may wait
+    beside = OwnThread[Batch, Scores]("speech-scorer") if in_thread else None
+    return ScoringService(scorer, place=beside, observer=observer)
 
 
 class App:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from streamer.audio.files import read_audio
+from streamer.audio.mel import log_mel
 from streamer.errors import ModelFailed, ModelLoadError
 from streamer.models.contract import Segment
 from streamer.models.loading import load_model
-from streamer.models.mel import log_mel
 from streamer.models.whisper_network import Heard
 from streamer.samples import sample
 from streamer.transcripts.transcript import Transcript

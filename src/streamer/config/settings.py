@@ -12,7 +12,7 @@ from streamer.errors import ConfigError
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
 from streamer.session.settings import Limits, SessionSettings
-from streamer.vad.settings import VadSection
+from streamer.vad.settings import TurnConfig, VadSection
 
 
 def _listed(value: object) -> object:
@@ -205,6 +205,7 @@ class Settings(BaseModel):
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
     vad: VadSection = VadSection()
+    turn: TurnConfig = TurnConfig()
     session: SessionSection = SessionSection()
     limits: Limits = Limits()
     drain: DrainSettings = DrainSettings()

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from streamer.audio.mel import RATE, SECONDS
 from streamer.errors import ModelFailed
 from streamer.models.catalogue import WHISPER_FILES
 from streamer.models.contract import Model, Segment
-from streamer.models.mel import RATE, SECONDS
 from streamer.models.weights import find_weights
 from streamer.models.whisper_network import Ask, Heard, WhisperNetwork
 from streamer.transcripts.transcript import Transcript, Word

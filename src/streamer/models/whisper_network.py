@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.mel import log_mel
 from streamer.errors import ModelLoadError
 from streamer.models.directory import missing_package, need
-from streamer.models.mel import log_mel
 from streamer.transcripts.transcript import Word
 
 Task = Literal["transcribe", "translate"]

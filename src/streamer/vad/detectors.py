@@ -12,7 +12,9 @@ from streamer.errors import ConfigError
 from streamer.vad.energy import EnergyDetector
 from streamer.vad.rows import SAMPLE_RATE, WINDOW, Detector, Floats
 from streamer.vad.scorer import SpeechScorer
+from streamer.vad.settings import TurnConfig, VadSection
 from streamer.vad.silero import SileroScorer
+from streamer.vad.turns import TurnScorer, make_turn_model
 
 NAMES = ("silero", "energy", "none")
 _METHODS = ("open", "close", "reset", "score", "score_windows")
@@ -40,6 +42,17 @@ def make_detector(name: str) -> SpeechScorer:
     if name == "none":
         return NoDetector()
     return _own(name)
+
+
+def make_scorer(vad: VadSection, turn: TurnConfig) -> SpeechScorer:
+    """Make the detector, and the end-of-turn stage behind it when one is set. Raises ConfigError."""
+    detector = make_detector(vad.detector)
+    if not turn.model:
+        return detector
+    if turn.after_ms >= vad.redemption_time_ms:
+        expected = f"less than vad.redemption_time_ms ({vad.redemption_time_ms:g})"
+        raise ConfigError(field="turn.after_ms", expected=expected, got=turn.after_ms)
+    return TurnScorer(detector, make_turn_model(turn.model), turn)
 
 
 def _own(name: str) -> SpeechScorer:

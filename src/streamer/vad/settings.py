@@ -61,3 +61,26 @@ class VadSection(VadConfig):
     detector: str = "silero"
     """silero (speech), energy (what is louder than the noise around it), none (one segment until a flush), or
     package.module:Detector."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnConfig:
+    """The end-of-turn stage. Times in milliseconds.
+
+    Raises BadRequest, naming the field, for a number outside of its range.
+    """
+
+    model: str = ""
+    """Empty: off. smart_turn (from the installed package pipecat-ai), or the path of an onnx file of Smart Turn v3."""
+    after_ms: float = 200.0
+    """Silence after which the model is asked; less than vad.redemption_time_ms."""
+    threshold: float = 0.5
+    """Probability of an end from which on the turn has ended."""
+    hold_ms: float = 2_000.0
+    """Silence for which a turn that has not ended is kept open; vad.redemption_time_ms counts from then on."""
+
+    def __post_init__(self) -> None:
+        for name, high in (("after_ms", 10_000.0), ("threshold", 1.0), ("hold_ms", 60_000.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+                raise BadRequest(field=f"turn.{name}", expected=f"a number from 0 to {high:g}", got=value)

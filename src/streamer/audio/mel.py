@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as Whisper was trained on: half a minute, 100 frames a second."""
+"""Log-mel spectrograms as Whisper and its descendants were trained on: 100 frames a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 RATE = 16_000
 SECONDS = 30
-FRAMES = SECONDS * 100
+"""Of Whisper."""
 
 _WINDOW = 400
 _HOP = 160
@@ -18,14 +18,15 @@ _MELS_AT_BREAK = 15.0
 _STEP = np.log(6.4) / 27.0
 
 
-def log_mel(samples: NDArray[np.float32], mels: int) -> NDArray[np.float32]:
-    """Return float32 [mels, 3000] of at most 30 s of audio at 16 kHz, padded with silence."""
-    padded = np.zeros(RATE * SECONDS, np.float32)
+def log_mel(samples: NDArray[np.float32], mels: int, seconds: int = SECONDS) -> NDArray[np.float32]:
+    """Return float32 [mels, 100 * seconds] of at most `seconds` of audio at 16 kHz, padded with silence."""
+    frames = 100 * seconds
+    padded = np.zeros(RATE * seconds, np.float32)
     used = min(len(samples), len(padded))
     padded[:used] = samples[:used]
     framed = np.lib.stride_tricks.sliding_window_view(np.pad(padded, _WINDOW // 2, mode="reflect"), _WINDOW)[::_HOP]
-    heard = min(FRAMES, used // _HOP + 4)  # frames behind it are silence, whose power is zero
-    power = np.zeros((FRAMES, _WINDOW // 2 + 1), np.float32)
+    heard = min(frames, used // _HOP + 4)  # frames behind it are silence, whose power is zero
+    power = np.zeros((frames, _WINDOW // 2 + 1), np.float32)
     power[:heard] = np.abs(np.fft.rfft(framed[:heard] * _hann(), axis=1)) ** 2
     log = np.log10(np.maximum(power @ _filters(mels).T, 1e-10))
     log = np.maximum(log, log.max() - 8.0)
