@@ -47,7 +47,7 @@ texts = st.lists(st.sampled_from(["a", "bb", "ccc"]), max_size=6).map(" ".join)
 def test_marked_words_are_those_said_and_those_heard(said, heard):
     accuracy = compare(said, heard, normaliser("none"))
     assert " ".join(part.reference for part in accuracy.differences if part.reference) == said
-    assert " ".join(part.heard for part in accuracy.differences if part.heard) == heard
+    assert " ".join(part.hypothesis for part in accuracy.differences if part.hypothesis) == heard
     assert accuracy.words.total == len(said.split())
     assert (accuracy.words.errors == 0) == (said == heard)
 

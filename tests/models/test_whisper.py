@@ -11,7 +11,7 @@ from streamer.audio.mel import log_mel
 from streamer.errors import ModelFailed, ModelLoadError
 from streamer.models.contract import Segment
 from streamer.models.loading import load_model
-from streamer.models.whisper_network import Heard
+from streamer.models.whisper_network import Hypothesis
 from streamer.samples import sample
 from streamer.transcripts.transcript import Transcript
 
@@ -108,7 +108,7 @@ def test_an_option_that_is_wrong_fails_its_own_segment_with_words(recogniser, sp
 def test_what_is_likely_no_speech_or_repeats_itself_is_dropped(
     recogniser, no_speech, log_probability, compression, kept
 ):
-    assert recogniser._is_speech(Heard("a", "en", log_probability, no_speech, compression, [])) is kept
+    assert recogniser._is_speech(Hypothesis("a", "en", log_probability, no_speech, compression, [])) is kept
 
 
 def test_noise_is_empty_text(recogniser):

@@ -29,7 +29,7 @@ def test_what_two_interims_in_a_row_agree_on_is_stable(said):
     for text in said:
         words = tuple(text.split())
         before = agreement
-        agreement = agreement.hear(words)
+        agreement = agreement.update(words)
         if before.stable == words[: len(before.stable)] == previous[: len(before.stable)]:
             assert agreement.stable == words[: max(len(before.stable), agreed(previous, words))]
         previous = words

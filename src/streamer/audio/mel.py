@@ -25,9 +25,9 @@ def log_mel(samples: NDArray[np.float32], mels: int, seconds: int = SECONDS) -> 
     used = min(len(samples), len(padded))
     padded[:used] = samples[:used]
     framed = np.lib.stride_tricks.sliding_window_view(np.pad(padded, _WINDOW // 2, mode="reflect"), _WINDOW)[::_HOP]
-    heard = min(frames, used // _HOP + 4)  # frames behind it are silence, whose power is zero
+    filled = min(frames, used // _HOP + 4)  # frames behind it are silence, whose power is zero
     power = np.zeros((frames, _WINDOW // 2 + 1), np.float32)
-    power[:heard] = np.abs(np.fft.rfft(framed[:heard] * _hann(), axis=1)) ** 2
+    power[:filled] = np.abs(np.fft.rfft(framed[:filled] * _hann(), axis=1)) ** 2
     log = np.log10(np.maximum(power @ _filters(mels).T, 1e-10))
     log = np.maximum(log, log.max() - 8.0)
     return np.ascontiguousarray(((log + 4.0) / 4.0).T, dtype=np.float32)

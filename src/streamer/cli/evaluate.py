@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import psutil
 
     from streamer.cli.inprocess import Local
-    from streamer.cli.transcribe import Heard
+    from streamer.cli.transcribe import Progress
     from streamer.config import Loaded
     from streamer.evaluation.accuracy import Counts, Normalise
     from streamer.evaluation.manifest import Recording
@@ -72,7 +72,7 @@ def evaluate(
     try:
         recordings = read_manifest(manifest)[: limit or None]
         normalise = normaliser_of(normaliser)
-        compare("a", "a", normalise)  # what is missing is said before the work
+        compare("a", "a", normalise)  # a missing package is named before the work
         loaded = load_recogniser(config, set_ or (), model, offline=offline)
         run = Run(loaded, recordings, normalise, normaliser, jobs, streams, live, interim_interval_ms, options.encode())
         report = asyncio.run(run.play())
@@ -129,13 +129,13 @@ class Run:
         async with serving_here(self._loaded.settings) as local:
             paths = [recording.path for recording in self._recordings]
             began, cpu = monotonic(), _cpu_s(process)
-            with progress_of(paths) as heard:
-                await self._each(self._recordings, self._jobs, lambda one: self._accuracy(local, one, heard))
+            with progress_of(paths) as progress:
+                await self._each(self._recordings, self._jobs, lambda one: self._accuracy(local, one, progress))
             wall_s, cpu_s = monotonic() - began, _cpu_s(process) - cpu
             good = [recording for recording in self._recordings if recording.path in self._files]
             some = good[: self._live]
-            with progress_of([recording.path for recording in some]) as heard:
-                await self._each(some, self._streams, lambda one: self._latency(local, one, heard))
+            with progress_of([recording.path for recording in some]) as progress:
+                await self._each(some, self._streams, lambda one: self._latency(local, one, progress))
         return report(
             [self._files[recording.path] for recording in good],
             model=self._loaded.settings.server.model,
@@ -165,22 +165,22 @@ class Run:
             for recording in recordings:
                 tasks.create_task(one(recording))
 
-    async def _accuracy(self, local: Local, recording: Recording, heard: Heard) -> None:
+    async def _accuracy(self, local: Local, recording: Recording, progress: Progress) -> None:
         from streamer.cli.transcribe import recognise
         from streamer.evaluation.accuracy import compare
         from streamer.evaluation.report import File
 
-        seconds, parts = await recognise(local, recording.path, self._options, heard)
+        seconds, parts = await recognise(local, recording.path, self._options, progress)
         text = " ".join(part.text for part in parts if part.text)
         accuracy = compare(recording.text, text, self._normalise)
         self._files[recording.path] = File(str(recording.path), seconds, recording.text, text, accuracy)
 
-    async def _latency(self, local: Local, recording: Recording, heard: Heard) -> None:
+    async def _latency(self, local: Local, recording: Recording, progress: Progress) -> None:
         from msgspec.structs import replace
 
         from streamer.cli.live_latency import latencies
 
-        first, final = await latencies(local, recording.path, self._options, self._interval, heard)
+        first, final = await latencies(local, recording.path, self._options, self._interval, progress)
         self._files[recording.path] = replace(self._files[recording.path], first_s=first, final_s=final)
 
 

@@ -8,7 +8,7 @@ from time import monotonic
 
 from streamer.audio.files import read_audio
 from streamer.cli.inprocess import Local
-from streamer.cli.transcribe import Heard, mixed
+from streamer.cli.transcribe import Progress, mixed
 from streamer.client.events import Error, Segment
 from streamer.client.sources import chunks, paced, wire_audio
 from streamer.errors import StreamerError
@@ -18,7 +18,7 @@ _CHUNK_S = 0.02
 
 
 async def latencies(
-    local: Local, path: Path, options: bytes, interim_interval_ms: int, heard: Heard
+    local: Local, path: Path, options: bytes, interim_interval_ms: int, progress: Progress
 ) -> tuple[list[float], list[float]]:
     """Return two latencies of each segment, in seconds: of its first result after its beginning was spoken, and of its
     final after its end was. Raises StreamerError."""
@@ -34,7 +34,7 @@ async def latencies(
         async def speak() -> None:
             async for piece in paced(chunks(data, step), format_.sample_rate * format_.frame_bytes):
                 await stream.send(piece)
-                heard(path, monotonic() - began)
+                progress(path, monotonic() - began)
             await stream.stop()
 
         speaking = tasks.create_task(speak())

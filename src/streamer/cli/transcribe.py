@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamer.config import Loaded, Settings
     from streamer.transcripts.formats import Part
 
-Heard = Callable[[Path, float], None]
+Progress = Callable[[Path, float], None]
 """Called with a file and the seconds of it that are done."""
 
 _CHUNK = 32 * 1024
@@ -116,14 +116,14 @@ async def _transcribe(
 
     async with serving_here(_patient(loaded)) as local:
         began = monotonic()
-        with progress_of(files) as heard:
+        with progress_of(files) as progress:
 
             async def one(index: int, path: Path) -> None:
                 nonlocal failed, seconds
                 text = ""
                 async with places:
                     try:
-                        length, parts = await recognise(local, path, options, heard)
+                        length, parts = await recognise(local, path, options, progress)
                         seconds += length
                         text = FORMATS[format_](parts)
                         if output is not None:
@@ -146,7 +146,7 @@ async def _transcribe(
 
 
 def _patient(loaded: Loaded) -> Settings:
-    """Wait longer for the end of speech than live settings do: nobody waits, and longer segments are heard better."""
+    """Wait longer for the end of speech than live settings do, because longer segments are recognised better."""
     from dataclasses import replace
 
     ours: dict[str, Any] = {"redemption_time_ms": 1_200.0, "post_speech_pad_ms": 200.0}
@@ -154,7 +154,7 @@ def _patient(loaded: Loaded) -> Settings:
     return loaded.settings.model_copy(update={"vad": replace(loaded.settings.vad, **unset)})
 
 
-async def recognise(local: Local, path: Path, options: bytes, heard: Heard) -> tuple[float, list[Part]]:
+async def recognise(local: Local, path: Path, options: bytes, progress: Progress) -> tuple[float, list[Part]]:
     """Return the seconds of a recording and what is said in it. Raises StreamerError."""
     import asyncio
 
@@ -178,15 +178,15 @@ async def recognise(local: Local, path: Path, options: bytes, heard: Heard) -> t
                 if (part := _part(event)) is not None:
                     parts.append(part)
                 if (done := getattr(event, "committed", None)) is not None:
-                    heard(path, done / audio.sample_rate)
+                    progress(path, done / audio.sample_rate)
         finally:
             speaking.cancel()
-    heard(path, audio.seconds)
+    progress(path, audio.seconds)
     return audio.seconds, parts
 
 
 def mixed(audio: AudioFile) -> AudioFile:
-    """All channels as one: a caption says what is heard, whichever side it comes from."""
+    """Mix all channels into one: captions are for all of them."""
     from dataclasses import replace
 
     import numpy as np

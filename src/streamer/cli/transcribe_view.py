@@ -25,12 +25,12 @@ def progress_of(files: Sequence[Path]) -> Iterator[Callable[[Path, float], None]
         task = bar.add_task(f"{len(files)} files", total=sum(lengths.values()) or None, speed="")
         began = monotonic()
 
-        def heard(path: Path, seconds: float) -> None:
+        def report(path: Path, seconds: float) -> None:
             done[path] = max(done[path], seconds)
             total = sum(done.values())
             bar.update(task, completed=total, speed=f"{total / max(0.001, monotonic() - began):.0f} x real time")
 
-        yield heard
+        yield report
 
 
 def _nothing(_path: Path, _seconds: float) -> None:

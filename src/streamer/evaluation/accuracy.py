@@ -28,7 +28,7 @@ class Counts(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> float:
-        """Errors of all that was said; nothing said and something heard is 1."""
+        """Errors per word or character of the reference; 1 when it is empty and the hypothesis is not."""
         return self.errors / self.total if self.total else float(self.errors > 0)
 
     def __add__(self, other: Counts) -> Counts:
@@ -41,15 +41,15 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A stretch of words: those of the reference, and those heard in their place."""
+    """A stretch of words: those of the reference, and those of the hypothesis in their place."""
 
     change: Change
     reference: str
-    heard: str
+    hypothesis: str
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """How one text was heard."""
+    """How one hypothesis compares with its reference."""
 
     words: Counts
     characters: Counts
@@ -75,17 +75,17 @@ def normaliser(name: str) -> Normalise:
     return lambda text: " ".join(normalise(text).split())
 
 
-def compare(reference: str, heard: str, normalise: Normalise) -> Accuracy:
-    """Compare what was heard with what was said. Raises BadRequest when jiwer is not installed."""
+def compare(reference: str, hypothesis: str, normalise: Normalise) -> Accuracy:
+    """Compare a hypothesis with its reference. Raises BadRequest when jiwer is not installed."""
     try:
         import jiwer  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise _missing("jiwer") from error
-    said, got = normalise(reference), normalise(heard)
-    if not said:  # jiwer wants a reference
-        differences = [Difference("insert", "", got)] if got else []
-        return Accuracy(Counts(insertions=len(got.split())), Counts(insertions=len(got)), differences)
-    words, characters = jiwer.process_words(said, got), jiwer.process_characters(said, got)
+    expected, found = normalise(reference), normalise(hypothesis)
+    if not expected:  # jiwer wants a reference
+        differences = [Difference("insert", "", found)] if found else []
+        return Accuracy(Counts(insertions=len(found.split())), Counts(insertions=len(found)), differences)
+    words, characters = jiwer.process_words(expected, found), jiwer.process_characters(expected, found)
     return Accuracy(_counts(words), _counts(characters), _differences(words))
 
 
@@ -95,13 +95,13 @@ def _counts(output: Any) -> Counts:
 
 
 def _differences(output: Any) -> list[Difference]:
-    said: Sequence[str] = output.references[0]
-    got: Sequence[str] = output.hypotheses[0]
+    expected: Sequence[str] = output.references[0]
+    found: Sequence[str] = output.hypotheses[0]
     return [
         Difference(
             chunk.type,
-            " ".join(said[chunk.ref_start_idx : chunk.ref_end_idx]),
-            " ".join(got[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+            " ".join(expected[chunk.ref_start_idx : chunk.ref_end_idx]),
+            " ".join(found[chunk.hyp_start_idx : chunk.hyp_end_idx]),
         )
         for chunk in output.alignments[0]
     ]

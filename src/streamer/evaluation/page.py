@@ -39,7 +39,7 @@ def page(report: Report) -> str:
             *_cards(report),
             "<h2>Files, those with the most errors first</h2><div class=box><table>",
             "<tr><th>file<th>seconds<th>words<th>errors<th>WER<th>CER<th>first interim<th>final"
-            "<th>what was <del>said</del> and <ins>heard</ins>",
+            "<th><del>reference</del> and <ins>hypothesis</ins>",
             *_rows(report),
             "</table></div>",
             *_failed(report),
@@ -89,9 +89,9 @@ def _worst(seconds: list[float]) -> str:
 def _marked(part: Difference) -> str:
     if part.change == "equal":
         return escape(part.reference)
-    said = f"<del>{escape(part.reference)}</del>" if part.reference else ""
-    heard = f"<ins>{escape(part.heard)}</ins>" if part.heard else ""
-    return f"{said} {heard}".strip()
+    removed = f"<del>{escape(part.reference)}</del>" if part.reference else ""
+    added = f"<ins>{escape(part.hypothesis)}</ins>" if part.hypothesis else ""
+    return f"{removed} {added}".strip()
 
 
 def _failed(report: Report) -> Iterator[str]:

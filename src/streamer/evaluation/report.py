@@ -1,4 +1,4 @@
-"""What an evaluation found: each file, and all of them together."""
+"""Results of an evaluation: each file, and all of them together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class File(msgspec.Struct, frozen=True):
     path: str
     seconds: float
     reference: str
-    heard: str
+    hypothesis: str
     accuracy: Accuracy
     first_s: list[float] = []
     final_s: list[float] = []

@@ -201,12 +201,12 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 def _logged() -> Progress:
     """Return a progress that is a log line each ten seconds."""
-    said = monotonic()
+    logged_at = monotonic()
 
     def progress(name: str, here: int, total: int) -> None:
-        nonlocal said
-        if monotonic() - said >= _LOG_EVERY_S:
-            said = monotonic()
+        nonlocal logged_at
+        if monotonic() - logged_at >= _LOG_EVERY_S:
+            logged_at = monotonic()
             _log.info("fetching %s: %d of %d MB", name, here >> 20, total >> 20)
 
     return progress

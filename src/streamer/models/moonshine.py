@@ -63,11 +63,11 @@ class Moonshine(Model):
         return [self._transcript([next(decoded) for _ in parts]) for parts in pieces]
 
     def _transcript(self, parts: Sequence[Decoded]) -> Transcript:
-        heard = [part for part in parts if part.text and part.confidence >= self._min_confidence]
-        if not heard:
+        spoken = [part for part in parts if part.text and part.confidence >= self._min_confidence]
+        if not spoken:
             return Transcript("")
-        confidence = sum(part.confidence for part in heard) / len(heard)
-        return Transcript(" ".join(part.text for part in heard), confidence=round(confidence, 4))
+        confidence = sum(part.confidence for part in spoken) / len(spoken)
+        return Transcript(" ".join(part.text for part in spoken), confidence=round(confidence, 4))
 
 
 def _cut(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

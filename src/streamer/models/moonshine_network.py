@@ -30,7 +30,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What was heard. `confidence`: the geometric mean of the tokens' probabilities, 0 when nothing was heard."""
+    """The text of one piece. `confidence`: the geometric mean of the tokens' probabilities, 0 for no text."""
 
     text: str
     confidence: float
@@ -117,8 +117,8 @@ class MoonshineNetwork:
             if self._masks_decoder:
                 feed["encoder_attention_mask"] = mask
             logits, *present = self._decoder.run(["logits", *self._present], feed | past)
-            heard = zip(self._past, present, strict=True)
-            past |= {name: value for name, value in heard if first or ".decoder." in name}  # the audio's stays
+            fresh = zip(self._past, present, strict=True)
+            past |= {name: value for name, value in fresh if first or ".decoder." in name}  # the audio's stays
             first = False
             logits = logits[:, -1]
             chosen = logits.argmax(-1)

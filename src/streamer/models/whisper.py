@@ -13,7 +13,7 @@ from streamer.errors import ModelFailed
 from streamer.models.catalogue import WHISPER_FILES
 from streamer.models.contract import Model, Segment
 from streamer.models.weights import find_weights
-from streamer.models.whisper_network import Ask, Heard, WhisperNetwork
+from streamer.models.whisper_network import Hypothesis, Request, WhisperNetwork
 from streamer.transcripts.transcript import Transcript, Word
 
 _MAX_BEAM = 10
@@ -80,15 +80,15 @@ class Whisper(Model):
         self._network = None
 
     def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
-        asks = [self._asks(item) for item in batch]
-        flat = [ask for part in asks if isinstance(part, list) for ask in part]
-        heard = iter(self._hear(flat) if flat else ())
+        requests = [self._requests(item) for item in batch]
+        flat = [request for part in requests if isinstance(part, list) for request in part]
+        hypotheses = iter(self._recognise(flat) if flat else ())
         return [
-            part if isinstance(part, ModelFailed) else _joined([next(heard) for _ in part], item.is_final)
-            for part, item in zip(asks, batch, strict=True)
+            part if isinstance(part, ModelFailed) else _joined([next(hypotheses) for _ in part], item.is_final)
+            for part, item in zip(requests, batch, strict=True)
         ]
 
-    def _asks(self, item: Segment) -> list[Ask] | ModelFailed:
+    def _requests(self, item: Segment) -> list[Request] | ModelFailed:
         """Return what is asked of the network: one piece for each half minute."""
         try:
             options = self._read(item.options)
@@ -97,7 +97,9 @@ class Whisper(Model):
         if not item.is_final:
             options["beam_size"] = 1
         step = SECONDS * RATE
-        return [Ask(item.samples[at : at + step], words=True, **options) for at in range(0, len(item.samples), step)]
+        return [
+            Request(item.samples[at : at + step], words=True, **options) for at in range(0, len(item.samples), step)
+        ]
 
     def _read(self, options: Mapping[str, Any]) -> dict[str, Any]:
         given = {**self._defaults, **{key: value for key, value in options.items() if value is not None}}
@@ -118,35 +120,35 @@ class Whisper(Model):
             raise _wrong("beam_size", f"an integer from 1 to {_MAX_BEAM}", beam)
         return {"language": language, "task": task, "prompt": prompt, "beam_size": beam}
 
-    def _hear(self, asks: Sequence[Ask]) -> list[Heard | None]:
+    def _recognise(self, requests: Sequence[Request]) -> list[Hypothesis | None]:
         assert self._network is not None, "load() comes first"
-        heard = self._network.hear(asks)
-        repeats = [index for index, one in enumerate(heard) if one.compression > self._compression]
+        hypotheses = self._network.recognise(requests)
+        repeats = [index for index, one in enumerate(hypotheses) if one.compression > self._compression]
         if repeats:
-            again = self._network.hear([asks[index] for index in repeats], _RETRY_TEMPERATURE)
+            again = self._network.recognise([requests[index] for index in repeats], _RETRY_TEMPERATURE)
             for index, one in zip(repeats, again, strict=True):
-                heard[index] = one
-        return [one if self._is_speech(one) else None for one in heard]
+                hypotheses[index] = one
+        return [one if self._is_speech(one) else None for one in hypotheses]
 
-    def _is_speech(self, heard: Heard) -> bool:
-        silent = heard.no_speech > self._no_speech and heard.log_probability < self._log_probability
-        return not silent and heard.compression <= self._compression
+    def _is_speech(self, hypothesis: Hypothesis) -> bool:
+        silent = hypothesis.no_speech > self._no_speech and hypothesis.log_probability < self._log_probability
+        return not silent and hypothesis.compression <= self._compression
 
 
-def _joined(parts: Sequence[Heard | None], is_final: bool) -> Transcript:
+def _joined(parts: Sequence[Hypothesis | None], is_final: bool) -> Transcript:
     """Return one transcript of a segment's half minutes; what was dropped is missing."""
-    heard = [(index * SECONDS, part) for index, part in enumerate(parts) if part is not None]
-    if not heard:
+    hypotheses = [(index * SECONDS, part) for index, part in enumerate(parts) if part is not None]
+    if not hypotheses:
         return Transcript("")
     words: list[Word] = [
         replace(word, start_time=word.start_time + offset, end_time=word.end_time + offset)
-        for offset, part in heard
+        for offset, part in hypotheses
         for word in part.words
     ]
     scores = [word.confidence or 0.0 for word in words]
-    [_, first] = heard[0]
+    [_, first] = hypotheses[0]
     return Transcript(
-        " ".join(part.text for _, part in heard),
+        " ".join(part.text for _, part in hypotheses),
         words,
         confidence=round(sum(scores) / len(scores), 4) if scores else None,
         language=first.language,

@@ -26,8 +26,8 @@ _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What is wanted of one segment. `language`: a code of Whisper's; None to find out. `prompt`: text before it."""
+class Request:
+    """One segment to recognise. `language`: a code of Whisper's, None to detect it. `prompt`: text before it."""
 
     samples: NDArray[np.float32]
     language: str | None
@@ -38,8 +38,12 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What was heard. `log_probability`: the mean of the tokens'. `compression`: how well zlib does on the text."""
+class Hypothesis:
+    """The best text for one segment.
+
+    `log_probability`: the mean of the tokens'. `no_speech`: probability of no speech. `compression`: the text's length
+    over its length in zlib.
+    """
 
     text: str
     language: str | None
@@ -83,17 +87,19 @@ class WhisperNetwork:
         vocabulary = self._tokenizer.get_vocab()
         return frozenset(name[2:-2] for name in vocabulary if name.startswith("<|") and 4 < len(name) < 8)
 
-    def hear(self, asks: Sequence[Ask], temperature: float = 0.0) -> list[Heard]:
-        """Return what is said in each segment: encoded in one call, and decoded in one for each kind of ask."""
-        mels = np.stack([log_mel(ask.samples, self._model.n_mels) for ask in asks])
+    def recognise(self, requests: Sequence[Request], temperature: float = 0.0) -> list[Hypothesis]:
+        """Return the hypothesis of each segment: encoded in one call, and decoded in one for each kind of request."""
+        mels = np.stack([log_mel(request.samples, self._model.n_mels) for request in requests])
         encoded = np.asarray(self._model.encode(self._storage(mels), to_cpu=True))
-        languages = self._languages(asks, encoded)
-        starts = [self._beginning(ask, language) for ask, language in zip(asks, languages, strict=True)]
-        prompts = [[*self._prompt(ask), *start, self._bare] for ask, start in zip(asks, starts, strict=True)]
-        results: list[Heard | None] = [None] * len(asks)
+        languages = self._languages(requests, encoded)
+        starts = [self._beginning(request, language) for request, language in zip(requests, languages, strict=True)]
+        prompts = [
+            [*self._prompt(request), *start, self._bare] for request, start in zip(requests, starts, strict=True)
+        ]
+        results: list[Hypothesis | None] = [None] * len(requests)
         kinds: dict[tuple[int, int], list[int]] = {}
-        for index, (ask, prompt) in enumerate(zip(asks, prompts, strict=True)):
-            kinds.setdefault((ask.beam_size, len(prompt)), []).append(index)
+        for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            kinds.setdefault((request.beam_size, len(prompt)), []).append(index)
         for (beam, _), indices in kinds.items():
             features = self._storage(np.ascontiguousarray(encoded[indices]))
             answers = self._model.generate(
@@ -106,52 +112,54 @@ class WhisperNetwork:
                 sampling_temperature=temperature or 1.0,
             )
             for index, answer in zip(indices, answers, strict=True):
-                results[index] = self._heard(asks[index], starts[index], languages[index], answer, encoded[index])
-        return [heard for heard in results if heard is not None]
+                results[index] = self._hypothesis(
+                    requests[index], starts[index], languages[index], answer, encoded[index]
+                )
+        return [hypothesis for hypothesis in results if hypothesis is not None]
 
-    def _languages(self, asks: Sequence[Ask], encoded: NDArray[np.float32]) -> list[str | None]:
+    def _languages(self, requests: Sequence[Request], encoded: NDArray[np.float32]) -> list[str | None]:
         if not self._model.is_multilingual:
-            return ["en"] * len(asks)
-        unknown = [index for index, ask in enumerate(asks) if ask.language is None]
-        languages = [ask.language for ask in asks]
+            return ["en"] * len(requests)
+        unknown = [index for index, request in enumerate(requests) if request.language is None]
+        languages = [request.language for request in requests]
         if unknown:
             found = self._model.detect_language(self._storage(np.ascontiguousarray(encoded[unknown])))
             for index, ranked in zip(unknown, found, strict=True):
                 languages[index] = ranked[0][0][2:-2]
         return languages
 
-    def _beginning(self, ask: Ask, language: str | None) -> list[int]:
+    def _beginning(self, request: Request, language: str | None) -> list[int]:
         if not self._model.is_multilingual:
             return [self._start]
-        return [self._start, self._token(f"<|{language}|>"), self._token(f"<|{ask.task}|>")]
+        return [self._start, self._token(f"<|{language}|>"), self._token(f"<|{request.task}|>")]
 
-    def _prompt(self, ask: Ask) -> list[int]:
-        if not ask.prompt.strip():
+    def _prompt(self, request: Request) -> list[int]:
+        if not request.prompt.strip():
             return []
-        tokens = self._tokenizer.encode(" " + ask.prompt.strip(), add_special_tokens=False).ids
+        tokens = self._tokenizer.encode(" " + request.prompt.strip(), add_special_tokens=False).ids
         return [self._previous, *tokens[-_MAX_PROMPT:]]
 
-    def _heard(
-        self, ask: Ask, start: list[int], language: str | None, answer: Any, encoded: NDArray[np.float32]
-    ) -> Heard:
+    def _hypothesis(
+        self, request: Request, start: list[int], language: str | None, answer: Any, encoded: NDArray[np.float32]
+    ) -> Hypothesis:
         tokens = [token for token in answer.sequences_ids[0] if token < self._end]
         text = self._tokenizer.decode(tokens).strip()
         mean = answer.scores[0] * len(tokens) / (len(tokens) + 1)  # the end is a token, too
         packed = text.encode()
         compression = len(packed) / len(zlib.compress(packed)) if packed else 0.0
-        words = self._words(ask, start, tokens, language, encoded) if ask.words and text else []
-        return Heard(text, language, float(mean), float(answer.no_speech_prob), compression, words)
+        words = self._words(request, start, tokens, language, encoded) if request.words and text else []
+        return Hypothesis(text, language, float(mean), float(answer.no_speech_prob), compression, words)
 
     def _words(
-        self, ask: Ask, start: list[int], tokens: list[int], language: str | None, encoded: NDArray[np.float32]
+        self, request: Request, start: list[int], tokens: list[int], language: str | None, encoded: NDArray[np.float32]
     ) -> list[Word]:
         """Align the tokens with the audio by the decoder's attention; see `align` of CTranslate2."""
-        frames = max(1, min(3_000, len(ask.samples) // 160))
+        frames = max(1, min(3_000, len(request.samples) // 160))
         [aligned] = self._model.align(self._storage(np.ascontiguousarray(encoded[None])), start, [tokens], [frames])
         first: dict[int, int] = {}
         for token, time in aligned.alignments:
             first.setdefault(token, time)
-        length = len(ask.samples) / 16_000
+        length = len(request.samples) / 16_000
         at = [min(length, first.get(index, frames // 2) / _TOKENS_PER_SECOND) for index in range(len(tokens))] + [
             length
         ]

@@ -1,1 +1,1 @@
-"""What a recogniser answers, which part of it is stable, and how it is written down as captions."""
+"""Transcripts: their shape, their stable part, and captions."""

@@ -27,7 +27,7 @@ _CLAUSE = (*_SENTENCE, ",", ";", ":", "、")
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """What is shown from `start_time` to `end_time`, in seconds."""
+    """Lines that stand on screen from `start_time` to `end_time`, in seconds."""
 
     start_time: float
     end_time: float
@@ -43,12 +43,12 @@ def cues(words: Sequence[Word]) -> list[Cue]:
 
     A word longer than a line is cut.
     """
-    shown: list[Cue] = []
+    result: list[Cue] = []
     for group in _groups([part for word in words for part in _cut(word)]):
-        start = max(group[0].start_time, shown[-1].end_time if shown else 0.0)
+        start = max(group[0].start_time, result[-1].end_time if result else 0.0)
         end = max(group[-1].end_time, start + MIN_S)
-        shown.append(Cue(round(start, 3), round(end, 3), _lines([word.word for word in group])))
-    return [_shortened(cue, after) for cue, after in pairwise(shown)] + shown[-1:]
+        result.append(Cue(round(start, 3), round(end, 3), _lines([word.word for word in group])))
+    return [_shortened(cue, after) for cue, after in pairwise(result)] + result[-1:]
 
 
 def _shortened(cue: Cue, after: Cue) -> Cue:

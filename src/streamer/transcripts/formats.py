@@ -13,7 +13,7 @@ from streamer.transcripts.transcript import Transcript, Word, words_of
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The final of one segment: seconds of the recording, what was said, and its words with their times."""
+    """The final of one segment: seconds of the recording, its text, and its words with their times."""
 
     start_time: float
     end_time: float
@@ -27,12 +27,12 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def txt(parts: Sequence[Part]) -> str:
-    """One line for each segment in which something was said."""
+    """Return one line for each segment that has text."""
     return "".join(f"{part.text}\n" for part in parts if part.text)
 
 
 def srt(parts: Sequence[Part]) -> str:
-    """SubRip, as most players read it."""
+    """Return SubRip, which most players read."""
     return "\n".join(
         f"{number}\n{_clock(cue.start_time, ',')} --> {_clock(cue.end_time, ',')}\n{cue.text}\n"
         for number, cue in enumerate(_captions(parts), 1)
@@ -40,7 +40,7 @@ def srt(parts: Sequence[Part]) -> str:
 
 
 def vtt(parts: Sequence[Part]) -> str:
-    """WebVTT, as browsers read it."""
+    """Return WebVTT, which browsers read."""
     return "WEBVTT\n" + "".join(
         f"\n{_clock(cue.start_time, '.')} --> {_clock(cue.end_time, '.')}\n{escape(cue.text, quote=False)}\n"
         for cue in _captions(parts)
@@ -48,13 +48,13 @@ def vtt(parts: Sequence[Part]) -> str:
 
 
 def json(parts: Sequence[Part]) -> str:
-    """One object: `text`, and `segments` with their words."""
+    """Return one object: `text`, and `segments` with their words."""
     text = " ".join(part.text for part in parts if part.text)
     return msgspec.json.format(msgspec.json.encode({"text": text, "segments": list(parts)})).decode() + "\n"
 
 
 def tsv(parts: Sequence[Part]) -> str:
-    """A table: start and end in milliseconds, text."""
+    """Return a table: start and end in milliseconds, text."""
     rows = [
         f"{round(part.start_time * 1000)}\t{round(part.end_time * 1000)}\t{' '.join(part.text.split())}\n"
         for part in parts

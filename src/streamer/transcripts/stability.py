@@ -27,13 +27,13 @@ def agreed(previous: Sequence[str], new: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What is known of one segment: its stable words, and the words of its latest interim."""
+    """The state of one segment: its stable words, and the words of its latest interim."""
 
     stable: Words = ()
     latest: Words = ()
 
-    def hear(self, words: Sequence[str]) -> Agreement:
-        """Return what is known after another interim with `words`.
+    def update(self, words: Sequence[str]) -> Agreement:
+        """Return the state after another interim with `words`.
 
         The stable words stay as they are. Words behind them join when both the latest interim and this one have them.
         """
@@ -48,15 +48,15 @@ class Agreement:
 
 
 def steady(agreement: Agreement, interim: Transcript, separator: str = " ") -> tuple[Agreement, Transcript]:
-    """Return what is known after `interim`, and the interim with its stable words kept and `stable` set.
+    """Return the state after `interim`, and the interim with its stable words kept and `stable` set.
 
     `separator`: what stands between two words; empty for languages that are written without, whose words are their
     characters.
     """
-    known = agreement.hear(_split(interim.text, separator))
-    kept = separator.join(known.stable)
-    text = separator.join(known.latest)
-    return known, _rewritten(interim, text, known.latest, stable=len(kept))
+    state = agreement.update(_split(interim.text, separator))
+    kept = separator.join(state.stable)
+    text = separator.join(state.latest)
+    return state, _rewritten(interim, text, state.latest, stable=len(kept))
 
 
 def steady_final(agreement: Agreement, final: Transcript, separator: str = " ") -> Transcript:

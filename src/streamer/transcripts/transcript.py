@@ -29,7 +29,7 @@ class Word(msgspec.Struct, omit_defaults=True):
 
 
 class Transcript(msgspec.Struct, omit_defaults=True):
-    """What was said in a piece of audio; only `text` is required.
+    """The words of a piece of audio; only `text` is required.
 
     A `Model` counts the times of `words` from the beginning of its segment, and the engine adds the segment's place in
     the stream. A `StreamingModel` counts them from the beginning of the stream. `confidence`: from 0 to 1. `language`:

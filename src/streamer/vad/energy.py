@@ -16,7 +16,7 @@ ABOVE_FLOOR_DB = 6.0
 """Level over the noise floor whose probability is a half."""
 
 _SILENT_DBFS = -65.0
-"""What is quieter is silence, however quiet the rest is."""
+"""Level below which everything is silence, however quiet the rest is."""
 _FIRST_FLOOR_DBFS = -50.0
 """The floor of a stream that has just begun."""
 _SLOPE_DB = 4.0

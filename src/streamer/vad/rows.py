@@ -1,4 +1,4 @@
-"""What every detector does alike: rows that open and close, windows of several rows that are told apart."""
+"""Common part of detectors: rows that open and close, and the windows of each row."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ SECONDS = 8
 
 _KEPT = SECONDS * SAMPLE_RATE
 _SILENT, _SPEECH = VadConfig().negative_speech_threshold, VadConfig().positive_speech_threshold
-_HELD = (_SILENT + _SPEECH) / 2
+_BETWEEN = (_SILENT + _SPEECH) / 2
 _PACKAGE, _FILE = "pipecat", "audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
 _MAX_BATCH = 8
 
@@ -95,23 +95,23 @@ def make_turn_model(name: str) -> TurnModel:
 
 @dataclass(slots=True)
 class _Turn:
-    """What is known of one stream. `audio`: its last 8 s, int16. `ended`: the answer for the pause that goes on."""
+    """The state of one stream. `audio`: its last 8 s, int16. `ended`: the answer for the pause that goes on."""
 
     audio: NDArray[np.int16] = field(default_factory=lambda: np.zeros(_KEPT, np.int16))
-    heard: int = 0
+    position: int = 0
     spoken: bool = False
     silence: int = 0
     ended: bool | None = None
 
-    def hear(self, window: Floats) -> None:
-        at = self.heard % _KEPT  # a whole number of windows fits
+    def append(self, window: Floats) -> None:
+        at = self.position % _KEPT  # a whole number of windows fits
         self.audio[at : at + WINDOW] = np.clip(window * 32_767, -32_768, 32_767)
-        self.heard += WINDOW
+        self.position += WINDOW
 
     def last(self) -> Floats:
-        at = self.heard % _KEPT
+        at = self.position % _KEPT
         whole = np.concatenate((self.audio[at:], self.audio[:at]))
-        return (whole[-min(self.heard, _KEPT) :] / 32_767).astype(np.float32)
+        return (whole[-min(self.position, _KEPT) :] / 32_767).astype(np.float32)
 
 
 class TurnScorer:
@@ -162,21 +162,21 @@ class TurnScorer:
         """Change scores in place. Each stream goes on until its turn is asked for; then all of them are asked."""
         going = [(self._turns[row], windows, scores, 0) for row, windows, scores in streams]
         while going:
-            asking = []
+            pausing = []
             for turn, windows, scores, begin in going:
-                at = self._until_asked(turn, windows, scores, begin)
+                at = self._until_pause(turn, windows, scores, begin)
                 if at is not None:
-                    asking.append((turn, windows, scores, at))
-            answers = self._model.ended([turn.last() for turn, *_ in asking]) if asking else []
-            for (turn, _, scores, at), probability in zip(asking, answers, strict=True):
+                    pausing.append((turn, windows, scores, at))
+            answers = self._model.ended([turn.last() for turn, *_ in pausing]) if pausing else []
+            for (turn, _, scores, at), probability in zip(pausing, answers, strict=True):
                 turn.ended = probability >= self._threshold
                 self._put(turn, scores, at)
-            going = [(turn, windows, scores, at + 1) for turn, windows, scores, at in asking]
+            going = [(turn, windows, scores, at + 1) for turn, windows, scores, at in pausing]
 
-    def _until_asked(self, turn: _Turn, windows: Floats, scores: Floats, begin: int) -> int | None:
+    def _until_pause(self, turn: _Turn, windows: Floats, scores: Floats, begin: int) -> int | None:
         """Take windows until one at which the model is to be asked; its index, None at the end."""
         for at in range(begin, len(windows)):
-            turn.hear(windows[at])
+            turn.append(windows[at])
             score = scores[at]
             if score >= _SILENT:
                 turn.silence, turn.ended = 0, None
@@ -191,7 +191,7 @@ class TurnScorer:
     def _put(self, turn: _Turn, scores: Floats, at: int) -> None:
         if turn.ended is False:
             if turn.silence <= self._hold:
-                scores[at] = _HELD
+                scores[at] = _BETWEEN
             else:
                 turn.spoken = False  # nothing more to wait for
         elif turn.ended:
