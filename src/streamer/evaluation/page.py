@@ -13,9 +13,9 @@ _STYLE = """
 body { margin: 0; background: #f6f8f8; color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif }
 main { max-width: 1120px; margin: 0 auto; padding: 36px 24px 60px }
 h1 { font-size: 26px; margin: 0 } h2 { font-size: 17px; margin: 32px 0 10px } p { color: var(--faint); margin: 4px 0 }
-.cards { margin-top: 22px; display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 14px }
+.cards { margin-top: 22px; display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 14px }
 .card, .box { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px }
-.card b { display: block; font-size: 24px; color: var(--deep); white-space: nowrap } .card span { color: var(--faint) }
+.card b { display: block; font-size: 22px; color: var(--deep); white-space: nowrap } .card span { color: var(--faint) }
 .box { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13.5px }
 th { color: var(--faint); font-weight: 500 } th, td { padding: 6px 8px; border-bottom: 1px solid var(--line) }

@@ -89,7 +89,7 @@ def get_weights(name: str, revision: str | None = None) -> Path:
 def place(weights: Weights) -> str:
     """Return where weights are on this machine, for people: "package", "cache", or "-"."""
     if weights.packaged and packaged(weights.packaged):
-        return f"package {weights.packaged.module}"
+        return "package"
     return "cache" if cached(weights, weights.revision) else "-"
 
 
