@@ -11,7 +11,7 @@ import prometheus_client
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from streamer.serving.loop import loop_factory
+from streamer.serving.server import loop_factory
 from streamer.telemetry.exposition import Format, written
 from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.instruments import Counter, Histogram

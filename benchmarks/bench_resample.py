@@ -17,7 +17,7 @@ import psutil
 from streamer.audio.coding import Pcm, coding, windows_of
 from streamer.audio.format import Encoding
 from streamer.audio.resample import Resampler
-from streamer.vad.blas import one_blas_thread
+from streamer.vad.network import one_blas_thread
 
 MODEL_RATE = 16_000
 RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from streamer.vad.blas import one_blas_thread
+from streamer.vad.network import one_blas_thread
 from streamer.vad.silero import SileroScorer
 
 BATCHES = (1, 8, 64, 128, 200)

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.paced import Spent
-from streamer.app import App, build
+from streamer.app import App
 from streamer.config import Settings
+from streamer.parts import build
 from streamer.runtime.control import Ready
 from streamer.serving.ending import Ending
-from streamer.serving.loop import loop_factory
-from streamer.serving.server import serve
+from streamer.serving.server import loop_factory, serve
 from streamer.vad.scorer import Row
 
 PERIOD_S = 1.024

@@ -13,8 +13,7 @@ from typing import cast
 import numpy as np
 import uvloop
 
-from streamer.vad.blas import one_blas_thread
-from streamer.vad.network import BATCH, GATES, HIDDEN, PADDED, SAMPLE_RATE, WINDOW, Network
+from streamer.vad.network import BATCH, GATES, HIDDEN, PADDED, SAMPLE_RATE, WINDOW, Network, one_blas_thread
 
 PERIOD_S = 0.010
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"

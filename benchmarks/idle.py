@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import psutil
 
 from streamer.client import Segment, connect
-from streamer.serving.loop import loop_factory
+from streamer.serving.server import loop_factory
 from streamer.testing import s16le, speech
 from tests.faults.arena import reset
 from tests.faults.served import Served, served

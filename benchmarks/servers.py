@@ -25,6 +25,10 @@ COMMANDS = {
         *("-m", "streamer", "serve", "stub", "--set", "server.scoring=thread"),
         *("--grpc-port", "{grpc_port}", "--port"),
     ),
+    "ours with a slow model": (
+        *("-m", "streamer", "serve", "stub", "--set", "model.delay=20", "--set", "model.timeout_floor_s=60"),
+        *("--grpc-port", "{grpc_port}", "--port"),
+    ),
     "plain": ("-m", "benchmarks.plain_server", "--port"),
     "floor": ("-m", "benchmarks.floor_server", "--port"),
 }

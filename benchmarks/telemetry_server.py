@@ -7,12 +7,12 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from streamer.app import App, build
+from streamer.app import App
 from streamer.config import Settings
+from streamer.parts import build
 from streamer.runtime.control import Ready
 from streamer.serving.ending import Ending
-from streamer.serving.loop import loop_factory
-from streamer.serving.server import serve
+from streamer.serving.server import loop_factory, serve
 from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer
 

@@ -54,7 +54,7 @@ def spectrum(samples):
 
 
 def random_network():
-    """A small network as ONNX bytes: softmax(mean over frames of relu(x A) B)."""
+    """Return a small network as ONNX bytes: softmax(mean over frames of relu(x A) B)."""
     from onnx import TensorProto, checker, helper, numpy_helper  # noqa: PLC0415 (only the workers need it)
 
     chance = np.random.default_rng(0)

@@ -28,7 +28,7 @@ class NoiseFollower(streamer.StreamingModel):
     max_batch_size = 32  # channels that may be stepped in one call
 
     def __init__(self, rise_db_per_s: float = 3.0):
-        """The floor falls at once and rises slowly: speech is louder than noise, but never for long."""
+        """Create a model whose floor falls at once and rises slowly: speech is louder, but never for long."""
         self.rise_db_per_s = rise_db_per_s
 
     def open(self, info: streamer.StreamInfo):

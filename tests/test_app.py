@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streamer.app import App, Grpc, Parts
+from streamer.app import App, Grpc
 from streamer.config import Settings
+from streamer.parts import Parts
 from streamer.telemetry.hub import Telemetry
 from streamer.testing import ScriptedEngine, ScriptedScoring
 from tests.transports.certificates import Authority

@@ -7,81 +7,7 @@ import ast
 import pytest
 
 from tests.architecture import ROOT, Module, modules, under
-
-WORDS = ("session.messages", "session.events", "session.actions", "session.settings", "session.summary")
-BELOW_RUNTIME = (
-    "errors",
-    "transcripts",
-    "clock",
-    "parent_death",
-    "access",
-    "audio",
-    "vad",
-    "session",
-    "models",
-    "inference",
-    "protocols",
-    "telemetry.observer",
-    "config",
-)
-BELOW_SHELL = (*BELOW_RUNTIME, "runtime")
-
-# Who may import whom: downwards only. The longest prefix that matches a module is its rule; a module may always import
-# its own room. A name that is missing here is an error: say where a new room stands.
-LAYERS: dict[str, tuple[str, ...]] = {
-    "errors": (),
-    "clock": (),
-    "parent_death": (),
-    "samples": (),
-    "transcripts": (),
-    "build": ("session",),
-    "access": ("errors",),
-    "audio": ("errors",),
-    "vad": ("errors", "audio"),
-    "vad.endpointer": ("vad.settings",),
-    "vad.scorer": ("errors",),
-    "vad.settings": ("errors",),
-    "telemetry.observer": ("errors", *WORDS),
-    "session": ("errors", "audio", "vad.endpointer", "vad.settings"),
-    "config": ("errors", "audio", "vad.settings", "inference.settings", *WORDS),
-    "models": ("errors", "audio", "transcripts", *WORDS),
-    "protocols": ("errors", "audio", "transcripts", *WORDS),
-    "inference": (
-        "errors",
-        "clock",
-        "parent_death",
-        "audio",
-        "models.contract",
-        "telemetry.observer",
-        "transcripts",
-        *WORDS,
-    ),
-    "inference.batching": ("errors", "session.actions"),
-    "runtime": BELOW_RUNTIME,
-    "telemetry": (*BELOW_SHELL, "root"),
-    "transports": (*BELOW_SHELL, "root", "telemetry"),
-    "client": ("errors", "audio", "transcripts", "protocols", "telemetry.observer", "root", *WORDS),
-    "evaluation": ("errors",),
-    "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "samples"),
-    "app": (*BELOW_SHELL, "root", "transports", "telemetry"),
-    "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "app"),
-    "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "app", "samples"),
-    "cli": (
-        *BELOW_SHELL,
-        "root",
-        "transports",
-        "client",
-        "telemetry",
-        "app",
-        "serving",
-        "samples",
-        "bench",
-        "build",
-        "evaluation",
-    ),
-    "__main__": ("cli",),
-    "root": ("errors", "audio", "vad", "session", "models", "client", "config", "transcripts"),
-}
+from tests.rooms import LAYERS, PAGE, imported_modules, page, room
 
 PURE = (
     "access",
@@ -107,11 +33,6 @@ LONG_FILES: dict[str, str] = {}
 MODULES = modules()
 
 
-def room(module: str) -> str:
-    """The name a module has in the table: without `streamer.`; the package itself is `root`."""
-    return module.removeprefix("streamer").removeprefix(".") or "root"
-
-
 def rule(module: Module) -> str:
     """The longest prefix of the table that covers a module."""
     matches = [name for name in LAYERS if under(room(module.name), name)]
@@ -125,6 +46,23 @@ def imported_room(name: str) -> str:
     known = {room(module.name).partition(".")[0] for module in MODULES}
     inner = room(name)
     return inner if inner.partition(".")[0] in known else "root"
+
+
+def smallest_circle(needs: dict[str, set[str]]) -> list[str]:
+    """One of the shortest ways from a module back to itself. Every module of `needs` needs another one of them."""
+    circles = []
+    for start in needs:
+        ways = [[start]]
+        seen = set()
+        while ways:
+            way = ways.pop(0)
+            if start in needs[way[-1]]:
+                circles.append([*way, start])
+                break
+            for following in sorted((needs[way[-1]] & needs.keys()) - seen):
+                seen.add(following)
+                ways.append([*way, following])
+    return min(circles, key=len)
 
 
 def list_of(problems: list[str]) -> str:
@@ -146,6 +84,23 @@ def test_imports_go_downwards_only() -> None:
             may = ", ".join(LAYERS[name]) or "nothing of streamer"
             problems.append(f"{module.where}:{line} imports {imported}; `{name}` may import: {may}")
     assert not problems, list_of(problems)
+
+
+def test_the_page_shows_the_rooms_as_they_are() -> None:
+    assert PAGE.read_text() == page(), "run `python -m tests.rooms`, which writes the table and the drawing again"
+
+
+def test_no_module_needs_itself() -> None:
+    """A circle of imports has no bottom to start reading from, and breaks when an import moves out of a function."""
+    needs = {module.name: set(imported_modules(module)) for module in MODULES}
+    circles = []
+    while needs:
+        leaves = {name for name, others in needs.items() if not others & needs.keys()}
+        if not leaves:
+            circles = smallest_circle(needs)
+            break
+        needs = {name: others for name, others in needs.items() if name not in leaves}
+    assert not circles, " -> ".join(circles)
 
 
 def test_pure_rooms_know_no_world() -> None:

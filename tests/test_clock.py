@@ -132,7 +132,7 @@ def test_a_long_pause_is_logged_and_a_busy_loop_is_not(caplog: pytest.LogCapture
     calls.time.jump(PAUSE_S)
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert "stood still for 59.5 s" in record.getMessage()
+    assert "was paused for 59.5 s" in record.getMessage()
 
 
 def test_nothing_is_left_after_the_stop() -> None:

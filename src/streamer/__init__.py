@@ -44,7 +44,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: a public name is imported when it is first asked for, so that `import streamer` stays quick."""
+    """Import a public name on first use (PEP 562), so that `import streamer` is fast."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`python -m streamer` is the command line."""
+"""Entry point of `python -m streamer`."""
 
 from streamer.cli import main
 

@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows all parts, and in which order they start and stop."""
+"""The composition root: the only module that knows all parts, and the order of their start and stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from types import TracebackType
@@ -22,36 +22,34 @@ import streamer
 from streamer.access import Hosts, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
-from streamer.config import Settings
+from streamer.config import ServerSettings, Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
-from streamer.inference.engine import Engine
-from streamer.inference.observer import EngineObservers
-from streamer.models.loading import ModelSpec
+from streamer.parts import Parts, build
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
+from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
-from streamer.runtime.places import OwnThread
 from streamer.runtime.ports import host_and_port
-from streamer.runtime.scoring import Batch, Scores, ScoringService
-from streamer.runtime.services import Scoring, Services
+from streamer.runtime.services import Services
 from streamer.session.events import Mode
-from streamer.session.settings import SessionSettings
-from streamer.telemetry.hub import Telemetry, worker_observer
+from streamer.session.memory import MemoryPool
+from streamer.session.settings import Limits, SessionSettings
+from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
-from streamer.transports.endpoint import Endpoint, Timeouts, Upgrades, endpoint_handler
+from streamer.transports.endpoint import Endpoint, EndpointHandler, Timeouts, Upgrades
 from streamer.transports.grpc.environment import set_defaults
-from streamer.transports.listener import Buffers, HandshakeLimits, Listener
+from streamer.transports.limits import Buffers, HandshakeLimits
+from streamer.transports.listener import Listener
 from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import WebSocketTransport
-from streamer.vad.detectors import make_scorer
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -59,80 +57,32 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 5.0
-"""How long handlers, and then model workers, may take to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """What the server needs to know of the model; `sample_rate` in Hz."""
-
-    name: str
-    sample_rate: int
-    stateful: bool
-    max_inflight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What does the work."""
-
-    engine: InferenceEngine
-    scoring: Scoring
-    model: ServedModel
-    telemetry: Telemetry | None = None
-    """None: one is made."""
-    clock: PauseAwareClock | None = None
-    """None: one is made."""
+"""Time in seconds for handlers, and then for model workers, to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What several processes that listen on the same ports have in common."""
+    """State shared by several processes that listen on the same ports."""
 
     gather: Callable[[], Awaitable[Iterable[Metric]]]
-    """Collects the metrics of all of them. May raise TimeoutError."""
+    """Collects the metrics of all processes. May raise TimeoutError."""
     used_tokens: Used
 
 
 class Grpc(Enum):
-    """Whether `grpc.port` is served too."""
+    """Whether `grpc.port` is served."""
 
     OFF = "off"
     IF_POSSIBLE = "if possible"
-    """Not where its packages are not installed, or its port is taken."""
+    """Serve gRPC unless its packages are missing or its port is in use."""
     NEEDED = "needed"
-
-
-def build(settings: Settings) -> Parts:
-    """The real parts. Reads the model's numbers and loads nothing else. Raises ModelLoadError or ConfigError."""
-    listeners = EngineObservers()
-    clock = PauseAwareClock()
-    engine = Engine(
-        ModelSpec(settings.server.model, settings.model),
-        settings.engine,
-        clock=clock,
-        observer=listeners,
-        worker_observer=worker_observer(os.environ),
-    )
-    card = engine.model
-    telemetry = Telemetry(card.name, os.environ)
-    listeners.add(telemetry)
-    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
-    return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
-
-
-def _scoring(settings: Settings, observer: Observer) -> ScoringService:
-    scorer = make_scorer(settings.vad, settings.turn)
-    in_thread = settings.server.scoring == "thread" or settings.turn.model  # which takes longer than a loop may wait
-    beside = OwnThread[Batch, Scores]("speech-scorer") if in_thread else None
-    return ScoringService(scorer, place=beside, observer=observer)
 
 
 class App:
     """A whole server in this process.
 
-    `async with App(settings) as app:` serves at `app.url` from the first line to the last; port 0 takes a free one.
-    `parts` replaces what does the work, in tests. Raises what `build` raises.
+    `async with App(settings) as app:` serves at `app.url` inside of the block; port 0 selects a free port. `parts`
+    replaces parts in tests. Raises the errors of `build`.
     """
 
     def __init__(
@@ -144,12 +94,12 @@ class App:
         grpc: Grpc = Grpc.OFF,
         shared: Shared | None = None,
     ) -> None:
-        """`shared`: the server is one of several on the same ports."""
+        """Create a server. `shared`: it is one of several processes on the same ports."""
         self.settings = settings
         self._shared = shared
         self._grpc = grpc if settings.grpc.port else Grpc.OFF
         if self._grpc is not Grpc.OFF:
-            set_defaults(os.environ)  # before anyone uses gRPC, as traces may
+            set_defaults(os.environ)  # before any use of gRPC, also by traces
         parts = parts or build(settings)
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
         self.registry = self.telemetry.registry
@@ -157,23 +107,18 @@ class App:
         self.engine = parts.engine
         self.scoring = parts.scoring
         server = settings.server
-        used_tokens = shared.used_tokens if shared else None
-        self.door = open_door(settings.access, used_tokens, tls=bool(settings.tls.certificate))
+        has_tls = bool(settings.tls.certificate)
+        self.door = open_door(settings.access, shared.used_tokens if shared else None, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
-        self.admission = Admission(
-            server.max_sessions,
-            self.engine,
-            retry_after_s=server.retry_after_s,
-            per_address=server.max_sessions_per_address or math.inf,
-            per_subject=server.max_sessions_per_subject or math.inf,
-            max_handshakes=server.max_handshakes,
-        )
+        self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
+        self.admission = _admission(server, self.engine, self.memory)
         self._clock = parts.clock or PauseAwareClock()
+        self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
-        self.conductor = Conductor(
-            Services(self.scoring, self.engine, self._observer, self._clock),
-            OutboxBounds(server.outbox_bytes, server.outbox_stall_s),
+        services = Services(
+            self.scoring, self.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
         )
+        self.conductor = Conductor(services, OutboxBounds(server.outbox_bytes, server.outbox_stall_s))
         self._clock.on_pause = self.conductor.paused
         self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
         self.scoring.on_failure = lambda _: self.lifecycle.broken("speech scoring has failed")
@@ -186,19 +131,19 @@ class App:
         self._upgrades = Upgrades()
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
-        self._certificate = Certificate(settings.tls, self.door.wall_clock) if settings.tls.certificate else None
+        self._certificate = Certificate(settings.tls, self.door.wall_clock) if has_tls else None
         self.telemetry.watch_certificate(lambda: self._certificate.expiry if self._certificate else None)
         address = server.metrics_address
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
         self.metrics_port: int | None = None
-        """Where /metrics and probes answer beside everything else, once they do."""
+        """Port of /metrics and probes, if they have their own."""
         self._grpc_server: GrpcServer | None = None
         self.grpc_port: int | None = None
-        """Where gRPC listens, once it does; None where it does not."""
+        """Port of gRPC; None if it is not served."""
 
     @property
     def port(self) -> int:
-        """Where it listens, once it does."""
+        """Port of the server, once it listens."""
         return self._port
 
     @property
@@ -217,9 +162,9 @@ class App:
         return f"[{host}]" if ":" in host else host
 
     async def start(self) -> None:
-        """Listen, then warm the model; until it is, sessions are refused.
+        """Listen, then load the model; until then, sessions are refused.
 
-        Raises ListenFailed, ModelLoadError, and ConfigError where gRPC is needed and not installed.
+        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC is required and not installed.
         """
         self._clock.start()
         self.telemetry.start()
@@ -230,15 +175,15 @@ class App:
         self.lifecycle.ready()
 
     async def drain(self, *, lag_s: float, late_s: float = 0.0) -> None:
-        """See the sessions out as the settings say, in the times that count from `late_s` ago."""
+        """Drain sessions per `settings.drain`, with deadlines measured from `late_s` seconds ago."""
         await self.lifecycle.drain(self.settings.drain, lag_s=lag_s, late_s=late_s)
 
     async def stop(self) -> None:
-        """End now: whoever is left is cut off. May be called at any time, more than once.
+        """Stop immediately and cut off all sessions. May be called at any time, more than once.
 
-        Every part is stopped, whatever another part raises. Each error is logged and counted; the last one is raised.
+        Every part is stopped, even if another one raises. Each error is logged and counted; the last one is raised.
         """
-        async with AsyncExitStack() as parts:  # what is pushed last is stopped first
+        async with AsyncExitStack() as parts:  # parts are stopped in reverse order
 
             def push(name: str, stop: Callable[..., Awaitable[object]], *args: object) -> None:
                 parts.push_async_callback(self._stop_part, name, stop, *args)
@@ -263,7 +208,7 @@ class App:
         try:
             await stop(*args)
         except Exception as error:
-            log.exception("%s did not stop as it should", name)
+            log.exception("%s did not stop cleanly", name)
             self._observer.broken(Subsystem.OTHER, error)
             raise
 
@@ -287,19 +232,19 @@ class App:
         scrapes = Scrapes(collect, server.processes)
         metrics = metrics_route(scrapes, self.telemetry, self._metrics_policy, self.door)
         if self._metrics_at is not None:
-            self.metrics_port = await self._serve(self._application(self._metrics_at[0], [metrics]), *self._metrics_at)
+            self.metrics_port = await self._serve([metrics], *self._metrics_at, for_clients=False)
         routes = self._streams() if self._metrics_at else [*self._streams(), metrics]
-        self._port = await self._serve(self._application(server.host, routes), server.host, server.port, self._tls())
+        self._port = await self._serve(routes, server.host, server.port)
 
-    def _application(self, host: str, routes: Iterable[web.RouteDef]) -> web.Application:
-        """What answers at an address: probes, and these routes."""
-        hosts = Hosts(host, self.settings.server.hosts)
-        application = web.Application(middlewares=http.host_check(hosts, self._observer))
+    def _application(self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets) -> web.Application:
+        """Return the application of one address: probes, and these routes."""
+        checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
+        application = web.Application(middlewares=[http.budget_check(addresses), *checks])
         application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
         return application
 
     def _streams(self) -> Iterator[web.RouteDef]:
-        """The routes for clients: streams, what is served, the page."""
+        """Return the routes of clients: streams, information, the page."""
         server = self.settings.server
         asked = None if "info" in self.settings.access.anonymous else self.door
         yield http.info_route(self._info(), self.telemetry, asked)
@@ -308,10 +253,10 @@ class App:
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         patience = Patience()
         for endpoint in self._endpoints():
-            handler = endpoint_handler(
+            handler = EndpointHandler(
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
-            yield web.get(endpoint.path, handler)
+            yield web.get(endpoint.path, handler.handle)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -319,19 +264,19 @@ class App:
         self._watch = asyncio.create_task(self._certificate.watch(self._observer))
         return self._certificate.context
 
-    async def _serve(
-        self, application: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
-    ) -> int:
+    async def _serve(self, routes: Iterable[web.RouteDef], host: str, port: int, *, for_clients: bool = True) -> int:
         server = self.settings.server
+        addresses = self._addresses if for_clients else AddressBudgets()
         listener = Listener(
-            application,
+            self._application(host, routes, addresses),
             HandshakeLimits(
                 server.max_handshakes,
                 server.handshake_timeout_s,
                 partial(self._observer.refused, WebSocketTransport.name),
                 server.max_handshakes_per_address or math.inf,
+                addresses,
             ),
-            tls=tls,
+            tls=self._tls() if for_clients else None,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )
@@ -351,8 +296,10 @@ class App:
         from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
 
         settings = self.settings
-        codec = GrpcCodec(self.model.sample_rate, **self._message_limits())
-        service = Service(self._session(Mode.SEGMENTED), codec, self.conductor, self.admission, self.door)
+        limits = settings.for_grpc()
+        codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
+        session = replace(self._session(Mode.SEGMENTED), limits=limits)
+        service = Service(session, codec, self.conductor, self.admission, self.door)
         server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._shared is not None)
         try:
             self.grpc_port = await server.start()
@@ -360,7 +307,7 @@ class App:
         except ListenFailed as error:
             if self._grpc is Grpc.NEEDED:
                 raise
-            log.warning("gRPC is off: %s", error.message)
+            log.warning("gRPC is disabled: %s", error.message)
 
     def _session(self, mode: Mode) -> SessionSettings:
         model = self.model
@@ -372,19 +319,12 @@ class App:
             max_inflight=model.max_inflight,
         )
 
-    def _message_limits(self) -> dict[str, int]:
-        limits = self.settings.limits
-        return {
-            "max_control_bytes": limits.max_control_bytes,
-            "max_audio_message_bytes": limits.max_audio_message_bytes,
-        }
-
     def _endpoints(self) -> list[Endpoint]:
         endpoints = []
         for mode in Mode:
             settings = self._session(mode)
             for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
-                codec = dialect(mode, self.model.sample_rate, **self._message_limits())
+                codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
                 endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols, dialect is V2))
         return endpoints
 
@@ -397,3 +337,20 @@ class App:
             encodings=tuple(Encoding),
             limits=dict(self.settings.limits.announced()),
         )
+
+
+def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPool) -> Admission:
+    return Admission(
+        server.max_sessions,
+        engine,
+        retry_after_s=server.retry_after_s,
+        per_address=server.max_sessions_per_address or math.inf,
+        per_subject=server.max_sessions_per_subject or math.inf,
+        max_handshakes=server.max_handshakes,
+        memory=memory,
+    )
+
+
+def _message_limits(limits: Limits) -> dict[str, int]:
+    """Return the limits that a codec checks."""
+    return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}

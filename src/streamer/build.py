@@ -1,4 +1,4 @@
-"""How this package was built."""
+"""Information about the build of this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def compiled() -> bool:
-    """Whether the way of a message is machine code here (docs/design/compiled.md)."""
-    from streamer.session import session  # noqa: PLC0415 (whoever asks pays)
+    """Return whether the message path is compiled (docs/design/compiled.md)."""
+    from streamer.session import session  # noqa: PLC0415 (only needed here)
 
     return Path(str(session.__file__)).suffix != ".py"

@@ -63,7 +63,7 @@ class PauseAwareClock:
     """Clock whose calls leave out the time in which the process stood still, between `start` and `stop`.
 
     A process stands still when it is stopped (SIGSTOP), its container is frozen, its virtual machine stalls, or a call
-    holds its event loop. What clients and workers said meanwhile waits to be read, and the timers come first. So a call
+    holds its event loop. Messages that arrived meanwhile are still unread, and the timers run first. So a call
     of this clock comes later by the pauses since it was set, and a call that falls due within `READ_S` of a pause is
     put off until then, once. `now` is plain monotonic time: latencies are what clients saw.
     """
@@ -109,7 +109,7 @@ class PauseAwareClock:
         self.paused_s += pause_s
         self._read_by = now + READ_S
         if pause_s >= LOGGED_PAUSE_S:
-            log.warning("the process stood still for %.1f s, which is not counted against anybody", pause_s)
+            log.warning("the process was paused for %.1f s: all deadlines are extended by that time", pause_s)
         if self.on_pause is not None:
             self.on_pause()
 

@@ -1,4 +1,4 @@
-"""Every failure has one code: what went wrong, whose fault it is, and whether trying again may help."""
+"""Errors: each has one code, which says what failed and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """The closed set of failures a client can be told about; the wire tables of each transport are total over it."""
+    """The closed set of error codes. The wire tables of each transport cover all of them."""
 
     BAD_REQUEST = "bad_request"
     BAD_STATE = "bad_state"
@@ -54,18 +54,18 @@ RETRYABLE: frozenset[ErrorCode] = frozenset(
 """Codes after which the same request may succeed later, elsewhere, or with a new token."""
 
 RETRY_AFTER: frozenset[ErrorCode] = frozenset({ErrorCode.TOO_FAST, ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED})
-"""Retryable codes of load, which say when to come back."""
+"""Retryable codes of overload, which carry a retry time."""
 
 
 class StreamerError(Exception):
-    """A failure with a stable code and a message that is safe to show to a client.
+    """An error with a stable code and a message that is safe to show to a client.
 
-    `field`, `expected` and `got` name what was wrong with an input; they are part of the message when given.
+    `field`, `expected` and `got` describe an invalid input; if given, they are part of the message.
     """
 
     code: ErrorCode = ErrorCode.INTERNAL
     retry_after_s: float | None = None
-    """Seconds after which to come back; None if no time is known."""
+    """Seconds before a retry; None if unknown."""
 
     def __init__(
         self,
@@ -92,41 +92,41 @@ class StreamerError(Exception):
 
 
 class BadRequest(StreamerError):
-    """A message that is not of the protocol."""
+    """An invalid message."""
 
     code = ErrorCode.BAD_REQUEST
 
 
 class InvalidFormat(StreamerError):
-    """An audio format that cannot be served."""
+    """An unsupported audio format."""
 
     code = ErrorCode.INVALID_FORMAT
 
 
 class ConfigError(StreamerError):
-    """A setting that is wrong; the message names the source, the key, what was expected and what came."""
+    """A wrong setting. The message names its source and key, the expected and the received value."""
 
     code = ErrorCode.BAD_REQUEST
 
 
 class ListenFailed(StreamerError):
-    """The server's address could not be bound."""
+    """The server's address cannot be bound."""
 
 
 class ModelLoadError(StreamerError):
-    """The user's model could not be imported, built or warmed."""
+    """The user's model cannot be imported, built or loaded."""
 
     code = ErrorCode.MODEL_ERROR
 
 
 class ModelFailed(StreamerError):
-    """The user's model failed on one item; raised inside a worker or made from what happened to it."""
+    """The user's model failed on one item."""
 
     code = ErrorCode.MODEL_ERROR
 
 
 class Overloaded(StreamerError):
-    """More was asked than can be done; `retry_after_s` says when to come back."""
+    """More work than the server can do. `retry_after_s`: seconds before a retry."""
 
     code = ErrorCode.OVERLOADED
     retry_after_s: float
@@ -137,7 +137,7 @@ class Overloaded(StreamerError):
 
 
 def brief(value: object, limit: int = 80) -> str:
-    """What came, short enough for one line of an error (a hostile value cannot flood a log)."""
+    """Return a value as text that is short enough for an error, so that a hostile value cannot flood a log."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
         return f"an integer of {value.bit_length()} bits"
     text = repr(value)

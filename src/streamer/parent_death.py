@@ -1,4 +1,4 @@
-"""The kernel's word to a process whose parent has died: it reaches one that is stopped, too."""
+"""Signal on the death of the parent process, sent by the kernel; it also reaches a stopped process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def request_signal(number: Signals) -> None:
-    """Have the kernel send this process a signal when its parent dies. Only Linux has it; elsewhere nothing happens.
+    """Have the kernel send this process a signal when its parent dies. Only on Linux; elsewhere nothing happens.
 
-    The parent is the thread that started this process, not the parent process: that thread has to live as long. A
-    parent that has died before is not noticed: ask `os.getppid` afterwards.
+    The parent is the thread that started this process, so that thread must stay alive. A parent that has died before is
+    not noticed: check `os.getppid` afterwards.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streamer.audio.buffer import Buffer, EncodedBuffer, ResampledBuffer, SampleBuffer
 from streamer.audio.coding import Kept
+from streamer.audio.errors import BufferFull
 from streamer.audio.format import Encoding
-from streamer.audio.full import BufferFull
 from streamer.audio.polyphase import Polyphase, polyphase
 
 MAX = 5_000
@@ -78,8 +78,7 @@ class Retained(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded_by_what_is_retained(self) -> None:
         assert isinstance(self.buffer, SampleBuffer)
-        assert self.buffer.capacity <= max(1_024, 4 * len(self.buffer))
-        assert self.buffer.nbytes == 4 * self.buffer.capacity
+        assert self.buffer.nbytes <= 4 * (self.end - self.start + self.largest) + 511
 
 
 class RetainedAsItCame(Retained):
@@ -153,8 +152,24 @@ class RetainedAtAnotherRate(Retained):
         between = self.polyphase
         around = between.before + between.after + between.down
         inputs = min(self.come - between.inputs(self.start), between.inputs(MAX)) + around
-        decoded = 4 * max(1_024, 4 * (self.end - self.start))
-        assert self.buffer.nbytes <= 2 * inputs + self.largest + JOINED + decoded
+        assert self.buffer.nbytes <= 2 * inputs + 2 * self.largest + 2 * JOINED + 8 * MAX
+
+
+class RetainedResampledEarly(RetainedAtAnotherRate):
+    """The same with fewer bytes than would be retained: what is past them is resampled before it is asked for."""
+
+    MAX_RAW = 2_000
+
+    def made(self) -> Buffer:
+        return ResampledBuffer(Encoding.PCM_S16LE, self.polyphase, MAX, self.MAX_RAW)
+
+    @invariant()
+    def memory_is_bounded_by_what_is_retained(self) -> None:
+        assert isinstance(self.buffer, ResampledBuffer)
+        around = 2 * (self.polyphase.before + self.polyphase.after + self.polyphase.down)
+        assert self.buffer._raw.nbytes <= max(self.MAX_RAW, around) + self.largest + JOINED
+        decoded = 4 * max(self.end - self.start, MAX if self.taken else 0)
+        assert self.buffer.nbytes <= max(self.MAX_RAW, around) + 2 * self.largest + 2 * JOINED + decoded
 
 
 class RetainedDoubled(RetainedAtAnotherRate):
@@ -166,10 +181,11 @@ class RetainedDoubled(RetainedAtAnotherRate):
         return made
 
 
-for machine in (RetainedAtAnotherRate, RetainedDoubled):
+for machine in (RetainedAtAnotherRate, RetainedDoubled, RetainedResampledEarly):
     machine.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestRetainedAtAnotherRate = RetainedAtAnotherRate.TestCase
 TestRetainedDoubled = RetainedDoubled.TestCase
+TestRetainedResampledEarly = RetainedResampledEarly.TestCase
 RetainedAsItCame.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestRetainedAsItCame = RetainedAsItCame.TestCase
 Retained.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
@@ -193,6 +209,18 @@ def test_a_long_stream_in_silence_stays_small() -> None:
     assert buffer.end == 600 * 16_000
 
 
+def test_a_long_utterance_of_large_samples_takes_the_memory_of_decoded_ones() -> None:
+    made = polyphase(48_000, 16_000)
+    assert made is not None
+    buffer = ResampledBuffer(Encoding.PCM_F32LE, made, 31 * 16_000, 256 * 1024)
+    for _ in range(30):
+        buffer.append(bytes(4 * 48_000))
+        assert buffer.nbytes <= 4 * (buffer.end - buffer.start) + 512 * 1024
+    held = buffer.nbytes
+    assert len(buffer.slice(0, buffer.end)) == buffer.end
+    assert buffer.nbytes <= held
+
+
 def test_a_slice_is_read_only() -> None:
     buffer = SampleBuffer(10)
     buffer.append(ramp(0, 5))
@@ -205,7 +233,7 @@ def test_what_is_not_retained_cannot_be_sliced(first: int, last: int) -> None:
     buffer = SampleBuffer(10)
     buffer.append(ramp(0, 10))
     buffer.forget(2)
-    with pytest.raises(IndexError, match=r"retained \[2, 10\)"):
+    with pytest.raises(IndexError, match=r"stored \[2, 10\)"):
         buffer.slice(first, last)
 
 
@@ -214,3 +242,21 @@ def test_a_buffer_may_begin_anywhere() -> None:
     buffer.append(ramp(100, 105))
     assert (buffer.start, buffer.end) == (100, 105)
     assert buffer.slice(102, 104).tolist() == [102, 103]
+
+
+def test_a_large_piece_of_which_little_is_needed_gives_its_memory_back() -> None:
+    buffer = SampleBuffer(200_000)
+    buffer.append(ramp(0, 100_000))
+    buffer.forget(99_999)
+    assert buffer.nbytes == 4
+    assert buffer.slice(99_999, 100_000).tolist() == [99_999]
+
+
+def test_what_was_resampled_is_not_kept_as_bytes_too() -> None:
+    made = polyphase(48_000, 16_000)
+    assert made is not None
+    buffer = ResampledBuffer(Encoding.PCM_S16LE, made, 160_000)
+    buffer.append(bytes(2 * 48_000))
+    buffer.forget(999)
+    buffer.slice(1_000, buffer.end)
+    assert buffer._raw.nbytes < 4_096 + 2 * 48

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from streamer.audio.files import UnreadableFile, read_audio
+from streamer.audio.errors import UnreadableFile
+from streamer.audio.files import read_audio
 from streamer.errors import ErrorCode
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "audio"
@@ -66,7 +67,7 @@ def test_a_folder(tmp_path: Path) -> None:
 def test_a_file_that_is_not_audio(tmp_path: Path) -> None:
     path = tmp_path / "text.wav"
     path.write_text("this is no audio")
-    assert message(path) == ": not audio that can be read (Format not recognised)"
+    assert message(path) == ": cannot be read as audio (Format not recognised)"
 
 
 def test_a_header_that_lies_about_the_rate(tmp_path: Path) -> None:
@@ -75,13 +76,13 @@ def test_a_header_that_lies_about_the_rate(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[24:28] = (1_092_676).to_bytes(4, "little")
     path.write_bytes(data)
-    assert message(path) == ": the header says 1092676 Hz; expected 4000 to 192000 Hz"
+    assert message(path) == ": expected a sample rate of 4000 to 192000 Hz, got 1092676 Hz"
 
 
 def test_a_recording_without_samples(tmp_path: Path) -> None:
     path = tmp_path / "empty.wav"
     soundfile.write(path, np.zeros((0, 1), np.float32), 16_000)
-    assert message(path) == ": no audio in it"
+    assert message(path) == ": the file contains no audio"
 
 
 def test_a_file_cut_off_gives_what_it_has(tmp_path: Path) -> None:

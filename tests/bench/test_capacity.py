@@ -63,14 +63,14 @@ def test_a_goal_holds_or_says_why_not():
     assert goal.missed(step((10.0, 300.0))) == "p99 final 297 ms"
     assert goal.missed(step(lost=3)) == "3 frames lost, 0 streams unfinished"
     assert goal.missed(step(opened=9)) == "1 streams were refused"
-    assert goal.missed(step(late_ms=55)).startswith("the generator was late (p99 55 ms)")
-    assert goal.missed(step(())) == "no result that final could be measured on"
+    assert goal.missed(step(late_ms=55)).startswith("the load generator was late (p99 55 ms)")
+    assert goal.missed(step(())) == "no result to measure final on"
 
 
 def test_a_search_says_what_ended_it():
     assert end(Capacity("p99_final_ms=250", 675, 693, "p99 final 272 ms")) == "693 streams do not: p99 final 272 ms"
     assert end(Capacity("p99_final_ms=250", 40, None, "--max-streams 40 was reached")) == (
-        "more were not tried: --max-streams 40 was reached"
+        "higher numbers were not tried: --max-streams 40 was reached"
     )
 
 

@@ -164,7 +164,7 @@ def test_the_page_needs_nothing_else_and_leaves_nothing_out(server):
     assert "ws://&lt;here&gt;" in written
     assert "2 streams within a result lag of 10.0 ms at 99 %" in written
     assert "streams were refused: 7 () at 9 streams" in written
-    assert "the generator was late" in written
+    assert "the load generator was late" in written
     assert "9 streams do not: p99 lag 12 ms" in written
     assert "<tr><td>2</td>" in written
     assert "<tr class=missed><td>9</td>" in written

@@ -44,7 +44,7 @@ def test_fragments_are_joined_and_control_frames_may_come_between():
 
 @pytest.mark.parametrize("data", [b"\xc1\x00", b"\x81\x7f" + (MAX_EVENT_BYTES + 1).to_bytes(8)])
 def test_what_cannot_be_read_is_refused(data):
-    with pytest.raises(ValueError, match="not a WebSocket frame"):
+    with pytest.raises(ValueError, match=r"unreadable WebSocket frame|message too long"):
         list(Frames().push(data))
 
 

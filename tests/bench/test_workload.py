@@ -86,7 +86,7 @@ def test_utterances_are_what_is_louder_than_its_surroundings():
     found = utterances(recording())
     assert [round(len(samples) / rate, 1) for samples, rate in found] == [1.2, 0.5]
     silence = AudioFile(np.zeros((1, 16_000), np.float32), 16_000, "PCM_16")
-    with pytest.raises(ConfigError, match="louder than silence"):
+    with pytest.raises(ConfigError, match="audio that is not silent"):
         make_tape(Workload(), [silence])
 
 

@@ -73,7 +73,7 @@ def test_the_client_takes_a_key_from_the_environment(tmp_path: Path) -> None:
         without = run_client()
     assert with_key.returncode == 0, with_key.stderr
     assert without.returncode == 1
-    assert b"a key or a token is needed" in without.stderr or b"401" in without.stderr
+    assert b"authentication is required: send a key or a token" in without.stderr or b"401" in without.stderr
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_a_wrong_setting_of_access_is_one_line_without_secrets(variable: str, va
 def test_a_public_address_without_a_key_is_warned_of() -> None:
     with served("--host", "0.0.0.0") as server:
         pass
-    assert "ANYBODY WHO REACHES 0.0.0.0" in server.before
+    assert "NO AUTHENTICATION: anyone who can reach 0.0.0.0" in server.before
     with served("--host", "127.0.0.1") as server:
         pass
-    assert "ANYBODY" not in server.before
+    assert "NO AUTHENTICATION" not in server.before
 
 
 @pytest.mark.parametrize("arguments", [["key", "new", "a b"], ["token", "mint", "", "--secrets-file", "x"]])

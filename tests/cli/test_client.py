@@ -193,4 +193,4 @@ async def test_a_reader_that_leaves_is_no_traceback(wav: Path) -> None:
         )
         os.close(writer)
         _, err = await process.communicate()
-    assert (process.returncode, err) == (1, b"error: nobody reads the output\n")
+    assert (process.returncode, err) == (1, b"error: the output was closed by its reader\n")

@@ -25,12 +25,12 @@ QUICK = ("--set", "drain.lag_s=0.2", "--set", "drain.soft_s=0.4", "--set", "drai
     ("arguments", "says"),
     [
         (["--port", "abc"], "--port: server.port: expected a valid integer, got 'abc'"),
-        (["--set", "server.prot=1"], "--set server.prot: server.prot: expected a known setting (did you mean port?)"),
+        (["--set", "server.prot=1"], "--set: server.prot: expected a known setting (did you mean port?)"),
         (["--set", "port"], "--set: expected section.key=value, got 'port'"),
         (["--config", "none.toml"], "none.toml: cannot be read"),
         (["no_such_module:model"], "no module named 'no_such_module'"),
         (["nonsense"], "no model 'nonsense'"),
-        (["--set", "model.delai=1"], "--set model.delai: model.delai: expected one of"),
+        (["--set", "model.delai=1"], "--set: model.delai: expected one of"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_2(
@@ -125,7 +125,7 @@ async def test_a_second_signal_means_now() -> None:
             assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
         code, said = server.ended()
         assert code == 0
-        assert "a second signal: 1 sessions are cut off" in said
+        assert "second signal received: 1 sessions are cut off now" in said
 
 
 def test_an_idle_server_ends_at_once_on_ctrl_c() -> None:

@@ -144,4 +144,4 @@ def test_a_server_without_metrics_is_one_line() -> None:
             env=environment(), capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert "no Prometheus text" in done.stderr
+    assert "expected metrics in the Prometheus text format" in done.stderr

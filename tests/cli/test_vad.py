@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "nothing.wav")
     text = tmp_path / "text.wav"
     text.write_text("no audio")
-    assert "not audio" in refusal(text)
+    assert "cannot be read as audio" in refusal(text)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared recordings are not here")

@@ -129,7 +129,7 @@ async def test_a_killed_process_is_replaced_and_nothing_counted_is_lost() -> Non
         server.signal(signal.SIGTERM)
         code, said = server.ended()
         assert code == 0
-        assert "was killed by SIGKILL; another one follows in 0.2 s" in said
+        assert "was killed by SIGKILL: starting another one in 0.2 s" in said
 
 
 async def test_sigterm_sees_the_streams_of_all_processes_out() -> None:
@@ -262,7 +262,7 @@ async def test_a_model_that_kills_its_process_at_every_start_is_given_up(tmp_pat
                 assert heard[-1]["reason"] == "drained"
         code, said = server.ended()
         assert code == 1
-        assert "ended with exit code 7, and so 6 times in a row" in said.splitlines()[-1]
+        assert "ended with exit code 7, 6 times in a row" in said.splitlines()[-1]
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_1() -> None:

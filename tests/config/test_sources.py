@@ -72,7 +72,7 @@ def test_names_that_kubernetes_makes_for_a_service_are_not_settings() -> None:
     [
         ("[server]\nport = 'abc'", "server.port: expected a valid integer, got 'abc'"),
         ("[server]\nport = 70000", "server.port: expected less than or equal to 65535, got 70000"),
-        ("[server]\nport = true", "server.port: expected a value that is no boolean, got True"),
+        ("[server]\nport = true", "server.port: expected a number or text, not a boolean, got True"),
         ("[server]\nprot = 1", "server.prot: expected a known setting (did you mean port?), got 1"),
         ("[servre]\nport = 1", "servre: expected a known setting (did you mean server?), got 1"),
         ("server = 3", "server: expected a section, got 3"),
@@ -146,3 +146,15 @@ def test_a_section_maps_to_the_settings_of_a_session() -> None:
     session = settings.settings.for_session(Mode.SIMPLE, model="stub", sample_rate=8_000, stateful=True, max_inflight=2)
     assert (session.mode, session.model_sample_rate, session.stall_timeout_s) == (Mode.SIMPLE, 8_000, 0.0)
     assert session.vad.redemption_time_ms == 300
+
+
+def test_memory_of_the_server_has_room_for_several_sessions(tmp_path: Path) -> None:
+    file = tmp_path / "small.toml"
+    file.write_text("[server]\nmax_audio_bytes = 150994943\n")
+    said = refused(file)
+    assert (
+        "server.max_audio_bytes: expected at least 9 times limits.max_session_bytes (150994944), got 150994943" in said
+    )
+    assert str(file) in said
+    file.write_text("[server]\nmax_audio_bytes = 150994944\n")
+    assert load(file).settings.server.max_audio_bytes == 150_994_944

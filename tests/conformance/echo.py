@@ -8,9 +8,10 @@ from contextlib import suppress
 from aiohttp import web
 
 from streamer.errors import StreamerError
-from streamer.serving.loop import loop_factory
+from streamer.serving.server import loop_factory
 from streamer.transports.endpoint import Upgrades
-from streamer.transports.listener import HandshakeLimits, Listener
+from streamer.transports.limits import HandshakeLimits
+from streamer.transports.listener import Listener
 from streamer.transports.websocket import Frame, WebSocketTransport
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024

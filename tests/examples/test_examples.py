@@ -55,7 +55,7 @@ async def answers(spec, pieces, *, kind=JobKind.PIECE, sessions=1):
                 new = job(number, f"s{session}", kind=kind, start=number * 16_000, n=0)
                 got.submit(engine, replace(new, samples=np.asarray(piece, np.float32)))
         keys = [(f"s{session}", number) for session in range(sessions) for number in range(len(pieces))]
-        values = [outcome.value for outcome in await got.wait_all(keys)]
+        values = [outcome.decode() for outcome in await got.wait_all(keys)]
     finally:
         await engine.stop(5)
     return [values[at : at + len(pieces)] for at in range(0, len(values), len(pieces))]

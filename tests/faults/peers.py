@@ -182,7 +182,7 @@ class CallPeer(Peer):
         try:
             await self.call.write(data)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise ConnectionResetError("the call is over") from error
+            raise ConnectionResetError("the call has ended") from error
 
     async def nonsense(self, text: str, frame: bytes = b"\xff") -> None:
         await self.frame(frame)

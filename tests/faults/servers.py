@@ -14,6 +14,7 @@ from tests.faults.sight import Told
 MODEL = {"delay": 0.0, "constant_factor": 0.0, "jitter": 0.0, "warmup_penalty": 0.0}
 IDLE_S = 2.5
 START_S = 2.0
+LARGEST_BYTES = 64 * 1024
 IMPATIENT: Mapping[str, Any] = {
     "handshake_timeout_s": 1.5,
     "max_handshakes": 20,
@@ -45,5 +46,10 @@ def impatient(
         grpc={"port": -1, **grpc},
         session={"stall_timeout_s": 0},  # the neighbour pauses for as long as a fault takes
         # Floods are sent to see what they do to others: how long one may go on is a rule of its own.
-        limits={"idle_timeout_s": IDLE_S, "start_timeout_s": START_S, "max_control_share": 100.0},
+        limits={
+            "idle_timeout_s": IDLE_S,
+            "start_timeout_s": START_S,
+            "max_control_share": 100.0,
+            "max_audio_message_bytes": LARGEST_BYTES,
+        },
     )

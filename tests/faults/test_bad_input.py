@@ -84,7 +84,7 @@ async def test_more_text_than_a_control_message_may_have_is_too_big(arena: Local
 async def test_audio_before_a_start_is_refused_once(arena: LocalArena, way: str) -> None:
     async with arena.peer(way) as peer:
         await peer.audio(SECOND)
-        await told_and_stays(peer, ErrorCode.BAD_STATE, "before any start")
+        await told_and_stays(peer, ErrorCode.BAD_STATE, "before start")
 
 
 @fault(10, harmless(streams=2, received_s=1.5))
@@ -107,7 +107,7 @@ async def test_a_second_start_finishes_the_first_stream(arena: LocalArena, way: 
 async def test_a_stop_before_a_start_is_refused(arena: LocalArena, way: str) -> None:
     async with arena.peer(way) as peer:
         await peer.stop()
-        await told_and_stays(peer, ErrorCode.BAD_STATE, "before any start")
+        await told_and_stays(peer, ErrorCode.BAD_STATE, "before start")
 
 
 @fault(11, harmless(streams=1, received_s=1.0))

@@ -17,12 +17,12 @@ from tests.faults.arena import LocalArena
 from tests.faults.fault import CLOSED, Fault, fatal, fault, gone, harmless, session
 from tests.faults.peers import SECOND, START, STOP
 from tests.faults.raw import BINARY, CONTINUATION, PING, TEXT, frame, header, started, text
+from tests.faults.servers import LARGEST_BYTES as MOST
 from tests.faults.servers import impatient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TOO_BIG = session(ErrorCode.MESSAGE_TOO_BIG, end=ErrorCode.MESSAGE_TOO_BIG)
-MOST = 64 * 1024
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -201,7 +201,8 @@ async def test_messages_that_wait_for_a_stream_to_finish(carrier: str, past: int
 @pytest.mark.parametrize("message", [Flush("f"), Start(S16)], ids=["flush", "start"])
 async def test_as_many_messages_as_may_wait_by_default(carrier: str, message: Flush | Start, past: int) -> None:
     most = Limits().max_pending_messages
-    async with serving_all() as (app, notes), calling(app, carrier, Mode.SEGMENTED) as peer:
+    limits = {"max_control_share": 100.0}  # what they may cost is a rule of its own
+    async with serving_all(limits=limits) as (app, notes), calling(app, carrier, Mode.SEGMENTED) as peer:
         assert isinstance(app.scoring, ScriptedScoring)
         app.scoring.held = True
         await peer.say(Start(S16), UTTERANCE, Flush("first"), *[message] * (most + past))
@@ -259,7 +260,8 @@ def failing(jobs: int) -> ScriptedEngine:
     def answer(job: Job) -> Outcome:
         nonlocal count
         count += 1
-        return Output({"count": len(job.samples)}) if not count % (jobs + 1) else JobFailed(ErrorCode.MODEL_ERROR, "no")
+        fails = bool(count % (jobs + 1))
+        return JobFailed(ErrorCode.MODEL_ERROR, "no") if fails else Output.of({"count": len(job.samples)})
 
     return ScriptedEngine(answer)
 

@@ -82,14 +82,14 @@ async def test_a_model_that_raises_time_and_again_ends_the_stream(arena: RemoteA
         for _ in range(5):
             await peer.audio()
             assert not (await peer.hear("error"))["fatal"]
-        await peer.ended_with(ErrorCode.MODEL_ERROR, "too often in a row")
+        await peer.ended_with(ErrorCode.MODEL_ERROR, "times in a row")
 
 
 # Row 23: the model hangs --------------------------------------------------------------------------
 
 
 @fault(
-    23, lost(ErrorCode.MODEL_TIMEOUT, restarts={"hung": 1}, logged=Record("gave no answer within 4 s", level="error"))
+    23, lost(ErrorCode.MODEL_TIMEOUT, restarts={"hung": 1}, logged=Record("did not answer within 4 s", level="error"))
 )
 @both
 async def test_a_model_that_hangs_is_killed_at_its_time_and_replaced(arena: RemoteArena, way: str) -> None:
@@ -132,7 +132,7 @@ async def test_a_segment_that_kills_every_worker_is_given_up_after_its_second(ar
     assert failure(await answered(arena, way, act="die"))["retryable"]
 
 
-@fault(24, harmless(failed=0) + restarted("memory", words="past its limit of 150"))
+@fault(24, harmless(failed=0) + restarted("memory", words="its limit is 150 MiB"))
 @both
 async def test_a_worker_that_grows_past_its_memory_is_replaced_after_its_answer(arena: RemoteArena, way: str) -> None:
     assert counts(await answered(arena, way, act="grow")) == [16_000]

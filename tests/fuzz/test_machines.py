@@ -151,7 +151,7 @@ class AnyClient(RuleBasedStateMachine):
     @rule(which=st.integers(0, 7), fails=st.sampled_from([None, None, None, *list(ErrorCode)[-6:-3]]))
     def infer(self, which: int, fails: ErrorCode | None) -> None:
         def answer(job: Job) -> Outcome:
-            return JobFailed(fails, "no") if fails else Output({"count": len(job.samples)})
+            return JobFailed(fails, "no") if fails else Output.of({"count": len(job.samples)})
 
         self.outside.model = answer
         if self.open:

@@ -57,7 +57,7 @@ async def test_calls_of_one_batch_may_wait_for_each_other(executor):
         for n in range(4):
             got.submit(engine, job(0, f"s{n}", value=n / 8))
         outcomes = await got.wait_all([(f"s{n}", 0) for n in range(4)])
-    assert outcomes == [Output({"value": n / 8}) for n in range(4)]
+    assert outcomes == [Output.of({"value": n / 8}) for n in range(4)]
     assert [len(batch) for _, batch in record.batches] == [4]
 
 
@@ -75,7 +75,7 @@ async def test_an_async_function_is_called_for_a_whole_batch_at_once():
     async with running(lambda: meet) as engine:
         for n in range(3):
             got.submit(engine, job(0, f"s{n}", value=float(n)))
-        assert await got.wait_all([(f"s{n}", 0) for n in range(3)]) == [Output(0.0), Output(1.0), Output(2.0)]
+        assert await got.wait_all([(f"s{n}", 0) for n in range(3)]) == [Output.of(0.0), Output.of(1.0), Output.of(2.0)]
 
 
 async def test_an_output_is_answered_when_it_is_known_whatever_the_others_do():
@@ -93,7 +93,7 @@ async def test_an_output_is_answered_when_it_is_known_whatever_the_others_do():
     async with running(lambda: Acts(acts, max_batch_size=4)) as engine:
         for n in range(4):
             got.submit(engine, job(0, f"s{n}", value=float(n)))
-        assert await got.wait_all([(f"s{n}", 0) for n in range(4)]) == [Output(n) for n in range(4)]
+        assert await got.wait_all([(f"s{n}", 0) for n in range(4)]) == [Output.of(n) for n in range(4)]
 
 
 async def test_an_async_output_that_fails_fails_alone():
@@ -113,7 +113,7 @@ async def test_an_async_output_that_fails_fails_alone():
 
     record = Recorder()
     outcomes = await batch_of([good, raises, cancels_itself, is_not_json, good], record)
-    assert outcomes[0] == outcomes[4] == [Output("good")]
+    assert outcomes[0] == outcomes[4] == [Output.of("good")]
     assert outcomes[1] == outcomes[2] == [FAILED]
     assert "not JSON" in outcomes[3][0].message
     assert [ended for _, _, ended in record.finished] == [Ended.ANSWERED]
@@ -133,8 +133,8 @@ async def test_async_generators_run_together_each_in_one_task():
 
     outcomes = await batch_of([saying("a", "a b", "a b c"), saying("x", "x y", "x y z")])
     assert outcomes == [
-        [Output("a", True), Output("a b", True), Output("a b c")],
-        [Output("x", True), Output("x y", True), Output("x y z")],
+        [Output.of("a", True), Output.of("a b", True), Output.of("a b c")],
+        [Output.of("x", True), Output.of("x y", True), Output.of("x y z")],
     ]
 
 
@@ -172,12 +172,12 @@ async def test_outputs_of_every_kind_may_be_mixed_in_one_batch():
 
     outcomes = await batch_of([waits, grows, pulled, lambda item: "plain", lambda item: ValueError(), Slow])
     assert outcomes == [
-        [Output("waited")],
-        [Output("x", True), Output("x y")],
-        [Output("a", True), Output("a b")],
-        [Output("plain")],
+        [Output.of("waited")],
+        [Output.of("x", True), Output.of("x y")],
+        [Output.of("a", True), Output.of("a b")],
+        [Output.of("plain")],
         [FAILED],
-        [Output(1, True), Output(0)],
+        [Output.of(1, True), Output.of(0)],
     ]
 
 
@@ -197,7 +197,7 @@ async def test_an_async_generator_without_end_is_bounded_and_closed():
     outcomes = await batch_of([endless, good], settings=EngineSettings(max_partials=5))
     assert outcomes[0][-1].message == "the model yielded more than 5 outputs for one segment"
     assert len(outcomes[0]) == 6
-    assert outcomes[1] == [Output("good")]
+    assert outcomes[1] == [Output.of("good")]
     assert closed == [True]
 
 
@@ -222,7 +222,7 @@ async def test_a_call_that_is_given_up_ends_the_others_of_its_batch():
     async with running(lambda: Once([leaves, waits], max_batch_size=2), observer=record) as engine:
         for n in range(2):
             got.submit(engine, job(0, f"s{n}", value=float(n)))
-        assert await got.wait_all([("s0", 0), ("s1", 0)]) == [Output(1)] * 2, "each is tried by itself"
+        assert await got.wait_all([("s0", 0), ("s1", 0)]) == [Output.of(1)] * 2, "each is tried by itself"
         assert ended == [True]
     assert [end for _, _, end in record.finished] == [Ended.RAISED, Ended.ANSWERED, Ended.ANSWERED]
 
@@ -275,9 +275,9 @@ async def test_a_job_that_is_cancelled_while_it_runs_gets_no_outcome_and_its_bat
         await entered.wait()
         engine.cancel("cancelled", 0)
         cancelled.append(True)
-        assert await got.wait(0, "kept") == Output("opened")
+        assert await got.wait(0, "kept") == Output.of("opened")
         got.submit(engine, job(1, "kept", value=2.0))
-        assert await got.wait(1, "kept") == Output(1)
+        assert await got.wait(1, "kept") == Output.of(1)
     assert not got.of["cancelled", 0]
 
 
@@ -303,7 +303,7 @@ async def test_a_streaming_model_may_answer_later():
         for n in range(2):
             for session in "ab":
                 got.submit(engine, job(n, session))
-        assert await got.wait_all([(s, n) for n in range(2) for s in "ab"]) == [Output(n) for n in (1, 1, 2, 2)]
+        assert await got.wait_all([(s, n) for n in range(2) for s in "ab"]) == [Output.of(n) for n in (1, 1, 2, 2)]
 
 
 async def test_what_an_output_left_running_ends_with_the_worker():
@@ -320,7 +320,7 @@ async def test_what_an_output_left_running_ends_with_the_worker():
         await asyncio.sleep(0)
         return 1
 
-    assert await batch_of([leaves_something]) == [[Output(1)]]
+    assert await batch_of([leaves_something]) == [[Output.of(1)]]
     assert ended
     with contextlib.suppress(asyncio.CancelledError):
         leaves_something.task.exception()

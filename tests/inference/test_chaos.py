@@ -148,7 +148,7 @@ async def test_jobs_end_once_while_workers_are_killed_at_random(name):
             got.submit(engine, doing(number, session, chance.choice(["answer"] * 39 + ["die"])))
             if number % 6 == 5:
                 outcome = await got.wait(number, session)
-                pids |= {outcome.value["pid"]} if isinstance(outcome, Output) else set()
+                pids |= {outcome.decode()["pid"]} if isinstance(outcome, Output) else set()
             if number in (15, 30) and pids:
                 with_luck_alive = pids.pop()
                 try:

@@ -18,7 +18,7 @@ async def test_job_is_answered_with_json():
     got = Outcomes()
     async with running(ModelSpec("stub")) as engine:
         got.submit(engine, job(7, n=320))
-        assert await got.wait(7) == Output({"count": 320})
+        assert await got.wait(7) == Output.of({"count": 320})
         await until(lambda: engine.depth.running_items == engine.depth.pending_items == 0)  # an answer goes out first
 
 
@@ -138,7 +138,7 @@ async def test_job_id_twice_is_our_own_misuse():
     async with running(ModelSpec("stub")) as engine:
         got = Outcomes()
         got.submit(engine, job(0))
-        with pytest.raises(ValueError, match="job 0 of session s is here already"):
+        with pytest.raises(ValueError, match="job 0 of session s was submitted before"):
             got.submit(engine, job(0))
         await got.wait(0)
 

@@ -71,7 +71,7 @@ async def test_an_output_may_be_as_long_as_is_set_and_not_a_byte_more(length, fi
     async with running(lambda: Says(lambda: "x" * length), EngineSettings(max_output_bytes=100)) as engine:
         got.submit(engine, job())
         outcome = await got.wait()
-    assert outcome == Output("x" * length) if fits else outcome.code is ErrorCode.MODEL_ERROR
+    assert outcome == Output.of("x" * length) if fits else outcome.code is ErrorCode.MODEL_ERROR
 
 
 @pytest.mark.parametrize(("parts", "fits"), [(4, True), (5, False)])

@@ -1,18 +1,21 @@
 """What a model answers or fails with, and what becomes of it: JSON, partial outputs, each failure its item's alone."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
 
 from streamer.errors import ErrorCode, ModelFailed
 from streamer.inference.observer import Ended
+from streamer.inference.outputs import MAX_DEPTH
 from streamer.inference.settings import EngineSettings
 from streamer.models.contract import Model, StreamingModel
 from streamer.session.actions import JobFailed, Output
 from streamer.transcripts.transcript import Transcript, Word
 from tests.inference.harness import Outcomes, Recorder, job, running
 from tests.inference.models import Scripted
+from tests.raw import read
 
 
 async def test_numpy_outputs_become_json():
@@ -20,7 +23,7 @@ async def test_numpy_outputs_become_json():
     got = Outcomes()
     async with running(lambda: Scripted([lambda item: value])) as engine:
         got.submit(engine, job())
-        assert await got.wait() == Output({"a": 0.5, "b": [0, 1, 2], "c": True, "d": None})
+        assert await got.wait() == Output.of({"a": 0.5, "b": [0, 1, 2], "c": True, "d": None})
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ async def test_error_of_one_item_leaves_its_neighbours_and_its_text_stays_in_the
         outcomes = await got.wait_all([(f"s{n}", n) for n in range(3)])
     assert record.batches == [(0, [("s0", 0), ("s1", 1), ("s2", 2)])]
     assert outcomes == [
-        Output(1),
+        Output.of(1),
         JobFailed(ErrorCode.MODEL_ERROR, "the model failed on this segment"),
         JobFailed(ErrorCode.MODEL_ERROR, "too noisy"),
     ]
@@ -71,7 +74,7 @@ async def test_uncaught_error_in_a_batch_is_tried_item_by_item():
         got.submit(engine, job(0, "good", value=0.0))
         got.submit(engine, job(1, "evil", value=1.0))
         assert await got.wait_all([("good", 0), ("evil", 1)]) == [
-            Output(1),
+            Output.of(1),
             JobFailed(ErrorCode.MODEL_ERROR, "Internal server error"),
         ]
     assert [ended for _, _, ended in record.finished] == [Ended.RAISED, Ended.ANSWERED, Ended.RAISED]
@@ -112,13 +115,13 @@ async def test_generator_becomes_partials_and_a_final():
         for n in range(4):
             got.submit(engine, job(n, f"s{n}", value=float(n)))
         await got.wait_all([(f"s{n}", n) for n in range(4)])
-    assert got.of["s0", 0] == [Output("a", True), Output("a b", True), Output("a b c")]
-    assert got.of["s1", 1] == [Output("x", True), Output("x y")]
+    assert got.of["s0", 0] == [Output.of("a", True), Output.of("a b", True), Output.of("a b c")]
+    assert got.of["s1", 1] == [Output.of("x", True), Output.of("x y")]
     assert got.of["s2", 2] == [
-        Output("half", True),
+        Output.of("half", True),
         JobFailed(ErrorCode.MODEL_ERROR, "the model failed on this segment"),
     ]
-    assert got.of["s3", 3] == [Output(None)]
+    assert got.of["s3", 3] == [Output.of(None)]
 
 
 async def test_generator_without_end_is_bounded():
@@ -133,6 +136,23 @@ async def test_generator_without_end_is_bounded():
     assert len(got.of["s", 0]) == 6
 
 
+@pytest.mark.parametrize("fits", [True, False])
+async def test_depth_of_an_output_is_bounded(fits: bool) -> None:
+    """Decoders give up at about a thousand levels. Brackets in a text are not levels."""
+    output: Any = "[{" * MAX_DEPTH
+    for _ in range(MAX_DEPTH if fits else MAX_DEPTH + 1):
+        output = [output]
+    got = Outcomes()
+    async with running(lambda: Scripted([lambda item: output])) as engine:
+        got.submit(engine, job())
+        outcome = await got.wait()
+    if fits:
+        assert outcome == Output.of(output)
+    else:
+        assert isinstance(outcome, JobFailed)
+        assert outcome.message == f"the model's output has more than {MAX_DEPTH} levels of nesting"
+
+
 async def test_words_of_a_transcript_count_from_the_streams_start():
     said = Transcript("hi you", [Word("hi", 0.1, 0.25), Word("you", 0.3, 0.5)])
     got = Outcomes()
@@ -143,7 +163,7 @@ async def test_words_of_a_transcript_count_from_the_streams_start():
     outcomes = [*got.of["s", 0], *got.of["s", 1]]
     assert [outcome.partial for outcome in outcomes] == [False, True, False]
     for outcome in outcomes:
-        assert [word["start_time"] for word in outcome.value["words"]] == [1.6, 1.8]
+        assert [word["start_time"] for word in read(outcome.value)["words"]] == [1.6, 1.8]
 
 
 class Listener(StreamingModel):
@@ -161,4 +181,4 @@ async def test_a_streaming_model_counts_from_the_streams_start_itself():
     async with running(Listener) as engine:
         got.submit(engine, job(start=24_000))
         outcome = await got.wait()
-    assert outcome.value["words"] == [{"word": "hi", "start_time": 7.0, "end_time": 8.0}]
+    assert read(outcome.value)["words"] == [{"word": "hi", "start_time": 7.0, "end_time": 8.0}]

@@ -31,7 +31,7 @@ def doing(number, session="s", act="answer", **more):
 
 async def pid_of(engine, got, session="asks", number=0):
     got.submit(engine, doing(number, session))
-    return (await got.wait(number, session)).value["pid"]
+    return (await got.wait(number, session)).decode()["pid"]
 
 
 async def gone(pid):
@@ -48,7 +48,7 @@ async def test_worker_is_another_process_that_streams_partials_and_survives_sys_
         await got.wait(1)
         got.submit(engine, doing(2, act="exit"))
         assert await got.wait(2) == JobFailed(ErrorCode.MODEL_ERROR, "Internal server error")
-    assert got.of["s", 1] == [Output("a", True), Output("a b", True), Output("a b c")]
+    assert got.of["s", 1] == [Output.of("a", True), Output.of("a b", True), Output.of("a b c")]
     assert not record.lost
     await gone(pid)
 
@@ -114,7 +114,7 @@ async def test_worker_that_does_not_answer_at_rest_is_replaced():
         os.kill(pid, signal.SIGSTOP)
         await record.until(lambda: record.lost)
         assert record.lost[0] == (0, Lost.HUNG)
-        assert "gave no answer within 0.3 s" in engine.readiness.reason
+        assert "did not answer within 0.3 s" in engine.readiness.reason
         await record.until(lambda: len(record.started) == 2)
         assert engine.readiness.ready
         await gone(pid)
@@ -141,7 +141,7 @@ async def test_crash_loop_backs_off_and_says_so_and_heals(tmp_path):
         os.kill(pid, signal.SIGKILL)
         await record.until(lambda: len(record.lost) == 3)
         assert not engine.readiness.ready
-        assert "worker 0 exited with code 9; failure 3 in a row, next try after 0.1 s" in engine.readiness.reason
+        assert "worker 0 exited with code 9; failure 3 in a row, restarting in 0.1 s" in engine.readiness.reason
         got.submit(engine, doing(0, "patient"))
         barred.unlink()
         assert isinstance(await got.wait(0, "patient"), Output)
@@ -168,21 +168,21 @@ async def test_states_stay_on_their_worker_and_end_with_it():
             for session in ("a", "b", "c", "d"):
                 got.submit(engine, doing(number, session, start=number * 160))
         await got.wait_all([(session, 2) for session in "abcd"])
-        pids = {session: {got.of[session, number][0].value["pid"] for number in range(3)} for session in "abcd"}
+        pids = {session: {got.of[session, number][0].decode()["pid"] for number in range(3)} for session in "abcd"}
         assert all(len(seen) == 1 for seen in pids.values())
         assert len(set.union(*pids.values())) == 2
-        assert [got.last(2, session).value["pieces"] for session in "abcd"] == [3] * 4
+        assert [got.last(2, session).decode()["pieces"] for session in "abcd"] == [3] * 4
         killed = pids["a"]
         got.submit(engine, doing(3, "a", "die", start=480))
         failed = await got.wait(3, "a")
         assert failed.code is ErrorCode.MODEL_CRASHED
-        assert "what it knew of this stream is lost, it begins anew at 0.040 s" in failed.message
+        assert "the model's state for this stream was lost, processing restarts at 0.040 s" in failed.message
         for session in "abcd":
             got.submit(engine, doing(4, session, start=640))
         after = dict(zip("abcd", await got.wait_all([(session, 4) for session in "abcd"]), strict=True))
     for session, outcome in after.items():
         shared_the_worker = pids[session] == killed
-        assert outcome.value["pieces"] == (1 if shared_the_worker else 4)
+        assert outcome.decode()["pieces"] == (1 if shared_the_worker else 4)
         # Who was told by an error is not told again.
         assert outcome.state_lost == (shared_the_worker and session != "a")
 
@@ -202,7 +202,7 @@ async def test_worker_does_not_outlive_a_server_that_was_killed():
         import asyncio, os
         from streamer.inference.engine import Engine
         from streamer.models.loading import ModelSpec
-        from streamer.serving.loop import loop_factory
+        from streamer.serving.server import loop_factory
         from tests.inference.harness import Outcomes
         from tests.inference.test_process import doing, pid_of
 

@@ -153,7 +153,7 @@ async def test_stop_fails_what_waits_and_finishes_what_runs():
     assert not engine.readiness.ready
     model.gate.set()
     await stopping
-    assert got.last(0) == Output({"n": 160})
+    assert got.last(0) == Output.of({"n": 160})
 
 
 async def test_unload_runs_at_the_end():

@@ -53,7 +53,7 @@ async def test_pieces_of_a_channel_run_singly_in_order_and_batches_go_over_sessi
             for session in ("a", "b"):
                 got.submit(engine, job(number, session, kind=JobKind.PIECE, start=number * 160))
         await got.wait_all([(session, 2) for session in "ab"])
-    assert [got.last(number, "a").value for number in range(3)] == [[0], [0, 160], [0, 160, 320]]
+    assert [got.last(number, "a").decode() for number in range(3)] == [[0], [0, 160], [0, 160, 320]]
     assert all(len(set(batch)) == len(batch) for batch in model.batches)
     assert [("a", 0), ("b", 0)] in model.batches
 
@@ -66,7 +66,7 @@ async def test_state_ends_with_its_stream_and_the_next_begins_anew():
         await got.wait_all([("s", 0), ("s", 1)])
         engine.release("s", 0)
         got.submit(engine, job(2, stream=1, start=5))
-        assert await got.wait(2) == Output([5])
+        assert await got.wait(2) == Output.of([5])
         assert sorted(model.closed) == [("s", 0), ("s", 1)]
         engine.release("s")
         await until(lambda: len(model.closed) == 3)
@@ -94,7 +94,7 @@ async def test_stream_that_cannot_be_opened_fails_alone():
         got.submit(engine, job(0, "bad", options=b'{"refuse":true}'))
         got.submit(engine, job(0, "good"))
         assert await got.wait(0, "bad") == JobFailed(ErrorCode.MODEL_ERROR, "this stream is not for me")
-        assert await got.wait(0, "good") == Output([0])
+        assert await got.wait(0, "good") == Output.of([0])
 
 
 async def test_error_on_closing_is_logged_and_harms_nobody(caplog):
@@ -126,7 +126,7 @@ async def test_uncaught_error_fails_its_batch_and_the_states_stay():
             got.submit(engine, job(number, start=start))
         await got.wait(2)
     assert got.last(1) == JobFailed(ErrorCode.MODEL_ERROR, "Internal server error")
-    assert got.last(2) == Output([0, 26])
+    assert got.last(2) == Output.of([0, 26])
 
 
 LANES = st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 1))

@@ -36,7 +36,7 @@ async def test_hung_thread_is_replaced_until_too_many_hang_and_again_when_one_re
         got.submit(engine, job(1, "hang"))
         assert await got.wait(1, "hang") == failed
         assert not engine.readiness.ready
-        assert "2 threads hang and cannot be killed" in engine.readiness.reason
+        assert "2 threads are hung and cannot be terminated" in engine.readiness.reason
         assert engine.depth.workers_down == 1
         got.submit(engine, job(1, "good"))
         Sticky.release.set()
@@ -70,9 +70,9 @@ async def test_worker_that_fails_on_silence_at_rest_turns_the_engine_unready_unt
     async with running(Moody, EngineSettings(canary_interval_s=0.02), observer=record) as engine:
         Moody.broken = True
         await until(lambda: not engine.readiness.ready)
-        assert engine.readiness.reason == "worker 0 fails on silence: RuntimeError: lost my weights"
+        assert engine.readiness.reason == "worker 0 failed its health check: RuntimeError: lost my weights"
         Moody.broken = False
         await until(lambda: engine.readiness.ready)
         got.submit(engine, job())
-        assert await got.wait() == Output("fine")
+        assert await got.wait() == Output.of("fine")
     assert not record.lost

@@ -52,8 +52,8 @@ def test_directory_that_is_not_there_is_named(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("sherpa_onnx", r"no model \(\*model\*\.int8\.onnx or \*model\*\.onnx\) in .*; there is: README"),
-        ("sherpa_onnx_streaming", r"no encoder \(.*\) in .*; there is: README"),
+        ("sherpa_onnx", r"no model \(\*model\*\.int8\.onnx or \*model\*\.onnx\) in .*; found: README"),
+        ("sherpa_onnx_streaming", r"no encoder \(.*\) in .*; found: README"),
     ],
 )
 def test_weights_that_are_not_there_are_named(name, words, tmp_path, library):

@@ -102,7 +102,7 @@ def test_weights_come_by_name_or_from_a_directory(recogniser, speech, tmp_path):
     assert ModelSpec(f"moonshine:{directory}").load().name == "moonshine"
     with pytest.raises(ConfigError, match="tiny-en, base-en"):
         load_model("moonshine:giant-en").load()
-    with pytest.raises(ModelLoadError, match=r"no encoder .* there is: nothing"):
+    with pytest.raises(ModelLoadError, match=r"no encoder .* found: nothing"):
         load_model(f"moonshine:{tmp_path}").load()
     (tmp_path / "tokenizer.bin").write_bytes(b"")
     for name in ("encoder_model.ort", "decoder_model_merged.ort"):

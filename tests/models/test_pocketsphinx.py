@@ -92,5 +92,5 @@ def test_no_speech_is_empty_text(recogniser, samples):
 
 def test_wrong_settings_are_named():
     pytest.importorskip("pocketsphinx")
-    with pytest.raises(ModelLoadError, match="refuses its settings"):
+    with pytest.raises(ModelLoadError, match="rejected the settings"):
         load_model("pocketsphinx", {"settings": {"hmm": "/nowhere"}}).load()

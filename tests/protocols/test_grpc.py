@@ -18,6 +18,7 @@ from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session import events
 from streamer.session.events import FinishReason, Json, Mode, WarningCode
 from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Malformed, Message, Start, Stop, VadOverrides
+from tests.raw import raw
 
 G = Grpc(16_000)
 PLAIN = pb.AudioFormat(encoding="ENCODING_PCM_S16LE", sample_rate=16_000, channels=1)
@@ -213,7 +214,7 @@ def test_the_enums_of_the_proto_are_those_of_the_core() -> None:
         (events.SpeechStarted(0, 5_600), {"speech_started": {"channel": 0, "time": 0.35}}),
         (events.SpeechEnded(1, 33_600), {"speech_ended": {"channel": 1, "time": 2.1}}),
         (
-            events.Segment(0, 1, 5_600, 33_600, True, {"text": "é"}),
+            events.Segment(0, 1, 5_600, 33_600, True, raw({"text": "é"})),
             {
                 "segment": {
                     "channel": 0,
@@ -226,7 +227,7 @@ def test_the_enums_of_the_proto_are_those_of_the_core() -> None:
             },
         ),
         (
-            events.Segment(0, 1, 0, 0, False, [1]),
+            events.Segment(0, 1, 0, 0, False, raw([1])),
             {
                 "segment": {
                     "channel": 0,
@@ -288,7 +289,7 @@ def test_events_have_the_words_of_the_proto(event: events.Event, words: dict[str
 
 
 def carried(output: Json) -> Json:
-    message = pb.ServerMessage.FromString(G.encode(events.Segment(0, 1, 0, 1, True, output))).segment
+    message = pb.ServerMessage.FromString(G.encode(events.Segment(0, 1, 0, 1, True, raw(output)))).segment
     return read_struct(message.output) if message.WhichOneof("result") == "output" else read_value(message.value)
 
 
@@ -316,6 +317,6 @@ def test_an_output_too_deep_for_the_carrier_becomes_an_error_that_names_its_rang
     for _ in range(MAX_OUTPUT_DEPTH - 1):
         output = {"a": output}
     assert carried(output) == output
-    error = told(events.Segment(0, 1, 0, 16_000, True, {"a": {"a": output}}))["error"]
+    error = told(events.Segment(0, 1, 0, 16_000, True, raw({"a": {"a": output}})))["error"]
     assert isinstance(error, dict)
     assert (error["code"], error["start_time"], error["end_time"]) == ("ERROR_CODE_MODEL_ERROR", 0.0, 1.0)

@@ -12,6 +12,7 @@ from streamer.protocols.v1 import V1
 from streamer.session import events
 from streamer.session.events import Json, Mode
 from streamer.session.messages import Audio, Malformed, Start, Stop
+from tests.raw import raw
 
 SEGMENTED = V1(Mode.SEGMENTED, 16_000)
 SIMPLE = V1(Mode.SIMPLE, 16_000)
@@ -29,7 +30,7 @@ def start(**format_: object) -> str:
         (events.SpeechStarted(0, 5_600), '{"type":"active","time":0.35,"channel":0}'),
         (events.SpeechEnded(0, 33_600), '{"type":"inactive","time":2.1,"channel":0}'),
         (
-            events.Segment(0, 1, 5_600, 33_600, True, {"count": 28_000}),
+            events.Segment(0, 1, 5_600, 33_600, True, raw({"count": 28_000})),
             '{"type":"segment","start_time":0.35,"end_time":2.1,"is_final":true,"count":28000,"channel":0}',
         ),
         (
@@ -54,7 +55,7 @@ def test_events_are_the_originals_byte_for_byte(event: events.Event, frame: str)
 
 
 def test_simple_has_no_is_final() -> None:
-    frame = SIMPLE.encode(events.Segment(0, 1, 0, 16_000, True, {"count": 16_000}))
+    frame = SIMPLE.encode(events.Segment(0, 1, 0, 16_000, True, raw({"count": 16_000})))
     assert frame == '{"type":"segment","start_time":0.0,"end_time":1.0,"count":16000,"channel":0}'
 
 
@@ -69,7 +70,7 @@ def test_simple_has_no_is_final() -> None:
     ],
 )
 def test_output_is_flattened_and_the_protocols_keys_win(output: Json, inside: str) -> None:
-    frame = SEGMENTED.encode(events.Segment(2, 1, 0, 8_000, False, output))
+    frame = SEGMENTED.encode(events.Segment(2, 1, 0, 8_000, False, raw(output)))
     head = '{"type":"segment","start_time":0.0,"end_time":0.5,"is_final":false,'
     assert frame == head + inside + '"channel":2}'
 

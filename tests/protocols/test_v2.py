@@ -12,6 +12,7 @@ from streamer.protocols.v2 import V2
 from streamer.session import events
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Malformed, Start, Stop, VadOverrides
+from tests.raw import raw
 
 V = V2(Mode.SEGMENTED, 16_000)
 
@@ -127,7 +128,7 @@ def test_an_unknown_encoding_is_told_the_known_ones() -> None:
         (events.SpeechStarted(0, 5_600), {"type": "speech_started", "channel": 0, "time": 0.35}),
         (events.SpeechEnded(1, 33_600), {"type": "speech_ended", "channel": 1, "time": 2.1}),
         (
-            events.Segment(0, 1, 5_600, 33_600, True, {"text": "é"}),
+            events.Segment(0, 1, 5_600, 33_600, True, raw({"text": "é"})),
             {
                 "type": "segment",
                 "channel": 0,
@@ -138,7 +139,7 @@ def test_an_unknown_encoding_is_told_the_known_ones() -> None:
                 "output": {"text": "é"},
             },
         ),
-        (events.Segment(0, 1, 0, 0, False, None), {"is_final": False, "output": None}),
+        (events.Segment(0, 1, 0, 0, False, raw(None)), {"is_final": False, "output": None}),
         (events.Ack(48_000, 33_600), {"type": "ack", "received": 48_000, "committed": 33_600}),
         (events.Flushed("a"), {"type": "flushed", "id": "a"}),
         (

@@ -1,4 +1,4 @@
-"""A serving process that serves nothing: `python -m tests.runtime.fake_member HOW DESCRIPTOR`."""
+"""A server process that serves nothing: `python -m tests.runtime.fake_member HOW DESCRIPTOR`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamer.runtime.control import (
     Reported,
     Setup,
 )
-from streamer.serving.loop import loop_factory
+from streamer.serving.server import loop_factory
 
 
 async def main(how: str, end: socket.socket) -> int:

@@ -13,7 +13,7 @@ from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.session.settings import Limits
 from tests.faults.raw import BINARY, CONTINUATION, PING, TEXT, frame, started
 from tests.faults.servers import serving
-from tests.runtime.stage import SECOND, START, Stage, turns
+from tests.runtime.stage import SECOND, START, Stage, send_all, turns
 
 LIMITS = WorkLimits(share=0.1, burst_s=1.0, patience_s=5.0)
 
@@ -24,6 +24,13 @@ def test_a_burst_passes_and_what_is_past_it_waits_until_it_is_paid_back() -> Non
     assert budget.charge(0.25, now=100.0) == pytest.approx(2.5)
     assert budget.charge(0.0, now=102.5) == pytest.approx(0.0)
     assert not budget.is_exhausted
+
+
+def test_one_long_step_holds_nobody_back_and_ends_nobody() -> None:
+    budget = WorkBudget(LIMITS)
+    assert budget.charge(100.0, now=0.0) == 0.0
+    assert not budget.is_exhausted
+    assert budget.charge(0.1, now=0.0) == pytest.approx(1.0)
 
 
 def test_who_goes_on_at_the_limit_is_exhausted_and_who_rests_is_forgiven() -> None:
@@ -97,7 +104,7 @@ async def test_control_messages_past_the_budget_wait_and_then_end_the_session_by
         assert heard < 100
         with suppress(ConnectionError):
             await client.send("{")
-        stage.clock.advance(1.0)
+        stage.clock.advance(0.5)
         await turns()
     assert client.goodbye.code is ErrorCode.RATE_LIMITED
     assert stage.notes.ends[0].code is ErrorCode.RATE_LIMITED
@@ -124,9 +131,31 @@ async def test_audio_is_not_work_of_that_kind() -> None:
 async def test_a_session_that_ends_while_its_client_waits_is_over_at_once() -> None:
     stage = stage_where_a_message_costs(5.0)
     client = stage.connect()
-    await client.send(START)
+    await send_all(client, [START, "{"])
     await turns()
+    assert stage.notes.holds == 1
     stage.conductor.expel(ErrorCode.INTERNAL, "scoring has failed")
     await turns()
     assert client.goodbye is not None
+    await stage.over()
+
+
+async def test_what_a_message_asked_for_and_the_model_answers_later_is_paid_for_with_the_next_message() -> None:
+    stage = stage_where_a_message_costs(0.0)
+    client = stage.connect()
+    with stage.held():
+        await send_all(client, [START, SECOND, '{"type":"stop","keep_open":true}', START])
+        await turns()
+        stage.clock.cpu_step = 10.0
+    await turns()
+    stage.clock.cpu_step = 0.0
+    assert stage.notes.holds == 0
+    await client.send("{")  # takes the burst
+    await turns()
+    stage.clock.cpu_step = 0.001
+    await client.send("{")
+    await turns()
+    assert stage.notes.holds == 1
+    client.close()
+    stage.clock.advance(2_000.0)
     await stage.over()

@@ -69,7 +69,7 @@ async def test_a_peer_that_reads_slowly_but_steadily_is_kept() -> None:
 
 
 def _talkative(job: Job) -> Outcome:
-    return Output({"text": "x" * 200})
+    return Output.of({"text": "x" * 200})
 
 
 async def test_interims_and_acks_are_dropped_before_the_connection_is() -> None:

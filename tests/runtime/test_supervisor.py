@@ -105,12 +105,12 @@ async def test_what_cannot_start_is_given_up_at_once_with_its_own_words_and_code
 
 async def test_what_dies_before_it_serves_is_given_up_at_once() -> None:
     async with supervised("die", processes=1) as (_, task):
-        assert await task == Outcome(1, "serving process 0 was killed by SIGKILL")
+        assert await task == Outcome(1, "server process 0 was killed by SIGKILL")
 
 
 async def test_a_crash_loop_is_given_up_after_its_last_pause() -> None:
     async with supervised("crash", processes=1) as (stage, task):
-        assert await task == Outcome(1, "serving process 0 ended with exit code 3, and so 3 times in a row")
+        assert await task == Outcome(1, "server process 0 ended with exit code 3, 3 times in a row")
     assert len(stage.announced) == 1
 
 
@@ -120,7 +120,7 @@ async def test_a_process_that_hangs_is_killed_and_replaced() -> None:
         await stage.whole.wait()
         outcome = await task
         assert outcome.exit_code == 1
-        assert "was killed by SIGKILL, and so 3 times in a row" in str(outcome.problem)
+        assert "was killed by SIGKILL, 3 times in a row" in str(outcome.problem)
 
 
 async def test_a_process_that_paused_together_with_its_supervisor_is_not_killed() -> None:

@@ -1,4 +1,4 @@
-"""A serving process and its supervisor: what a scrape has if the counts of all cannot be had."""
+"""A server process and its supervisor: what a scrape has if the counts of all cannot be had."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from streamer.audio.coding import decoded
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, Job, JobId, Outcome, Output, Release, Score
 from streamer.session.events import Ack, Event, Mode, Segment, SpeechEnded, SpeechStarted
+from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Message, Start
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings
@@ -22,17 +23,20 @@ S16 = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
 
 def count_samples(job: Job) -> Outcome:
     """The stub's answer."""
-    return Output({"count": len(job.samples)})
+    return Output.of({"count": len(job.samples)})
 
 
 class Outside:
     """One session and everything around it, without a clock, a thread or a socket."""
 
     def __init__(
-        self, settings: SessionSettings | None = None, model: Callable[[Job], Outcome] = count_samples
+        self,
+        settings: SessionSettings | None = None,
+        model: Callable[[Job], Outcome] = count_samples,
+        pool: MemoryPool | None = None,
     ) -> None:
         self.now = 100.0
-        self.session = Session(settings or SessionSettings(Mode.SEGMENTED), "s", self.now)
+        self.session = Session(settings or SessionSettings(Mode.SEGMENTED), "s", self.now, pool)
         self.model = model
         self.events: list[Event] = []
         self.scores: list[Score] = []
@@ -74,6 +78,14 @@ class Outside:
     def infer_one(self, job_id: JobId) -> None:
         job = self.jobs.pop(job_id)
         self.take(self.session.inferred(job_id, self.model(job), self.now))
+
+    def answer_one(self, rng: random.Random) -> None:
+        """Answer any score or job that is outstanding, then do what the outside does after each answer."""
+        if self.scores and (not self.jobs or rng.random() < 0.5):
+            self.score_one(rng.randrange(len(self.scores)))
+        else:
+            self.infer_one(rng.choice(list(self.jobs)))
+        self.take(self.session.relieve(self.now))
 
     def settle(self, rng: random.Random | None = None) -> None:
         """Answer everything, in order or in any order."""

@@ -66,7 +66,7 @@ def test_a_hangup_cancels_what_is_outstanding() -> None:
     actions = outside.session.hangup(outside.now)
     assert Cancel(1) in actions
     assert outside.session.state is State.CLOSED
-    assert not outside.session.inferred(1, Output(1), outside.now)
+    assert not outside.session.inferred(1, Output.of(1), outside.now)
 
 
 def test_a_late_answer_after_a_fatal_error_says_nothing() -> None:

@@ -10,6 +10,7 @@ from streamer.session.actions import Job, JobFailed, JobKind, Outcome, Output, S
 from streamer.session.events import Failed, Finished, FinishReason, Mode, Segment, SpeechEnded, SpeechStarted, Started
 from streamer.session.messages import Audio, Flush, Stop
 from streamer.session.settings import SessionSettings
+from tests.raw import read
 from tests.session.outside import S16, Outside, bursts, start
 
 SIMPLE = SessionSettings(Mode.SIMPLE)
@@ -60,7 +61,7 @@ def test_an_interim_is_cancelled_when_its_final_is_asked_for() -> None:
 
 @pytest.mark.parametrize("outcome", [Shed(), JobFailed(ErrorCode.MODEL_ERROR, "no")])
 def test_an_interim_without_an_answer_is_no_loss(outcome: Outcome) -> None:
-    outside = Outside(model=lambda job: outcome if job.kind is JobKind.INTERIM else Output(1))
+    outside = Outside(model=lambda job: outcome if job.kind is JobKind.INTERIM else Output.of(1))
     outside.say(start(interim_results=True), Audio(LOUD), Stop())
     outside.settle()
     assert not outside.of(Failed)
@@ -72,9 +73,9 @@ def test_parts_of_a_final_are_interims_where_these_were_asked_for() -> None:
         outside = Outside(SIMPLE)
         outside.say(start(interim_results=wanted), Audio(LOUD))
         [job] = outside.jobs
-        outside.take(outside.session.inferred(job, Output("half", partial=True), outside.now))
-        outside.take(outside.session.inferred(job, Output("whole"), outside.now))
-        told = [(e.is_final, e.output) for e in outside.of(Segment)]
+        outside.take(outside.session.inferred(job, Output.of("half", partial=True), outside.now))
+        outside.take(outside.session.inferred(job, Output.of("whole"), outside.now))
+        told = [(e.is_final, read(e.output)) for e in outside.of(Segment)]
         assert told == [(False, "half")] * wanted + [(True, "whole")]
 
 
@@ -124,7 +125,7 @@ def test_a_model_at_any_rate_gets_the_speech_at_its_rate(model_rate: int) -> Non
 
     def keep(job: Job) -> Outcome:
         got.append(job)
-        return Output(None)
+        return Output.of(None)
 
     outside = Outside(SessionSettings(Mode.SEGMENTED, model_sample_rate=model_rate), keep)
     outside.say(start(S16), Audio(bursts(1.0, 1.0, 1.0, 0.6).tobytes()), Stop())

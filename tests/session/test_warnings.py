@@ -51,7 +51,7 @@ def test_late_results_are_warned_of_once() -> None:
 
 def test_interims_that_are_shed_for_load_are_warned_of_once_a_stream() -> None:
     def busy(job: Job) -> Outcome:
-        return Shed(overload=True) if job.kind is JobKind.INTERIM else Output({})
+        return Shed(overload=True) if job.kind is JobKind.INTERIM else Output.of({})
 
     outside = Outside(model=busy)
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_interims_that_are_shed_for_load_are_warned_of_once_a_stream() -> None:
 
 
 def test_an_interim_that_was_overtaken_is_no_warning() -> None:
-    outside = Outside(model=lambda job: Shed() if job.kind is JobKind.INTERIM else Output({}))
+    outside = Outside(model=lambda job: Shed() if job.kind is JobKind.INTERIM else Output.of({}))
     outside.say(start(interim_results=True), Audio(bursts(0.0, 1.5).tobytes()), Stop())
     outside.settle()
     assert not outside.of(Warned)
@@ -77,7 +77,7 @@ def test_an_interim_that_was_overtaken_is_no_warning() -> None:
 
 def test_a_state_that_was_lost_is_a_warning_before_the_result_that_began_anew() -> None:
     settings = SessionSettings(Mode.SIMPLE, stateful=True, max_inflight=1)
-    outside = Outside(settings, lambda job: Output({}, state_lost=job.start > 0))
+    outside = Outside(settings, lambda job: Output.of({}, state_lost=job.start > 0))
     outside.say(start())
     for _ in range(2):
         outside.say(Audio(LOUD))
@@ -85,4 +85,4 @@ def test_a_state_that_was_lost_is_a_warning_before_the_result_that_began_anew() 
     told = outside.of(Segment, Warned)
     assert [type(event) for event in told] == [Segment, Warned, Segment]
     assert told[1].code is WarningCode.STATE_LOST
-    assert told[1].message.endswith(f"channel 0; it began anew at {told[2].start / 16_000:.3f} s")
+    assert told[1].message.endswith(f"; processing restarted at {told[2].start / 16_000:.3f} s")

@@ -87,7 +87,7 @@ async def test_what_was_there_before_is_put_back(heard: Heard) -> None:
 
 def test_the_last_error_of_a_process_is_told_too() -> None:
     script = """
-from streamer.serving.loop import loop_factory
+from streamer.serving.server import loop_factory
 from streamer.telemetry.guard import Guard
 Guard(loop_factory()(), lambda where, error: print("told", where, error, flush=True)).__enter__()
 raise LookupError("the end")

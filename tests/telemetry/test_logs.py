@@ -13,10 +13,8 @@ import pytest
 from streamer.errors import ErrorCode
 from streamer.session.events import Mode
 from streamer.telemetry import logs as logs_module
-from streamer.telemetry.context import CURRENT, Ids
 from streamer.telemetry.hub import Telemetry
-from streamer.telemetry.logs import Logs
-from streamer.telemetry.repeats import Repeats
+from streamer.telemetry.logs import CURRENT, Ids, Logs, Repeats
 from streamer.testing import s16le, tone
 from tests.runtime.stage import START, STOP, Stage, hear, turns
 

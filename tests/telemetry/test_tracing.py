@@ -18,7 +18,7 @@ from streamer.session.events import Mode
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Passage, Reader
-from streamer.telemetry.context import Ids
+from streamer.telemetry.logs import Ids
 from streamer.telemetry.observer import Handshake, SessionInfo
 from streamer.telemetry.spans import remote
 from streamer.telemetry.tracing import LONG_S, Tracing

@@ -133,10 +133,10 @@ class Told:
 
 @asynccontextmanager
 async def serving_all(**sections: Any) -> AsyncIterator[tuple[App, Notes]]:
-    """A server that can be reached by every carrier; `sections` are settings."""
+    """A server that can be reached by every carrier, with the same limits; `sections` are settings."""
     notes = Notes()
     server = {"port": 0, **sections.pop("server", {})}
-    grpc = {"port": -1, **sections.pop("grpc", {})}
+    grpc = {"port": -1, "max_message_bytes": 2**20, **sections.pop("grpc", {})}
     settings = Settings(server=server, grpc=grpc, **sections)
     async with App(settings, parts=scripted(), observers=[notes], grpc=Grpc.NEEDED) as app:
         yield app, notes

@@ -8,8 +8,9 @@ from typing import Any
 
 import aiohttp
 
-from streamer.app import App, Parts, ServedModel
+from streamer.app import App
 from streamer.config import Settings
+from streamer.parts import Parts, ServedModel
 from streamer.testing import ScriptedEngine, ScriptedScoring
 
 V1_START = {

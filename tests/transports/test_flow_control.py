@@ -18,7 +18,8 @@ from streamer.app import App
 from streamer.config import Settings
 from streamer.telemetry.observer import SessionObserver
 from streamer.testing import noise, s16le
-from streamer.transports.listener import Buffers, HandshakeLimits, Listener
+from streamer.transports.limits import Buffers, HandshakeLimits
+from streamer.transports.listener import Listener
 from tests.runtime.stage import Notes
 from tests.transports.serving import V2_START, V2_STOP
 

@@ -38,7 +38,7 @@ async def test_info_says_what_is_served() -> None:
         assert body["modes"] == ["simple", "segmented"]
         assert body["dialects"] == ["v1", "v2"]
         assert "mulaw" in body["encodings"]
-        assert body["limits"]["max_audio_message_bytes"] == 65_536
+        assert body["limits"]["max_audio_message_bytes"] == 2**20
 
 
 @pytest.mark.parametrize(("anonymous", "status"), [("health,info", 200), ("health", 401)])

@@ -183,7 +183,7 @@ def fails_first(count: int) -> Callable[[Job], Outcome]:
         jobs += 1
         if jobs <= count:
             return JobFailed(ErrorCode.MODEL_ERROR, "no idea")
-        return Output({"count": len(job.samples), "nested": [1, 0.5, None, True, {"é": "ü"}]})
+        return Output.of({"count": len(job.samples), "nested": [1, 0.5, None, True, {"é": "ü"}]})
 
     return answer
 

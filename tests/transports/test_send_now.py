@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from streamer.transports.listener import Buffers
+from streamer.transports.limits import Buffers
 from streamer.transports.tls import Certificate
 from streamer.transports.websocket import MAX_BYTES_AT_ONCE, WebSocketTransport
 from tests.faults.raw import UPGRADE

@@ -7,9 +7,10 @@ import asyncio
 import aiohttp
 import pytest
 
-from streamer.app import App, Parts
+from streamer.app import App
 from streamer.config import Settings
 from streamer.errors import Overloaded
+from streamer.parts import Parts
 from streamer.testing import ScriptedEngine
 from tests.transports.serving import SECOND, V1_START, V1_STOP, V2_START, V2_STOP, dialled, events, scripted, serving
 

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from streamer.testing import ManualClock
 from streamer.transports.endpoint import Upgrades
-from streamer.transports.listener import Buffers, HandshakeLimits, Listener
+from streamer.transports.limits import Buffers, HandshakeLimits
+from streamer.transports.listener import Listener
 from streamer.transports.patience import HELD_S, LOOK_S, Patience
 from streamer.transports.websocket import Frame, WebSocketTransport
 from streamer.transports.websocket_protocol import MAX_MESSAGES_PER_TURN

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamer.vad.blas import one_blas_thread
+from streamer.vad.network import one_blas_thread
 
 
 @pytest.fixture(autouse=True, scope="package")

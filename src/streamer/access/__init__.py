@@ -1,14 +1,21 @@
-"""Who may connect: keys, tokens and where they travel. Pure: the time is an argument."""
+"""Authentication and origin checks: keys, tokens, and their carriers in a request. Pure: the time is an argument."""
 
-from streamer.access.carriers import BEARER_PREFIX, QUERY_NAME, Carrier, Credential, find_credential, subprotocol_for
-from streamer.access.door import Door, Lease
+from streamer.access.carriers import (
+    BEARER_PREFIX,
+    QUERY_NAME,
+    Carrier,
+    Credential,
+    Grant,
+    Identity,
+    find_credential,
+    subprotocol_for,
+)
+from streamer.access.door import Door, Forbidden, Lease, Verifier
 from streamer.access.hosts import ForbiddenHost, Hosts, is_loopback
-from streamer.access.identity import Grant, Identity
 from streamer.access.keys import Key, KeyRing, new_key
 from streamer.access.origins import ForbiddenOrigin, Origins
 from streamer.access.replay import Used
 from streamer.access.tokens import TokenReader, mint, new_secret
-from streamer.access.verifier import Forbidden, Verifier
 
 __all__ = [
     "BEARER_PREFIX",

@@ -1,4 +1,4 @@
-"""Where a credential travels: a header, a WebSocket subprotocol, a first message, the address."""
+"""Credentials, how they are sent (header, WebSocket subprotocol, first message, URL), and whom they identify."""
 
 from __future__ import annotations
 
@@ -8,37 +8,57 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Limits of a key or token, in addition to the server's own; None for no limit."""
+
+    max_sessions: int | None = None
+    """Concurrent sessions of the subject."""
+    max_stream_s: int | None = None
+    """Seconds of audio per stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A verified subject. `expires_at`: seconds since 1970; None for a key, which does not expire."""
+
+    subject: str
+    expires_at: float | None = None
+    grant: Grant = Grant()
+
+
 BEARER_PREFIX = "streamer.bearer."
-"""Begins the second of the two subprotocols that a browser offers; base64url without padding follows."""
+"""Prefix of the second of the two subprotocols that a browser offers; base64url without padding follows."""
 QUERY_NAME = "access_token"
-"""RFC 6750, 2.3."""
+"""Query parameter of the URL (RFC 6750, 2.3)."""
 
 
 class Carrier(StrEnum):
-    """How a credential came."""
+    """How a credential was sent."""
 
     HEADER = "header"
-    """`Authorization: Bearer ...`, over gRPC the metadata of that name."""
+    """`Authorization: Bearer ...`; over gRPC the metadata of that name."""
     SUBPROTOCOL = "subprotocol"
     MESSAGE = "message"
     QUERY = "query"
-    """The address: it ends up in histories and in logs of proxies (never in ours, which hold no address), so only what
-    works once may travel there."""
+    """The URL. URLs end up in histories and in logs of proxies (never in ours), so only single-use tokens are accepted
+    there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key or a token, unverified."""
+    """An unverified key or token."""
 
     secret: str = field(repr=False)
     carrier: Carrier
 
 
 def find_credential(authorization: str | None, subprotocols: Iterable[str], query: str | None) -> Credential | None:
-    """The credential of a handshake, the safest carrier first; None where there is none.
+    """Return the credential of a handshake from the safest source, or None if it has no credential.
 
-    `subprotocols`: those that the client offers; `query`: the value of `access_token`. What is there and cannot be read
-    is a credential all the same, one that no verifier takes: a client's mistake must not turn into no credential.
+    `subprotocols`: those that the client offers. `query`: the value of `access_token`. A malformed credential is
+    returned as an invalid one, never as None, so a client error cannot become anonymous access.
     """
     if authorization is not None:
         scheme, _, secret = authorization.partition(" ")
@@ -50,7 +70,7 @@ def find_credential(authorization: str | None, subprotocols: Iterable[str], quer
 
 
 def subprotocol_for(secret: str) -> str:
-    """What a browser offers beside `streamer.v2`, of which only that is echoed."""
+    """Return the subprotocol by which a browser sends a token. It is offered beside `streamer.v2` and not echoed."""
     return BEARER_PREFIX + base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
 
 

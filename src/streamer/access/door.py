@@ -1,4 +1,4 @@
-"""What a server asks of whoever connects, and what it asks again while they stay."""
+"""The access policy: authentication of new connections, and renewal of their leases."""
 
 from __future__ import annotations
 
@@ -6,58 +6,116 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamer.access.carriers import Carrier, Credential
-from streamer.access.identity import Identity
+from streamer.access.carriers import Carrier, Credential, Identity
+from streamer.access.keys import KEY_PREFIX, KeyRing
 from streamer.access.origins import Origins
-from streamer.access.verifier import Forbidden, Verifier
+from streamer.access.replay import ReplayCache, Used
+from streamer.access.tokens import Claims, TokenReader, Unauthenticated
+from streamer.errors import ErrorCode, StreamerError
+
+
+class Forbidden(StreamerError):
+    """The client is authenticated but not authorised."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class Verifier:
+    """Verifies credentials. `now` is seconds since 1970, because tokens travel between machines."""
+
+    def __init__(self, keys: KeyRing, tokens: TokenReader | None = None, used: Used | None = None) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._used = used or ReplayCache()
+
+    def verify(self, credential: Credential | None, now: float) -> Identity:
+        """Return the identity of a credential. A single-use token is used up by this call.
+
+        Raises StreamerError with the code unauthenticated, token_expired, token_replayed, forbidden, or overloaded (too
+        many single-use tokens are in use). No message contains any part of the credential.
+        """
+        if credential is None:
+            raise Unauthenticated("authentication is required: send a key or a token")
+        if credential.secret.startswith(KEY_PREFIX):
+            return self._key(credential)
+        if self._tokens is None:
+            raise Unauthenticated("the key is unknown to this server")
+        claims = self._tokens.read(credential.secret, now)
+        if credential.carrier is Carrier.QUERY and not claims.once:
+            raise _not_in_the_address()
+        self._use(claims, now)
+        return claims.identity
+
+    def _key(self, credential: Credential) -> Identity:
+        identity = self._keys.find(credential.secret)
+        if identity is None:
+            raise Unauthenticated("the key is unknown to this server")
+        if credential.carrier is Carrier.QUERY:
+            raise _not_in_the_address()
+        return identity
+
+    def _use(self, claims: Claims, now: float) -> None:
+        if claims.once:
+            self._used.use(claims.jti, claims.exp, now)
+
+
+def _not_in_the_address() -> Forbidden:
+    return Forbidden("only a single-use token may be sent in the URL")
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One for a server, whatever its transports. Without a verifier everybody comes in, and nobody is known."""
+    """Access policy shared by all transports. Without a verifier, every client is accepted anonymously."""
 
     verifier: Verifier | None
     wall_clock: Callable[[], float]
     """Seconds since 1970."""
     origins: Origins = Origins()
     first_message: bool = False
-    """Who shows nothing in the handshake may say it in a first message, where the dialect has the word."""
+    """Clients without a handshake credential may authenticate in a first message, if the protocol version has `auth`.
+    """
     refuse_after_upgrade: bool = False
-    """Refusals are told over the WebSocket (4401, 4403): a browser is not shown the status of a failed handshake."""
+    """Send refusals over the WebSocket (4401, 4403), because a browser hides the status of a failed handshake."""
 
     @property
     def locked(self) -> bool:
         return self.verifier is not None
 
     def enter(self, origin: str | None, host: str | None, credential: Credential | None) -> Identity | None:
-        """Who comes in; None where nobody has to say. Raises what `Origins.check` and `Verifier.verify` raise."""
+        """Authenticate a client; return None if authentication is disabled.
+
+        Raises the errors of `Origins.check` and `Verifier.verify`.
+        """
         self.origins.check(origin, host)
         return self.show(credential)
 
     def show(self, credential: Credential | None) -> Identity | None:
-        """The same without an origin: it was checked before, or there is none."""
+        """Verify a credential without an origin; return None if authentication is disabled."""
         return self.verifier.verify(credential, self.wall_clock()) if self.verifier else None
 
     def lease(self, identity: Identity | None, now: float) -> Lease | None:
-        """How long they may stay; `now` is monotonic seconds. None where nobody has to say who they are."""
+        """Return the lease of a client, or None if authentication is disabled. `now` is monotonic seconds."""
         return Lease(self.verifier, self.wall_clock, identity, now) if self.verifier and identity else None
 
 
 class Lease:
-    """How long one connection may go on. It runs on the monotonic clock: a wall clock that jumps ends nothing."""
+    """Authorised time of one connection. It uses the monotonic clock, so a wall clock that jumps ends nothing."""
 
     def __init__(self, verifier: Verifier, wall_clock: Callable[[], float], identity: Identity, now: float) -> None:
         self._verifier = verifier
         self._wall_clock = wall_clock
         self._subject = identity.subject
         self.until = self._ends(identity, now)
-        """Monotonic seconds; infinite with a key."""
+        """End of the lease in monotonic seconds; infinite for a key."""
 
     def renew(self, secret: str, now: float) -> None:
-        """A newer token for the same subject. Raises StreamerError and changes nothing where it does not do."""
+        """Extend the lease with a newer token of the same subject.
+
+        Raises StreamerError for any other credential, and changes nothing then.
+        """
         identity = self._verifier.verify(Credential(secret, Carrier.MESSAGE), self._wall_clock())
         if identity.subject != self._subject:
-            raise Forbidden("the token is somebody else's")
+            raise Forbidden("the token belongs to another subject: send one of the same subject")
         self.until = self._ends(identity, now)
 
     def _ends(self, identity: Identity, now: float) -> float:

@@ -1,4 +1,4 @@
-"""Names that a server answers to: by DNS rebinding, a page of another site points a name of its own at our address."""
+"""Host names of a server: DNS rebinding makes a foreign page's name resolve to the server's address."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ _NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
 class ForbiddenHost(StreamerError):
-    """The request is for a host that is not this server."""
+    """The request names a host that is not this server."""
 
     code = ErrorCode.FORBIDDEN
 
 
 class Hosts:
-    """Host names that requests may ask for.
+    """Host names that requests may use.
 
-    On a loopback address these are loopback names and `server.hosts`. On any other address every host is answered,
-    unless `server.hosts` is set: then IP addresses are answered, too. Rebinding needs a name, and probes have none.
+    A server on a loopback address accepts loopback names and `server.hosts`. A server on another address accepts every
+    host, unless `server.hosts` is set: then it accepts these names, loopback names and IP addresses. Rebinding needs a
+    name, and probes do not have one.
     """
 
     def __init__(self, listening: str, names: Iterable[str] = ()) -> None:
-        """`listening`: the address that the server listens on; `names`: the setting. Raises ConfigError."""
+        """Validate the setting. Raises ConfigError.
+
+        `listening`: the address that the server listens on. `names`: the setting `server.hosts`.
+        """
         names = {_checked(name) for name in names}
         self._names = frozenset(name for name in names if not name.startswith("*"))
         self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
@@ -36,9 +40,14 @@ class Hosts:
         """Whether any host is refused."""
 
     def check(self, host: str | None) -> None:
-        """Raise ForbiddenHost for a host that is not this server. A client that names none is no browser."""
+        """Raise ForbiddenHost for a host that is not this server.
+
+        A client that sends no host is not a browser and passes.
+        """
         if host and self.checked and not self._answers_to(host):
-            raise ForbiddenHost(f"this server does not answer to the host {brief(host)} (server.hosts says to which)")
+            raise ForbiddenHost(
+                f"host {brief(host)} is not allowed: add it to server.hosts if it is a name of this server"
+            )
 
     def _answers_to(self, host: str) -> bool:
         authority = split_host(host)
@@ -51,7 +60,7 @@ class Hosts:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own loopback: 127.0.0.0/8, ::1, localhost, *.localhost."""
+    """Return whether a host name or address is loopback: 127.0.0.0/8, ::1, localhost, *.localhost."""
     address = _address(host)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -61,8 +70,10 @@ def is_loopback(host: str) -> bool:
 
 
 def split_host(host: str) -> tuple[str, int | None] | None:
-    """Return the name in lower case (an IPv6 address without brackets) and the port of a `Host` header; None if it
-    cannot be read."""
+    """Return the lower-case name and the port of a `Host` header; None if the header is malformed.
+
+    An IPv6 address is returned without brackets.
+    """
     match = _AUTHORITY.fullmatch(host.lower())
     if match is None:
         return None

@@ -1,7 +1,8 @@
-"""Static keys: random, shown once, kept as hashes.
+"""Static keys: random, shown once, stored as hashes.
 
-The hash is one round of SHA-256. A slow, salted one (argon2, scrypt) protects secrets that people choose, because those
-can be guessed; a key of 256 random bits cannot, so slowness would only give a stranger a way to burn the server's CPU.
+The hash is one round of SHA-256. A slow, salted hash (argon2, scrypt) protects secrets that people choose, because
+those can be guessed. A key has 256 random bits and cannot be guessed, so a slow hash would only let a stranger burn the
+server's CPU.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streamer.access.identity import Identity
+from streamer.access.carriers import Identity
 from streamer.errors import ConfigError
 
 KEY_PREFIX = "sk_"
-"""Begins every key, so that scanners for leaked secrets and the verifier know one when they see it."""
+"""Prefix of every key, by which secret scanners and the verifier recognise one."""
 _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is kept: whose it is, and the SHA-256 of it in hexadecimal."""
+    """A stored key: its subject, and its SHA-256 in hexadecimal."""
 
     subject: str
     digest: str
 
     @classmethod
     def parse(cls, text: str) -> Key:
-        """`subject:digest`, as `streamer key new` prints it. Raises ConfigError."""
+        """Parse `subject:digest`, as printed by `streamer key new`. Raises ConfigError."""
         subject, _, digest = text.strip().partition(":")
-        # What came is not shown: somebody may have put the key itself there.
+        # The error does not show the value: it might be the key itself.
         if not _SUBJECT.fullmatch(subject):
             raise _wrong("subject:hash, with a subject of at most 64 letters, digits and . _ @ -")
         if not _DIGEST.fullmatch(digest):
@@ -45,7 +46,7 @@ class Key:
 
 
 class KeyRing:
-    """The keys a server knows."""
+    """The keys of a server."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys = tuple(keys)
@@ -54,7 +55,7 @@ class KeyRing:
         return len(self._keys)
 
     def find(self, secret: str) -> Identity | None:
-        """Whose key this is. Every key is compared, in constant time, so that the time taken tells nothing."""
+        """Return the identity of a key, or None. Every key is compared in constant time, so timing reveals nothing."""
         digest = hash_key(secret)
         found = None
         for key in self._keys:
@@ -68,11 +69,11 @@ def _wrong(expected: str) -> ConfigError:
 
 
 def new_key(subject: str) -> tuple[str, Key]:
-    """A fresh key of 256 random bits: the secret, to be handed out, and what is kept of it. Raises ConfigError."""
+    """Create a key of 256 random bits; return the secret for the client and the stored key. Raises ConfigError."""
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
     return secret, Key.parse(f"{subject}:{hash_key(secret)}")
 
 
 def hash_key(secret: str) -> str:
-    """What is kept of a key."""
+    """Return the stored hash of a key."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Which web pages may connect: browsers say where a page came from, and nobody else can make them say otherwise."""
+"""Origin allow-list for browsers."""
 
 from __future__ import annotations
 
@@ -12,36 +12,41 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class ForbiddenOrigin(StreamerError):
-    """The page that wants to connect is not on the list."""
+    """The page's origin is not allowed to connect."""
 
     code = ErrorCode.FORBIDDEN_ORIGIN
 
 
 class Origins:
-    """Origins whose pages may connect: those of an exact list, or the server's own if the list is empty.
+    """Origins whose pages may connect: an exact list, or the server's own origin if the list is empty.
 
-    A client that sends no origin is no browser, and is not asked.
+    Requests without an Origin header are not checked.
     """
 
     def __init__(self, allowed: Iterable[str] = (), *, tls: bool = False) -> None:
-        """`allowed`: the setting; "*" alone allows every page. `tls`: the server itself speaks TLS, so its own origin
-        is https. Without, a proxy may do so in front of it. Raises ConfigError."""
+        """Validate the setting. Raises ConfigError.
+
+        `allowed`: the setting; "*" alone allows every page. `tls`: the server itself speaks TLS, so its own origin is
+        https. Without it, a proxy may add TLS.
+        """
         allowed = tuple(allowed)
         self._any = allowed == (ANY,)
         self._allowed = frozenset() if self._any else frozenset(_checked(origin) for origin in allowed)
         self._schemes = frozenset({"https"}) if tls else frozenset(_PORTS)
 
     def check(self, origin: str | None, host: str | None) -> None:
-        """Raise ForbiddenOrigin for a page that may not connect. `host`: the `Host` that the page's request names.
+        """Raise ForbiddenOrigin for a page that may not connect. `host`: the `Host` header of the request.
 
         The comparison with the list is exact: scheme, host and port, as RFC 6454 serializes them.
         """
         if origin is None or self._any or (origin in self._allowed if self._allowed else self._is_own(origin, host)):
             return
-        raise ForbiddenOrigin(f"pages of {brief(origin)} may not connect (access.origins says which may)")
+        raise ForbiddenOrigin(
+            f"origin {brief(origin)} is not allowed: add it to access.origins if its pages may connect"
+        )
 
     def _is_own(self, origin: str, host: str | None) -> bool:
-        """Whether the page came from the host that it connects to."""
+        """Return whether the page's origin is the host of the request."""
         scheme, _, authority = origin.partition("://")
         if scheme not in self._schemes:
             return False

@@ -1,4 +1,4 @@
-"""Tokens that were used up: remembered until they would have expired anyway, and never without bound."""
+"""Store of used single-use tokens: bounded, and kept until the tokens expire."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from streamer.errors import ErrorCode, Overloaded, StreamerError
 
 
 class TokenReplayed(StreamerError):
-    """A token that works once came twice."""
+    """A single-use token was used twice."""
 
     code = ErrorCode.TOKEN_REPLAYED
 
 
 class Used(Protocol):
-    """What remembers single-use tokens."""
+    """Store of used single-use tokens."""
 
     def use(self, token_id: str, expires_at: float, now: float) -> None:
-        """Use a token up; times in seconds since 1970. Raises TokenReplayed, and Overloaded where no more can be
-        remembered."""
+        """Mark a token as used; times in seconds since 1970.
+
+        Raises TokenReplayed if it was used before, and Overloaded if the store is full.
+        """
 
 
 class ReplayCache:
-    """Ids of single-use tokens. At most `bound` at a time: past it, nobody new is let in until some have expired."""
+    """Store of single-use tokens in this process.
+
+    When `bound` ids are stored, further tokens are refused until some expire.
+    """
 
     def __init__(self, bound: int = 100_000) -> None:
         self._bound = bound
@@ -34,12 +39,12 @@ class ReplayCache:
         return len(self._ids)
 
     def use(self, token_id: str, expires_at: float, now: float) -> None:
-        """See `Used`."""
+        """Implement `Used.use`."""
         self._forget(now)
         if token_id in self._ids:
-            raise TokenReplayed("this token works once, and was used")
+            raise TokenReplayed("this single-use token was used before: get a new one")
         if len(self._ids) >= self._bound:
-            raise Overloaded("too many single-use tokens are being remembered")
+            raise Overloaded("too many single-use tokens are in use: try again later")
         self._ids.add(token_id)
         heapq.heappush(self._expiries, (expires_at, token_id))
 

@@ -1,4 +1,4 @@
-"""Short-lived signed tokens: JSON Web Tokens (RFC 7519) under HMAC-SHA-256, by PyJWT."""
+"""Short-lived signed tokens: JSON Web Tokens (RFC 7519) with HMAC-SHA-256, by PyJWT."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from streamer.access.identity import Grant, Identity
+from streamer.access.carriers import Grant, Identity
 from streamer.errors import ConfigError, ErrorCode, StreamerError
 
 if TYPE_CHECKING:
@@ -19,50 +19,50 @@ if TYPE_CHECKING:
 AUDIENCE = "streamer"
 MAX_TOKEN_CHARS = 4_096
 MIN_SECRET_BYTES = 32
-"""As many as the hash has (RFC 7518, 3.2)."""
+"""Length of the hash (RFC 7518, 3.2)."""
 CLOCK_SKEW_S = 30.0
-"""How far ahead the clock of the one who mints may be."""
+"""Accepted lead of the issuer's clock."""
 MAX_TIME = 253_402_300_799
-"""The end of the year 9999 in seconds since 1970: no time of a token is later."""
+"""End of the year 9999 in seconds since 1970, the latest accepted time."""
 _ALGORITHM = "HS256"
 _UNTIMED: Options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
-"""Times are checked here, against the caller's clock."""
+"""PyJWT checks no times: they are compared with the caller's clock."""
 
 
 class Unauthenticated(StreamerError):
-    """No credential, or not one of ours."""
+    """The credential is missing or invalid."""
 
     code = ErrorCode.UNAUTHENTICATED
 
 
 class TokenExpired(StreamerError):
-    """It was one of ours."""
+    """The token was valid and has expired."""
 
     code = ErrorCode.TOKEN_EXPIRED
 
 
 class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a token says, beside its audience. `iat`, `exp` and `nbf` in seconds since 1970."""
+    """Claims of a token, without its audience. `iat`, `exp` and `nbf` in seconds since 1970."""
 
     sub: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     jti: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     iat: int | float
     exp: int | float
     once: bool = False
-    """The token works once."""
+    """Whether the token is single-use."""
     max_sessions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_stream_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
     nbf: int | float | msgspec.UnsetType = msgspec.UNSET
-    """The token is not valid before this time (RFC 7519, 4.1.5)."""
+    """Start of the token's validity (RFC 7519, 4.1.5)."""
 
     @property
     def not_before(self) -> int | float:
-        """The time from which on the token is valid: `nbf`, or `iat` if there is none."""
+        """Start of the token's validity: `nbf`, or `iat` by default."""
         return self.iat if isinstance(self.nbf, msgspec.UnsetType) else self.nbf
 
     @property
     def has_valid_times(self) -> bool:
-        """Whether every time is a finite number within the calendar. Any comparison with NaN is false."""
+        """Whether every time is finite and within the calendar. Any comparison with NaN is false."""
         return all(0 <= time <= MAX_TIME for time in (self.iat, self.not_before, self.exp))
 
     @property
@@ -71,34 +71,37 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TokenReader:
-    """Reads tokens signed with any of `secrets_` (several while they are being changed)."""
+    """Reads tokens signed with any of `secrets_` (several during a change of the secret)."""
 
     def __init__(self, secrets_: Sequence[bytes], *, max_life_s: float) -> None:
-        """`max_life_s`: a token made for longer is refused, whoever signed it."""
-        import jwt  # noqa: PLC0415 (it brings cryptography: 60 ms for those who have secrets, nothing for the others)
+        """Load PyJWT. `max_life_s`: longest lifetime of a token that is accepted."""
+        import jwt  # noqa: PLC0415 (it imports cryptography, 60 ms that only servers with secrets need)
 
         self._jwt = jwt
         self._secrets = tuple(secrets_)
         self._max_life_s = max_life_s
 
     def read(self, token: str, now: float) -> Claims:
-        """What a token says, if it is ours and of now (seconds since 1970). Raises Unauthenticated or TokenExpired."""
+        """Return the claims of a token that is valid `now` (seconds since 1970).
+
+        Raises Unauthenticated or TokenExpired.
+        """
         claims = self._verified(token)
         if not claims.has_valid_times:
             raise Unauthenticated("the token's iat, nbf and exp: expected seconds since 1970")
         if claims.exp - claims.iat > self._max_life_s:
-            raise Unauthenticated(f"the token is made for longer than the {self._max_life_s:g} s that are allowed")
+            raise Unauthenticated(f"the token is valid for longer than the allowed {self._max_life_s:g} s")
         if claims.iat > now + CLOCK_SKEW_S:
-            raise Unauthenticated("the token is from the future")
+            raise Unauthenticated("the token was issued in the future (iat): check the clocks")
         if claims.not_before > now + CLOCK_SKEW_S:
-            raise Unauthenticated("the token is not valid yet")
+            raise Unauthenticated("the token is not valid yet (nbf): check the clocks")
         if claims.exp <= now:
             raise TokenExpired("the token has expired")
         return claims
 
     def _verified(self, token: str) -> Claims:
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
-            raise Unauthenticated("the token cannot be read")
+            raise Unauthenticated("the token is malformed")
         jwt = self._jwt
         for secret in self._secrets:
             try:
@@ -107,26 +110,26 @@ class TokenReader:
             except jwt.InvalidSignatureError:
                 continue
             except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
-                break  # why is nobody's business but the minter's
-        raise Unauthenticated("the token cannot be read, or is not signed by this server")
+                break  # do not disclose the reason
+        raise Unauthenticated("the token is malformed, or not signed by this server")
 
 
 def mint(claims: Claims, secret: bytes) -> str:
-    """A signed token, in base64url and dots."""
+    """Return a signed token, in base64url and dots."""
     import jwt  # noqa: PLC0415 (as above)
 
     return jwt.encode(msgspec.to_builtins(claims) | {"aud": AUDIENCE}, secret, _ALGORITHM)
 
 
 def new_secret() -> str:
-    """A line for the file of secrets: 256 random bits in base64url."""
+    """Return a line for the file of secrets: 256 random bits in base64url."""
     return secrets.token_urlsafe(MIN_SECRET_BYTES)
 
 
 def parse_secrets(text: str) -> list[bytes]:
-    """The secrets of a file: one per line in base64url; empty lines and lines from # on are skipped.
+    """Parse a file of secrets: one per line in base64url; empty lines and comments after # are skipped.
 
-    Raises ConfigError, whose message holds no part of a secret.
+    Raises ConfigError, whose message contains no part of a secret.
     """
     found = []
     for number, line in enumerate(text.splitlines(), 1):

@@ -1,1 +1,1 @@
-"""Bytes to samples to windows: pure stages, each push(x) -> y and flush() -> y."""
+"""Bytes to samples to windows, in pure stages: each has push(x) -> y and flush() -> y."""

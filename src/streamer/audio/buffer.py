@@ -1,4 +1,4 @@
-"""The audio of one channel that may still be needed, addressed by its position in the stream."""
+"""Stored audio of one channel, addressed by its position in the stream."""
 
 from __future__ import annotations
 
@@ -9,52 +9,65 @@ from numpy.typing import NDArray
 
 from streamer.audio.chunks import Chunks
 from streamer.audio.coding import Coding, Kept
+from streamer.audio.errors import BufferFull
 from streamer.audio.format import Encoding
-from streamer.audio.full import BufferFull
 from streamer.audio.pcm import decode
 from streamer.audio.polyphase import Polyphase
 
-_MIN_CAPACITY = 1_024
+SAMPLE_BYTES = 4
+"""Bytes of a decoded sample: float32."""
+_NEAR = 64
+"""Samples that are resampled without a request, if no bytes before them have to be stored then."""
+MAX_RAW_BYTES = 1024 * 1024
+"""Bytes above which they are resampled early if that makes them smaller."""
 
 
 class Buffer(ABC):
-    """Retains the samples [start, end) of a stream. Positions are absolute: samples since the stream began."""
+    """Stores the samples [start, end) of a stream. Positions are absolute: samples since the start of the stream."""
 
     __slots__ = ("end", "start")
 
     start: int
-    """The position of the oldest sample that is retained."""
+    """Position of the oldest stored sample."""
     end: int
-    """The position after the newest sample that can be had."""
+    """Position after the newest available sample."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of stored audio."""
 
     @abstractmethod
     def append(self, x: Kept) -> None:
-        """Retain x after what is there. BufferFull, and nothing is kept, if that exceeds the bound."""
+        """Append x. Raises BufferFull, and stores nothing, if that exceeds the limit."""
 
     @abstractmethod
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
-        """The samples [first, last), which nothing that follows can change. IndexError unless retained."""
+        """Return the samples [first, last), which later calls do not change.
+
+        Raises IndexError if they are not stored.
+        """
 
     @abstractmethod
     def forget(self, before: int) -> None:
-        """Drop what lies before a position: nothing if that is forgotten already, all if it is past the end."""
+        """Free the samples before a position; no effect if they are freed already, all if it is past the end."""
 
     @abstractmethod
     def seal(self) -> None:
-        """The audio ends here, for now: what waits for its neighbours can be had as if silence followed."""
+        """End the audio for now: samples that wait for following ones become available, as if silence followed."""
 
 
-def buffer_for(coding: Coding | None, max_samples: int) -> Buffer:
-    """Retains audio as it came where a coding is given, else decoded."""
+def buffer_for(coding: Coding | None, max_samples: int, max_raw_bytes: int = MAX_RAW_BYTES) -> Buffer:
+    """Return a buffer that stores encoded audio if a coding is given, otherwise decoded audio."""
     if coding is None:
         return SampleBuffer(max_samples)
     if coding.filter is None:
         return EncodedBuffer(coding.encoding, max_samples)
-    return ResampledBuffer(coding.encoding, coding.filter, max_samples)
+    return ResampledBuffer(coding.encoding, coding.filter, max_samples, max_raw_bytes)
 
 
 class EncodedBuffer(Buffer):
-    """A Buffer of Pcm: an append is one of bytes, and only what is asked for is decoded."""
+    """A buffer of encoded audio: appends bytes, and decodes only requested ranges."""
 
     __slots__ = ("_encoding", "_max_samples", "_raw", "_sample_bytes")
 
@@ -67,20 +80,19 @@ class EncodedBuffer(Buffer):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of audio held now."""
         return self._raw.nbytes
 
     def append(self, x: Kept) -> None:
         assert not isinstance(x, np.ndarray)
         end = self.end + len(x) // self._sample_bytes
         if end - self.start > self._max_samples:
-            raise BufferFull(f"{end - self.start} samples to retain, at most {self._max_samples} may be")
+            raise BufferFull(f"buffer full: {end - self.start} samples, at most {self._max_samples}")
         self._raw.append(x)
         self.end = end
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
-            raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
+            raise IndexError(f"[{first}, {last}) is not within the stored [{self.start}, {self.end})")
         piece = decode(self._encoding, self._raw.slice(first * self._sample_bytes, last * self._sample_bytes))
         piece.flags.writeable = False
         return piece
@@ -94,52 +106,59 @@ class EncodedBuffer(Buffer):
 
 
 class ResampledBuffer(Buffer):
-    """A Buffer of bytes at another rate: an append is one of bytes, only what is asked for is decoded and resampled.
+    """A buffer of bytes at another rate: appends bytes, and decodes and resamples only requested ranges.
 
-    That once: the next interim of an utterance asks for all of the last one again.
+    A range is converted once, and its bytes are freed: the next interim of an utterance requests the whole last one
+    again. If bytes need more memory than samples, many are resampled before a request.
     """
 
     __slots__ = (
         "_done",
         "_encoding",
         "_filter",
+        "_floor",
         "_max_held",
+        "_max_raw",
         "_max_samples",
         "_raw",
         "_sample_bytes",
     )
 
-    def __init__(self, encoding: Encoding, filter: Polyphase, max_samples: int) -> None:
+    def __init__(
+        self, encoding: Encoding, filter: Polyphase, max_samples: int, max_raw_bytes: int = MAX_RAW_BYTES
+    ) -> None:
         self._encoding = encoding
         self._sample_bytes = encoding.sample_bytes
         self._filter = filter
         inputs = filter.inputs(max_samples) + filter.before + filter.after
         self._max_held = inputs * self._sample_bytes
         self._max_samples = filter.due(inputs)
+        is_larger = self._sample_bytes * filter.down > SAMPLE_BYTES * filter.up
+        self._max_raw = max_raw_bytes if is_larger else self._max_held
         self._raw = Chunks()
+        self._floor = 0  # position of the first byte that `start` needs
         self._done = SampleBuffer(self._max_samples)
         self.start = self.end = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes of audio held now."""
         return self._raw.nbytes + self._done.nbytes
 
     def append(self, x: Kept) -> None:
         assert not isinstance(x, np.ndarray)
         raw = self._raw
-        if (held := raw.end + len(x) - raw.start) > self._max_held:
-            raise BufferFull(f"{held} bytes to retain, at most {self._max_held} may be")
+        if (held := raw.end + len(x) - self._floor) > self._max_held:
+            raise BufferFull(f"buffer full: {held} bytes, at most {self._max_held}")
         raw.append(x)
-        self.end = max(self.end, self._filter.ready(raw.end // self._sample_bytes))
+        ready = self._filter.ready(raw.end // self._sample_bytes)
+        self.end = max(self.end, ready)
+        if raw.end - raw.start > self._max_raw:
+            self._resample(self.start, ready)
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
-            raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
-        if not self._done.start <= first <= self._done.end:
-            self._done = SampleBuffer(self._max_samples, first)
-        if self._done.end < last:
-            self._done.append(self._resampled(self._done.end, last))
+            raise IndexError(f"[{first}, {last}) is not within the stored [{self.start}, {self.end})")
+        self._resample(first, last)
         return self._done.slice(first, last)
 
     def forget(self, before: int) -> None:
@@ -150,10 +169,22 @@ class ResampledBuffer(Buffer):
         if self._done.end <= before:
             self._done = SampleBuffer(self._max_samples, before)
         self._done.forget(before)
-        self._raw.forget(self._first_input(before) * self._sample_bytes)
+        self._floor = max(0, self._first_input(before) * self._sample_bytes)
+        self._raw.forget(self._floor)
 
     def seal(self) -> None:
         self.end = self._filter.due(self._raw.end // self._sample_bytes)
+
+    def _resample(self, first: int, last: int) -> None:
+        """Resample [first, last) into `_done`, and free the bytes that are not needed any more."""
+        done = self._done
+        is_apart = first > done.end and done.end <= self.start
+        if first < done.start or is_apart:
+            done = self._done = SampleBuffer(self._max_samples, self.start if first - self.start <= _NEAR else first)
+        if done.end < last:
+            done.append(self._resampled(done.end, last))
+        if done.start <= self.start:
+            self._raw.forget(self._first_input(done.end) * self._sample_bytes)
 
     def _resampled(self, first: int, last: int) -> NDArray[np.float32]:
         low = max(0, self._first_input(first))
@@ -162,71 +193,40 @@ class ResampledBuffer(Buffer):
         return self._filter.between(decode(self._encoding, inputs), low, first, last)
 
     def _first_input(self, output: int) -> int:
-        """The first sample that the filter looks at for this one."""
+        """Return the first input sample that the filter needs for this output sample."""
         return self._filter.inputs(output) - self._filter.before
 
 
 class SampleBuffer(Buffer):
-    """A Buffer of decoded samples. Append and forget cost O(1) a sample, amortised; memory follows what is retained,
-    down as well as up."""
+    """A buffer of decoded samples, in pieces: an append copies them once, and they are never moved."""
 
-    __slots__ = ("_head", "_max_samples", "_storage")
+    __slots__ = ("_chunks", "_max_samples")
 
     def __init__(self, max_samples: int, start: int = 0) -> None:
         self._max_samples = max_samples
-        self._storage = np.empty(0, np.float32)
-        self._head = 0  # what is retained is _storage[_head:_head + end - start]
+        self._chunks = Chunks(start * SAMPLE_BYTES)
         self.start = self.end = start
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    @property
-    def capacity(self) -> int:
-        """Samples there is memory for now."""
-        return self._storage.size
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory held now."""
-        return self._storage.nbytes
+        return self._chunks.nbytes
 
     def append(self, x: Kept) -> None:
         assert isinstance(x, np.ndarray)
-        count = x.size
-        held = self.end - self.start
-        if held + count > self._max_samples:
-            raise BufferFull(f"{held + count} samples to retain, at most {self._max_samples} may be")
-        if self._head + held + count > self._storage.size:
-            self._move(held + count)
-        tail = self._head + held
-        self._storage[tail : tail + count] = x
-        self.end += count
+        count = self.end + x.size - self.start
+        if count > self._max_samples:
+            raise BufferFull(f"buffer full: {count} samples, at most {self._max_samples}")
+        self._chunks.append(x.tobytes())
+        self.end += x.size
 
     def slice(self, first: int, last: int) -> NDArray[np.float32]:
         if not self.start <= first <= last <= self.end:
-            raise IndexError(f"[{first}, {last}) is not within the retained [{self.start}, {self.end})")
-        offset = self._head - self.start
-        piece = self._storage[first + offset : last + offset].copy()
-        piece.flags.writeable = False
-        return piece
+            raise IndexError(f"[{first}, {last}) is not within the stored [{self.start}, {self.end})")
+        return np.frombuffer(self._chunks.slice(first * SAMPLE_BYTES, last * SAMPLE_BYTES), np.float32)
 
     def forget(self, before: int) -> None:
-        dropped = min(before, self.end) - self.start
-        if dropped <= 0:
-            return
-        self.start += dropped
-        self._head += dropped
-        held = self.end - self.start
-        if 4 * held < self._storage.size > _MIN_CAPACITY:
-            self._move(held)
+        self.start = max(self.start, min(before, self.end))
+        self._chunks.forget(self.start * SAMPLE_BYTES)
 
     def seal(self) -> None:
         pass
-
-    def _move(self, needed: int) -> None:
-        """Bring what is retained to the front of new memory: half as much again as needed, so that moves are rare."""
-        storage = np.empty(max(needed + needed // 2, _MIN_CAPACITY), np.float32)
-        held = self.end - self.start
-        storage[:held] = self._storage[self._head : self._head + held]
-        self._storage, self._head = storage, 0

@@ -1,29 +1,31 @@
-"""The bytes of a stream that are still needed, by their place in it: nothing that is kept is copied or moved."""
+"""A byte rope: stored bytes of a stream, by position, without copies or moves."""
 
 from __future__ import annotations
 
 from collections import deque
 
 _LEAST = 512
-"""Chunks smaller than this become one, so that many small ones cost no more than their bytes."""
+"""Size up to which chunks are joined: otherwise small chunks would cost more than their bytes."""
+_LARGE = 4_096
+"""Size above which chunks are cut if less than a quarter of them is needed."""
 
 
 class Chunks:
-    """Bytes [start, end) of a stream, in the pieces they came in. What is appended must not be changed any more.
+    """Bytes [start, end) of a stream, in pieces. Appended bytes must not be changed any more.
 
-    A piece is let go as a whole: held are less than one piece more bytes than were asked for.
+    A piece is freed as a whole, and cut only if little of it is needed: at most four times the bytes are stored.
     """
 
     __slots__ = ("_first", "_pieces", "end", "start")
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
         self._pieces: deque[bytes | bytearray] = deque()
-        self._first = 0  # the place of the first piece
-        self.start = self.end = 0
+        self._first = start  # position of the first piece
+        self.start = self.end = start
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Bytes of memory."""
         return self.end - self._first
 
     def append(self, data: bytes | bytearray) -> None:
@@ -35,7 +37,7 @@ class Chunks:
         self.end += len(data)
 
     def slice(self, first: int, last: int) -> bytes:
-        """The bytes [first, last), `start` at the least and `end` at most."""
+        """Return the bytes [first, last), within [start, end)."""
         wanted, at = [], self._first
         for piece in self._pieces:
             if at >= last:
@@ -46,11 +48,14 @@ class Chunks:
         return b"".join(wanted)
 
     def forget(self, before: int) -> None:
-        """Drop what lies before a place, `end` at most; nothing if that is forgotten already."""
+        """Free the bytes before a position, at most `end`; no effect if they are freed already."""
         if before <= self.start:
             return
         self.start = before
         pieces, first = self._pieces, self._first
         while pieces and first + len(pieces[0]) <= before:
             first += len(pieces.popleft())
+        if pieces and (size := len(pieces[0])) > _LARGE and 4 * (first + size - before) < size:
+            pieces[0] = pieces[0][before - first :]
+            first = before
         self._first = first

@@ -1,4 +1,4 @@
-"""Audio kept as it came: what turns it into samples at the rate that is wanted, much at once."""
+"""Deferred decoding: audio is stored encoded, and later decoded and resampled many samples at once."""
 
 from __future__ import annotations
 
@@ -19,49 +19,52 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coding:
-    """An encoding of LAZY, and a filter where the rates differ: then samples are kept with those around them, which
-    the filter looks at. Compared by identity; `coding` keeps them."""
+    """Decoder of an encoding of LAZY, with a filter if the rates differ.
+
+    With a filter, samples are stored with their context, which the filter needs. Compared by identity; `coding` caches
+    instances.
+    """
 
     encoding: Encoding
     filter: Polyphase | None
     around: int
-    """Bytes in front of and behind samples that come with them."""
+    """Bytes of context around samples."""
     before: int
-    """Those of them in front, in input samples."""
+    """Input samples of context before them."""
     after: int
-    """Those of them behind, in input samples."""
+    """Input samples of context after them."""
 
     def size(self, samples: int) -> int:
-        """Bytes of so many samples (of whole input samples) at the wanted rate, without those around them."""
+        """Return the bytes of `samples` samples at the output rate (whole input samples), without context."""
         inputs = samples if self.filter is None else self.filter.inputs(samples)
         return inputs * self.encoding.sample_bytes
 
     def count(self, size: int) -> int:
-        """Samples at the wanted rate in so many bytes, those around them included."""
+        """Return the samples at the output rate of `size` bytes, context included."""
         inputs = (size - self.around) // self.encoding.sample_bytes
         return inputs if self.filter is None else inputs // self.filter.down * self.filter.up
 
     def due(self, inputs: int) -> int:
-        """Samples at the wanted rate that so many input samples make in all, silence after them."""
+        """Return the samples at the output rate of `inputs` input samples in total, followed by silence."""
         return inputs if self.filter is None else self.filter.due(inputs)
 
     @property
     def multiple(self) -> int:
-        """`windows` are whole multiples of so many samples."""
+        """Unit of `windows` in samples."""
         return 1 if self.filter is None else self.filter.block_out
 
     def silence(self, inputs: int) -> bytes:
         return _SILENCE.get(self.encoding, bytes(self.encoding.sample_bytes)) * inputs
 
     def decode(self, data: bytes | bytearray) -> Floats:
-        """float32 [n], its own memory."""
+        """Decode to float32 [n] in its own memory."""
         samples = decode(self.encoding, data)
         if self.filter is None:
             return samples
         return self.filter.between(samples, -self.before, 0, self.count(len(data)))
 
     def windows(self, pieces: Sequence[bytes | bytearray], window: int) -> Floats:
-        """Pieces of whole windows, each with what is around it, as float32 [n, window]."""
+        """Decode pieces of whole windows, each with its context, to float32 [n, window]."""
         if self.filter is None:
             return decode(self.encoding, b"".join(pieces)).reshape(-1, window)
         step = self.size(window)
@@ -81,7 +84,7 @@ class Coding:
 
 
 class Pcm(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One channel's audio as it came, whole samples and what is around them: decoded where needed, much at once."""
+    """Encoded audio of one channel: whole samples and their context, decoded when needed."""
 
     coding: Coding
     data: bytes | bytearray
@@ -90,13 +93,15 @@ class Pcm(msgspec.Struct, frozen=True, gc=False, eq=False):
         return self.coding.count(len(self.data))
 
     def decode(self) -> Floats:
-        """float32 [n], its own memory."""
+        """Decode to float32 [n] in its own memory."""
         return self.coding.decode(self.data)
 
 
 def coding(encoding: Encoding, rate_in: int, rate_out: int) -> Coding | None:
-    """How audio that comes like this is kept until it is wanted at `rate_out` (Hz); None where the encoding is not of
-    LAZY, or the ratio of the rates not whole."""
+    """Return the decoder of stored audio for `rate_out` (Hz); None if it must be decoded at once.
+
+    That is the case for encodings outside of LAZY, and for rates without a whole ratio.
+    """
     if encoding not in LAZY:
         return None
     if rate_in == rate_out:
@@ -106,19 +111,19 @@ def coding(encoding: Encoding, rate_in: int, rate_out: int) -> Coding | None:
 
 
 Samples = Floats | Pcm
-"""Audio of one channel, decoded or not yet."""
+"""Audio of one channel, decoded or encoded."""
 
 Kept = Floats | bytes | bytearray
-"""Audio of one channel for a buffer: decoded, or in the encoding that the buffer keeps."""
+"""Audio of one channel for a buffer: decoded, or in the encoding of the buffer."""
 
 
 def decoded(x: Samples) -> Floats:
-    """float32 [n] in any case."""
+    """Return float32 [n] for either form."""
     return x.decode() if isinstance(x, Pcm) else x
 
 
 def split(x: Samples, first: int) -> tuple[Samples, Samples]:
-    """The first so many samples, and the others."""
+    """Split off the first `first` samples."""
     if isinstance(x, Pcm):
         size, around = x.coding.size(first), x.coding.around
         return Pcm(x.coding, x.data[: size + around]), Pcm(x.coding, x.data[size:])
@@ -126,7 +131,7 @@ def split(x: Samples, first: int) -> tuple[Samples, Samples]:
 
 
 def windows_of(pieces: Sequence[Samples], window: int) -> Floats:
-    """Audio that is kept in one way, each piece whole windows, as float32 [n, window]: decoded in one go."""
+    """Decode pieces of whole windows with the same encoding to float32 [n, window], in one call."""
     if isinstance(pieces[0], Pcm):
         data = [piece.data for piece in pieces if isinstance(piece, Pcm)]
         return pieces[0].coding.windows(data, window)
@@ -142,4 +147,4 @@ def _coding(encoding: Encoding, filter: Polyphase | None) -> Coding:
 
 
 _SILENCE = {Encoding.PCM_U8: b"\x80", Encoding.MULAW: b"\xff", Encoding.ALAW: b"\xd5"}
-"""A sample of it, where it is not zeros. A-law has no zero: this is the least it has."""
+"""A silent sample, if it is not zeros. A-law has no zero: this is its smallest value."""

@@ -1,4 +1,4 @@
-"""Audio files of any kind libsndfile reads (WAV, FLAC, Ogg, AIFF, ...), checked before their samples are believed."""
+"""Audio files of all kinds that libsndfile reads (WAV, FLAC, Ogg, AIFF, ...), validated before their use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from streamer.audio.errors import UnreadableFile
 from streamer.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from streamer.errors import ErrorCode, StreamerError
-
-
-class UnreadableFile(StreamerError):
-    """A file that is not there, not audio, or not believable; the message is one line that names it and says why."""
-
-    code = ErrorCode.INVALID_AUDIO
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,19 +30,19 @@ class AudioFile:
 
     @property
     def seconds(self) -> float:
-        """Length of the recording."""
+        """Duration of the recording."""
         return float(self.samples.shape[1] / self.sample_rate)
 
 
 def read_audio(path: str | Path) -> AudioFile:
-    """The recording in a file, samples that are not finite set to 0. Raises UnreadableFile."""
+    """Read a recording; samples that are not finite become 0. Raises UnreadableFile."""
     name = str(path)
     try:
         with open(name, "rb") as opened, soundfile.SoundFile(opened) as file:
             rate = int(file.samplerate)
             if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
                 raise UnreadableFile(
-                    f"{name}: the header says {rate} Hz; expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+                    f"{name}: expected a sample rate of {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, got {rate} Hz"
                 )
             samples = file.read(dtype="float32", always_2d=True)
             subtype = str(file.subtype)
@@ -56,9 +50,9 @@ def read_audio(path: str | Path) -> AudioFile:
         raise UnreadableFile(f"{name}: {error.strerror or error}") from error
     except soundfile.SoundFileError as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise UnreadableFile(f"{name}: not audio that can be read ({reason})") from error
+        raise UnreadableFile(f"{name}: cannot be read as audio ({reason})") from error
     if not len(samples):
-        raise UnreadableFile(f"{name}: no audio in it")
+        raise UnreadableFile(f"{name}: the file contains no audio")
     by_channel = np.ascontiguousarray(samples.T)
     by_channel[~np.isfinite(by_channel)] = 0.0
     return AudioFile(by_channel, rate, subtype)

@@ -1,4 +1,4 @@
-"""What the bytes of a stream mean: encoding, sample rate, channels; checked before anything is allocated."""
+"""The format of a stream's bytes: encoding, sample rate and channels, validated before anything is allocated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamer.errors import InvalidFormat
 
 
 class Encoding(StrEnum):
-    """Sample encodings a client may send; all but G.711 are linear PCM, interleaved."""
+    """Supported encodings of samples; all but G.711 are linear PCM, interleaved."""
 
     PCM_U8 = "pcm_u8"
     PCM_S16LE = "pcm_s16le"
@@ -46,7 +46,7 @@ MAX_CHANNELS = 8
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """The format of a stream as declared. `sample_rate` in Hz; a frame is one sample of every channel."""
+    """The declared format of a stream. `sample_rate` in Hz; a frame is one sample of every channel."""
 
     encoding: Encoding
     sample_rate: int
@@ -58,12 +58,12 @@ class AudioFormat:
         object.__setattr__(self, "frame_bytes", self.encoding.sample_bytes * self.channels)
 
     def check(self, *, max_channels: int = MAX_CHANNELS) -> AudioFormat:
-        """Return self, or raise InvalidFormat naming the field, the range and what came."""
+        """Return self, or raise InvalidFormat, naming the field, the range and the received value."""
         for name, value, low, high in (
             ("channels", self.channels, 1, max_channels),
             ("sample_rate", self.sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE),
         ):
-            # bool is an int to Python and JSON's 1.5 may arrive from an untyped dialect: both are refused.
+            # bool is an int to Python, and JSON's 1.5 may arrive from an untyped protocol version: both are refused.
             if type(value) is not int or not low <= value <= high:
                 raise InvalidFormat(field=f"format.{name}", expected=f"an integer from {low} to {high}", got=value)
         return self

@@ -1,4 +1,4 @@
-"""Bytes to samples: every encoding a client may send, cut anywhere, as float32 per channel."""
+"""Bytes to samples: every supported encoding, cut anywhere, as float32 per channel."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _INTEGERS: dict[Encoding, np.dtype[np.signedinteger]] = {
 
 
 _SCALES = {size: np.float32(2.0 ** (1 - 8 * size)) for size in (2, 4)}
-"""By the bytes of a sample."""
+"""Scales by the bytes of a sample."""
 
 
 LAZY = frozenset(Encoding) - {Encoding.PCM_F64LE}
-"""Encodings that are kept as they come and decoded when somebody needs them, much at once. (float64 would take twice
-the room.) float32 must be `repaired` first; any bits of the others are a sample in [-1, 1]."""
+"""Encodings that are stored and decoded later, many samples at once. (float64 would need twice the memory.) float32
+must be `repaired` first; any bits of the others are a sample in [-1, 1]."""
 
 
 def decode(encoding: Encoding, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
-    """Whole samples in an encoding of LAZY as float32 [n] in [-1, 1], its own memory."""
+    """Decode whole samples in an encoding of LAZY to float32 [n] in [-1, 1], in its own memory."""
     integer = _INTEGERS.get(encoding)
     if integer is not None:
         return _scale(np.frombuffer(data, integer))
@@ -41,7 +41,7 @@ class Decoder:
     """Decodes one stream. A frame that is cut in two is carried to the next push; nothing is lost or repeated.
 
     Signed integers are scaled by 2^(bits-1), u8 is centred at 128, G.711 is expanded to its 16-bit values. Non-finite
-    floats become 0, floats outside [-1, 1] are clamped: `clamped` counts both. The result is within [-1, 1] always.
+    floats become 0, floats outside [-1, 1] are clamped: `clamped` counts both. The result is always within [-1, 1].
     """
 
     __slots__ = ("_carry", "_channels", "_encoding", "_frame_bytes", "clamped")
@@ -55,11 +55,11 @@ class Decoder:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of an incomplete frame, waiting for the rest of it. Always less than one frame."""
+        """Bytes of an incomplete frame. Always less than one frame."""
         return len(self._carry)
 
     def push(self, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
-        """The samples completed by `data`, shape [channels, n], contiguous per channel; n may be 0. Owns its memory."""
+        """Decode the samples completed by `data`: [channels, n], contiguous per channel, a copy; n may be 0."""
         if self._carry:
             data = self._carry + data
             self._carry = b""
@@ -70,7 +70,7 @@ class Decoder:
         return self._decode(data)
 
     def reset(self) -> None:
-        """Forget the incomplete frame and the count: ready for another stream of the same format."""
+        """Forget the incomplete frame and the count, for another stream of the same format."""
         self._carry = b""
         self.clamped = 0
 
@@ -95,12 +95,14 @@ class Decoder:
 
 
 def repaired(data: bytes | bytearray | memoryview, size: int) -> tuple[NDArray[np.float32], int]:
-    """Little-endian floats of `size` bytes (4 or 8) as float32 in [-1, 1], what is not finite as 0; and how many had to
-    be changed."""
+    """Convert little-endian floats of 4 or 8 bytes to float32 in [-1, 1]; return also the number of changes.
+
+    Values that are not finite become 0.
+    """
     values: NDArray[np.floating] = np.frombuffer(data, f"<f{size}")
     bits = values.view(f"<u{size}")
-    # IEEE 754 without its sign bit orders as an integer: one pass finds NaN, Inf and |x| > 1 alike, and no
-    # signalling NaN meets the floating-point unit.
+    # IEEE 754 without its sign bit orders as an integer: one pass finds NaN, Inf and |x| > 1, and no signalling NaN
+    # reaches the floating-point unit.
     magnitude = bits & bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
     one, infinity = np.array([1, np.inf], values.dtype).view(bits.dtype)
     clamped = 0
@@ -120,7 +122,7 @@ def _scale(samples: NDArray[np.signedinteger]) -> NDArray[np.float32]:
 
 
 def _widen(octets: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Little-endian 24-bit integers as 32-bit ones, times 256."""
+    """Convert little-endian 24-bit integers to 32-bit ones, times 256."""
     wide = np.zeros((octets.size // 3, 4), np.uint8)
     wide[:, 1:] = octets.reshape(-1, 3)
     return wide.view("<i4").reshape(-1)
@@ -128,7 +130,7 @@ def _widen(octets: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 @cache
 def table(encoding: Encoding) -> NDArray[np.float32]:
-    """The 256 sample values of a one-byte encoding, as float32 in [-1, 1). Read-only."""
+    """Return the 256 sample values of a one-byte encoding, as float32 in [-1, 1). Read-only."""
     code = np.arange(256)
     if encoding is Encoding.MULAW:
         values = _expand_mulaw(code) / 32768
@@ -144,7 +146,7 @@ def table(encoding: Encoding) -> NDArray[np.float32]:
 
 
 def _expand_mulaw(code: NDArray[np.int_]) -> NDArray[np.int_]:
-    """ITU-T G.711 table 2: all bits inverted; sign, 3 bits of segment, 4 of step; bias 33. 14 bits, as 16."""
+    """Expand mu-law (ITU-T G.711 table 2): all bits inverted; sign, 3 bits of segment, 4 of step; bias 33."""
     code = code ^ 0xFF
     segment, step = code >> 4 & 7, code & 15
     magnitude = ((2 * step + 33) << segment) - 33
@@ -152,7 +154,7 @@ def _expand_mulaw(code: NDArray[np.int_]) -> NDArray[np.int_]:
 
 
 def _expand_alaw(code: NDArray[np.int_]) -> NDArray[np.int_]:
-    """ITU-T G.711 table 1: even bits inverted; sign (1 is positive), 3 bits of segment, 4 of step. 13 bits, as 16."""
+    """Expand A-law (ITU-T G.711 table 1): even bits inverted; sign (1 is positive), 3 bits of segment, 4 of step."""
     code = code ^ 0x55
     segment, step = code >> 4 & 7, code & 15
     magnitude = np.where(segment == 0, 2 * step + 1, (2 * step + 33) << np.maximum(segment - 1, 0))

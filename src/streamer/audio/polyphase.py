@@ -1,4 +1,4 @@
-"""Resampling by a whole factor as matrix products: what telephones (8 kHz) and browsers (48 kHz) need."""
+"""Resampling by a whole factor as matrix products, for telephones (8 kHz) and browsers (48 kHz)."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ Floats = NDArray[np.float32]
 MOST = 12
 """The largest factor: 192 kHz to 16."""
 BLOCK = 32
-"""Samples of the lower rate in one block of input, and so in one of output: a row of the product."""
+"""Samples of the lower rate in one block of input, and so of output: a row of the product."""
 GRID_BLOCKS = 8
 """Blocks in one product of `between`."""
 _REACH = 40
-"""Samples of the lower rate on each side of an output that it depends on: 2.5 ms at 16 kHz, 5 at a telephone's 8."""
+"""Samples of the lower rate on each side of an output that it depends on: 2.5 ms at 16 kHz, 5 ms at 8 kHz."""
 _BETA_UP = 9.0
-"""Of Kaiser's window: images 90 dB down, flat to 0.93 of the band."""
+"""Shape of Kaiser's window: images 90 dB down, flat to 0.93 of the band."""
 _BETA_DOWN, _CUTOFF = 6.87, 0.955
 """Flat to 0.9 of the band, 71 dB down from 1.01 of it on."""
 _LINE = 64
 """Bytes of a cache line."""
 _CHUNK = 64
-"""Rows worked on at a time, times the factor: what they need (some 400 KiB) stays in the cache, and does not come from
+"""Rows processed at a time, times the factor: their memory (some 400 KiB) stays in the cache, and is not requested from
 the system each time."""
 
 
 class Polyphase:
-    """A linear-phase filter between two rates of which one is a whole multiple of the other.
+    """A linear-phase filter between two rates, one of which is a whole multiple of the other.
 
-    Output p lies at input p * down / up and is a windowed-sinc sum over the inputs around it (Oppenheim and Schafer,
-    Discrete-Time Signal Processing, 7.6 and 4.6; Kaiser's window); going up, an output at an input's place is that
-    input. It depends on nothing else: there is no state, and any range can be computed at any time from the inputs
-    around it. The sums of a block are a row of one matrix product, so the blocks of many streams go through together.
+    Output p is at input p * down / up and is a windowed-sinc sum over the inputs around it (Oppenheim and Schafer,
+    Discrete-Time Signal Processing, 7.6 and 4.6; Kaiser's window). For upsampling, an output at an input's position is
+    that input. There is no state: any range can be computed at any time from the inputs around it. The sums of a block
+    are a row of one matrix product, so the blocks of many streams are computed together.
     """
 
     def __init__(self, up: int, down: int) -> None:
-        """Use `polyphase`, which keeps them."""
+        """Compute the weights; use `polyphase`, which caches filters."""
         self.up, self.down = up, down
         self.block_in, self.block_out = BLOCK * down, BLOCK * up
         self.before = _REACH * down
-        """Input samples in front of a block that it looks at."""
+        """Input samples before a block that it needs."""
         self.after = self.before - (down - 1)
-        """Input samples that must follow those of a block before it can be computed."""
+        """Input samples after a block that it needs."""
         self.chunk = max(1, _CHUNK // max(up, down))
-        """Rows of speech windows that are worked on at a time."""
+        """Rows of speech windows processed at a time."""
         self._looks = self.before + self.block_in + self.after
         self._matrix = _aligned(_weights(up, down, self.before, self._looks))
 
     def ready(self, inputs: int) -> int:
-        """Outputs, from the first, that can be computed once so many inputs have come."""
+        """Return the number of outputs, from the first, that `inputs` inputs make available."""
         return max(0, inputs - self.after) // self.down * self.up
 
     def due(self, inputs: int) -> int:
-        """Outputs that so many inputs make in all, silence after them: half an output rounds up."""
+        """Return the number of outputs of `inputs` inputs in total, followed by silence: half an output rounds up."""
         return (2 * inputs * self.up + self.down) // (2 * self.down)
 
     def inputs(self, outputs: int) -> int:
-        """The input at whose place this output lies; outputs that are multiples of `up`."""
+        """Return the input at the position of this output, a multiple of `up`."""
         return outputs // self.up * self.down
 
     def convert(self, rows: Floats, out: Floats | None = None) -> Floats:
-        """[n, before + k * block_in + after] -> [n, k * block_out], row by row on its own; contiguous, `out` too."""
+        """Convert [n, before + k * block_in + after] to [n, k * block_out], row by row; contiguous, `out` too."""
         n, step = rows.shape
         blocks = (step - self.before - self.after) // self.block_in
         if out is None:
@@ -73,9 +73,9 @@ class Polyphase:
         return out
 
     def between(self, x: Floats, at: int, first: int, last: int) -> Floats:
-        """Outputs [first, last) from the inputs x [n], the first of which is input `at`, silence around them.
+        """Return outputs [first, last) from the inputs x [n], which begin at input `at`, with silence around them.
 
-        The same bits however a range is divided: each output is always computed at its place in the same product.
+        The division of a range does not change a bit: each output is always computed at its place in the same product.
         """
         grid_in, grid_out = GRID_BLOCKS * self.block_in, GRID_BLOCKS * self.block_out
         begin, rows = first // grid_out, -(-last // grid_out) - first // grid_out
@@ -89,15 +89,15 @@ class Polyphase:
         return outputs.reshape(-1)[first - begin * grid_out : last - begin * grid_out]
 
     def _fill(self, out: Floats, x: Floats, step: int) -> None:
-        """Compute out [n, blocks, block_out] from x, in which the inputs of a row begin `step` after the last one's."""
+        """Compute out [n, blocks, block_out] from x; a row's inputs begin `step` after the previous row's."""
         blocks, size = out.shape[1], x.itemsize
         for first in range(0, len(out), self.chunk):
             some = out[first : first + self.chunk]
             n = len(some)
             shape, strides = (n, blocks, self._looks), (step * size, self.block_in * size, size)
-            # What each block looks at, one behind the other: BLAS takes no rows that overlap.
+            # The inputs of each block, one after the other: BLAS does not take overlapping rows.
             looked_at = np.ndarray(shape, np.float32, x, first * step * size, strides).copy()
-            # A product per row, all of one shape: a row's bits do not depend on the company it is in.
+            # One product per row, all of one shape: the bits of a row do not depend on the other rows.
             if self.up == 1:
                 np.matmul(looked_at, self._matrix, out=some)
             else:
@@ -107,7 +107,7 @@ class Polyphase:
 
 
 def polyphase(rate_in: int, rate_out: int) -> Polyphase | None:
-    """The filter between two rates in Hz; None where they are equal or their ratio is not whole, or above MOST."""
+    """Return the filter between two rates in Hz; None if they are equal, not a whole multiple, or above MOST."""
     common = math.gcd(rate_in, rate_out)
     up, down = rate_out // common, rate_in // common
     return _made(up, down) if 1 in (up, down) and 1 < up * down <= MOST else None
@@ -119,7 +119,7 @@ def _made(up: int, down: int) -> Polyphase:
 
 
 def _weights(up: int, down: int, reach: int, looks: int) -> Floats:
-    """[looks, out]: what each input that a block looks at adds to each of its outputs that is not an input itself."""
+    """Return [looks, out]: the weight of each input of a block in each of its outputs that is not an input itself."""
     outputs = np.arange(BLOCK * up)
     offsets = np.arange(looks)[:, None] - reach - outputs[(up == 1) | (outputs % up > 0)] * down / up
     inside = np.abs(offsets) <= reach
@@ -131,7 +131,7 @@ def _weights(up: int, down: int, reach: int, looks: int) -> Floats:
 
 
 def _aligned(x: Floats) -> Floats:
-    """A copy that begins on a cache line, as its rows then do: products with it take up to a fifth less."""
+    """Return a copy that starts on a cache line, as its rows then do: products with it take up to a fifth less time."""
     room = np.empty(x.size + _LINE // x.itemsize, np.float32)
     first = -room.ctypes.data % _LINE // x.itemsize
     copy = room[first : first + x.size].reshape(x.shape)

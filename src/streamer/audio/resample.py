@@ -1,4 +1,4 @@
-"""From the client's sample rate to the model's: streaming, exact in length, the same bits however the input is cut."""
+"""Resampling from the client's rate to the model's: streaming, exact in length, independent of the cuts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from streamer.audio.polyphase import GRID_BLOCKS, Polyphase, polyphase
 
 _QUALITY = "HQ"
-"""Flat to 0.92 of the band; LQ would halve the delay but loses 8 dB at 0.85. Figures: docs/design/resampling.md."""
+"""Flat to 0.92 of the band; LQ would halve the delay but lose 8 dB at 0.85. Figures: docs/design/resampling.md."""
 
 _BLOCK_MS = 32
-"""The input reaches soxr in blocks of a speech window: shorter ones cost calls, and their rests wait for the next."""
+"""Block of input for soxr, a speech window: shorter ones cost calls, and their rests wait for the next."""
 
 
 class Resampler:
     """Resamples one stream of `channels` channels from `rate_in` to `rate_out` (Hz); the channels never mix.
 
-    After a flush, `round(total_in * rate_out / rate_in)` samples (half rounds up) have come out in all, whatever the
-    cuts and however often it was flushed. soxr is fed fixed blocks, so the cuts cannot change a bit of the output; a
-    Polyphase needs none, each of its outputs is a sum of its own. Equal rates hand the input through, without a copy.
+    After a flush, the total output is `round(total_in * rate_out / rate_in)` samples (half rounds up), for any cuts and
+    any number of flushes. soxr gets fixed blocks, so cuts cannot change a bit of the output; a Polyphase needs no
+    blocks, because each of its outputs is a separate sum. Equal rates return the input without a copy.
     """
 
     __slots__ = ("_block", "_pending", "_rate_in", "_rate_out", "_stream", "_total_in", "_total_out")
@@ -38,21 +38,21 @@ class Resampler:
 
     @property
     def delay(self) -> int:
-        """The most output samples that are ever held back, by the filter and by the wait for a block. Measured."""
+        """Maximum delay in output samples, of the filter and of the wait for a block. Measured."""
         return 0 if self._stream is None else worst_delay(self._rate_in, self._rate_out)
 
     @property
     def least_delay(self) -> int:
-        """Output samples that are always held back, once audio has come."""
+        """Minimum delay in output samples, once audio has arrived."""
         return self._stream.least_delay if self._stream else 0
 
     @property
     def held(self) -> int:
-        """Output samples held back now: what a flush would yield."""
+        """Current delay in output samples: the result of a flush."""
         return self._due() - self._total_out
 
     def push(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Take samples [channels, n]; return those that are ready, [channels, m]; m may be 0."""
+        """Take samples [channels, n]; return available ones, [channels, m]; m may be 0."""
         self._total_in += x.shape[1]
         if self._stream is None:
             self._total_out = self._total_in
@@ -62,13 +62,13 @@ class Resampler:
         if self._pending.shape[1]:
             x = np.concatenate((self._pending, x), axis=1)
         whole = x.shape[1] - x.shape[1] % self._block
-        # A copy, lest a short rest keep a long message alive.
+        # A copy, so that a short rest does not keep a long message in memory.
         self._pending = x[:, whole:].copy()
         y = [self._stream.process(x[:, at : at + self._block]) for at in range(0, whole, self._block)]
         return self._emit(y)
 
     def flush(self) -> NDArray[np.float32]:
-        """Return all that is held back, [channels, m], as if silence followed. More may be pushed; positions go on."""
+        """Return all delayed samples, [channels, m], as if silence followed. More may be pushed; positions continue."""
         due = self.held
         if self._stream is None or (due == 0 and not self._pending.shape[1]):
             return np.empty_like(self._pending)
@@ -88,13 +88,13 @@ class Resampler:
 
 
 def block_samples(rate_in: int, rate_out: int) -> int | None:
-    """The samples of one block, None where any number will do: the only place that decides it."""
+    """Return the samples of a block; None if any number is possible. The only place that decides this."""
     return None if polyphase(rate_in, rate_out) else max(1, rate_in * _BLOCK_MS // 1000)
 
 
 @lru_cache(maxsize=64)
 def worst_delay(rate_in: int, rate_out: int) -> int:
-    """The most output samples held back during a second of audio; soxr's own blocks repeat well within it."""
+    """Return the maximum delay in output samples during a second of audio; soxr's own blocks repeat within it."""
     if whole := polyphase(rate_in, rate_out):
         return max(whole.due(come) - whole.ready(come) for come in range(whole.after + 2 * whole.down))
     stream = _filter(rate_in, rate_out, 1)
@@ -103,36 +103,38 @@ def worst_delay(rate_in: int, rate_out: int) -> int:
     silence = np.zeros((1, block), np.float32)
     emitted, worst = 0, 0
     for end in range(block, rate_in + 1, block):
-        # The worst moment is the one before a block completes.
+        # The maximum is just before a block is complete.
         worst = max(worst, -(-(end - 1) * rate_out // rate_in) - emitted)
         emitted += stream.process(silence).shape[1]
     return worst
 
 
 class _Filter(Protocol):
-    """What turns one block into samples of the other rate: [channels, n] -> [channels, m]."""
+    """Converts one block to the other rate: [channels, n] -> [channels, m]."""
 
     least_delay: int
 
     def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
     def finish(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Process, and all that is held back as if silence followed; perhaps more than that. More may be processed."""
+        """Process a last block; return all delayed samples, as if silence followed, or more. More may be processed."""
         ...
 
 
 class _Soxr:
-    """soxr's stream, whose shape is [n, channels]. It is made when audio comes: it takes a millisecond for 8 channels,
-    and a start alone should not."""
+    """soxr's stream, whose shape is [n, channels].
+
+    It is created with the first audio, because it takes a millisecond.
+    """
 
     least_delay = 0
-    """It works in bursts: after one of them nothing is held back."""
+    """It works in bursts: after one of them it has no delay."""
     __slots__ = ("_shape", "_silence", "_stream")
 
     def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
         self._shape = (rate_in, rate_out, channels)
         self._stream: Any = None
-        # Longer than one output sample: rounding after several flushes may ask for one more than soxr's.
+        # Longer than one output sample: rounding after several flushes may need one more than soxr's.
         self._silence = (channels, rate_in // rate_out + 2)
 
     def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -153,14 +155,14 @@ class _Soxr:
 
 
 class _Whole:
-    """A stream through a Polyphase: what that looks at of the past, and how far it is."""
+    """A stream through a Polyphase: its past inputs and its position."""
 
     __slots__ = ("_at", "_done", "_past", "_polyphase", "least_delay")
 
     def __init__(self, polyphase: Polyphase, channels: int) -> None:
         self._polyphase = polyphase
         self._past = np.empty((channels, 0), np.float32)
-        self._at = self._done = 0  # the input that the past begins with, the outputs that are out
+        self._at = self._done = 0  # position of the first past input, number of outputs returned
         self.least_delay = -(-polyphase.after // polyphase.down) * polyphase.up
 
     def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -170,7 +172,7 @@ class _Whole:
         return self._until(self._polyphase.due(self._take(x)))
 
     def _take(self, x: NDArray[np.float32]) -> int:
-        """Returns how many inputs have come in all."""
+        """Take inputs; return their total number."""
         self._past = np.concatenate((self._past, x), axis=1)
         return self._at + self._past.shape[1]
 
@@ -186,6 +188,6 @@ class _Whole:
 
 
 def _filter(rate_in: int, rate_out: int, channels: int) -> _Filter:
-    """soxr, but for whole ratios: its long transforms hold back 50 to 125 ms, which a user would feel."""
+    """Return the filter: soxr, except for whole ratios, where its long transforms would delay 50 to 125 ms."""
     whole = polyphase(rate_in, rate_out)
     return _Whole(whole, channels) if whole else _Soxr(rate_in, rate_out, channels)

@@ -1,4 +1,4 @@
-"""Samples in pieces of any length become whole windows, as a network wants them."""
+"""Cutting of samples into windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Windower:
-    """Cuts a channel into windows of `window` samples without gap or overlap; an incomplete one waits for its rest."""
+    """Cuts a channel into windows of `window` samples without gap or overlap; an incomplete one waits for more."""
 
     __slots__ = ("_pending", "_rest")
 
@@ -37,7 +37,7 @@ class Windower:
         return windows
 
     def flush(self) -> tuple[NDArray[np.float32], int] | None:
-        """The incomplete window filled up with zeros, and how many of its samples are real; None if there is none."""
+        """Return the incomplete window padded with zeros, and its number of real samples; None if it is empty."""
         if not self._pending:
             return None
         window, real = self._rest.copy(), self._pending

@@ -1,1 +1,1 @@
-"""Load for streaming servers, and what it measured."""
+"""Load tests of streaming servers."""

@@ -1,4 +1,4 @@
-"""What became of every frame of one stream: answered once, lost, or answered twice. Pure."""
+"""Accounting of every frame of one stream: answered once, lost, or answered twice. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from streamer.client.events import Error, Finished, Segment, Started
 
 _ROUNDING_S = 2e-6
-"""Times travel rounded to the microsecond."""
+"""Precision of times on the wire in seconds."""
 _STUB = "stub"
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Frames at the client's rate. `failed`: results that an error stood in for. `unfinished`: it never ended well."""
+    """Frames at the client's rate.
+
+    `failed`: results replaced by errors. `unfinished`: the stream did not end normally.
+    """
 
     lost: int = 0
     doubled: int = 0
@@ -28,11 +31,11 @@ class Balance:
 
 @dataclass(slots=True)
 class Account:
-    """Told everything that one channel's stream hears; says the balance at its end.
+    """Accounts for the frames of a stream with one channel.
 
-    Three sources, as far as the dialect has them: the sum in v2's `finished`; on `simple`, pieces that must touch each
-    other and cover everything; and with the stub, whose result is the number of samples that it saw. `counts`: whether
-    the model is known to be the stub (v2 says it itself).
+    There are three sources, depending on the protocol version: the totals in v2's `finished`; on `simple`, pieces that
+    must be contiguous and cover everything; and the stub's result, the number of samples that it received. `counts`:
+    whether the model is known to be the stub (v2 tells).
     """
 
     rate: int
@@ -52,7 +55,7 @@ class Account:
         self._model_rate = event.model.sample_rate
 
     def result(self, segment: Segment) -> None:
-        """A final, or a piece."""
+        """Process a final or a piece."""
         self._cover(segment.start_time, segment.end_time)
         if self.counts and isinstance(segment.output, dict) and isinstance(count := segment.output.get("count"), int):
             expected = round((segment.end_time - segment.start_time) * self._model_rate)
@@ -69,7 +72,7 @@ class Account:
         self._finished = event
 
     def balance(self, sent: int, *, ended_well: bool) -> Balance:
-        """`sent`: frames that were sent. `ended_well`: the server closed as it was asked to."""
+        """Return the balance. `sent`: frames sent. `ended_well`: the server closed normally."""
         lost_s = self._lost_s + (max(0.0, sent / self.rate - self._covered_s) if self.contiguous else 0.0)
         lost = self._frames(lost_s) if ended_well else 0
         if self._finished is not None:
@@ -84,7 +87,7 @@ class Account:
         )
 
     def _cover(self, start_s: float, end_s: float) -> None:
-        """Results come in order: what starts before the last one's end was answered twice, a gap never."""
+        """Count a range. Results are in order: an overlap with the last one was answered twice, a gap never."""
         if start_s < self._covered_s - _ROUNDING_S:
             self._doubled_s += self._covered_s - start_s
         elif self.contiguous and start_s > self._covered_s + _ROUNDING_S:

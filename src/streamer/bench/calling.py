@@ -1,4 +1,4 @@
-"""The seam between streams and carriers: a caller opens lines, a line carries frames that were built before."""
+"""Interface between streams and transports: a caller opens lines, which send frames that were built in advance."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from streamer.client.link import Dialect
-from streamer.client.stream import is_grpc
-from streamer.errors import BadRequest
 
 CONNECT_TIMEOUT_S = 30.0
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 
 class Refused(Exception):
-    """No connection came of it; the message says why."""
+    """The connection failed; the message has the reason."""
 
 
 class Listener(Protocol):
-    """Who hears what a connection hears. `now` is time.monotonic()."""
+    """Receives the frames of a connection. `now` is time.monotonic()."""
 
     def heard(self, frame: Any, now: float) -> None: ...
 
@@ -26,43 +24,30 @@ class Listener(Protocol):
 
 
 class Line(Protocol):
-    """An open connection. Nothing here waits."""
+    """An open connection. Its methods never wait."""
 
     def send(self, frame: Any) -> None:
         """Send audio: one of the caller's frames."""
 
     def say(self, words: Any) -> None:
-        """Send words of the dialect."""
+        """Send a control message."""
 
     def abort(self) -> None: ...
 
 
 class Caller(Protocol):
-    """Opens connections to one address. `streams_per_process`: what one process can speak and be on time."""
+    """Opens connections to one address. `streams_per_process`: number that one process can send on time."""
 
     streams_per_process: int
 
     def dialect(self) -> Dialect[Any]:
-        """One for each connection."""
+        """Return the codec of one connection."""
         ...
 
     def frames(self, chunks: list[bytes]) -> Sequence[Any]:
-        """Audio as it travels, built once for all streams."""
+        """Return audio as frames, built once for all streams."""
         ...
 
     async def call(self, listener: Listener) -> Line:
-        """An open connection. Raises Refused."""
+        """Return an open connection. Raises Refused."""
         ...
-
-
-def caller_of(url: str, token: str | None = None) -> Caller:
-    """What speaks to this address. Raises BadRequest for one that is none, or needs an extra that is not there."""
-    if not is_grpc(url):
-        from streamer.bench.websocket import WebSocketCaller  # noqa: PLC0415 (it imports this module)
-
-        return WebSocketCaller(url, token)
-    try:
-        from streamer.bench.grpc_call import GrpcCaller  # noqa: PLC0415 (an extra)
-    except ModuleNotFoundError as error:
-        raise BadRequest(f"grpc:// needs the extra: pip install 'streamer[grpc]' ({error})") from None
-    return GrpcCaller(url, token)

@@ -1,4 +1,4 @@
-"""The most streams within a goal: what a goal is, and the search for it. Pure."""
+"""The search for the most streams within a goal. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from streamer.bench.results import Distribution, Step
 from streamer.errors import ConfigError
 
 CLOSE = 0.05
-"""The search ends when the most that held and the fewest that did not are this near, as a share of the former."""
+"""The search ends when the passed and the failed number of streams differ by this share."""
 _GOAL = re.compile(r"(p50|p90|p95|p99|max)_(first|interim|final_whole|final|lag)_ms=([0-9]*\.?[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A percentile of a latency that must not pass `limit_ms`; and nobody may lose anything."""
+    """A limit of a latency percentile; also, no frame may be lost."""
 
     percentile: str
     measure: str
@@ -23,7 +23,7 @@ class Goal:
 
     @classmethod
     def parse(cls, text: str) -> Goal:
-        """`p99_final_ms=250`. Raises ConfigError."""
+        """Parse `p99_final_ms=250`. Raises ConfigError."""
         match = _GOAL.fullmatch(text.replace(" ", ""))
         if match is None or float(match[3]) <= 0:
             expected = "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag _ms=NUMBER, such as p99_final_ms=250"
@@ -34,19 +34,19 @@ class Goal:
         return f"{self.percentile}_{self.measure}_ms={self.limit_ms:g}"
 
     def missed(self, step: Step) -> str:
-        """Why a step does not hold the goal; empty where it does.
+        """Return why a step misses the goal; empty if it meets it.
 
-        A late generator did not make the load that it claims, so its step shows nothing, and holds nothing.
+        A late generator sent less load than stated, so its step proves nothing and fails.
         """
         if step.opened < step.streams:
             return f"{step.streams - step.opened} streams were refused"
         if not step.frames.clean:
             return f"{step.frames.lost} frames lost, {step.frames.unfinished_streams} streams unfinished"
         if step.load.was_late:
-            return f"the generator was late (p99 {step.load.late.p99_ms:.0f} ms), which says nothing of the server"
+            return f"the load generator was late (p99 {step.load.late.p99_ms:.0f} ms): the server was not measured"
         distribution: Distribution = getattr(step, self.measure)
         if not distribution.count:
-            return f"no result that {self.measure} could be measured on"
+            return f"no result to measure {self.measure} on"
         value: float = getattr(distribution, f"{self.percentile}_ms")
         return f"{self.percentile} {self.measure} {value:.0f} ms" if value > self.limit_ms else ""
 
@@ -54,7 +54,7 @@ class Goal:
 class Search:
     """Doubles until a number fails, then halves the gap. A failure counts when it happens twice.
 
-    `next` is how many to try, None when all is known; `told` what became of it.
+    `next` is the number to try, None at the end; `told` takes its outcome.
     """
 
     def __init__(self, first: int, limit: int) -> None:
@@ -69,12 +69,12 @@ class Search:
         return self._next
 
     def told(self, held: bool) -> None:
-        """The outcome of `next`."""
+        """Record the outcome of `next`."""
         assert self._next is not None
         if held:
             self.most = self._next
         elif not self._suspect:
-            self._suspect = True  # a neighbour's moment of noise is no capacity
+            self._suspect = True  # it may be noise of another process
             return
         else:
             self.too_many = self._next

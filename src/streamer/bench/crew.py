@@ -1,4 +1,4 @@
-"""The generator processes, seen by their parent: started together, sent off together, heard until they are done."""
+"""The pool of generator processes, as seen by their parent: started, synchronised, and collected."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from streamer.errors import StreamerError
 
 
 class GeneratorDied(StreamerError):
-    """A process of the load ended before its time; the run says nothing."""
+    """A generator process died, so the run is invalid."""
 
 
 class Crew:
-    """Some generators."""
+    """A pool of generators."""
 
     def __init__(self, pipes: Sequence[Connection]) -> None:
         self._pipes = pipes
@@ -32,7 +32,7 @@ class Crew:
         loop = asyncio.get_running_loop()
         for pipe, messages in zip(self._pipes, self._messages, strict=True):
             loop.add_reader(pipe.fileno(), self._read, pipe, messages)
-            os.set_blocking(pipe.fileno(), True)  # uvloop changed it, and a long message comes in several reads
+            os.set_blocking(pipe.fileno(), True)  # uvloop changed it, and a long message arrives in several reads
 
     def deafen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -40,7 +40,7 @@ class Crew:
             loop.remove_reader(pipe.fileno())
 
     async def connected(self) -> tuple[int, Counter[str]]:
-        """How many streams are open once all have tried, and why the others are not."""
+        """Return the number of open streams after all attempts, and the errors of the others."""
         streams, refused = 0, Counter[str]()
         for messages in self._messages:
             message = await self._next(messages)
@@ -54,7 +54,7 @@ class Crew:
             pipe.send(Go(at))
 
     async def done(self, say: Callable[[Progress], None]) -> list[Done]:
-        """Their records at the end; `say` hears how all together fare meanwhile."""
+        """Return the reports at the end; `say` gets the progress of all meanwhile."""
         return await asyncio.gather(
             *(self._done(index, messages, say) for index, messages in enumerate(self._messages))
         )
@@ -77,7 +77,7 @@ class Crew:
     async def _next(self, messages: asyncio.Queue[object]) -> object:
         message = await messages.get()
         if message is None:
-            raise GeneratorDied("a process of the load generator ended; nothing was measured")
+            raise GeneratorDied("a process of the load generator died; nothing was measured")
         return message
 
     def _read(self, pipe: Connection, messages: asyncio.Queue[object]) -> None:
@@ -90,14 +90,14 @@ class Crew:
 
 @asynccontextmanager
 async def hired(assignments: Sequence[Assignment]) -> AsyncIterator[Crew]:
-    """A process for each assignment, ended when the block is left. If one cannot be started, none is left."""
+    """Start a process for each assignment, and end them with the block. If one cannot be started, none is left."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = list[Connection](), list[SpawnProcess]()
     try:
         for assignment in assignments:
             ours, theirs = context.Pipe()
             pipes.append(ours)
-            with theirs:  # the child has a copy; this one would hide the end of the child
+            with theirs:  # the child has a copy; this one would hide its end
                 process = context.Process(target=generator.main, args=(assignment, theirs), daemon=True)
                 process.start()
             processes.append(process)
@@ -114,7 +114,7 @@ async def hired(assignments: Sequence[Assignment]) -> AsyncIterator[Crew]:
 
 
 def _end(processes: Sequence[SpawnProcess]) -> None:
-    """Kill the processes and wait until they are gone: what they had to say has been heard, or is of no use."""
+    """Kill the processes and wait until they have exited; their reports were received or are not needed."""
     for process in processes:
         process.kill()
     for process in processes:

@@ -1,4 +1,4 @@
-"""Which audio makes a server end an utterance: what splits the endpointing's share from the server's. Pure."""
+"""A model of endpointing, which separates its delay from the server's. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _DEFAULTS = VadConfig()
 
 @dataclass(frozen=True, slots=True)
 class Endpointing:
-    """What the server does, as far as it matters here; milliseconds, the server's own defaults.
+    """Endpointing settings of the server in milliseconds; by default the server's own defaults.
 
-    The redemption time is longer than the least speech, as it is wherever endpointing is of use.
+    The redemption time must be longer than the shortest speech, as in any useful configuration.
     """
 
     redemption_ms: float = _DEFAULTS.redemption_time_ms
@@ -24,14 +24,14 @@ class Endpointing:
 
     @property
     def share_s(self) -> float:
-        """From an utterance's end to the end of the window that decided it: the first one past the redemption time."""
+        """Time from the end of an utterance to the end of the first window after the redemption time."""
         windows = int(self.redemption_ms / _WINDOW_MS) + 1
         return (windows * _WINDOW_MS - self.post_pad_ms) / 1e3
 
     def decided_s(self, start_s: float, end_s: float) -> float | None:
-        """How much of the stream a server must have heard to know that [start_s, end_s) is over.
+        """Return the seconds of audio that a server needs to detect the end of [start_s, end_s).
 
-        None where the utterance was cut at its greatest length: how soon depends on what was said after it.
+        None if the utterance was cut at its maximum length: the time depends on the following audio.
         """
         if end_s - start_s > self.max_speech_ms / 1e3 - _CLOSE_S:
             return None

@@ -1,4 +1,4 @@
-"""A process that speaks as many streams at once, on a schedule that waits for nobody."""
+"""A generator process: sends many streams on a fixed schedule."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from heapq import heapify, heappop, heapreplace
 from multiprocessing.connection import Connection
 from time import monotonic, process_time
 
-from streamer.bench.calling import Refused, caller_of
+from streamer.bench.callers import caller_of
+from streamer.bench.calling import Refused
 from streamer.bench.endpoint import Endpointing
 from streamer.bench.stream import LoadStream, Record
 from streamer.bench.workload import Tape, Workload, delays, schedule
 from streamer.session.messages import Start
 
 CONNECTING = 64
-"""Handshakes at a time."""
+"""Concurrent handshakes."""
 REPORT_S = 0.25
 DRAIN_S = 15.0
-"""For the rest of the results after the stop."""
+"""Seconds to wait for the remaining results after the stop."""
 LATE_BINS = 2_000
-"""Of a millisecond; the last one holds all above."""
+"""Bins of a millisecond; the last one contains all above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What one process is to do: `streams` of the `of`, each with the same `start`. `simple`: the mode."""
+    """Task of one process: `streams` of the `of`, each with the same `start`. `simple`: the mode."""
 
     url: str
     token: str | None
@@ -46,7 +47,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """Before the go: how many of the streams are open, and why others are not."""
+    """Report before the start: the number of open streams, and the errors of the others."""
 
     streams: int
     refused: Counter[str]
@@ -54,14 +55,14 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """The schedule's zero, as time.monotonic(), which all processes of a machine share."""
+    """Start time of the schedule, as time.monotonic(), which all processes of a machine share."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """While it runs. `late_s`: the worst since the last one."""
+    """Progress during the run. `late_s`: largest delay since the last report."""
 
     live: int
     results: int
@@ -70,7 +71,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end. `late`: messages by whole milliseconds that they were sent after their time. `cpu_s`: of the load."""
+    """Final report. `late`: messages by delay in whole milliseconds. `cpu_s`: of the load."""
 
     records: list[Record]
     late: array[int]
@@ -79,7 +80,7 @@ class Done:
 
 
 class Generator:
-    """Speaks an assignment's streams over one pipe's orders."""
+    """Sends the streams of an assignment, controlled over a pipe."""
 
     def __init__(self, assignment: Assignment, pipe: Connection) -> None:
         self._assignment = assignment
@@ -94,7 +95,7 @@ class Generator:
         go: Go = await asyncio.get_running_loop().run_in_executor(None, self._pipe.recv)
         gc.collect()
         gc.freeze()
-        gc.disable()  # a pause of the collector would be a late generator; little here makes cycles
+        gc.disable()  # a pause of the collector would delay messages; there are few cycles
         began, cpu = monotonic(), process_time()
         reporting = asyncio.create_task(self._report())
         await self._speak(go.at)
@@ -140,19 +141,19 @@ class Generator:
         return refused
 
     async def _speak(self, go: float) -> None:
-        """Each message when it is due, whatever the server does; late ones at once, and counted."""
+        """Send each message when it is due, whatever the server does; late ones at once, and count them."""
         due = [(go + next(stream.dues_s), stream.index, stream) for stream in self._streams]
         heapify(due)
         while due:
             wait = due[0][0] - monotonic()
-            # The loop's timers count whole milliseconds; a zero lets it read what has come.
+            # The loop's timers have whole milliseconds; a zero lets it read meanwhile.
             await asyncio.sleep(math.ceil(wait * 1e3) / 1e3 if wait > 0 else 0)
             until = monotonic()
             while due and due[0][0] <= until:
                 self._next(due, go)
 
     def _next(self, due: list[tuple[float, int, LoadStream]], go: float) -> None:
-        """Send the message that is due first, and put the stream's next one in its place."""
+        """Send the message that is due first, and schedule the next one of its stream."""
         at, index, stream = due[0]
         following = None if stream.gone else next(stream.dues_s, None)
         if not stream.gone:
@@ -185,10 +186,10 @@ class Generator:
 
 
 def main(assignment: Assignment, pipe: Connection) -> None:
-    """The process."""
+    """Run the process."""
     import signal  # noqa: PLC0415
 
     import uvloop  # noqa: PLC0415
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our parent ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
     uvloop.run(Generator(assignment, pipe).run())

@@ -1,4 +1,4 @@
-"""Load over gRPC: messages serialized once for all streams. What grpc.aio itself costs, each message pays."""
+"""Load over gRPC: messages are serialized once for all streams. The cost of grpc.aio remains per message."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Call = grpc.aio.StreamStreamCall[bytes, bytes]
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_EVENT_BYTES),
     ("grpc.enable_retries", 0),
-    ("grpc.use_local_subchannel_pool", 1),  # a connection for each stream, as users have
+    ("grpc.use_local_subchannel_pool", 1),  # one connection per stream, as real users have
 )
 
 
 class GrpcLine:
-    """One call. What the server does not take in time waits here, and shows as latency."""
+    """One call. Messages that the server does not take in time wait here, which shows as latency."""
 
     def __init__(self, channel: grpc.aio.Channel, call: Call, listener: Listener) -> None:
         self._channel = channel
@@ -44,7 +44,7 @@ class GrpcLine:
         self._call.cancel()
 
     async def _run(self) -> None:
-        """Until the call is over; then the listener hears how it ended."""
+        """Run until the call ends, and report its end to the listener."""
         writing = asyncio.create_task(self._write())
         try:
             await self._read()
@@ -70,7 +70,7 @@ class GrpcLine:
             while True:
                 await self._call.write(await self._unsent.get())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the call is over: the reader tells how
+            return  # the call has ended, which the reader reports
 
 
 class GrpcCaller:
@@ -90,7 +90,7 @@ class GrpcCaller:
         return [dialect.encode(Audio(chunk)) for chunk in chunks]
 
     async def call(self, listener: Listener) -> GrpcLine:
-        """An open call. Raises Refused."""
+        """Return an open call. Raises Refused."""
         channel = self._channel()
         method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
         call = method(metadata=self._metadata)

@@ -1,4 +1,4 @@
-"""From the records of streams and the samples of the server to the figures of a step. Pure."""
+"""Figures of a step, from the records of streams and the samples of the server. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from streamer.bench.workload import Workload
 Floats = NDArray[np.float64]
 
 _PUNCTUAL_S = 0.05
-"""How much later than the end of the measured time its last sample may be."""
+"""Largest delay in seconds of the last sample after the end of the measured time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that was seen of a step. `go`: the schedule's zero. `samples`: from before anybody connected on."""
+    """Observations of a step. `go`: start of the schedule. `samples`: from before the first connection on."""
 
     streams: int
     opened: int
@@ -34,7 +34,7 @@ class Observed:
 
 
 def step_of(observed: Observed, workload: Workload) -> Step:
-    """The figures: latencies of audio sent in the measured time, the server's use in that time, all frames."""
+    """Compute the figures: latencies of audio sent in the measured time, the server's usage then, all frames."""
     records = [record for done in observed.dones for record in done.records]
     since, until = observed.go + workload.quiet_s, observed.go + workload.each_s
     finals, wholes, interims, pieces = (
@@ -85,12 +85,12 @@ def distribution(seconds: Floats) -> Distribution:
 
 
 def _pairs(timings: Iterable[Sequence[float]]) -> Floats:
-    """[n, 2]: (when the audio was sent, seconds to the result)."""
+    """Return [n, 2]: (time of sending the audio, seconds to the result)."""
     return np.concatenate([np.zeros((0, 2)), *(np.array(each).reshape(-1, 2) for each in timings)])
 
 
 def _within(pairs: Floats, since: float, until: float) -> Distribution:
-    """By the time at which the audio was sent: a result that comes after the end counts like the others."""
+    """Select by the time of sending: a result after the end counts as well."""
     return distribution(pairs[(pairs[:, 0] >= since) & (pairs[:, 0] < until), 1])
 
 
@@ -108,19 +108,19 @@ def _frames(records: Sequence[Record]) -> Frames:
 def _load(dones: Sequence[Done]) -> LoadUse:
     bins = np.sum([np.frombuffer(done.late, np.int64) for done in dones], axis=0)
     cores = sum(done.cpu_s / done.seconds for done in dones if done.seconds)
-    # The middle of each millisecond stands for those in it.
+    # The middle of each millisecond represents its messages.
     late = distribution(np.repeat((np.arange(len(bins)) + 0.5) / 1e3, _thinned(bins)))
     return LoadUse(len(dones), round(cores, 3), late)
 
 
 def _thinned(bins: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same distribution of some hundred thousand values at most; what occurred at all stays in."""
+    """Reduce a distribution to some hundred thousand values, keeping every value that occurs."""
     factor = max(1, int(bins.sum()) // 200_000)
     return -(-bins // factor)
 
 
 def _server(observed: Observed, records: Sequence[Record], since: float, until: float) -> ServerUse | None:
-    """Between the first and the last sample in the measured time."""
+    """Return the usage between the first and the last sample in the measured time."""
     inside = _inside(observed.samples, since, until)
     if len(inside) < 2:
         return None
@@ -147,7 +147,7 @@ def _inside(samples: Sequence[Sample], since: float, until: float) -> list[Sampl
 
 
 def _others(samples: Sequence[Sample], since: float, until: float, load: LoadUse) -> float:
-    """Cores that neither the server nor the load took: the neighbours, the kernel, and this process."""
+    """Return the cores used by neither the server nor the load: other programs, the kernel, and this process."""
     inside = _inside(samples, since, until)
     first, last = inside[0], inside[-1]
     seconds = last.at - first.at
@@ -167,7 +167,7 @@ def _timeline(lags: Floats, observed: Observed, workload: Workload) -> list[Mome
 
 
 def _cores(samples: Sequence[Sample], at: float) -> float | None:
-    """Of the server, around the second that begins at `at`."""
+    """Return the cores of the server around the second that begins at `at`."""
     near = [sample for sample in samples if at - 0.3 <= sample.at <= at + 1.3]
     if len(near) < 2:
         return None

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: what was found, drawn, and how it was measured."""
+"""The report as one self-contained HTML page: results, plots, and the method of measurement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ dt { color: var(--faint) } dd { margin: 0 } code { font-size: 13px; overflow-wra
 
 
 def page(report: Report) -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "\n".join(
         (
             "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -76,16 +76,16 @@ def _title(report: Report) -> str:
 
 
 def _below_title(report: Report) -> Iterator[str]:
-    """What ended a search; whom, where and when."""
+    """Return the end of a search; server, machine and time."""
     if report.capacity is not None:
         yield f"<p class=sub>{escape(end(report.capacity))}</p>"
     began = report.began.replace("T", " ").replace("+00:00", " UTC")
-    cores = f"{report.machine.cores} cores, the load on them too · " if shown(report).server else ""
+    cores = f"{report.machine.cores} cores, shared with the load generator · " if shown(report).server else ""
     yield f"<p class=sub>{escape(report.server)} · {cores}{escape(began)}</p>"
 
 
 def _cards(report: Report) -> Iterator[str]:
-    """The step that the title speaks of, in a few large figures."""
+    """Return the main figures of the step in the title."""
     step = shown(report)
     name, latency = plots.headline(step)
     frames = step.frames
@@ -98,7 +98,7 @@ def _cards(report: Report) -> Iterator[str]:
         yield _card(f"{use.cpu_ms_per_stream_s:.2f} ms", f"CPU per second of one stream; {use.cores:.2f} cores in all")
         peak = f"{use.rss_peak / 2**20:.0f} MiB"
         yield _card(f"{max(0, use.rss_per_stream) / 1024:.0f} KiB", f"memory per stream; {peak} in all at the peak")
-    yield _card(f"{frames.lost + frames.doubled}", f"frames lost or doubled of {frames.sent / 1e6:.1f} million")
+    yield _card(f"{frames.lost + frames.doubled}", f"frames lost or answered twice of {frames.sent / 1e6:.1f} million")
     yield "</div>"
 
 
@@ -109,7 +109,7 @@ def _card(figure: str, words: str) -> str:
 def _warnings(report: Report) -> Iterator[str]:
     found = remarks(report)
     if found:
-        yield "<div class='box warn'>Before believing these figures:<ul>"
+        yield "<div class='box warn'>Read this before the figures:<ul>"
         yield from (f"<li>{escape(remark)}</li>" for remark in found)
         yield "</ul></div>"
 
@@ -137,7 +137,7 @@ def _picture(png: bytes, words: str) -> str:
 
 
 def _workload(report: Report) -> Iterator[str]:
-    """All that decides what was sent, and where it was measured."""
+    """Return everything that determines the load, and the machine."""
     said, machine = report.workload, report.machine
     jitter = f"{said.jitter_ms:g} ms" if said.jitter_ms else "none"
     of_load = _numbers(step.load.processes for step in report.steps)
@@ -149,14 +149,14 @@ def _workload(report: Report) -> Iterator[str]:
             f"{said.encoding}, {said.sample_rate} Hz, {said.chunk_ms:g} ms ({said.chunk_bytes} bytes) a message",
         ),
         ("says", ", ".join(said.recordings)),
-        ("speech", f"{100 * said.speech:.0f} % of the time (asked for: {100 * said.duty:.0f} %)"),
-        ("jitter", f"{jitter}; everything drawn from seed {said.seed}"),
-        ("interims", "asked for" if said.interim_results else "not asked for"),
+        ("speech", f"{100 * said.speech:.0f} % of the time (requested: {100 * said.duty:.0f} %)"),
+        ("jitter", f"{jitter}; random seed {said.seed}"),
+        ("interims", "requested" if said.interim_results else "not requested"),
         ("endpointing", f"an utterance ends after {said.redemption_ms:g} ms of silence"),
         ("time", f"begins over {said.ramp_s:g} s, {said.warmup_s:g} s of warm-up, {said.seconds:g} s measured"),
         ("load", f"open loop; processes of the generator: {of_load}"),
-        ("server", f"processes: {of_server}" if of_server else "not seen from here"),
-        ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.system}; the load runs on it too"),
+        ("server", f"processes: {of_server}" if of_server else "not measured"),
+        ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.system}; shared with the load generator"),
         ("software", f"streamer {report.version}{compiled}, Python {machine.python}"),
     ]
     yield "<div class=box><dl>"
@@ -165,7 +165,7 @@ def _workload(report: Report) -> Iterator[str]:
 
 
 def _numbers(seen: Iterable[int]) -> str:
-    """`2`, or where the steps differ `1 to 3`."""
+    """Format a figure of all steps: `2`, or `1 to 3` if they differ."""
     numbers = sorted(set(seen))
     return " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
 
@@ -197,7 +197,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Step], str]], ...] = (
 
 
 def _table(report: Report) -> Iterator[str]:
-    """A row for each step; a column that would be empty is left out."""
+    """Return a row for each step, without empty columns."""
     steps = report.steps
     cells = [(heading, [cell(step) for step in steps]) for heading, cell in _COLUMNS]
     columns = [(heading, values) for heading, values in cells if set(values) != {_NONE}]
@@ -214,31 +214,37 @@ def _table(report: Report) -> Iterator[str]:
 _TERMS = (
     (
         "first result",
-        "median, from a stream's first message to its first result: mostly the time until somebody speaks",
+        "median, from a stream's first message to its first result: mostly the time until speech begins",
     ),
     (
         "final latency",
         "from the sending of the audio that decided an utterance's end (the silence after it, and the window that"
         " completed it) to the arrival of its final: what the server adds",
     ),
-    ("with endpointing", "median, from the sending of the last voiced audio to the final: what a speaker waits"),
+    (
+        "with endpointing",
+        "median, from the sending of the last voiced audio to the final: the delay that a speaker notices",
+    ),
     ("interim", "from the last audio that an interim covers to its arrival"),
     ("lag", "the same over all results: finals without endpointing, interims, pieces"),
     ("late", "how long after its scheduled time a message left; latencies count from when it did leave"),
     ("CPU", "user and system time of the server's process and its children, read from outside"),
-    ("memory", "resident size at the end of a step less that before anybody connected, by the number of streams"),
-    ("others' cores", "CPU of this machine that neither the server nor the load took"),
+    (
+        "memory",
+        "resident size at the end of a step minus that before the first connection, per stream",
+    ),
+    ("others' cores", "CPU of this machine that neither the server nor the load generator used"),
 )
 
 
 def _method(report: Report) -> Iterator[str]:
-    yield "<h2>What the words mean</h2><div class=box><dl>"
+    yield "<h2>Terms</h2><div class=box><dl>"
     yield from (f"<dt>{term}</dt><dd>{meaning}</dd>" for term, meaning in _TERMS)
-    yield f"<dt>again</dt><dd><code>{escape(report.command)}</code></dd></dl></div>"
+    yield f"<dt>repeat</dt><dd><code>{escape(report.command)}</code></dd></dl></div>"
 
 
 def _ms(distribution: Distribution, name: str) -> str:
-    """Without its unit, which the heading has; so never in seconds."""
+    """Format milliseconds without the unit, which is in the heading."""
     if not distribution.count:
         return _NONE
     ms: float = getattr(distribution, name)

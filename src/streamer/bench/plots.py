@@ -1,4 +1,4 @@
-"""The pictures of the report page, as PNG; matplotlib is the extra `streamer[plot]`."""
+"""The plots of the report page, as PNG; matplotlib is the extra `streamer[plot]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEEP, MID, PALE, WARM = "#0b5d4b", "#0f8a6d", "#7cc5b1", "#d9632b"
 HELD = LinearSegmentedColormap.from_list("held", ("#9ad6c5", MID, "#06382d"))
 MISSED = LinearSegmentedColormap.from_list("missed", ("#f0b48f", WARM, "#7a2c0b"))
 PANELS = 6
-"""Timelines side by side at most: the largest steps."""
+"""Maximum number of timelines side by side: the largest steps."""
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -45,12 +45,12 @@ STYLE: dict[Any, Any] = {
 
 
 def headline(step: Step) -> tuple[str, Distribution]:
-    """The latency that says most of a step: of finals where there are utterances, else of all results."""
+    """Return the most significant latency of a step: of finals if there are utterances, otherwise of all results."""
     return ("final latency", step.final) if step.final.count else ("result lag", step.lag)
 
 
 def latency_against_streams(report: Report) -> bytes:
-    """Percentiles of each step."""
+    """Plot percentiles of each step."""
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
@@ -82,7 +82,7 @@ def latency_against_streams(report: Report) -> bytes:
 
 
 def cpu_against_streams(report: Report) -> bytes:
-    """What a second of one stream costs the server, and how many cores all of them."""
+    """Plot the server's CPU per second of one stream, and its cores for all of them."""
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
@@ -91,7 +91,7 @@ def cpu_against_streams(report: Report) -> bytes:
         each = [use.cpu_ms_per_stream_s for _, use in uses]
         cores = [use.cores for _, use in uses]
         spoken_of = shown(report).streams
-        # The number stands where a falling and a rising line leave room.
+        # The number is where a falling and a rising line leave space.
         for axis, values, title, beside in (
             (left, each, "CPU ms per stream-second", {"xytext": (-5, -13), "ha": "right"}),
             (right, cores, "Cores in use", {"xytext": (5, -11), "ha": "left"}),
@@ -108,7 +108,7 @@ def cpu_against_streams(report: Report) -> bytes:
 
 
 def distributions(report: Report) -> bytes:
-    """The share of the results that came within so many milliseconds, a curve for each step."""
+    """Plot the share of results within a latency, a curve for each step."""
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
@@ -132,7 +132,7 @@ def distributions(report: Report) -> bytes:
 
 
 def timeline(report: Report) -> bytes:
-    """Lag of the results for the audio of each second, a panel for each of the largest steps."""
+    """Plot the lag of results over time, a panel for each of the largest steps."""
 
     def draw(figure: Figure) -> None:
         steps = _measured(report.steps)[-PANELS:]
@@ -168,7 +168,7 @@ def _measured(steps: Sequence[Step]) -> list[Step]:
 
 
 def _limit_ms(report: Report) -> float | None:
-    """The goal's limit, where it is of the latency that is drawn."""
+    """Return the goal's limit, if it concerns the plotted latency."""
     if report.capacity is None or "_final_ms=" not in report.capacity.goal:
         return None
     return float(report.capacity.goal.partition("=")[2])
@@ -182,7 +182,7 @@ def _streams(axis: Any, at: Sequence[int]) -> None:
 
 
 def _logarithmic(axis: Any, values: Sequence[float]) -> None:
-    """A logarithmic scale where the values ask for one; plain numbers on it."""
+    """Set a logarithmic scale if the values need one, with plain numbers."""
     low, high = max(0.1, min(values, default=1.0)), max(values, default=1.0)
     if high / low > 8:
         axis.set_yscale("log")
@@ -193,17 +193,17 @@ def _logarithmic(axis: Any, values: Sequence[float]) -> None:
 
 
 def _plainly(axis: Any, *, wide: bool) -> None:
-    """Plain numbers on a logarithmic axis: at 1, 2, 5, 10, ..., or over many decades at their ends."""
+    """Label a logarithmic axis with plain numbers: at 1, 2, 5, 10, ..., or over many decades at their ends."""
     axis.set_major_locator(LogLocator(base=10, subs=(1,) if wide else (1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _at: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _colors(report: Report, steps: Sequence[Step]) -> list[Any]:
-    """Darker with more streams; in a search those that missed the goal are of another colour."""
+    """Return darker colours for more streams; in a search, another colour for steps that missed the goal."""
     most = steps[-1].streams if report.capacity is None else report.capacity.most
     held = sum(step.streams <= most for step in steps)
-    # From the far end: a step alone is the darkest.
+    # From the dark end: a single step is the darkest.
     return [*HELD(np.linspace(1, 0, held)[::-1]), *MISSED(np.linspace(1, 0, len(steps) - held)[::-1])]
 
 

@@ -1,4 +1,4 @@
-"""The figures of a run as they are written to JSON and read by the table and the page."""
+"""Figures of a run, as written to JSON and read by the table and the page."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 LATE_MS = 20.0
-"""A generator is late when more than one message in a hundred left later than this: the load was not what it says."""
+"""Delay in ms: a generator is late if more than one message in a hundred exceeds it, so the load was too low."""
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """Milliseconds. `quantiles_ms`: 101 values, at 0, 1, ... 100 %. All empty or 0 where `count` is."""
+    """Milliseconds. `quantiles_ms`: 101 values, at 0, 1, ... 100 %. All are empty or 0 if `count` is 0."""
 
     count: int
     mean_ms: float
@@ -24,9 +24,9 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class ServerUse(msgspec.Struct, frozen=True):
-    """Of the server's processes, so many at the end, in the measured time. Bytes; `rss_idle`: before anybody connected.
+    """Usage of the server in the measured time; `processes` at the end. Bytes; `rss_idle`: before the first connection.
 
-    `waiting`: threads that were ready to run and had no core, on average.
+    `waiting`: mean number of threads that were ready but had no core.
     """
 
     processes: int
@@ -42,7 +42,7 @@ class ServerUse(msgspec.Struct, frozen=True):
 
 
 class LoadUse(msgspec.Struct, frozen=True):
-    """How the generator fared. `late`: how long after its time each message left."""
+    """Usage of the generator. `late`: delay of each message after its scheduled time."""
 
     processes: int
     cores: float
@@ -54,7 +54,7 @@ class LoadUse(msgspec.Struct, frozen=True):
 
 
 class Frames(msgspec.Struct, frozen=True):
-    """Frames at the client's rate over all streams, and streams and results with something wrong."""
+    """Frames at the client's rate over all streams, and the number of faulty streams and results."""
 
     sent: int
     lost: int
@@ -69,7 +69,7 @@ class Frames(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One second of the run, counted from the first stream's begin; lag of the results for audio sent in it."""
+    """One second of the run, counted from the first stream's start; lag of the results for audio sent in it."""
 
     second: int
     results: int
@@ -93,12 +93,13 @@ class StreamRow(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """So many streams at once, `opened` of them. `refused`, `errors` and `endings` count by their words.
+    """A step with `streams` concurrent streams, `opened` of them. `refused`, `errors` and `endings` count by text.
 
     Latencies, each from the sending of the audio in question to the result's arrival: `first` from the stream's first
     message; `final` from the audio that decided the end (endpointing excluded), `final_whole` from the last voiced
-    audio (endpointing included); `interim` from the last audio it covers; `lag`: all results, endpointing excluded.
-    `early`: finals that came before the audio thought to have decided them. `cut`: finals at the greatest length.
+    audio (endpointing included); `interim` from the last audio that it covers; `lag`: all results, endpointing
+    excluded. `early`: finals that arrived before the audio expected to decide them. `cut`: finals at the maximum
+    length.
     """
 
     streams: int
@@ -124,12 +125,12 @@ class Step(msgspec.Struct, frozen=True):
 
     @property
     def clean(self) -> bool:
-        """Everybody was served whole."""
+        """Whether all streams were served completely."""
         return self.opened == self.streams and self.frames.clean
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where the load ran."""
+    """The machine of the load."""
 
     cores: int
     cpu: str
@@ -138,7 +139,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """The workload in words that a report shows: all that decides what was sent."""
+    """The workload of the report: everything that determines the load."""
 
     encoding: str
     sample_rate: int
@@ -157,7 +158,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """What a search found: the most streams that held the goal, the fewest tried that did not (None: none tried)."""
+    """Result of a search: the most streams that met the goal, the fewest tried that did not (None: none tried)."""
 
     goal: str
     most: int
@@ -168,7 +169,7 @@ class Capacity(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """One run of `streamer bench`. `began`: ISO 8601 UTC.
 
-    `compiled`: the way of a message was machine code in the package that ran here, and so in a server that it started.
+    `compiled`: whether the message path of the package was compiled here, and so in a server that it started.
     """
 
     version: str

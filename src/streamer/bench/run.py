@@ -1,4 +1,4 @@
-"""One step of a run: processes that speak, a server that is watched, figures at the end."""
+"""One step of a run: generator processes, a monitored server, and the figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-from streamer.bench.calling import caller_of
+from streamer.bench.callers import caller_of
 from streamer.bench.crew import hired
 from streamer.bench.endpoint import Endpointing
 from streamer.bench.generator import Assignment, Progress
@@ -26,14 +26,14 @@ _HEAD_START_S = 0.2
 
 
 class NothingServed(StreamerError):
-    """Not one stream could be opened; the message says why."""
+    """No stream could be opened; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The server under test. `pid`: its process, where it is on this machine. `counts`: it serves the stub.
+    """The server under test. `pid`: its process on this machine. `counts`: it serves the stub.
 
-    `url` as the client library has it; its path says the mode, or, over gRPC, `mode` does.
+    `url` as in the client library; its path, or `mode` over gRPC, selects the mode.
     """
 
     url: str
@@ -47,7 +47,7 @@ class Target:
         return self.mode is Mode.SIMPLE if is_grpc(self.url) else self.url.rstrip("/").endswith(Mode.SIMPLE)
 
     def start(self, plan: Plan) -> Start:
-        """The stream's first words. Endpointing is asked for where the dialect has words for it."""
+        """Return the start message. It requests endpointing if the protocol version supports it."""
         work = plan.workload
         if is_grpc(self.url):
             return Start(work.format, interim_results=work.interim_results, vad=plan.vad, mode=self.mode)
@@ -57,7 +57,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is the same in all steps of a run. `processes` 0: as many as the streams ask for."""
+    """Settings of all steps of a run. `processes` 0: as many as the streams need."""
 
     workload: Workload
     tape: Tape
@@ -68,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """How a running step fares: `seconds` of its `of`, what the streams say, and the server's cores."""
+    """Progress of a running step: `seconds` of its `of`, the generators' progress, and the server's cores."""
 
     streams: int
     seconds: float
@@ -78,7 +78,7 @@ class News:
 
 
 async def run_step(plan: Plan, target: Target, streams: int, say: Callable[[News], None]) -> Step:
-    """So many streams at once, all through the workload. Raises NothingServed, GeneratorDied, ConfigError."""
+    """Run a step with `streams` concurrent streams. Raises NothingServed, GeneratorDied, ConfigError."""
     processes = plan.processes or -(-streams // caller_of(target.url).streams_per_process)
     assignments = [
         Assignment(
@@ -113,7 +113,7 @@ async def run_step(plan: Plan, target: Target, streams: int, say: Callable[[News
 
 
 class _Watched:
-    """Samples of the server's process: none without one, none after its end."""
+    """Samples of the server's process: none without a process, or after its end."""
 
     def __init__(self, pid: int | None) -> None:
         self._meter = None if pid is None else Meter(pid)
@@ -121,7 +121,7 @@ class _Watched:
 
     @property
     def cores(self) -> float | None:
-        """Lately."""
+        """Recently used cores."""
         if len(self.samples) < 2:
             return None
         before, last = self.samples[-2:]
@@ -140,7 +140,7 @@ class _Watched:
 
 @asynccontextmanager
 async def _watched(pid: int | None) -> AsyncIterator[_Watched]:
-    """A process that is watched while the block runs, from before it on."""
+    """Sample a process during the block."""
     watched = _Watched(pid)
     watched.take()
     watching = asyncio.create_task(watched.watch())

@@ -1,4 +1,4 @@
-"""What the server takes of the machine: CPU and memory of its process and all below it, read from outside."""
+"""CPU and memory of the server's processes, read from outside."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from streamer.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`cpu_s`: since the process began, of those that have ended too. `busy_s`: of the whole machine since it booted.
+    """A sample. `cpu_s`: since the start, including exited processes. `busy_s`: of the whole machine since its boot.
 
-    `waited_s`: how long its threads were ready to run and had no core, where the system says so. `rss` in bytes; pages
-    that processes share are counted in each.
+    `waited_s`: time that threads were ready but had no core, if the system reports it. `rss` in bytes; shared pages are
+    counted in each process.
     """
 
     at: float
@@ -29,7 +29,7 @@ class Sample:
 
 
 class Meter:
-    """Reads a process tree. Raises ConfigError where there is no such process; afterwards one that has gone is None."""
+    """Reads a process tree. Raises ConfigError if it does not exist; a later end gives None."""
 
     def __init__(self, pid: int) -> None:
         try:
@@ -54,13 +54,13 @@ class Meter:
 
 def _read(process: psutil.Process) -> tuple[float, int]:
     times = process.cpu_times()
-    # A child that was waited for moves its time to its parent's children_*: nothing is counted twice or forgotten.
+    # The time of a reaped child moves to its parent's children_*: nothing is counted twice or lost.
     ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return times.user + times.system + ended, process.memory_info().rss
 
 
 def _waited_s(pid: int) -> float:
-    """Of all threads that live, from Linux's /proc/PID/task/*/schedstat: nanoseconds run, nanoseconds waited, turns."""
+    """Return the waiting time of all threads, from Linux's /proc/PID/task/*/schedstat (ns run, ns waited, count)."""
     waited = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with suppress(OSError, IndexError, ValueError):
@@ -69,6 +69,6 @@ def _waited_s(pid: int) -> float:
 
 
 def machine_busy_s() -> float:
-    """CPU seconds that all processes of this machine together have taken."""
+    """Return the CPU seconds of all processes of this machine."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

@@ -1,4 +1,4 @@
-"""What is said: utterances cut out of recordings, with pauses between them, on one tape that all streams read."""
+"""The tape: utterances cut out of recordings, with pauses between them, which all streams share."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Samples = NDArray[np.float32]
 TAPE_S = 60.0
 STEP_S = 0.02
 LOUD = 0.03
-"""Of the recording's loudest step: a step louder than this is speech."""
+"""Share of the recording's loudest step above which a step is speech."""
 GAP_S = 0.5
-"""Shorter quiet belongs to the utterance around it."""
+"""Shorter pauses belong to the utterance around them."""
 EDGE_S = 0.1
-"""Kept before and after an utterance, where consonants fade."""
+"""Audio kept before and after an utterance, where consonants fade."""
 NOISE = 1e-4
 """Level of the pauses, -80 dB: no microphone is silent."""
 
@@ -37,20 +37,20 @@ _RAW = {
     Encoding.MULAW: ("ULAW", "LITTLE"),
     Encoding.ALAW: ("ALAW", "LITTLE"),
 }
-"""libsndfile's names."""
+"""Names of libsndfile."""
 
 
 def make_tape(workload: Workload, recordings: Sequence[AudioFile]) -> Tape:
-    """About TAPE_S of the recordings' first channels, in seeded order, with pauses that make up `duty`.
+    """Build a tape of about TAPE_S from the recordings' first channels, in seeded order, with a speech share of `duty`.
 
-    Raises ConfigError where nobody speaks in the recordings.
+    Raises ConfigError if the recordings contain no speech.
     """
-    import soxr  # noqa: PLC0415 (not for those who only read results)
+    import soxr  # noqa: PLC0415 (not needed to read results)
 
     rate = workload.format.sample_rate
     spoken = [utterance for recording in recordings for utterance in utterances(recording)]
     if not spoken:
-        raise ConfigError(field="--recording", expected="audio with something louder than silence in it", got="none")
+        raise ConfigError(field="--recording", expected="audio that is not silent", got="none")
     voices = [
         soxr.resample(samples, recorded, rate).astype(np.float32) if recorded != rate else samples
         for samples, recorded in spoken
@@ -62,7 +62,7 @@ def make_tape(workload: Workload, recordings: Sequence[AudioFile]) -> Tape:
 
 
 def utterances(recording: AudioFile) -> list[tuple[Samples, int]]:
-    """(samples, rate) of each stretch of the first channel in which somebody speaks, by its loudness alone."""
+    """Yield (samples, rate) of each utterance of the first channel, detected by its loudness alone."""
     samples, rate = recording.samples[0], recording.sample_rate
     step = max(1, int(STEP_S * rate))
     steps = len(samples) // step
@@ -76,7 +76,7 @@ def utterances(recording: AudioFile) -> list[tuple[Samples, int]]:
 
 
 def encoded(samples: Samples, format: AudioFormat) -> bytes:
-    """One channel as it travels."""
+    """Encode one channel for the wire."""
     import soundfile  # noqa: PLC0415
 
     subtype, endian = _RAW[format.encoding]
@@ -86,7 +86,7 @@ def encoded(samples: Samples, format: AudioFormat) -> bytes:
 
 
 def _tape(voices: Sequence[Samples], rate: int, workload: Workload) -> tuple[Samples, int]:
-    """Utterances and pauses in turn until the tape is long enough; and the frames of it that are utterances."""
+    """Return utterances and pauses in turn until the tape is long enough, and the number of utterance frames."""
     chance = np.random.default_rng((workload.seed, 0))
     pause = np.mean([len(voice) for voice in voices]) * (1 - workload.duty) / workload.duty
     parts: list[Samples] = []

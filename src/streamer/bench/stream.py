@@ -1,4 +1,4 @@
-"""One stream of the load: sends when told to, remembers when it did, and times what it hears against that."""
+"""One stream of the load: sends on request, stores the times of sending, and computes latencies."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from streamer.client.link import LOST, Dialect, is_normal_end
 from streamer.session.messages import Stop
 
 REMEMBERED_S = 120.0
-"""Of each stream's times of sending: a result that lags by more is counted as lagging by this."""
+"""Seconds of stored times of each stream: a result that lags by more counts as lagging by this."""
 
 
 @dataclass(slots=True)
 class Timings:
-    """Pairs (when the audio that decided it was sent, as time.monotonic(); seconds to the result).
+    """Pairs (time of sending the deciding audio, as time.monotonic(); seconds to the result).
 
-    `finals`: seconds from that audio. `wholes`: from the utterance's last voiced audio, the endpointing's share
-    included. `interims`, and `pieces` of `simple`: from the last audio that they cover.
+    `finals`: seconds from that audio. `wholes`: from the utterance's last voiced audio, endpointing included.
+    `interims`, and `pieces` of `simple`: from the last audio that they cover.
     """
 
     finals: array[float] = field(default_factory=lambda: array("d"))
@@ -40,7 +40,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one stream did and heard. `early`: finals that came before the audio thought to have decided them."""
+    """Record of one stream. `early`: finals that arrived before the audio expected to decide them."""
 
     index: int
     connect_s: float
@@ -54,11 +54,11 @@ class Record:
     cut: int
     errors: Counter[str]
     ending: str
-    """Empty where the stream ended as it was asked to; otherwise what happened."""
+    """Empty after a normal end; otherwise the reason."""
 
 
 class LoadStream:
-    """Listens to its line. Time is time.monotonic(); nothing here waits."""
+    """Listens to its line. Times are time.monotonic(); its methods never wait."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class LoadStream:
 
     @property
     def gone(self) -> bool:
-        """The connection has ended."""
+        """Whether the connection has ended."""
         return self.over.is_set()
 
     def send(self) -> float:
-        """The next message; returns the time."""
+        """Send the next message; return the time."""
         assert self.line is not None
         self.line.send(self._frames[self._at])
         now = monotonic()
@@ -192,12 +192,12 @@ class LoadStream:
             self._early += 1
 
     def _sent_at(self, position_s: float) -> float | None:
-        """When the audio up to a position of the stream was complete at the server's door; None where it is to come."""
+        """Return when the audio up to a position of the stream was sent; None if it was not sent yet."""
         frames = math.ceil(position_s * self._workload.format.sample_rate - 0.1)
         chunk = max(0, (frames - 1) // self._workload.chunk_frames)
         if chunk >= self._sent:
             return None
-        if self._sent - chunk > len(self._times):  # forgotten: it lags by this at least
+        if self._sent - chunk > len(self._times):  # forgotten: the lag is at least this
             return self._last - REMEMBERED_S
         return self._times[chunk % len(self._times)]
 

@@ -1,4 +1,4 @@
-"""What a reader must be told about a run's figures before believing them. Pure."""
+"""Diagnostics of a run: reasons to distrust its figures. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from streamer.bench.results import LATE_MS, Capacity, Report, Step
 _NOISY_CORES = 0.3
 _STARVED = 0.25
 _FEW = 100
-"""Values below which a 99th percentile is one of the last few."""
+"""Number of values below which a 99th percentile is one of the last few."""
 
 
 def remarks(report: Report) -> list[str]:
-    """One for each kind of trouble, with the steps that had it; empty where there is nothing to say."""
+    """Return one remark per kind of problem, with the affected steps; empty if there is no problem."""
     found: dict[str, list[str]] = {}
     for step in report.steps:
         for trouble, figure in _of(step):
             found.setdefault(trouble, []).append(f"{figure} at {step.streams} streams")
-    # A search tries a number twice: what was the same both times is said once.
+    # A search tries a number twice: identical figures are mentioned once.
     return [f"{trouble}: {', '.join(dict.fromkeys(figures))}" for trouble, figures in found.items()]
 
 
 def shown(report: Report) -> Step:
-    """The step that a headline speaks of: the largest that held the goal of a search, or that can be believed."""
+    """Return the step for the headline: the largest that met the goal of a search, or the largest valid one."""
     if report.capacity is not None:
         good = [step for step in decisive(report.steps) if step.streams <= report.capacity.most]
     else:
@@ -32,19 +32,19 @@ def shown(report: Report) -> Step:
 
 
 def decisive(steps: Sequence[Step]) -> list[Step]:
-    """One for each number of streams: the last, where a search tried twice."""
+    """Return the last step for each number of streams: a search may try twice."""
     return list({step.streams: step for step in steps}.values())
 
 
 def end(capacity: Capacity) -> str:
-    """Why a search found no more."""
+    """Return why a search ended."""
     if capacity.too_many is None:
-        return f"more were not tried: {capacity.why}"
+        return f"higher numbers were not tried: {capacity.why}"
     return f"{capacity.too_many} streams do not: {capacity.why}"
 
 
 def goal(text: str) -> str:
-    """`p99_final_ms=250` in words."""
+    """Return `p99_final_ms=250` in words."""
     name, _, limit_ms = text.partition("=")
     share, _, measure = name.removesuffix("_ms").partition("_")
     latency = {"first": "time to the first result", "lag": "result lag", "final_whole": "whole latency"}
@@ -54,47 +54,47 @@ def goal(text: str) -> str:
 
 
 def duration(ms: float) -> str:
-    """With its unit: 8.5 ms, 250 ms, 14.5 s."""
+    """Format a duration with its unit: 8.5 ms, 250 ms, 14.5 s."""
     if ms >= 10_000:
         return f"{ms / 1e3:.1f} s"
     return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
 
 
 def _of(step: Step) -> Iterator[tuple[str, str]]:
-    """(what is wrong, how much of it)"""
+    """Yield (problem, figure)."""
     frames = step.frames
     if step.opened < step.streams:
         yield "streams were refused", f"{step.streams - step.opened} ({_words(step.refused)})"
     if frames.lost or frames.doubled:
         yield "frames were lost, or answered twice", f"{frames.lost} and {frames.doubled}"
     if frames.miscounted_results:
-        yield "results counted other samples than their range has", f"{frames.miscounted_results}"
+        yield "results whose sample count differs from their range", f"{frames.miscounted_results}"
     if frames.unfinished_streams:
-        yield "streams did not end well", f"{frames.unfinished_streams} ({_words(step.endings)})"
+        yield "streams did not finish", f"{frames.unfinished_streams} ({_words(step.endings)})"
     if step.errors:
         yield "errors", _words(step.errors)
     if step.load.was_late:
         trouble = (
-            f"the generator was late (over 1 % of its messages by more than {LATE_MS:.0f} ms), so the load was not "
-            "quite what it says; more --processes, or another machine"
+            f"the load generator was late (over 1 % of its messages by more than {LATE_MS:.0f} ms), so the load was "
+            "lower than stated; use more --processes, or another machine"
         )
         yield trouble, f"by {duration(step.load.late.p99_ms)}"
     if step.early:
         trouble = (
-            "finals came before the silence that should have decided them; the server's --redemption-ms is another"
+            "finals arrived earlier than --redemption-ms allows; the server probably uses a different redemption time"
         )
         yield trouble, f"{step.early}"
     if step.cut:
-        yield "finals were cut at the greatest length and are not in the final latency", f"{step.cut}"
+        yield "utterances reached the maximum length; their finals are not part of the final latency", f"{step.cut}"
     if step.lag.count < _FEW:
-        yield "results are few for a 99th percentile; more --seconds", f"{step.lag.count}"
+        yield "too few results for a 99th percentile; use more --seconds", f"{step.lag.count}"
     if step.server is not None and step.server.waiting > _STARVED:
         yield (
-            "threads of the server were ready and had no core, so it was slower than it could be",
+            "threads of the server waited for a free core, so latencies are higher than the server needs",
             f"{step.server.waiting:.1f}",
         )
     if step.others_cores is not None and step.others_cores > _NOISY_CORES:
-        yield "other processes took cores of this machine, and latencies carry their noise", f"{step.others_cores:.1f}"
+        yield "other processes used cores of this machine, so latencies are noisy", f"{step.others_cores:.1f}"
 
 
 def _words(counts: object) -> str:

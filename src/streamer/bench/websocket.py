@@ -1,6 +1,6 @@
-"""The least of a WebSocket client that load needs: frames built once for all streams, and little work for each message.
+"""A minimal WebSocket client for load: frames are built once for all streams, with little work per message.
 
-aiohttp's client, as good as it is, would take more CPU for 400 streams than the server that they are to measure.
+aiohttp's client would take more CPU for 400 streams than the server under test.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from streamer.client.stream import dialect_of
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 _NO_MASK = b"\0\0\0\0"
-"""The mask key. RFC 6455 wants it unpredictable, for proxies between strangers. With zeros a frame is the same for
-every stream and masking costs nothing; a server unmasks it like any other."""
+"""The mask key. RFC 6455 requires it to be unpredictable, to protect proxies. With zeros a frame is the same for every
+stream and masking costs nothing; a server unmasks it as any other."""
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """A whole message from a client in one frame."""
+    """Return a whole message of a client in one frame."""
     size = len(payload)
     if size < 126:
         head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
@@ -38,7 +38,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 class Frames:
-    """Bytes from a server to whole messages: (opcode, payload). Raises ValueError for what is none."""
+    """Parses a server's bytes to whole messages: (opcode, payload). Raises ValueError for invalid frames."""
 
     def __init__(self) -> None:
         self._waiting = b""
@@ -64,14 +64,14 @@ class Frames:
         self._opcode = opcode or self._opcode
         self._parts.append(payload)
         if sum(map(len, self._parts)) > MAX_EVENT_BYTES:
-            raise ValueError("a message that is too long")
+            raise ValueError("message too long")
         if final:
             yield self._opcode, b"".join(self._parts)
             self._parts.clear()
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """(first byte, where the payload starts, its size), or None where more bytes are needed."""
+    """Return (first byte, start of the payload, its size), or None if more bytes are needed."""
     if len(data) < at + 2:
         return None
     first, size = data[at], data[at + 1]
@@ -83,12 +83,12 @@ def _header(data: bytes, at: int) -> tuple[int, int, int] | None:
         size = int.from_bytes(data[start : start + width])
         start += width
     if size > MAX_EVENT_BYTES or first & 0x70:
-        raise ValueError("not a WebSocket frame of a message that could be read")
+        raise ValueError("unreadable WebSocket frame")
     return first, start, size
 
 
 class WebSocketLine(asyncio.Protocol):
-    """One connection. Writes never wait: what the server does not read in time shows as latency, as to any user."""
+    """One connection. Writes never wait: messages that the server does not read in time show as latency."""
 
     def __init__(self, listener: Listener, request: bytes) -> None:
         self._listener = listener
@@ -100,11 +100,11 @@ class WebSocketLine(asyncio.Protocol):
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def send(self, frame: bytes) -> None:
-        """Send a frame that was built before."""
+        """Send a frame that was built in advance."""
         self._transport.write(frame)
 
     def say(self, words: str | bytes) -> None:
-        """Send words of the dialect: text over WebSocket."""
+        """Send a control message: text over WebSocket."""
         data = words.encode() if isinstance(words, str) else words
         self._transport.write(frame(TEXT, data))
 
@@ -112,7 +112,7 @@ class WebSocketLine(asyncio.Protocol):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own is no subclass of it
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is not a subclass
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -127,7 +127,7 @@ class WebSocketLine(asyncio.Protocol):
             self._transport.abort()
 
     def _upgrade(self, data: bytes) -> bytes:
-        """The answer to the handshake; returns what came after it."""
+        """Handle the answer to the handshake; return the bytes after it."""
         assert self._head is not None
         head, end, rest = (self._head + data).partition(b"\r\n\r\n")
         if not end:
@@ -189,7 +189,7 @@ class WebSocketCaller:
         return [frame(BINARY, chunk) for chunk in chunks]
 
     async def call(self, listener: Listener) -> WebSocketLine:
-        """An open connection. Raises Refused."""
+        """Return an open connection. Raises Refused."""
         key = base64.b64encode(os.urandom(16)).decode()
         request = f"{self._head}Sec-WebSocket-Key: {key}\r\n\r\n".encode()
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""What the streams of a run say and when: pure and seeded, so that two runs send the same bytes at the same times."""
+"""The workload: content and times of all messages. Pure and seeded, so two runs send the same load."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from streamer.errors import ConfigError
 
 MAX_STREAMS = 100_000
 MAX_CHUNK_BYTES = 64 * 1024
-"""Of one audio message: what a server takes unless it was told otherwise."""
+"""Maximum bytes of an audio message: the server's default limit."""
 JITTER_STEPS = 1_021
-"""Delays drawn in advance; a prime, so that streams do not fall into step with them."""
+"""Delays drawn in advance; a prime number, so that streams do not fall into step with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Each stream sends `format` in messages of `chunk_frames` frames, each when a microphone would have it.
+    """Each stream sends `format` in messages of `chunk_frames` frames, at the times of a microphone.
 
-    `duty`: the share of the time in which somebody speaks, 0..1. `jitter_ms`: each message is held back by up to so
-    much, evenly drawn, and never overtakes. Streams begin spread over `ramp_s`; what happens in the `warmup_s` after
-    that is not measured; then `seconds` are; then streams end as they began. Raises ConfigError naming the option.
+    `duty`: the share of speech, 0..1. `jitter_ms`: maximum random delay of a message, uniformly distributed; messages
+    stay in order. Streams start over `ramp_s`; then `warmup_s` are not measured, `seconds` are measured, and streams
+    end as they started. Raises ConfigError, naming the option.
     """
 
     format: AudioFormat = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
@@ -64,22 +64,22 @@ class Workload:
 
     @property
     def quiet_s(self) -> float:
-        """From the first stream's begin to the measured time."""
+        """Time from the first stream's start to the measured time."""
         return self.ramp_s + self.warmup_s
 
     @property
     def each_s(self) -> float:
-        """What a stream speaks for; of the first one, until the end of the measured time."""
+        """Duration of each stream; of the first one, until the end of the measured time."""
         return self.quiet_s + self.seconds
 
     @property
     def total_s(self) -> float:
-        """Until the last stream has ended."""
+        """Time until the end of the last stream."""
         return self.each_s + self.ramp_s
 
 
 def chunk_frames(format: AudioFormat, *, chunk_ms: float | None, chunk_bytes: int | None) -> int:
-    """Frames of one message, given its length in one of two ways. Raises ConfigError for a length that cannot be."""
+    """Return the frames of one message from its length in ms or bytes. Raises ConfigError for an invalid length."""
     if chunk_bytes is not None:
         if chunk_bytes < 1 or chunk_bytes % format.frame_bytes:
             expected = f"a multiple of the {format.frame_bytes} bytes of one frame"
@@ -92,7 +92,7 @@ def chunk_frames(format: AudioFormat, *, chunk_ms: float | None, chunk_bytes: in
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """Audio in the workload's format, a whole number of chunks. `speech`: the share of it that is utterances."""
+    """Audio in the workload's format, a whole number of chunks. `speech`: share of utterances."""
 
     pcm: bytes
     chunk_bytes: int
@@ -105,7 +105,7 @@ class Tape:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When one stream sends what. Times are seconds after the go; `offset`: where on the tape it begins, in chunks."""
+    """Schedule of one stream. Times are seconds after the start; `offset`: its first chunk on the tape."""
 
     begin_s: float
     chunk_s: float
@@ -115,7 +115,7 @@ class Schedule:
     delays_at: int
 
     def dues_s(self) -> Iterator[float]:
-        """The time of each message: once its last frame has been spoken, and the jitter after that, in order."""
+        """Yield the time of each message: when its last frame would be recorded, plus the jitter, in order."""
         last = 0.0
         for chunk in range(self.count):
             delay = self.delays[(self.delays_at + chunk) % len(self.delays)]
@@ -124,7 +124,7 @@ class Schedule:
 
 
 def delays(workload: Workload) -> list[float]:
-    """The jitter of a run, in seconds."""
+    """Return the jitter of a run, in seconds."""
     draws: list[float] = (
         np.random.default_rng((workload.seed, 1)).uniform(0, workload.jitter_ms / 1e3, JITTER_STEPS).tolist()
     )
@@ -132,10 +132,10 @@ def delays(workload: Workload) -> list[float]:
 
 
 def schedule(workload: Workload, stream: int, streams: int, tape_chunks: int, jitter: Sequence[float]) -> Schedule:
-    """Stream `stream` of `streams`: evenly spread over the ramp, at a phase and a place on the tape drawn for it.
+    """Return the schedule of `stream` of `streams`: evenly spread over the ramp, with a random phase and offset.
 
-    They end as they began, after the measured time: all are live in it, and it does not feel a thousand stops at once,
-    which nobody meets.
+    Streams end as they started, after the measured time: all are live in it, and it contains no burst of stops, which
+    would be unrealistic.
     """
     draw = np.random.default_rng((workload.seed, 2, stream))
     phase_s = float(draw.uniform(0, workload.chunk_s))
@@ -151,7 +151,7 @@ def schedule(workload: Workload, stream: int, streams: int, tape_chunks: int, ji
 
 
 def shares(streams: int, processes: int) -> list[range]:
-    """The streams of each process, as even as can be."""
+    """Distribute the streams evenly over the processes."""
     processes = min(processes, streams)
     bounds = [streams * part // processes for part in range(processes + 1)]
     return [range(low, high) for low, high in pairwise(bounds)]

@@ -1,4 +1,4 @@
-"""The command line: one module per command; heavy imports stay inside the commands so that --help is quick."""
+"""The command line: one module per command. Heavy imports are inside the commands, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _options(
     """Your function in, a production streaming audio API out."""
 
 
-# By alias and by name: a function named as its module would hide it from `import streamer.cli.serve`.
+# By alias and by name: a function with its module's name would hide it from `import streamer.cli.serve`.
 app.command("serve")(_serve)
 app.command("check")(_check)
 app.command("bench")(_bench)

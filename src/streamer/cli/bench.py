@@ -1,4 +1,4 @@
-"""`streamer bench`: how many streams a server carries, and what each of them feels."""
+"""`streamer bench`: the capacity of a server, and the latency of its streams."""
 
 from __future__ import annotations
 
@@ -15,51 +15,59 @@ if TYPE_CHECKING:
     from streamer.bench.workload import Workload
 
 ENDPOINT = "/api/v2/segmented"
-SERVER, LOAD, SEARCH = "The server", "The load", "The most streams within a goal"
+SERVER, LOAD, SEARCH = "Server", "Load", "Capacity search"
 
 
 def _option(panel: str, help_: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help_, rich_help_panel=panel, **more)
 
 
-Address = Annotated[str | None, _option(SERVER, "Endpoint of a server that runs.", "--address", "-a", metavar="URL")]
-Serve = Annotated[str | None, _option(SERVER, "Or: start one with this model, anew for each step.", metavar="MODEL")]
+Address = Annotated[str | None, _option(SERVER, "Endpoint of a running server.", "--address", "-a", metavar="URL")]
+Serve = Annotated[str | None, _option(SERVER, "Or start a server with this model for each step.", metavar="MODEL")]
 Setting = Annotated[
-    list[str] | None, _option(SERVER, "Any setting of that server. May be repeated.", "--set", metavar="KEY=VALUE")
+    list[str] | None, _option(SERVER, "A setting of that server. Can be repeated.", "--set", metavar="KEY=VALUE")
 ]
-Endpoint = Annotated[str, _option(SERVER, "With --serve: dialect and mode, or grpc.", metavar="PATH|grpc")]
-GrpcMode = Annotated[Mode, _option(SERVER, "Over gRPC; elsewhere the path says it.")]
+Endpoint = Annotated[
+    str, _option(SERVER, "With --serve: the path (protocol version and mode), or grpc.", metavar="PATH|grpc")
+]
+GrpcMode = Annotated[Mode, _option(SERVER, "Mode over gRPC. Over WebSocket the path selects it.")]
 ServerPid = Annotated[
-    int | None, _option(SERVER, "With --address: its process, to measure CPU and memory.", metavar="PID")
+    int | None, _option(SERVER, "With --address: the server's process id, to measure CPU and memory.", metavar="PID")
 ]
 Token = Annotated[str | None, _option(SERVER, "Key or token.", envvar="STREAMER_TOKEN")]
-Streams = Annotated[str, _option(LOAD, "Streams at once; several numbers make several steps.", metavar="N[,N...]")]
-Measured = Annotated[float, _option(LOAD, "Measured time of a step.")]
-Warmup = Annotated[float, _option(LOAD, "Seconds of load before that.")]
-Ramp = Annotated[float, _option(LOAD, "Seconds over which streams begin.")]
+Streams = Annotated[str, _option(LOAD, "Concurrent streams. Several numbers make several steps.", metavar="N[,N...]")]
+Measured = Annotated[float, _option(LOAD, "Measured seconds per step.")]
+Warmup = Annotated[float, _option(LOAD, "Seconds of load before the measurement.")]
+Ramp = Annotated[float, _option(LOAD, "Seconds over which the streams start.")]
 Recordings = Annotated[
     list[Path] | None,
-    _option(LOAD, "What is said: WAV, FLAC, ... May be repeated.", metavar="FILE", show_default="synthetic speech"),
+    _option(
+        LOAD, "Recording to send: WAV, FLAC, ... Can be repeated.", metavar="FILE", show_default="synthetic speech"
+    ),
 ]
-Duty = Annotated[float, _option(LOAD, "Share of the time in which somebody speaks.")]
-SampleRate = Annotated[int, _option(LOAD, "Hz.")]
-Coding = Annotated[str, _option(LOAD, "pcm_s16le, pcm_f32le, mulaw, ...")]
-ChunkMs = Annotated[float, _option(LOAD, "Audio in one message.")]
-ChunkBytes = Annotated[int | None, _option(LOAD, "The same in bytes; goes before --chunk-ms.")]
-JitterMs = Annotated[float, _option(LOAD, "Each message is held back by up to so much.")]
-Seed = Annotated[int, _option(LOAD, "Of everything that is drawn.", min=0)]
-Interims = Annotated[bool, _option(LOAD, "Ask for results that grow.", "--interim-results")]
+Duty = Annotated[float, _option(LOAD, "Share of the audio that is speech (0 to 1).")]
+SampleRate = Annotated[int, _option(LOAD, "Sample rate in Hz.")]
+Coding = Annotated[str, _option(LOAD, "Encoding: pcm_s16le, pcm_f32le, mulaw, ...")]
+ChunkMs = Annotated[float, _option(LOAD, "Audio per message, in milliseconds.")]
+ChunkBytes = Annotated[int | None, _option(LOAD, "Audio per message, in bytes. Overrides --chunk-ms.")]
+JitterMs = Annotated[float, _option(LOAD, "Maximum random delay per message, in milliseconds.")]
+Seed = Annotated[int, _option(LOAD, "Random seed.", min=0)]
+Interims = Annotated[bool, _option(LOAD, "Request interim results.", "--interim-results")]
 Redemption = Annotated[
     float | None,
-    _option(LOAD, "Silence that ends speech: asked for on v2, assumed on v1.", show_default="the server's own, 600"),
+    _option(
+        LOAD,
+        "Silence that ends speech, in milliseconds: requested on v2, assumed on v1.",
+        show_default="the server's default, 600",
+    ),
 ]
-Processes = Annotated[int, _option(LOAD, "Processes that make the load; 0: as many as it takes.", min=0, max=64)]
-FindCapacity = Annotated[bool, _option(SEARCH, "Search, from --streams on.", "--find-capacity")]
+Processes = Annotated[int, _option(LOAD, "Load generator processes. 0: as many as needed.", min=0, max=64)]
+FindCapacity = Annotated[bool, _option(SEARCH, "Search for the capacity, starting at --streams.", "--find-capacity")]
 Slo = Annotated[
     str, _option(SEARCH, "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag _ms=NUMBER", metavar="GOAL")
 ]
-MaxStreams = Annotated[int, _option(SEARCH, "Not more than these.", min=1)]
-Out = Annotated[Path, typer.Option(help="Writes PATH.json and PATH.html.", metavar="PATH")]
+MaxStreams = Annotated[int, _option(SEARCH, "Upper limit of the search.", min=1)]
+Out = Annotated[Path, typer.Option(help="Write the report to PATH.json and PATH.html.", metavar="PATH")]
 
 
 def bench(
@@ -91,11 +99,11 @@ def bench(
     max_streams: MaxStreams = 4_000,
     out: Out = Path("bench"),
 ) -> None:
-    """Speak to a server with many streams at once, in real time, and measure what each of them feels.
+    """Measure the latency and the capacity of a server with many concurrent streams in real time.
 
-    Open loop: messages leave on an absolute schedule whatever the server does, and a generator that cannot keep to it
-    is reported. Latencies are percentiles over all streams; final latency excludes the silence that has to pass before
-    an end is an end. Ends with 1 where nothing could be measured, with 2 for options that cannot be.
+    The load is an open loop: messages are sent on a fixed schedule, whatever the server does. A load generator that
+    falls behind its schedule is reported. Latencies are percentiles over all streams. The final latency excludes the
+    silence that ends an utterance. Exit codes: 1 if nothing could be measured, 2 for invalid options.
     """
     from streamer.bench.capacity import Goal
     from streamer.cli.bench_run import Order, Server, perform
@@ -122,7 +130,7 @@ def bench(
 
 
 def _settings(pairs: list[str] | tuple[str, ...]) -> list[str]:
-    list(overrides(pairs))  # a pair that is none ends here
+    list(overrides(pairs))  # an invalid pair exits here
     return [word for pair in pairs for word in ("--set", pair)]
 
 
@@ -157,7 +165,7 @@ def _workload(
 def _plan(
     workload: Workload, recordings: list[Path], redemption_ms: float | None, processes: int
 ) -> tuple[Plan, list[str]]:
-    """What every step sends, and the names of what is said."""
+    """Return the load of every step, and the names of its recordings."""
     from importlib.resources import as_file
 
     from streamer.audio.files import read_audio
@@ -178,4 +186,4 @@ def _plan(
         VadConfig(redemption_time_ms=redemption_ms)
         endpointing, vad = Endpointing(redemption_ms), VadOverrides(redemption_time_ms=redemption_ms)
     plan = Plan(workload, make_tape(workload, said), endpointing, vad, processes)
-    return plan, [path.name for path in recordings] or ["weather.wav (synthetic speech of the package)"]
+    return plan, [path.name for path in recordings] or ["weather.wav (packaged synthetic speech)"]

@@ -18,7 +18,7 @@ import msgspec
 from rich.console import Console
 
 import streamer
-from streamer.bench.calling import caller_of
+from streamer.bench.callers import caller_of
 from streamer.bench.capacity import Goal, Search
 from streamer.bench.results import Capacity, Machine, Report, Said, Step
 from streamer.bench.run import Plan, Target, run_step
@@ -31,12 +31,12 @@ from streamer.session.events import Mode
 GRPC = "grpc"
 _STUB = "stub"
 _HEADROOM = 1_000
-"""A private server refuses nobody for being one too many."""
+"""Extra sessions of a private server, so that it refuses no stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Whom to measure: an address, or a model to start a server with."""
+    """The server to measure: an address, or a model to start one with."""
 
     address: str | None
     model: str | None
@@ -47,9 +47,9 @@ class Server:
     token: str | None
 
     def check(self, plan: Plan) -> Server:
-        """Return self; raises ConfigError, BadRequest or InvalidFormat for what cannot be, or cannot be said there."""
+        """Return self. Raises ConfigError, BadRequest or InvalidFormat for an invalid or unsupported option."""
         if (self.address is None) == (self.model is None):
-            raise ConfigError(field="server", expected="one of --address URL and --serve MODEL", got="both, or neither")
+            raise ConfigError(field="server", expected="one of --address URL and --serve MODEL", got="both or neither")
         if self.model is not None and self.pid is not None:
             raise ConfigError(field="--server-pid", expected="only with --address", got=self.pid)
         target = self._at(self.address or self._url("http://localhost:1", "grpc://localhost:1"))
@@ -62,7 +62,7 @@ class Server:
 
     @asynccontextmanager
     async def target(self, streams: int) -> AsyncIterator[Target]:
-        """The one that runs, or one of our own that takes so many streams."""
+        """Yield the running server, or one of our own with a sufficient limit of sessions."""
         if self.address is not None:
             yield self._at(self.address)
             return
@@ -80,7 +80,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked for. `goal`: search for the most streams, from the first number on; else the numbers are steps."""
+    """The requested run.
+
+    `goal`: search for the capacity, starting at the first number; otherwise the numbers are steps.
+    """
 
     server: Server
     plan: Plan
@@ -92,7 +95,7 @@ class Order:
 
 
 def perform(order: Order) -> None:
-    """Run it all. Raises StreamerError or ServerFailed where nothing could be measured."""
+    """Run all steps. Raises StreamerError or ServerFailed if nothing could be measured."""
     console = Console()
     report = Report(
         version=streamer.__version__,
@@ -140,7 +143,7 @@ async def _step(order: Order, streams: int, watch: Watch) -> Step:
 
 
 def _write(report: Report, out: Path) -> list[Path]:
-    """The files; the page only where there is something to draw it with."""
+    """Write the files; the page needs matplotlib."""
     as_json = out.with_name(out.name + ".json")
     as_json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     try:

@@ -1,4 +1,4 @@
-"""What `streamer bench` shows: a line that lives while a step runs, and the table at the end."""
+"""The output of `streamer bench`: a live line during a step, and the table at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamer.bench.verdict import duration, end, remarks
 
 
 class Watch:
-    """Progress on the terminal; where there is none, a line for each step."""
+    """Progress on the terminal; without a terminal, a line for each step."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -62,16 +62,18 @@ class Watch:
 
     def judged(self, streams: int, missed: str) -> None:
         self._console.print(
-            Text.assemble(f"{streams} streams: ", ("not held: " + missed, "red") if missed else ("held", "green"))
+            Text.assemble(
+                f"{streams} streams: ", ("goal missed: " + missed, "red") if missed else ("goal met", "green")
+            )
         )
 
 
 def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
-    """The table, what has to be said about it, where the files are."""
+    """Print the table, the remarks, and the names of the files."""
     console.print(_table(report.steps))
     console.print(
-        "[dim]Milliseconds. final: from the audio that decided an utterance's end to its result; whole: from its last"
-        " word. lag: of all results. CPU: for a second of one stream. late: the generator, behind its schedule.[/dim]",
+        "[dim]Milliseconds. final: from the audio that ended an utterance to its result. whole: from the last word to"
+        " the result. lag: of all results. CPU: per second of one stream. late: delay of the load generator.[/dim]",
     )
     for remark in remarks(report):
         console.print(Text(f"! {remark}", "yellow"))
@@ -80,17 +82,17 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
         console.print(f"[bold]{found.most} streams[/bold] hold {found.goal}; {end(found)}", highlight=False)
     console.print("written: " + ", ".join(str(file) for file in files), highlight=False, soft_wrap=True)
     if len(files) == 1:
-        console.print("no page with plots: pip install 'streamer\\[plot]'", highlight=False)
+        console.print("no HTML page: it needs matplotlib, pip install 'streamer\\[plot]'", highlight=False)
 
 
 Column = tuple[str, Callable[[Step], str]]
 
 
 def _columns(steps: Sequence[Step]) -> Iterator[Column]:
-    """Headings of two lines, and what stands below; none that would be empty."""
+    """Yield headings of two lines and their cells, without empty columns."""
     yield "\nstreams", lambda step: str(step.streams)
     interims = any(step.interim.count for step in steps)
-    if not interims:  # on 80 columns there is room for one of the two
+    if not interims:  # 80 columns have space for one of the two
         yield "first\np50", lambda step: _ms(step.first, "p50_ms")
     if any(step.final.count for step in steps):
         yield "final\np50", lambda step: _ms(step.final, "p50_ms")

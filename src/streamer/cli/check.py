@@ -1,4 +1,4 @@
-"""`streamer check`: what a model does, how fast, and which settings suit it, before anybody streams to it."""
+"""`streamer check`: tests a model, measures it, and recommends settings."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ def check(
         str | None,
         typer.Argument(help="package.module:name, path/to/file.py:name, or a built-in model.", show_default="stub"),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting, such as model.delay=0.5. May be repeated.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="A setting, such as model.delay=0.5. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
 ) -> None:
-    """Try a model on silence, noise and a recording, and say which settings suit it.
+    """Run a model on silence, noise and a recording, and recommend settings for it.
 
-    Ends with 1 where the model fails on one of them, with 2 where it cannot be loaded.
+    Exit codes: 1 if the model fails on one of them, 2 if it cannot be loaded.
     """
     import asyncio
     import logging
@@ -42,13 +44,13 @@ def check(
     from streamer.errors import ConfigError, ModelLoadError
     from streamer.models.loading import ModelSpec
 
-    logging.basicConfig(level="CRITICAL")  # what goes wrong is in the table
+    logging.basicConfig(level="CRITICAL")  # problems are shown in the table
     console = Console()
     try:
         loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
         fetch_weights(loaded)
         spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
-        with console.status("loading the model, then a few calls at each batch size"):
+        with console.status("loading the model and timing calls at each batch size"):
             findings = asyncio.run(measure(spec))
     except (ConfigError, ModelLoadError) as error:
         typer.echo(f"error: {error.message}", err=True)
@@ -59,7 +61,7 @@ def check(
 
 
 def show(findings: Findings, console: Console) -> None:
-    """The tables, and the advice below them."""
+    """Print the tables and the recommendation."""
     card = findings.card
     kind = "stateful" if card.stateful else "stateless"
     console.print(

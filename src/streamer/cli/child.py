@@ -1,4 +1,4 @@
-"""A `streamer serve` of one's own: a process on a free port, ready before it is used, stopped after."""
+"""A `streamer serve` process on a free port, for the duration of a command."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LISTENING = re.compile(r"listening on ((?:http|grpc)://\S+)")
 
 
 class ServerFailed(Exception):
-    """The server did not come up; the message has its last words."""
+    """The server did not start; the message has its last lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A server that is ready: `http://127.0.0.1:PORT`, its process, and `grpc://...` where that was asked for."""
+    """A ready server: `http://127.0.0.1:PORT`, its process, and `grpc://...` if requested."""
 
     address: str
     pid: int
@@ -32,11 +32,12 @@ class Child:
 
 @asynccontextmanager
 async def serving(*arguments: str, grpc: bool = False) -> AsyncIterator[Child]:
-    """Run `streamer serve ARGUMENTS --port 0`; yields it once it is ready. `grpc`: on a port of its own, too.
+    """Run `streamer serve ARGUMENTS --port 0`; yield it once it is ready. `grpc`: with gRPC as well.
 
-    Raises ServerFailed where it ends first, or is not ready within a minute. SIGTERM ends it, SIGKILL if it must.
+    Raises ServerFailed if it exits first, or is not ready within a minute. It is stopped with SIGTERM, and with SIGKILL
+    if necessary.
     """
-    # No balancer has to notice that it goes.
+    # No load balancer has to notice the drain.
     private = ["--port", "0", "--grpc-port", "-1" if grpc else "0", "--set", "drain.lag_s=0"]
     command = [sys.executable, "-m", "streamer", "serve", *arguments, *private]
     process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
@@ -61,7 +62,7 @@ async def serving(*arguments: str, grpc: bool = False) -> AsyncIterator[Child]:
 
 
 async def _listen(process: Process, said: deque[str], addresses: list[asyncio.Future[str]]) -> None:
-    """Read the server's stderr to its end, so that it never blocks; find the addresses in it, in their order."""
+    """Read the server's stderr to its end, so that it never blocks; return the addresses in it, in their order."""
     assert process.stderr is not None
     async for raw in process.stderr:
         line = raw.decode(errors="replace").rstrip()
@@ -69,7 +70,7 @@ async def _listen(process: Process, said: deque[str], addresses: list[asyncio.Fu
         waiting = [address for address in addresses if not address.done()]
         if waiting and (match := _LISTENING.search(line)):
             waiting[0].set_result(match[1])
-    # Reaped before anyone signals it: a signal to a child that asyncio has not seen end confuses its watcher.
+    # Reaped before any signal: a signal to a child whose exit asyncio has not seen confuses its watcher.
     await process.wait()
     for address in addresses:
         if not address.done():
@@ -77,7 +78,7 @@ async def _listen(process: Process, said: deque[str], addresses: list[asyncio.Fu
 
 
 async def _ready(address: str, process: Process) -> None:
-    """Wait until the server says that its model answers."""
+    """Wait until the server reports readiness."""
     import aiohttp
 
     async with aiohttp.ClientSession() as http:

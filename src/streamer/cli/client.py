@@ -1,4 +1,4 @@
-"""`streamer client`: a recording to a server, and what comes back, live."""
+"""`streamer client`: streams a recording to a server, and prints the results live."""
 
 from __future__ import annotations
 
@@ -18,29 +18,37 @@ def client(
     address: Annotated[
         str,
         typer.Option(
-            "--address", "-a", help="Endpoint; its path says dialect and mode. Or grpc://HOST:PORT.", metavar="URL"
+            "--address",
+            "-a",
+            help="Endpoint. Its path selects protocol version and mode. Or grpc://HOST:PORT.",
+            metavar="URL",
         ),
     ] = ADDRESS,
-    chunk_size: Annotated[int, typer.Option(help="Bytes of audio in one message.", min=1, metavar="BYTES")] = 256,
-    real_time: Annotated[bool, typer.Option("--real-time", help="Send as fast as it was spoken.")] = False,
+    chunk_size: Annotated[int, typer.Option(help="Bytes of audio per message.", min=1, metavar="BYTES")] = 256,
+    real_time: Annotated[bool, typer.Option("--real-time", help="Send at the speed of the recording.")] = False,
     simple: Annotated[
-        bool, typer.Option("--simple", help="All audio, not speech alone; for grpc://, a ws:// address says it.")
+        bool,
+        typer.Option(
+            "--simple", help="Use simple mode (all audio, no VAD) over gRPC. Over WebSocket the path selects it."
+        ),
     ] = False,
-    interim_results: Annotated[bool, typer.Option("--interim-results", help="Ask for results that grow.")] = False,
+    interim_results: Annotated[bool, typer.Option("--interim-results", help="Request interim results.")] = False,
     token: Annotated[
-        str | None, typer.Option(help="Key or token, where the server asks for one.", envvar="STREAMER_TOKEN")
+        str | None, typer.Option(help="Key or token, if the server requires one.", envvar="STREAMER_TOKEN")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One event a line on stdout, all else on stderr.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON event per line on stdout, everything else on stderr.")
+    ] = False,
 ) -> None:
-    """Stream a recording to a server and show what it hears.
+    """Stream a recording to a server and print the results.
 
-    Exit code 1: no server, or a stream that failed. 2: a file that cannot be read, or an address that is none.
+    Exit codes: 1 if the server is unreachable or the stream fails, 2 for an unreadable file or an invalid address.
     """
     import asyncio
     import os
 
     from streamer.cli.streaming import stream_recording
-    from streamer.cli.view import view_for
+    from streamer.cli.views import view_for
     from streamer.telemetry.client_trace import client_trace
 
     recording = _read(input_)
@@ -68,7 +76,8 @@ def client(
 
 
 def _read(path: Path) -> Recording:
-    from streamer.audio.files import UnreadableFile, read_audio
+    from streamer.audio.errors import UnreadableFile
+    from streamer.audio.files import read_audio
     from streamer.cli.streaming import Recording
     from streamer.client.sources import wire_audio
     from streamer.errors import InvalidFormat
@@ -84,11 +93,11 @@ def _read(path: Path) -> Recording:
 
 
 def _reader_left() -> Failure:
-    """Whoever read our output has gone (`| head`): say so once, not again at the interpreter's last flush."""
+    """Report once that the output's reader has exited (`| head`), not again at the interpreter's last flush."""
     import os
     import sys
 
     from streamer.cli.streaming import Failure
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Failure("nobody reads the output")
+    return Failure("the output was closed by its reader")

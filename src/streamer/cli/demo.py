@@ -1,4 +1,4 @@
-"""`streamer demo`: a real server, a real recording, its words printed while they are being said."""
+"""`streamer demo`: a real server and recording, with live results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL = "moonshine"
 PATH = "/api/v2/segmented"
 
 _NEXT = """
-What to try next:
+Next steps:
   streamer serve moonshine                         serve it, and speak into the page at http://localhost:8080/
   streamer client -i FILE.wav --real-time          speak to it (WAV, FLAC, ...)
   streamer vad FILE.wav --plot speech.png          see where speech was found
@@ -21,7 +21,7 @@ What to try next:
 
 
 def demo() -> None:
-    """Start a server, stream a recording to it in real time, print what it hears, stop it."""
+    """Start a server, stream a recording to it in real time, print the results and stop the server."""
     import asyncio
 
     from streamer.cli.child import ServerFailed
@@ -52,7 +52,7 @@ def _sample() -> Recording:
 async def _demo(recording: Recording) -> Failure | None:
     from streamer.cli.child import serving
     from streamer.cli.streaming import stream_recording
-    from streamer.cli.view import view_for
+    from streamer.cli.views import view_for
 
     typer.echo(f"Starting a server with {MODEL} ...")
     async with serving(MODEL) as child:

@@ -1,4 +1,4 @@
-"""`streamer evaluate`: error rates, cost and latency of a recogniser on recordings whose words are known."""
+"""`streamer evaluate`: error rates, cost and latency of a recogniser on recordings with known words."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def evaluate(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never fetch weights from the network.")] = False,
 ) -> None:
-    """Evaluate a recogniser. All files run as fast as it goes for errors and cost, some at real time for latencies.
+    """Evaluate a recogniser. All files run as fast as possible for errors and cost, some in real time for latencies.
 
     The settings are those of a live server. Ends with 1 when a recording could not be transcribed.
     """
@@ -185,7 +185,7 @@ class Run:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    """CPU seconds of the process and its workers so far."""
+    """Return the CPU seconds of the process and its workers until now."""
     return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
 
 

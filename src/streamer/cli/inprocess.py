@@ -1,4 +1,4 @@
-"""The whole server without a socket, in the process of a command: the same engine, detector and session."""
+"""A server without a socket, in the process of a command: the same engine, detector and session."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
-from streamer.app import Parts, build
 from streamer.client.dialects import V2Dialect
 from streamer.client.link import LOST, NORMAL, Closed
 from streamer.client.stream import Stream
 from streamer.config import Settings
+from streamer.parts import Parts, build
 from streamer.protocols.v2 import V2
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.outbox import OutboxBounds

@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-key = typer.Typer(no_args_is_help=True, help="Static keys.")
+key = typer.Typer(no_args_is_help=True, help="Create static keys.")
 
 
 @key.callback()
 def _keys() -> None:
-    """Static keys: `key new` makes one."""
+    """Create static keys."""
 
 
 @key.command()
 def new(
-    subject: Annotated[str, typer.Argument(help="Whose it is: a name that logs and limits know it by.")],
+    subject: Annotated[str, typer.Argument(help="Subject: the name of the key's owner in logs and limits.")],
 ) -> None:
-    """Make a key. The key goes to whoever connects; the hash to the server, as access.keys."""
+    """Create a key. Give the key to the client and its hash to the server, as access.keys."""
     from streamer.access import new_key
     from streamer.errors import ConfigError
 
@@ -30,6 +30,6 @@ def new(
     typer.echo(f"key:  {secret}")
     typer.echo(f"hash: {kept}")
     typer.echo(
-        "The key is shown this once. The server gets the hash: STREAMER_ACCESS__KEYS, or access.keys in its file.",
+        "The key is not shown again. Give the server the hash: set STREAMER_ACCESS__KEYS, or access.keys in its file.",
         err=True,
     )

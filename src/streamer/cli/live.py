@@ -1,4 +1,4 @@
-"""The view on a terminal: how much is sent, who is speaking, and the words while they are being said."""
+"""The live view on a terminal: progress of sending, active channels, and interim results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FRAME_S = 1 / 15
 
 @dataclass(frozen=True, slots=True)
 class _Speech:
-    """Speech whose final is not there yet. Times in seconds; `end` is None while it goes on."""
+    """Speech without a final yet. Times in seconds; `end` is None while it continues."""
 
     start: float
     end: float | None = None
@@ -30,7 +30,7 @@ class _Speech:
 
 
 class LiveView:
-    """Finals scroll up; below them one line for each channel that speaks, and the progress of sending."""
+    """Finals scroll up; below them is one line for each active channel, and the progress of sending."""
 
     def __init__(self, total_s: float, channels: int, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
@@ -67,7 +67,7 @@ class LiveView:
         self._console.print(Text(str(times), "dim"))
 
     def _follow(self, event: Event | None) -> bool:
-        """Take what changes the live lines; whether that is all there is to show of it."""
+        """Update the live lines; return whether the event needs no other output."""
         match event:
             case SpeechStarted(channel=channel, time=time):
                 self._speaking[channel] = _Speech(time)
@@ -78,7 +78,7 @@ class LiveView:
                 speech = self._speaking.get(channel, _Speech(event.start_time))
                 self._speaking[channel] = replace(speech, words=shown(event.output))
             case Segment(channel=channel):
-                # Speech that was cut for its length has a successor, which is not over with this final.
+                # Speech that was cut at its maximum length has a successor, which does not end with this final.
                 if channel in self._speaking and self._speaking[channel].start < event.end_time:
                     del self._speaking[channel]
                 return False
@@ -92,7 +92,7 @@ class LiveView:
         self._live.update(Group(*lines, self._progress()), refresh=True)
 
     def _line(self, channel: int, speech: _Speech) -> Text:
-        """One line, whatever is said: of long speech its last words."""
+        """Return one line; of long speech, its last words."""
         end = "     " if speech.end is None else f"{speech.end:.2f}"
         head = f"[{speech.start:5.2f} - {end}] {which(channel, self._channels)}"
         words = speech.words or ("speaking" if speech.end is None else "spoke")

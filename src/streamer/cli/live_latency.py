@@ -1,4 +1,4 @@
-"""One recording at real time through the engine of this process: how late its results are."""
+"""Latencies of one recording, streamed in real time through the engine of this process."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _CHUNK_S = 0.02
 async def latencies(
     local: Local, path: Path, options: bytes, interim_interval_ms: int, progress: Progress
 ) -> tuple[list[float], list[float]]:
-    """Return two latencies of each segment, in seconds: of its first result after its beginning was spoken, and of its
-    final after its end was. Raises StreamerError."""
+    """Return two latencies of each segment, in seconds. Raises StreamerError.
+
+    The first list has the time from the start of each segment to its first result, the second list the time from its
+    end to its final.
+    """
     audio = mixed(await asyncio.to_thread(read_audio, path))
     format_, data = wire_audio(audio)
     step = max(1, round(_CHUNK_S * audio.sample_rate)) * format_.frame_bytes

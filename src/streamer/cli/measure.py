@@ -1,4 +1,4 @@
-"""What `streamer check` measures: a model's answers, its pace at each batch size, and what follows for its settings."""
+"""Measurements of `streamer check`: a model's outputs, its speed at each batch size, and recommended settings."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from streamer.models.loading import ModelSpec
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output
 
 SECONDS = 2.5
-"""Length of each input: a short sentence."""
+"""Length of each input in seconds: a short sentence."""
 REPEATS = 5
 BATCH_BUDGET_S = 3.0
-"""For the calls of one batch size; two are made at least."""
+"""Time in seconds for the calls of one batch size; at least two are made."""
 GIL_FREE = 0.55
-"""Share of a core left to other threads above which a model counts as one that releases the GIL: plain Python leaves
-half of one, native code that holds it next to nothing."""
+"""Share of a core left to other threads above which a model counts as releasing the GIL: pure Python leaves half of
+one, native code that holds it almost nothing."""
 SHORT_CALL_S = 0.005
-"""A call this short may hold the GIL: the interpreter would not switch threads sooner anyway."""
+"""Duration in seconds up to which a call may hold the GIL: the interpreter would not switch threads sooner anyway."""
 SERVER_S = 0.002
-"""CPU seconds per second of stream that the serving process itself takes, rounded up from the project's benchmark."""
+"""CPU seconds per second of stream of the server process itself, rounded up from the project's benchmark."""
 WORTHWHILE = 1.2
-"""Gain in pace below which batching is not worth the wait for company."""
+"""Gain of batching below which it is not worth the wait."""
 HEADROOM = 0.7
-"""Of the pace measured, what live streams may take: arrivals are never even."""
+"""Share of the measured speed that live streams may use, because arrivals are uneven."""
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the model made of one kind of input. `error` is empty where it worked."""
+    """The model's output for one kind of input. `error` is empty on success."""
 
     input: str
     seconds: float
@@ -54,7 +54,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """One batch size: `call_s` is the median over its calls."""
+    """Timing of one batch size: `call_s` is the median of its calls."""
 
     size: int
     call_s: float
@@ -65,13 +65,13 @@ class Pace:
 
     @property
     def rtf(self) -> float:
-        """Seconds of work per second of audio."""
+        """Seconds of processing per second of audio."""
         return self.item_s / SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Settings that the measurements speak for; `streams`: of continuous speech, live, on this machine."""
+    """Recommended settings; `streams`: live streams of continuous speech on this machine."""
 
     executor: str
     workers: int
@@ -94,7 +94,7 @@ class Findings:
 
     @property
     def advice(self) -> Advice | None:
-        """None where the model does not work."""
+        """Recommended settings; None if the model does not work."""
         if not self.works or self.probed is None:
             return None
         short = self.paces[0].call_s <= SHORT_CALL_S
@@ -109,7 +109,7 @@ class Findings:
 
 @dataclass(slots=True)
 class _Calls(EngineObserver):
-    """The durations of the batches, by size."""
+    """Durations of the batches, by size."""
 
     of: dict[int, list[float]] = field(default_factory=dict)
 
@@ -119,7 +119,7 @@ class _Calls(EngineObserver):
 
 
 def inputs(rate: int) -> dict[str, Samples]:
-    """Silence, noise and the packaged recording at `rate`: float32 [SECONDS * rate]."""
+    """Return silence, noise and the packaged recording at `rate`: float32 [SECONDS * rate]."""
     import io
 
     import soundfile
@@ -135,7 +135,10 @@ def inputs(rate: int) -> dict[str, Samples]:
 
 
 async def measure(spec: ModelSpec) -> Findings:
-    """Run the model in its executor, one worker. Raises ModelLoadError or ConfigError where it cannot be loaded."""
+    """Measure the model in its executor, with one worker.
+
+    Raises ModelLoadError or ConfigError if it cannot be loaded.
+    """
     calls = _Calls()
     engine = Engine(spec, observer=calls, workers=1)
     card = engine.model
@@ -154,7 +157,7 @@ async def measure(spec: ModelSpec) -> Findings:
 
 
 def _sizes(most: int) -> list[int]:
-    """1, 2, 4, ... and the largest."""
+    """Return 1, 2, 4, ... and the largest."""
     return sorted({most, *(2**power for power in range(most.bit_length()))})
 
 
@@ -168,7 +171,7 @@ async def _answer(runner: _Runner, name: str, samples: Samples) -> Answered:
 
 
 async def _pace(runner: _Runner, calls: _Calls, size: int, samples: Samples) -> Pace | None:
-    """None where no batch of this size was answered (the model's other limits forbid it, or it failed)."""
+    """Time a batch size; return None if no batch of it succeeded (another limit of the model, or an error)."""
     calls.of.clear()
     loop = asyncio.get_running_loop()
     until = loop.time() + BATCH_BUDGET_S
@@ -190,7 +193,7 @@ async def _probed(spec: ModelSpec, card: ModelCard, samples: Samples) -> tuple[P
 
 
 class _Runner:
-    """Puts jobs to the engine and waits for what comes of them; each from a session of its own."""
+    """Submits jobs to the engine and awaits their outcomes; each from its own session."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -211,7 +214,7 @@ class _Runner:
         return list(outcomes)
 
 
-def _take(future: asyncio.Future[Outcome], job: JobId, outcome: Outcome) -> None:  # noqa: ARG001 (the contract's)
+def _take(future: asyncio.Future[Outcome], job: JobId, outcome: Outcome) -> None:  # noqa: ARG001 (the signature of the interface)
     if not (isinstance(outcome, Output) and outcome.partial) and not future.done():
         future.set_result(outcome)
 

@@ -1,4 +1,4 @@
-"""`streamer models`: the weights with a name, which of them are here, and getting one ahead of time."""
+"""`streamer models`: the list of weights with a name, and `get`, which fetches weights in advance."""
 
 from __future__ import annotations
 

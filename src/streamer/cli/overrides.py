@@ -1,4 +1,4 @@
-"""From flags to settings: what `--set KEY=VALUE` and its shorthands mean."""
+"""Settings from flags: `--set KEY=VALUE` and its shorthands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def overrides(pairs: Iterable[str], *flags: tuple[str, str, str | None]) -> Iterator[Override]:
-    """`pairs`: KEY=VALUE as given. `flags`: (what the user wrote, the setting's key, its value or None)."""
+    """Yield settings. `pairs`: KEY=VALUE. `flags`: (flag, key of its setting, its value or None)."""
     from streamer.config import Override
 
     for pair in pairs:
@@ -20,7 +20,7 @@ def overrides(pairs: Iterable[str], *flags: tuple[str, str, str | None]) -> Iter
         if not equals or "." not in key:
             typer.echo(f"error: --set: expected section.key=value, got {pair!r}", err=True)
             raise typer.Exit(2)
-        yield Override(f"--set {key}", key, value)
+        yield Override("--set", key, value)
     for flag, key, given in flags:
         if given is not None:
             yield Override(flag, key, given)

@@ -1,4 +1,4 @@
-"""`streamer serve`: one model, served by one process or by several."""
+"""`streamer serve`: serves a model, in one process or several."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="package.module:name, path/to/file.py:name, or a built-in model, with weights where it has some: "
-            "moonshine:tiny-en (streamer models lists them).",
+            help="package.module:name, path/to/file.py:name, or a built-in model, such as moonshine or whisper:small.",
             show_default="stub",
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.", show_default="127.0.0.1")] = None,
     port: Annotated[
-        str | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8080", metavar="PORT")
+        str | None, typer.Option(help="TCP port. 0: a free port.", show_default="8080", metavar="PORT")
     ] = None,
     grpc_port: Annotated[
         str | None,
-        typer.Option(help="TCP port of gRPC; 0: none, -1: a free one.", show_default="50051", metavar="PORT"),
+        typer.Option(help="TCP port of gRPC. 0: no gRPC, -1: a free port.", show_default="50051", metavar="PORT"),
     ] = None,
     workers: Annotated[
         str | None,
-        typer.Option(help="Serving processes on the same ports (more than one: Linux).", show_default="1", metavar="N"),
+        typer.Option(
+            help="Server processes on the same ports (more than one: Linux only).", show_default="1", metavar="N"
+        ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON (by its suffix).", metavar="FILE")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting, such as limits.max_channels=2. May be repeated.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never fetch weights from the network (STREAMER_OFFLINE=1 says the same).")
-    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download weights (as STREAMER_OFFLINE=1).")] = False,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print all settings as TOML, with what they mean, and end.")
+        bool, typer.Option("--print-config", help="Print all settings as TOML, with explanations, and exit.")
     ] = False,
 ) -> None:
     """Serve a model over WebSocket and gRPC.
 
-    Settings come from FILE, then STREAMER_SECTION__KEY variables, then flags. SIGTERM and Ctrl-C drain: running
-    streams are finished; a second signal ends at once.
+    Settings are read from FILE, then from STREAMER_SECTION__KEY variables, then from flags. SIGTERM and Ctrl-C drain
+    the server: running streams are finished. A second signal stops it immediately.
     """
     began = monotonic()
 
@@ -81,10 +82,10 @@ def serve(
 
 
 def _run(loaded: Loaded, began: float) -> int:
-    """Serve until the end; the exit code. Raises what keeps a server from coming up."""
+    """Serve until the end; return the exit code. Raises the errors that prevent a start."""
     import asyncio
 
-    from streamer.serving.loop import loop_factory
+    from streamer.serving.server import loop_factory
     from streamer.telemetry.logs import Logs
 
     settings = loaded.settings
@@ -110,7 +111,7 @@ def _run(loaded: Loaded, began: float) -> int:
 
 
 def _announce(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> None:
-    """Scripts wait for the first line; people read the rest. Readers of JSON get it as records."""
+    """Print the address on the first line, for scripts, and then details. JSON logs get them as records."""
     import logging
 
     times = f" in {processes} processes" if processes > 1 else ""

@@ -1,4 +1,4 @@
-"""One recording through one stream: sent, heard, timed; the same for `client` and `demo`."""
+"""Streams one recording and shows its results, for `client` and `demo`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from streamer.session.events import Mode
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Audio as it goes over the wire."""
+    """Audio in its wire format."""
 
     format: AudioFormat
     data: bytes
 
     @property
     def bytes_per_second(self) -> int:
-        """Of all channels together."""
+        """Bytes per second of all channels."""
         return self.format.sample_rate * self.format.frame_bytes
 
     @property
@@ -37,7 +37,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a stream gave less than was asked, in one line."""
+    """The reason why a stream failed, in one line."""
 
     message: str
     exit_code: int = 1
@@ -56,7 +56,7 @@ async def stream_recording(
     simple: bool = False,
     traceparent: str | None = None,
 ) -> Failure | None:
-    """Stream a recording and show it in `view`; None where everything went well."""
+    """Stream a recording and show it in `view`; return None on success."""
     mode = Mode.SIMPLE if simple else None
     try:
         talk = connect(
@@ -92,7 +92,7 @@ async def _converse(
 
 async def _send(stream: Stream, recording: Recording, view: View, chunk_bytes: int, *, real_time: bool) -> None:
     sent = 0
-    with suppress(ConnectionClosed):  # the one who hears says why
+    with suppress(ConnectionClosed):  # the receiver reports the reason
         async for piece in _pieces(recording, chunk_bytes, real_time=real_time):
             await stream.send(piece)
             sent += len(piece)
@@ -111,7 +111,7 @@ async def _pieces(recording: Recording, chunk_bytes: int, *, real_time: bool) ->
 
 
 async def _hear(stream: Stream, view: View) -> tuple[Failure | None, float | None]:
-    """Everything up to the close: what failed, and when the first event about the audio came."""
+    """Receive everything up to the close; return the failure, and the time of the first event about the audio."""
     first: float | None = None
     fatal: Failure | None = None
     try:

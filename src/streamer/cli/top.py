@@ -1,4 +1,4 @@
-"""`streamer top`: a running server, live, from its /metrics."""
+"""`streamer top`: a live view of a running server, from its /metrics."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _MAX_REFUSAL_BYTES = 4_096
 
 
 def top(
-    url: Annotated[str, typer.Argument(help="The server; /metrics is asked of it.", metavar="URL")] = URL,
-    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=60.0)] = 2.0,
+    url: Annotated[str, typer.Argument(help="Address of the server, whose /metrics is read.", metavar="URL")] = URL,
+    interval: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.2, max=60.0)] = 2.0,
     token: Annotated[
-        str | None, typer.Option(help="Key or token, where the metrics need one.", envvar="STREAMER_TOKEN")
+        str | None, typer.Option(help="Key or token, if the metrics require one.", envvar="STREAMER_TOKEN")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="One look, then end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one update and exit.")] = False,
 ) -> None:
-    """Watch a running server: sessions, audio, real-time factors, latencies, workers. Ctrl-C ends it.
+    """Show the sessions, audio, real-time factors, latencies and workers of a running server. Ctrl-C stops it.
 
-    All figures are of the time between two looks. Exit code 1: no server, or one without metrics.
+    All figures cover the time between two updates. Exit code 1: the server or its metrics cannot be reached.
     """
     from rich.console import Console
     from rich.live import Live
@@ -59,7 +59,7 @@ def _after(before: Scrape, url: str, token: str | None, interval: float) -> Over
 
 
 def _scrape(url: str, token: str | None) -> Scrape:
-    """Exits with one line where there is nothing to scrape."""
+    """Scrape the server; exit with one line if that fails."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
@@ -80,12 +80,12 @@ def _scrape(url: str, token: str | None) -> Scrape:
     except (URLError, HTTPException, OSError) as error:
         typer.echo(f"error: {address}: {getattr(error, 'reason', error)}", err=True)
     except ValueError:
-        typer.echo(f"error: {address}: this is no Prometheus text", err=True)
+        typer.echo(f"error: {address}: expected metrics in the Prometheus text format", err=True)
     raise typer.Exit(1)
 
 
 def _reason(error: HTTPError) -> str:
-    """Why a server refuses: its own words, if it is one of ours."""
+    """Return the server's reason of a refusal, if it is a Streamer."""
     import msgspec
 
     from streamer.errors import brief

@@ -1,4 +1,4 @@
-"""How `streamer top` looks: one screen of tables, coloured where something needs a look."""
+"""The screen of `streamer top`: tables, with problems in colour."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from streamer.telemetry.metrics import Stage, WorkerState
 from streamer.telemetry.reading import Overview, Spread, known
 
 SLOW_S = {"final": 1.5, "result lag": 10.0, "queue": 1.0, "loop lag": 0.1}
-"""A p95 beyond it is red."""
+"""Seconds above which a p95 is red."""
 NOTHING = Text("-", style="dim")
 
 
 def screen(url: str, now: Overview) -> RenderableType:
-    """Everything at a glance, within 80 columns."""
+    """Return all figures on 80 columns."""
     return Group(
         _head(url, now),
         Columns([_sessions(now), _work(now)], padding=(0, 4)),
@@ -41,10 +41,10 @@ def _sessions(now: Overview) -> Table:
     for (transport, mode), count in sorted(now.sessions.items()):
         if count or transport == "websocket":
             table.add_row(f"{transport} {mode}", str(count))
-    table.add_row("begun /s", f"{now.begun:.2f}")
+    table.add_row("started /s", f"{now.begun:.2f}")
     for reason, rate in sorted(now.ended.items()):
         if rate > 0:
-            table.add_row(f"ended, {reason} /s", f"{rate:.2f}")
+            table.add_row(f"closed, {reason} /s", f"{rate:.2f}")
     table.add_row("refused /s", _bad_above_zero(now.refused))
     return table
 
@@ -61,7 +61,7 @@ def _work(now: Overview) -> Table:
     if down:
         workers.append(f", {down} down", style="bold red")
     table.add_row("workers", workers)
-    table.add_row("waiting jobs", str(now.pending))
+    table.add_row("queued jobs", str(now.pending))
     table.add_row("jobs per call", _figure(now.batch))
     table.add_row("failures /s", _bad_above_zero(now.failures))
     table.add_row("telemetry lost /s", _bad_above_zero(now.telemetry_lost))

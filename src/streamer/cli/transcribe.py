@@ -24,7 +24,7 @@ _CHUNK = 32 * 1024
 
 
 class Format(StrEnum):
-    """How a transcript is written down."""
+    """File format of a transcript."""
 
     TXT = "txt"
     SRT = "srt"
@@ -54,7 +54,7 @@ def transcribe(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never fetch weights from the network.")] = False,
 ) -> None:
-    """Transcribe recordings. Ends with 1 when one of them could not be; the others are written all the same."""
+    """Transcribe recordings. The exit code is 1 if one of them failed; the others are written anyway."""
     import asyncio
     import logging
 
@@ -91,7 +91,7 @@ def _check_options(text: str) -> None:
 async def _transcribe(
     loaded: Loaded, files: Sequence[Path], format_: Format, output: Path | None, jobs: int, options: bytes
 ) -> int:
-    """Transcribe all files, `jobs` at a time; the number of those that failed."""
+    """Transcribe all files, `jobs` at a time. Return the number of failed files."""
     import asyncio
     from time import monotonic
 
@@ -107,7 +107,7 @@ async def _transcribe(
     places = asyncio.Semaphore(jobs)
 
     def show(index: int, text: str) -> None:
-        """Print texts in the order of the files, each as soon as those before it are there."""
+        """Print texts in the order of the files, each as soon as the texts before it are complete."""
         nonlocal shown
         texts[index] = text
         while shown in texts:
@@ -146,7 +146,7 @@ async def _transcribe(
 
 
 def _patient(loaded: Loaded) -> Settings:
-    """Wait longer for the end of speech than live settings do, because longer segments are recognised better."""
+    """Use a longer pause than in live streams as the end of speech: longer segments are recognised better."""
     from dataclasses import replace
 
     ours: dict[str, Any] = {"redemption_time_ms": 1_200.0, "post_speech_pad_ms": 200.0}
@@ -155,7 +155,7 @@ def _patient(loaded: Loaded) -> Settings:
 
 
 async def recognise(local: Local, path: Path, options: bytes, progress: Progress) -> tuple[float, list[Part]]:
-    """Return the seconds of a recording and what is said in it. Raises StreamerError."""
+    """Return the seconds of a recording and its transcript. Raises StreamerError."""
     import asyncio
 
     from streamer.audio.files import read_audio
@@ -186,7 +186,7 @@ async def recognise(local: Local, path: Path, options: bytes, progress: Progress
 
 
 def mixed(audio: AudioFile) -> AudioFile:
-    """Mix all channels into one: captions are for all of them."""
+    """Mix all channels into one, because captions are for all of them."""
     from dataclasses import replace
 
     import numpy as np
@@ -197,7 +197,7 @@ def mixed(audio: AudioFile) -> AudioFile:
 
 
 def _part(event: object) -> Part | None:
-    """Return what a final says; None for other events. Raises StreamerError for an error."""
+    """Return the part of a final; None for other events. Raises StreamerError for an error."""
     from streamer.client.events import Error, Segment
     from streamer.errors import StreamerError
     from streamer.transcripts.formats import Part

@@ -1,4 +1,4 @@
-"""How far a transcription is: a bar on a terminal, nothing elsewhere."""
+"""Progress of a transcription: a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from time import monotonic
 
 @contextmanager
 def progress_of(files: Sequence[Path]) -> Iterator[Callable[[Path, float], None]]:
-    """Show how many seconds of these files are done, and how many times faster than they were spoken."""
+    """Show the seconds of these files that are done, and the speed as a multiple of real time."""
     if not sys.stderr.isatty():
         yield _nothing
         return
@@ -38,7 +38,7 @@ def _nothing(_path: Path, _seconds: float) -> None:
 
 
 def _seconds(path: Path) -> float:
-    """Return the length that a file's header says, 0 when it cannot be read: the reader says why."""
+    """Return the length in the header of a file; 0 if it cannot be read, which the reader reports later."""
     import soundfile
 
     try:

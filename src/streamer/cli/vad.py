@@ -1,58 +1,42 @@
-"""`streamer vad`: where speech is in a file, as a table, as JSON, as a picture."""
+"""`streamer vad`: the speech in a file, as a table, JSON, or a picture."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli.vad_result import Channel
 from streamer.vad.endpointer import SpeechEnded
 from streamer.vad.settings import VadConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.text import Text
 
     from streamer.audio.files import AudioFile
 
 DEFAULTS = VadConfig()
 STRIP = 72
-"""Characters of the strip that shows a channel from its start to its end."""
+"""Characters of the strip that shows a whole channel."""
 LEVELS = "▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Channel:
-    """What a detector found in one channel: float32 [windows] of 32 ms, and segments in samples of the file.
-
-    `index`: of the channel. `name`: what tells it from others in a table or a picture, if there are others.
-    """
-
-    index: int
-    detector: str
-    name: str
-    probabilities: NDArray[np.float32]
-    segments: list[SpeechEnded]
 
 
 def vad(
     file: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, AIFF, ...; any rate, any number of channels.")],
     plot: Annotated[
-        Path | None, typer.Option(help="Draw waveform, probability and segments.", metavar="OUT.png")
+        Path | None, typer.Option(help="Draw waveform, probabilities and segments to this file.", metavar="OUT.png")
     ] = None,
     detector: Annotated[
         list[str] | None,
         typer.Option(
             "--detector",
-            help="silero, energy, none or package.module:Detector; repeated: beside each other.",
+            help="silero, energy, none or package.module:Detector; repeat it to compare detectors.",
             show_default="silero",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One object a line for each segment.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per segment.")] = False,
     positive_speech_threshold: Annotated[
         float, typer.Option(help="A window above this probability may open speech.")
     ] = DEFAULTS.positive_speech_threshold,
@@ -67,13 +51,13 @@ def vad(
     ] = DEFAULTS.post_speech_pad_ms,
     redemption_time_ms: Annotated[float, typer.Option(help="Silence that ends speech.")] = DEFAULTS.redemption_time_ms,
     min_speech_time_ms: Annotated[
-        float, typer.Option(help="What is shorter was a noise.")
+        float, typer.Option(help="Shorter speech is discarded as noise.")
     ] = DEFAULTS.min_speech_time_ms,
     max_speech_time_ms: Annotated[
-        float, typer.Option(help="Longer speech is cut, without a gap.")
+        float, typer.Option(help="Longer speech is split, without a gap.")
     ] = DEFAULTS.max_speech_time_ms,
 ) -> None:
-    """Find the speech in a file, as a stream of it would: the same detectors, the same rules."""
+    """Find the speech in a file, with the detectors and the rules of a stream."""
     from streamer.audio.files import read_audio
     from streamer.errors import StreamerError
 
@@ -107,7 +91,7 @@ def _refused(message: str) -> typer.Exit:
 
 
 def _find(audio: AudioFile, config: VadConfig, detectors: list[str]) -> list[Channel]:
-    """What each detector finds in each channel. Raises ConfigError."""
+    """Return the result of each detector in each channel. Raises ConfigError."""
     from streamer.vad.detectors import make_detector
     from streamer.vad.recording import segments_from, speech_probabilities
 
@@ -122,7 +106,7 @@ def _find(audio: AudioFile, config: VadConfig, detectors: list[str]) -> list[Cha
 
 
 def _mean(audio: AudioFile, channel: Channel, segment: SpeechEnded) -> float:
-    """Mean probability of the windows a segment touches."""
+    """Return the mean probability of the windows of a segment."""
     from streamer.vad.network import SAMPLE_RATE, WINDOW
 
     per_window = WINDOW * audio.sample_rate / SAMPLE_RATE
@@ -189,7 +173,7 @@ def _print_table(file: Path, audio: AudioFile, channels: list[Channel], took_s: 
 
 
 def _strip(audio: AudioFile, channel: Channel) -> Text:
-    """The channel from start to end: height is the probability, colour says what became speech."""
+    """Return the strip of a channel: height is the probability, colour is speech."""
     from rich.text import Text
 
     frames, windows = audio.samples.shape[1], len(channel.probabilities)

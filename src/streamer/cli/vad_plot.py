@@ -1,9 +1,9 @@
-"""The picture of `streamer vad --plot`: waveform, probability with both thresholds, segments."""
+"""The picture of `streamer vad --plot`: waveform, probabilities with both thresholds, segments."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,11 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from streamer.audio.files import AudioFile
+from streamer.cli.vad_result import Channel
 from streamer.vad.network import SAMPLE_RATE, WINDOW
 from streamer.vad.settings import VadConfig
-
-if TYPE_CHECKING:
-    from streamer.cli.vad import Channel
 
 INK, FAINT, WAVE, SPEECH, CURVE, GRID = "#1f2933", "#7b8794", "#9aa5b1", "#0f8a6d", "#d9632b", "#e4e7eb"
 STYLE: dict[Any, Any] = {
@@ -33,14 +31,14 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 COLUMNS = 2000
-"""Of the waveform: each is a line from the least to the greatest sample in it."""
+"""Columns of the waveform: each is a line from the smallest to the largest sample in it."""
 
 LABEL_PART = 0.08
-"""Of the width: a segment shorter than this has no room for its times."""
+"""Share of the width below which a segment has no space for its times."""
 
 
 def draw(target: Path, title: str, audio: AudioFile, channels: list[Channel], config: VadConfig) -> None:
-    """Write the picture in the format of the target's suffix. Raises OSError or ValueError where that cannot be."""
+    """Draw the picture in the format of the target's suffix. Raises OSError or ValueError."""
     with rc_context(STYLE):
         width = float(np.clip(audio.seconds * 0.8, 10.0, 24.0))
         figure = Figure(figsize=(width, 0.7 + 3.1 * len(channels)), dpi=150, layout="constrained")
@@ -72,7 +70,7 @@ def _detectors(channels: list[Channel]) -> list[str]:
 
 
 def _found(audio: AudioFile, channels: list[Channel], detector: str) -> str:
-    """What one detector found in all channels."""
+    """Return a summary of one detector over all channels."""
     lengths = [
         segment.end - segment.start
         for channel in channels
@@ -91,7 +89,7 @@ def _waveform(axis: Any, samples: NDArray[np.float32], audio: AudioFile, channel
     rate = audio.sample_rate
     spoken = np.zeros(len(at), dtype=bool)
     limit = 1.1 * max(float(np.abs(samples).max()), 0.01)
-    top = 1.35 * limit  # room for the labels
+    top = 1.35 * limit  # space for the labels
     for segment in channel.segments:
         start, end = segment.start / rate, segment.end / rate
         spoken |= (at >= start) & (at < end)

@@ -1,8 +1,7 @@
-"""What a person or a program sees of a stream: a live view on a terminal, plain lines in a pipe, JSON if asked."""
+"""Views of a stream: live on a terminal, plain lines in a pipe, or JSON."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
@@ -26,9 +25,9 @@ _INDENT = " " * len("[ 0.17 - 2.59] ")
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long it took. `first_s`: until the first event about the audio; None where there was none.
+    """Durations. `first_s`: until the first event about the audio; None without one.
 
-    `trace`: the id under which the server's traces have it.
+    `trace`: the id of the server's trace.
     """
 
     first_s: float | None
@@ -42,7 +41,7 @@ class Times:
 
 
 class View(Protocol):
-    """Where a stream is shown, from its first byte to its end."""
+    """Shows a stream from its first byte to its end."""
 
     def __enter__(self) -> Self: ...
 
@@ -51,31 +50,20 @@ class View(Protocol):
     ) -> None: ...
 
     def sent(self, seconds: float) -> None:
-        """So much audio has been sent, in all."""
+        """Show the progress: seconds of audio sent in total."""
         ...
 
     def heard(self, received: Received) -> None:
-        """An event came."""
+        """Show an event."""
         ...
 
     def ended(self, times: Times) -> None:
-        """Nothing more will come."""
+        """Show the end."""
         ...
 
 
-def view_for(total_s: float, channels: int, *, as_json: bool = False) -> View:
-    """The view that fits stdout. `total_s`: seconds of audio that will be sent."""
-    if as_json:
-        return JsonView(sys.stdout, sys.stderr)
-    if sys.stdout.isatty():
-        from streamer.cli.live import LiveView
-
-        return LiveView(total_s, channels)
-    return PlainView(sys.stdout, sys.stderr, channels)
-
-
 class _LineView:
-    """A view that only ever adds lines."""
+    """A view that only adds lines."""
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +78,7 @@ class _LineView:
 
 
 class JsonView(_LineView):
-    """The wire's JSON as it came, one event a line; everything else where it does not disturb."""
+    """The received JSON, one event per line; everything else goes to stderr."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out = out
@@ -124,7 +112,7 @@ class PlainView(_LineView):
 
 
 def told(event: Event | None, channels: int) -> str | None:  # noqa: PLR0911 (one per event)
-    """An event as one line; None for those that a person need not see."""
+    """Format an event as one line; None for events that are not shown."""
     match event:
         case SpeechStarted():
             return f"{_INDENT}{which(event.channel, channels)}speech starts at {event.time:.2f}"
@@ -147,22 +135,22 @@ def told(event: Event | None, channels: int) -> str | None:  # noqa: PLR0911 (on
 
 
 def span(segment: Segment) -> str:
-    """`[ 0.17 - 2.59]`, in seconds."""
+    """Format `[ 0.17 - 2.59]`, in seconds."""
     return f"[{segment.start_time:5.2f} - {segment.end_time:.2f}]"
 
 
 def which(channel: int, channels: int) -> str:
-    """The channel, where there is more than one."""
+    """Return a prefix with the channel, if there are several."""
     return f"channel {channel}: " if channels > 1 else ""
 
 
 def shown(output: Any) -> str:
-    """A model's output: its `text` where it has one, else compact JSON."""
+    """Format a model's output: its `text` if it has one, otherwise compact JSON."""
     if isinstance(output, dict) and isinstance(output.get("text"), str):
         return clean(output["text"])
     return clean(output) if isinstance(output, str) else msgspec.json.encode(output).decode()
 
 
 def clean(text: str) -> str:
-    """Without what could move a terminal's cursor."""
+    """Replace characters that could move a terminal's cursor."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -1,4 +1,4 @@
-"""Weights before anything starts: fetched once by the command itself, where a person sees the progress."""
+"""Download of weights before a server starts: once, by the command itself, with visible progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from streamer.config import Loaded
 
 RECOGNISER = "moonshine"
-"""Served when a command needs a recogniser and none is named."""
+"""Default of commands that need a recogniser."""
 
 
 def load_recogniser(config: Path | None, set_: Sequence[str], model: str | None, *, offline: bool) -> Loaded:

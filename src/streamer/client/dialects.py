@@ -1,4 +1,4 @@
-"""The client's half of v1 and v2: requests to frames, frames to typed events."""
+"""The client's codecs of v1 and v2: requests to frames, frames to typed events."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _V2_TYPES = {str(struct.__struct_config__.tag) for struct in v2_wire.ServerEvent
 
 
 class V1Dialect:
-    """v1 has fewer words: a request it cannot say is refused here, before anything is sent."""
+    """v1 has fewer messages: unsupported requests raise an error before anything is sent."""
 
     name = "v1"
 
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder()
         self._segments: dict[int, int] = {}
-        """Per channel, the id of the running segment: v1 does not say one."""
+        """Id of the running segment per channel, which v1 does not send."""
 
     def encode(self, request: Request) -> str | bytes:
         match request:
@@ -39,7 +39,7 @@ class V1Dialect:
                 return self._text(v1_wire.Stop(disconnect=not keep_open))
             case Flush() | KeepAlive():
                 word = type(request).__name__.lower()
-                raise BadRequest(f"v1 has no {word}; connect to /api/v2 for it")
+                raise BadRequest(f"v1 does not support {word}: connect to /api/v2")
 
     def decode(self, frame: str | bytes) -> Event | None:
         try:
@@ -66,7 +66,7 @@ class V1Dialect:
         return self._encoder.encode(words).decode()
 
     def _segment(self, words: dict[str, Any]) -> Segment:
-        """On `/simple`, where `is_final` is left out, every result is final."""
+        """Convert a result. On `/simple`, `is_final` is omitted and every result is final."""
         channel, is_final = words.get("channel", 0), words.get("is_final", True)
         segment_id = self._segments.get(channel, 1)
         if is_final:
@@ -84,7 +84,7 @@ class V1Dialect:
 
 
 class V2Dialect:
-    """v2, with everything."""
+    """v2, with all features."""
 
     name = "v2"
 
@@ -126,7 +126,7 @@ def _v1_start(start: Start) -> v1_wire.Start:
     _no_mode(start)
     for name in ("interim_interval_ms", "chunk_ms", "vad", "tracestate", "metadata", "options"):
         if getattr(start, name) != getattr(plain, name):
-            raise BadRequest(f"v1 has no {name}; connect to /api/v2 for it")
+            raise BadRequest(f"v1 does not support {name}: connect to /api/v2")
     bits, is_float = _BITS[start.format.encoding]
     return v1_wire.Start(
         trace_id=start.traceparent,
@@ -136,7 +136,7 @@ def _v1_start(start: Start) -> v1_wire.Start:
 
 
 def _v1_error(error: v1_wire.Error) -> Error:
-    """An original server says the message and the channel alone."""
+    """Convert an error, of which the original server sends only the message and the channel."""
     return Error(
         code=error.code or "unknown",
         message=error.message,
@@ -171,11 +171,11 @@ class _Tag(msgspec.Struct):
 
 def _no_mode(start: Start) -> None:
     if start.mode is not None:
-        raise BadRequest("mode: over WebSocket the address says it (/simple or /segmented)")
+        raise BadRequest("mode: over WebSocket the URL path selects it (/simple or /segmented)")
 
 
 def _newer(frame: str | bytes) -> bool:
-    """Whether a frame is an event that a later version of the protocol added."""
+    """Return whether a frame is an event of a newer version of the protocol."""
     try:
         return msgspec.json.decode(frame, type=_Tag).type not in _V2_TYPES
     except (msgspec.DecodeError, RecursionError):
@@ -183,4 +183,4 @@ def _newer(frame: str | bytes) -> bool:
 
 
 def _unreadable(frame: str | bytes, error: Exception) -> NotOfTheProtocol:
-    return NotOfTheProtocol(f"the server sent what is not of the protocol ({error}): {brief(frame)}")
+    return NotOfTheProtocol(f"the server sent an invalid message ({error}): {brief(frame)}")

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a server, each with what there is to know about it."""
+"""Errors of the client library."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ _CODE_OF_STATUS = {
 
 
 class ConnectFailed(StreamerError, ConnectionError):
-    """The server could not be reached."""
+    """The server cannot be reached."""
 
 
 class HandshakeRefused(ConnectFailed):
-    """The server answered, and said no. `status` is HTTP's or gRPC's; `retry_after_s` where the server named a time."""
+    """The server refused the connection.
+
+    `status`: of HTTP or gRPC; `retry_after_s`: the server's retry time, if any.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,7 @@ class HandshakeRefused(ConnectFailed):
         code: ErrorCode | None = None,
         retryable: bool | None = None,
     ) -> None:
-        """`code` and `retryable` replace what the status alone says."""
+        """Create the error. `code` and `retryable` replace the values derived from the status."""
         super().__init__(message, code=code or _code_of_status(status))
         self.status = status
         self.retry_after_s = retry_after_s
@@ -41,7 +44,7 @@ class HandshakeRefused(ConnectFailed):
 
 
 class ConnectionClosed(StreamerError, ConnectionError):
-    """The connection ended before the stream did. `close_code`: see `Closed`; `reason`: the server's own."""
+    """The connection ended before the stream. `close_code`: see `Closed`; `reason`: the server's own."""
 
     def __init__(self, close_code: int, reason: str, explanation: str = "") -> None:
         said = " ".join(filter(None, (str(close_code), reason)))
@@ -52,13 +55,13 @@ class ConnectionClosed(StreamerError, ConnectionError):
 
 
 class NotOfTheProtocol(StreamerError):
-    """The server said something that is not of the protocol."""
+    """The server sent an invalid message."""
 
     code = ErrorCode.PROTOCOL_ERROR
 
 
 def known_code(word: str) -> ErrorCode | None:
-    """The code that a server names; None for one that this version does not know."""
+    """Return the code of a server's error; None for one that this version does not know."""
     try:
         return ErrorCode(word)
     except ValueError:
@@ -66,5 +69,5 @@ def known_code(word: str) -> ErrorCode | None:
 
 
 def _code_of_status(status: int) -> ErrorCode:
-    """Code of a refusal that names none: one of another program, such as a proxy in front of the server."""
+    """Return the code of a refusal without one: it comes from another program, such as a proxy."""
     return _CODE_OF_STATUS.get(status, ErrorCode.INTERNAL if status >= 500 else ErrorCode.BAD_REQUEST)

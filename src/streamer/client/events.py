@@ -1,4 +1,4 @@
-"""What a server tells, typed: the same events whatever the dialect. Times are seconds of the stream."""
+"""Typed events of a server, which are the same for all protocol versions. Times are seconds of the stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamer.protocols.v2_wire import (
 
 
 class Data(msgspec.Struct, frozen=True):
-    """A result without times, as older servers of v1 may send it."""
+    """A result without times, as older v1 servers may send it."""
 
     channel: int
     output: Any

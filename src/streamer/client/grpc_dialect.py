@@ -1,4 +1,4 @@
-"""The client's half of the gRPC dialect: requests to serialized messages, messages to typed events."""
+"""The client's codec of gRPC: requests to serialized messages, messages to typed events."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
 
 NEWER = "unknown"
-"""For a code that a newer server has and this version does not know."""
+"""Code of a newer server that this version does not know."""
 
 
 class GrpcDialect:
-    """The same events as over v2."""
+    """Codec with the same events as v2."""
 
     name = "grpc"
 
@@ -55,7 +55,7 @@ class GrpcDialect:
         try:
             message = pb.ServerMessage.FromString(frame)
         except DecodeError as error:
-            raise NotOfTheProtocol(f"the server sent what is not of the protocol ({error}): {brief(frame)}") from error
+            raise NotOfTheProtocol(f"the server sent an invalid message ({error}): {brief(frame)}") from error
         word = message.WhichOneof("message")
         return None if word is None else _EVENTS[word](getattr(message, word))
 
@@ -152,4 +152,4 @@ _EVENTS: dict[str, Any] = {
     "draining": lambda event: Draining(event.deadline_ms),
     "finished": _finished,
 }
-"""By the word of the oneof."""
+"""Converters by the name of the oneof field."""

@@ -1,4 +1,4 @@
-"""A call to a server, over grpc.aio."""
+"""A call to a server, with grpc.aio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
 class GrpcLink:
-    """Frames over one call: serialized messages."""
+    """Sends and receives frames, which are serialized messages, over one call."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -31,7 +31,7 @@ class GrpcLink:
         try:
             await self._call.write(frame)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise ConnectionResetError("the call is over") from error
+            raise ConnectionResetError("the call has ended") from error
 
     async def receive_frame(self) -> bytes | Closed:
         try:
@@ -45,18 +45,21 @@ class GrpcLink:
         return came if isinstance(came, bytes) else await self._ended()
 
     def has_peer_left(self) -> bool:
-        """gRPC tells the end of a call after its last message, so only of one that was read to its end."""
+        """Return False: gRPC reports the end of a call only after its last message was read."""
         return self._call.done()
 
     async def close(self) -> Closed:
-        """Cancel the call, unless it has ended: whoever wants what is still to come has waited for it."""
+        """Cancel the call, unless it has ended. A caller that wants the remaining messages has waited for them."""
         if not self._call.done():
             self._leaving = True
             self._call.cancel()
         return await self._ended()
 
     async def _ended(self) -> Closed:
-        """OK as a WebSocket's 1000; a status that the server chose by its number, and the error's code."""
+        """Return the end of the call.
+
+        OK is 1000, as for WebSocket; another status is its number, with the error's code.
+        """
         status = await self._call.code()
         if self._leaving or status is grpc.StatusCode.OK:
             return Closed(NORMAL)
@@ -70,7 +73,7 @@ class GrpcLink:
 async def open_call(url: str, *, token: str | None, deadline_s: float | None = None) -> AsyncIterator[GrpcLink]:
     """Call the server of `grpc://HOST:PORT` (`grpcs`: over TLS). Raises HandshakeRefused, ConnectFailed.
 
-    `deadline_s`: the call, all of it, is over by then.
+    `deadline_s`: deadline of the whole call.
     """
     async with _channel(url) as channel:
         method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
@@ -95,7 +98,7 @@ def _channel(url: str) -> grpc.aio.Channel:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody cancels this task: gRPC raises the same where it is the call that was cancelled."""
+    """Return whether this task is being cancelled: gRPC raises the same error for a cancelled call."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -103,7 +106,7 @@ def _is_cancelled() -> bool:
 async def _refused(url: str, call: Call) -> ConnectFailed:
     status, details, said = await call.code(), await call.details(), await _trailers(call)
     if "streamer-code" not in said:
-        why = (details or status.name).rpartition(": ")[2]  # gRPC tells the way there, too
+        why = (details or status.name).rpartition(": ")[2]  # gRPC's text includes the path
         return ConnectFailed(f"cannot reach {url}: {why[:1].lower()}{why[1:]}")
     after = said.get("retry-after-ms", "")
     return HandshakeRefused(

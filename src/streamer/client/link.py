@@ -1,4 +1,4 @@
-"""The two seams of the client: a link carries frames, a dialect reads and writes them."""
+"""Interfaces of the client: a link carries frames, a dialect encodes and decodes them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
 FrameT = TypeVar("FrameT")
 
 Request = Start | Audio | Flush | Stop | KeepAlive
-"""What a client can say: the session's messages, without the one for what could not be read."""
+"""A message of the client: the session's messages except `Malformed`."""
 
 SUBPROTOCOL = "streamer.v2"
-"""Of a WebSocket that speaks v2."""
+"""Subprotocol of v2 over WebSocket."""
 NORMAL = 1000
 NO_CODE = 1005
 """RFC 6455 7.1.5: the peer sent a close frame without a code."""
@@ -23,20 +23,20 @@ LOST = 1006
 
 
 def is_normal_end(code: int, *, stopped: bool) -> bool:
-    """Return whether a close is the end that was asked for. `stopped`: the client has asked for the close.
+    """Return whether a close is a normal end. `stopped`: the client has requested the close.
 
-    A close without a code does not say that all went well, but it is an answer to the stop: some servers of v1 end so.
-    After a lost connection nobody knows what else was to come.
+    A close without a code is a normal end only after a stop, as some v1 servers send it. After a lost connection,
+    events may be missing.
     """
     return code == NORMAL or (stopped and code == NO_CODE)
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """How a connection ended: its carrier's code and the server's reason.
+    """End of a connection: the transport's code and the server's reason.
 
-    Over WebSocket the close code. Over gRPC the number of the status (below 100). On both 1000 is the normal end and
-    1006 a connection that was lost.
+    Over WebSocket it is the close code; over gRPC the number of the status (below 100). For both, 1000 is the normal
+    end and 1006 a lost connection.
     """
 
     code: int
@@ -44,16 +44,16 @@ class Closed:
 
 
 class Dialect(Protocol[FrameT]):
-    """The client's half of a codec. One per connection."""
+    """The client's codec. One per connection."""
 
     name: str
 
     def encode(self, request: Request) -> FrameT:
-        """The frame of a request. Raises StreamerError where the dialect has no word for it."""
+        """Encode a request. Raises StreamerError if the protocol version does not support it."""
         ...
 
     def decode(self, frame: FrameT) -> Event | None:
-        """The event in a frame; None for one that this version does not know. Raises NotOfTheProtocol."""
+        """Decode an event; return None for one that this version does not know. Raises NotOfTheProtocol."""
         ...
 
 
@@ -61,20 +61,23 @@ class Link(Protocol[FrameT]):
     """One connection. One task receives while others send."""
 
     async def send_frame(self, frame: FrameT) -> None:
-        """Write one frame; waits while the server is slow. Raises ConnectionError when the connection is gone."""
+        """Write one frame; waits while the server is slow. Raises ConnectionError if the connection has ended."""
         ...
 
     async def receive_frame(self) -> FrameT | Closed:
-        """The next frame, or how the connection ended."""
+        """Return the next frame, or the end of the connection."""
         ...
 
     def has_peer_left(self) -> bool:
-        """Return whether the peer has ended the connection, though frames of it may still be to be received.
+        """Return whether the peer has ended the connection, even if received frames are unread.
 
-        Nothing else tells while no frame is received. What is left then is in memory already, and has a bound.
+        This is the only sign of it while no frame is received. The unread frames are in memory and bounded.
         """
         ...
 
     async def close(self) -> Closed:
-        """Say goodbye, wait for the answer within a bound, let go. Idempotent. How the connection ended."""
+        """Close the connection: wait for the peer's answer within a time-out.
+
+        Idempotent. Return the end of the connection.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Audio to send: cut in chunks, and paced as a microphone would."""
+"""Audio sources: cut into chunks, and paced like a microphone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from streamer.audio.files import AudioFile
 
 _SIXTEEN_BITS = {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"}
-"""libsndfile's names of what 16 bits hold exactly."""
+"""Subtypes of libsndfile that 16 bits represent exactly."""
 
 
 def chunks(data: bytes, chunk_bytes: int) -> Iterator[bytes]:
-    """`data` in pieces of `chunk_bytes`, the last one shorter."""
+    """Yield `data` in pieces of `chunk_bytes`; the last one may be shorter."""
     view = memoryview(data)
     for start in range(0, len(view), chunk_bytes):
         yield bytes(view[start : start + chunk_bytes])
@@ -30,10 +30,10 @@ async def paced(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[bytes]:
-    """Each piece when a microphone would have it: once its last byte has been spoken.
+    """Yield each piece at the time when a microphone would have recorded it.
 
-    `bytes_per_second` is `format.sample_rate * format.frame_bytes`, of all channels together. An open loop: times are
-    absolute, so delays do not add up, and a piece that is late is followed at once by those that are due.
+    `bytes_per_second` is `format.sample_rate * format.frame_bytes`, of all channels together. This is an open loop:
+    times are absolute, so delays do not add up, and a late piece is followed at once by those that are due.
     """
     began, sent = now(), 0
     for piece in pieces:
@@ -45,12 +45,11 @@ async def paced(
 
 
 def wire_audio(recording: AudioFile) -> tuple[AudioFormat, bytes]:
-    """A recording as it is sent: 16-bit integers where the file has no more, 32-bit floats otherwise.
+    """Return a recording as it is sent: 16-bit integers if they are exact, otherwise 32-bit floats.
 
-    Both dialects have these two, and nothing that a model sees is lost in them. Raises InvalidFormat for more channels
-    than can be streamed.
+    Both protocol versions support these. Raises InvalidFormat for too many channels.
     """
-    import numpy as np  # noqa: PLC0415 (who streams raw PCM needs none of it)
+    import numpy as np  # noqa: PLC0415 (not needed for raw PCM)
 
     integers = recording.subtype in _SIXTEEN_BITS
     encoding = Encoding.PCM_S16LE if integers else Encoding.PCM_F32LE

@@ -1,4 +1,4 @@
-"""One stream to a server: bytes in, typed events out, while both go on."""
+"""A client's stream: send bytes and receive typed events at the same time."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
 
 MAX_FRAME_BYTES = 32 * 1024
-"""Longer audio is cut before it is sent; a cut changes no result."""
+"""Bytes of audio above which a message is split, which changes no result."""
 MAX_UNREAD_EVENTS = 4096
 _LOOK_AGAIN_S = 0.2
-"""How long the end of a connection that is held back may go unnoticed."""
+"""Interval in seconds of checking for the end of a connection that is not being read."""
 
 WordT = TypeVar("WordT", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A frame as it came, and the event in it (None for one that this version does not know)."""
+    """A received frame and its event (None for an event that this version does not know)."""
 
     frame: Any
     event: Event | None
 
 
 class Stream:
-    """A connection with a stream on it; made by `connect`.
+    """A connection with a stream; created by `connect`.
 
-    Events are read in the background, so a program that sends first and reads later is no slow consumer. At
-    MAX_UNREAD_EVENTS the server is held back until half of them have been read. One task may iterate while others send.
+    Events are read in the background, so a program that sends first and reads later is not a slow consumer. At
+    MAX_UNREAD_EVENTS, reading pauses until half of them are consumed. One task may iterate while others send.
     """
 
     def __init__(self, link: Link[Any], dialect: Dialect[Any]) -> None:
@@ -54,14 +54,14 @@ class Stream:
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._finished = False
         self._stopped = False
-        """The close was asked for."""
+        """The close was requested."""
         self._max_frame = MAX_FRAME_BYTES
         self._explanation = ""
 
     @classmethod
     @asynccontextmanager
     async def over(cls, link: Link[Any], dialect: Dialect[Any]) -> AsyncIterator[Self]:
-        """A stream on an open link; leaving the block closes the link."""
+        """Create a stream on an open link; leaving the block closes the link."""
         stream = cls(link, dialect)
         reading = asyncio.create_task(stream._read())
         try:
@@ -83,34 +83,37 @@ class Stream:
     async def send(self, data: bytes) -> None:
         """Send audio in the agreed format, cut anywhere. Waits while the server is slow.
 
-        Raises ConnectionClosed when the connection has ended.
+        Raises ConnectionClosed if the connection has ended.
         """
         for at in range(0, len(data), self._max_frame):
             await self._say(Audio(data[at : at + self._max_frame]))
         await asyncio.sleep(0)  # a socket that is never full would never let the events be read
 
     async def flush(self, id: str | None = None) -> None:
-        """End the running utterance here; its final comes, then `Flushed` with the same id. Not on v1."""
+        """End the running utterance here; its final follows, then `Flushed` with the same id. Not on v1."""
         await self._say(Flush(id))
 
     async def stop(self, *, keep_open: bool = False) -> None:
-        """Have everything sent so far finished. Waits for nothing: iterate to see the rest.
+        """Finish all audio sent so far. Does not wait: iterate to receive the remaining events.
 
-        The server closes after the last event, or keeps the connection for another `start` where `keep_open`.
+        The server closes after the last event, or keeps the connection for another `start` with `keep_open`.
         """
         self._stopped = not keep_open
         await self._say(Stop(keep_open))
 
     async def keepalive(self) -> None:
-        """Say that this client is still here though it sends no audio. Not on v1."""
+        """Reset the server's idle time-out while no audio is sent. Not on v1."""
         await self._say(KeepAlive())
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event. Ends after `Finished` (of each stream) or a normal close (1000, or without a code after the
-        stop); another close raises ConnectionClosed, so that results cut short do not look complete."""
+        """Return the next event. Stops after `Finished` (of each stream) or a normal close.
+
+        A normal close is 1000, or one without a code after the stop. Any other close raises ConnectionClosed, so that
+        incomplete results do not look complete.
+        """
         while not self._finished:
             received = await self.receive()
             if received is None:
@@ -121,17 +124,17 @@ class Stream:
         raise StopAsyncIteration
 
     async def receive(self) -> Received | None:
-        """The next event with the frame that it came in; None after a normal close. Raises as iteration does."""
+        """Return the next event with its frame; None after a normal close. Raises the errors of the iteration."""
         received = await self._unread.get()
         if received is not None:
             self._finished = isinstance(received.event, Finished)
         return received
 
     async def wait_closed(self) -> Closed:
-        """Return how the connection ended, once it has. Events still unread stay readable.
+        """Wait for the end of the connection and return it. Unread events stay readable.
 
-        A connection that is held back has not ended. It ends when the server ends it or the block is left. Over gRPC,
-        and on Windows, the server's end is known only after all events before it have been read.
+        While reading is paused, only the end of the block or of the server's side ends the connection. Over gRPC, and
+        on Windows, the server's end is known only after all events before it were read.
         """
         return await asyncio.shield(self._closed)
 
@@ -145,7 +148,7 @@ class Stream:
             raise self._ended(await self._soon_closed()) from error
 
     async def _soon_closed(self) -> Closed:
-        """The server's own words for why it went, if they are under way."""
+        """Return the server's reason for its close, if it is about to arrive."""
         try:
             async with asyncio.timeout(1.0):
                 return await self.wait_closed()
@@ -174,7 +177,7 @@ class Stream:
         return frame
 
     def _settle(self, closed: Closed, error: Exception | None = None) -> None:
-        """Note how the connection ended, unless that is known. `error`: why, when the close does not say it."""
+        """Store the end of the connection, unless it is known. `error`: the reason, if the close names no reason."""
         if self._closed.done():
             return
         self._closed.set_result(closed)
@@ -211,13 +214,14 @@ async def connect(
 ) -> AsyncIterator[Stream]:
     """Connect to a server and start a stream; leaving the block closes the connection.
 
-    `url` says the dialect and the mode: `ws://HOST:PORT/api/v2/segmented`, `.../api/v1/simple` and so on; or
-    `grpc://HOST:PORT` (`grpcs`: over TLS), where `mode` says it: segmented, unless it is "simple".
-    `format` is the audio that will be sent; or `encoding`, `sample_rate` (Hz) and `channels` in its place.
-    `vad`, `options`, `metadata`, `chunk_ms` and `interim_interval_ms` are words of v2.
+    `url` selects protocol version and mode: `ws://HOST:PORT/api/v2/segmented`, `.../api/v1/simple` and so on; or
+    `grpc://HOST:PORT` (`grpcs`: over TLS) with `mode`: segmented, unless it is "simple".
 
-    Raises BadRequest or InvalidFormat for what cannot be asked, ConnectFailed where there is no server, and
-    HandshakeRefused where it says no.
+    `format` is the format of the audio; or give `encoding`, `sample_rate` (Hz) and `channels` instead. `vad`,
+    `options`, `metadata`, `chunk_ms` and `interim_interval_ms` need v2.
+
+    Raises BadRequest or InvalidFormat for an invalid request, ConnectFailed if the server cannot be reached, and
+    HandshakeRefused if it refuses the connection.
     """
     start = Start(
         format=format or _format(encoding, sample_rate, channels),
@@ -237,13 +241,13 @@ async def connect(
 
 @asynccontextmanager
 async def open_stream(url: str, start: Start, *, token: str | None = None) -> AsyncIterator[Stream]:
-    """`connect`, for who has the start as a value."""
+    """Connect with a given start message; see `connect`."""
     if is_grpc(url):
         async with _call(url, start, token) as stream:
             yield stream
         return
     dialect = dialect_of(url)
-    dialect.encode(start)  # what cannot be said is refused before anyone is called
+    dialect.encode(start)  # an unsupported request fails before the connection is opened
     from streamer.client.websocket import open_websocket  # noqa: PLC0415 (aiohttp is slow to import)
 
     async with (
@@ -267,7 +271,7 @@ async def _call(url: str, start: Start, token: str | None) -> AsyncIterator[Stre
 
 
 def is_grpc(url: str) -> bool:
-    """Whether a URL is one of gRPC. Raises BadRequest for one that only nearly is."""
+    """Return whether a URL is one of gRPC. Raises BadRequest for a malformed one."""
     parts = urlsplit(url)
     if parts.scheme not in {"grpc", "grpcs"}:
         return False
@@ -277,7 +281,7 @@ def is_grpc(url: str) -> bool:
 
 
 def dialect_of(url: str) -> Dialect[str | bytes]:
-    """The dialect that a URL's path names. Raises BadRequest for one that names none."""
+    """Return the codec for a URL's path. Raises BadRequest for a path without one."""
     parts = urlsplit(url)
     match = re.search(r"/v([12])/(simple|segmented)/?$", parts.path)
     if parts.scheme not in {"ws", "wss", "http", "https"} or not parts.netloc or match is None:

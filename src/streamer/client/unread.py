@@ -10,9 +10,9 @@ ItemT = TypeVar("ItemT")
 
 
 class UnreadEvents(Generic[ItemT]):
-    """Events that the program has not read yet, in order, and how they end.
+    """Unread events in order, and their end.
 
-    `put` and `end` never wait: the task that fills the buffer stops while `is_full`, until `wait_for_room` returns.
+    `put` and `end` never wait: the reading task stops while `is_full`, until `wait_for_room` returns.
     """
 
     def __init__(self, max_events: int) -> None:
@@ -26,7 +26,7 @@ class UnreadEvents(Generic[ItemT]):
 
     @property
     def is_full(self) -> bool:
-        """Whether the bound was reached, and fewer than half of the events have been read since."""
+        """Whether the limit was reached, and fewer than half of the events have been read since."""
         return not self._room.is_set()
 
     def put(self, event: ItemT) -> None:
@@ -36,13 +36,13 @@ class UnreadEvents(Generic[ItemT]):
             self._room.clear()
 
     def end(self, error: Exception | None) -> None:
-        """Say that nothing more comes, and why when that is not the normal end. The first call counts."""
+        """Mark the end, with an error unless it is the normal end. Only the first call counts."""
         if not self._ended:
             self._ended, self._error = True, error
             self._arrival.set()
 
     async def get(self) -> ItemT | None:
-        """Return the next event, or None after the last one. Raises the error of the end in its place."""
+        """Return the next event, or None after the last one. Raises the error of the end, if any."""
         while not self._events:
             if self._ended:
                 if self._error is not None:

@@ -21,12 +21,12 @@ CLOSE_TIMEOUT_S = 5.0
 _REFUSAL_TIMEOUT_S = 1.0
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
 _MAX_REFUSAL_BYTES = 16 * 1024
-"""A body that is longer, or comes later, is of another program."""
+"""Limit of the body of a refusal; a longer or later one comes from another program."""
 _SWITCHING_PROTOCOLS = 101
 
 
 class WebSocketLink:
-    """Frames over one WebSocket: text as str, binary as bytes."""
+    """Sends and receives frames over one WebSocket: text as str, binary as bytes."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, close_timeout_s: float) -> None:
         self._socket = socket
@@ -55,22 +55,24 @@ class WebSocketLink:
             self._closed = Closed(self._socket.close_code or LOST, str(message.data))
         elif self._leaving:
             self._closed = Closed(NORMAL)
-        else:  # aiohttp says 1000 of an end without a close frame
+        else:  # aiohttp reports 1000 for an end without a close frame
             self._closed = Closed(LOST, "connection lost")
         return self._closed
 
     def has_peer_left(self) -> bool:
-        """Ask the kernel: aiohttp stops reading when its own buffer is full, and then sees no end. False on Windows,
-        where the kernel does not say before everything has been read."""
+        """Ask the kernel: aiohttp stops reading when its own buffer is full, and then does not see the end.
+
+        Returns False on Windows, where the kernel does not report it before everything was read.
+        """
         descriptor = self._socket.get_extra_info("socket")
         return descriptor is None or descriptor.fileno() < 0 or _is_hung_up(descriptor.fileno())
 
     async def close(self) -> Closed:
         self._leaving = True
-        with suppress(TimeoutError):  # aiohttp's own time-out starts anew with each message that comes before the close
+        with suppress(TimeoutError):  # aiohttp's own time-out restarts with each message before the close
             async with asyncio.timeout(self._close_timeout_s):
                 await self._socket.close()
-                async with self._receiving:  # a task that receives finishes the close in this one's place
+                async with self._receiving:  # a task that receives finishes the close in place of this one
                     pass
         if self._closed is None:
             self._closed = Closed(self._socket.close_code or LOST)
@@ -78,7 +80,7 @@ class WebSocketLink:
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """Body of a refused handshake as the server writes it. Another program's body gives none of it."""
+    """Body of a refused handshake, as the server writes it. The body of another program has none of its fields."""
 
     code: str = ""
     message: str = ""
@@ -87,13 +89,13 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class _RefusalReader:
-    """Client middleware that reads the answer to a refused handshake, whose body `ws_connect` throws away."""
+    """Client middleware that reads the answer to a refused handshake, whose body `ws_connect` discards."""
 
     def __init__(self) -> None:
         self.reason = ""
         """Reason phrase of the answer."""
         self.refusal = _Refusal()
-        """Body of the answer; of several, when the server redirects, the last one's."""
+        """Body of the answer; after redirects, of the last one."""
 
     async def __call__(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         response = await send(request)
@@ -108,9 +110,9 @@ class _RefusalReader:
 async def open_websocket(
     url: str, *, dialect: str, token: str | None, close_timeout_s: float = CLOSE_TIMEOUT_S
 ) -> AsyncIterator[WebSocketLink]:
-    """Connect. `close_timeout_s`: how long the server may take to answer a close.
+    """Connect. `close_timeout_s`: time for the server to answer a close.
 
-    Raises HandshakeRefused when the server says no, ConnectFailed when there is none.
+    Raises HandshakeRefused if the server refuses the connection, ConnectFailed if it cannot be reached.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
@@ -133,7 +135,7 @@ async def open_websocket(
 
 
 def _is_hung_up(descriptor: int) -> bool:
-    """Whether a socket's peer sends no more, though what it has sent may not have been read."""
+    """Return whether a socket's peer has closed its side, even if its data are unread."""
     if sys.platform == "win32":
         return False
     poll = select.poll()
@@ -142,7 +144,7 @@ def _is_hung_up(descriptor: int) -> bool:
 
 
 async def _start_of_body(response: aiohttp.ClientResponse) -> bytes:
-    """The body of an answer, up to a bound in bytes and time, or what came of it before it broke."""
+    """Return the body of an answer up to a limit in bytes and time, or its part before an error."""
     body = b""
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with asyncio.timeout(_REFUSAL_TIMEOUT_S):
@@ -152,7 +154,7 @@ async def _start_of_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _refused(url: str, error: aiohttp.WSServerHandshakeError, answer: _RefusalReader) -> HandshakeRefused:
-    """What the server says of its refusal; the status and its reason from a program that is no Streamer."""
+    """Return the error of a refusal: the server's own words, or the status and reason of another program."""
     after = error.headers.get("Retry-After", "") if error.headers else ""
     refusal = answer.refusal
     retry_after_s = refusal.retry_after_s
@@ -169,7 +171,7 @@ def _refused(url: str, error: aiohttp.WSServerHandshakeError, answer: _RefusalRe
 
 def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        refused = isinstance(error.os_error, ConnectionRefusedError)  # whose text repeats the address
+        refused = isinstance(error.os_error, ConnectionRefusedError)  # its text repeats the address
         return "connection refused" if refused else error.os_error.strerror or str(error)
     if isinstance(error, TimeoutError):
         return f"no answer within {_CONNECT_TIMEOUT_S:g} s"

@@ -1,4 +1,4 @@
-"""One tree of settings: every default with its unit, and where each value came from."""
+"""The settings: every default with its unit, and the source of each value."""
 
 from streamer.config.describe import describe
 from streamer.config.settings import (

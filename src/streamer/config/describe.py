@@ -1,4 +1,4 @@
-"""The settings written out: a TOML file that could be given back, each value with what it means and who set it."""
+"""The settings as TOML: a valid settings file, with the explanation and source of each value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamer.config.sources import Loaded
 
 
 def describe(loaded: Loaded) -> str:
-    """All settings as TOML."""
+    """Return all settings as TOML."""
     return "\n".join(_lines(loaded)).strip()
 
 
@@ -41,7 +41,7 @@ def _line(key: str, value: Any, origin: str) -> str:
 
 
 def _toml(value: Any) -> str:
-    """TOML and JSON agree on text, numbers, booleans and lists; only tables differ."""
+    """Return a value as TOML, which agrees with JSON on text, numbers, booleans and lists; only tables differ."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
     return json.dumps(value)

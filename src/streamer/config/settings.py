@@ -1,17 +1,17 @@
-"""The settings tree: what can be set, its default, its unit, its bounds."""
+"""The settings tree: keys, defaults, units and bounds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from streamer.errors import ConfigError
+from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
 from streamer.vad.settings import TurnConfig, VadSection
 
 
@@ -24,137 +24,149 @@ Milliseconds = Annotated[int, Field(ge=1, le=600_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[int, Field(ge=0, le=1_000_000)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Several words; in a variable or a flag they are separated by commas."""
+"""Several values; separated by commas in a variable or a flag."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What is served where, and how much the server takes on."""
+    """Addresses, and limits of the server."""
 
     model: str = "stub"
-    """`package.module:name`, `path/to/file.py:name`, or the name of a model that comes with Streamer."""
+    """`package.module:name`, `path/to/file.py:name`, or the name of an included model."""
     host: str = "127.0.0.1"
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
-    """TCP port; 0 takes a free one and says which."""
+    """TCP port; 0 selects a free one, which is printed."""
     hosts: Names = ()
-    """Names that HTTP requests may ask for in `Host`, without a port; `*.example.org` is every name below, `*` any.
-    Empty: any on a public address, loopback names (localhost, 127.0.0.1, ::1) on a loopback address."""
+    """Host names that HTTP requests may use, without a port; `*.example.org` means all names below, `*` any. Empty: any
+    on a public address, loopback names (localhost, 127.0.0.1, ::1) on a loopback address."""
     processes: Annotated[int, Field(ge=1, le=256)] = 1
-    """Serving processes on the same ports, each with model workers of its own; more than one needs Linux. What is
-    bounded below is bounded in each of them."""
+    """Server processes on the same ports, each with its own model workers; more than one needs Linux. The limits below
+    apply to each process."""
     scoring: Literal["loop", "thread"] = "loop"
-    """Where speech is scored: on the event loop, or on a thread beside it, which takes a tenth more CPU and needs a
-    second core, but leaves the loop to the clients."""
+    """Where speech is scored: on the event loop, or on a thread, which needs a second core and about 10 % more CPU but
+    keeps the loop free."""
     page: bool = True
-    """Serve the page at `/`, where a browser's microphone speaks to the server."""
+    """Serve the page at `/`, which streams a browser's microphone to the server."""
     max_sessions: Count = 1_000
-    """Sessions at a time; more are refused with `overloaded`."""
+    """Concurrent sessions; more are refused with `overloaded`."""
     max_sessions_per_address: Share = 0
-    """Of these from one IPv4 address or one IPv6 /64; 0: no bound of its own (behind a proxy all come from one)."""
+    """Of these from one IPv4 address or one IPv6 /64; 0: no limit. (Behind a proxy all clients have one address.)"""
     max_sessions_per_subject: Share = 0
-    """Of these with one key, or with tokens of one subject; 0: no bound of its own."""
+    """Of these with one key, or with tokens of one subject; 0: no limit."""
+    max_audio_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 512 * 1024 * 1024
+    """Memory for the audio of all sessions and for incomplete messages. A session may hold an eighth of what is free.
+    If less than an eighth is free, new sessions are refused with `overloaded`."""
     max_handshakes: Count = 1_000
-    """Connections at a time that are not sessions yet. For one more, the one that has been silent for the longest gives
-    way; if none has for half a second, the new one is answered with 503."""
+    """Concurrent connections that are not sessions yet. Beyond it, the one that has been silent for the longest is
+    closed; if all are younger than half a second, the new one is answered with 503."""
     max_handshakes_per_address: Share = 250
-    """Of these from one IPv4 address or one IPv6 /64; 0: no bound of its own."""
+    """Of these from one IPv4 address or one IPv6 /64; 0: no limit."""
+    max_control_share_per_address: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
+    """Share of a core for work other than audio, per IPv4 address or IPv6 /64: control messages, pings, HTTP,
+    connections without audio. Beyond it, new connections are refused with 429 or `rate_limited`, and connections that
+    use more than their part are read more slowly, then closed. 0: no limit (a proxy gives all clients one address)."""
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
-    """How long a connection may take to become a session, and to say who it is. Over gRPC, a connection without a call
-    is closed after that time, too."""
+    """Time for a connection to become a session and to authenticate. Over gRPC, a connection without a call is closed
+    after this time as well."""
     retry_after_s: Seconds = 5.0
-    """Seconds that a client is told to wait which was refused, or ended, for load."""
+    """Retry time in seconds for a client that was refused or closed for overload."""
     outbox_bytes: Annotated[int, Field(ge=1_024, le=2**30)] = 256 * 1024
-    """Bytes of events that may wait for one slow reader; interims go first, then the connection."""
+    """Maximum bytes of unread events of a slow client; interims are dropped first, then the connection is closed."""
     outbox_stall_s: Annotated[float, Field(gt=0, le=3_600)] = 10.0
-    """How long a reader may take nothing while events wait for it."""
+    """Maximum time for a slow client to take one event."""
     close_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
-    """How long the peer may take to answer a close."""
+    """Time for the peer to answer a close."""
     receive_buffer_bytes: Annotated[int, Field(ge=0, le=2**26)] = 128 * 1024
-    """The kernel's buffer for what is not read yet of one connection; 0: the kernel decides."""
+    """The kernel's receive buffer of one connection; 0: the kernel's default."""
     send_buffer_bytes: Annotated[int, Field(ge=0, le=2**26)] = 128 * 1024
-    """The kernel's buffer for what one connection has not taken yet; 0: the kernel decides."""
+    """The kernel's send buffer of one connection; 0: the kernel's default."""
     metrics: Literal["auto", "open", "key"] = "auto"
-    """Who may read /metrics: `open`, everybody; `key`, whoever has a key or token. `auto`: everybody at
-    metrics_address or if host is loopback; else whoever has a key or token, and nobody if the server knows none."""
+    """Access to /metrics. `open`: everyone; `key`: clients with a key or token; `auto`: everyone at metrics_address or
+    if host is loopback, otherwise clients with a key or token. Without keys it is closed on a public address."""
     metrics_address: str = ""
-    """`host:port` where /metrics answers, and with it /livez and /readyz, but no client; empty: beside everything else.
+    """`host:port` of /metrics, /livez and /readyz, without client endpoints; empty: /metrics shares the server's port.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
-    """Who may connect. Without keys and secrets everybody may."""
+    """Authentication. Without keys and secrets, everyone may connect."""
 
     keys: Names = ()
-    """`subject:hash` as `streamer key new` prints it; hashes are no secrets."""
+    """`subject:hash` as printed by `streamer key new`; hashes are not secret."""
     token_secrets_file: str = ""
-    """File of the secrets that tokens are signed with, one a line; the first one signs, all are accepted."""
+    """File of the secrets that sign tokens, one per line. The first one signs, all are accepted."""
     max_token_life_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = 3_600
-    """A token made for longer is refused."""
+    """Maximum lifetime of a token; longer ones are refused."""
     origins: Names = ()
-    """Web pages that may connect, as scheme://host[:port]. Empty: those of the server itself; `*`: all."""
+    """Origins of web pages that may connect, as scheme://host[:port]. Empty: the server's own; `*`: all."""
     anonymous: Annotated[tuple[Literal["health", "info", "reflection"], ...], BeforeValidator(_listed)] = (
         "health",
         "info",
     )
-    """What needs no key or token although sessions do: `health` (grpc.health.v1), `info` (/api/v2/info), `reflection`
-    (of gRPC). /livez, /readyz and /api/v1/health never need one; for /metrics see server.metrics."""
+    """Services that need no key or token even if sessions do: `health` (grpc.health.v1), `info` (/api/v2/info),
+    `reflection` (of gRPC). /livez, /readyz and /api/v1/health never need one; for /metrics see server.metrics."""
     first_message: bool = False
-    """Over v2, who shows nothing in the handshake may say it in a first message `auth`."""
+    """On v2, accept a credential in a first message `auth` from clients without one in the handshake."""
     refuse_after_upgrade: bool = False
-    """Open the WebSocket to say no (4401, 4403) instead of answering 401, 403, which a browser's page cannot see."""
+    """Open the WebSocket to refuse a client (4401, 4403) instead of answering 401 or 403, which a web page cannot see.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Encryption by the server itself. Off without a certificate."""
+    """TLS of the server itself. Off without a certificate."""
 
     certificate: str = ""
-    """PEM file, with the chain. It is read again when it changes."""
+    """PEM file with the certificate chain. It is reloaded when it changes."""
     key: str = ""
     """PEM file of the private key; empty: it is in the certificate's file."""
     check_s: Annotated[float, Field(gt=0, le=86_400)] = 10.0
-    """How often the files are looked at."""
+    """Interval of checking the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcSettings:
-    """The same service over gRPC, on a port of its own at `server.host`."""
+    """The service over gRPC, on its own port at `server.host`."""
 
     port: Annotated[int, Field(ge=-1, le=65_535)] = 50_051
-    """TCP port; 0 turns gRPC off, -1 takes a free port and says which."""
+    """TCP port; 0 disables gRPC, -1 selects a free port, which is printed."""
     reflection: bool = True
-    """Clients such as grpcurl may ask what is served; with a key or token, if sessions need one (access.anonymous)."""
+    """Serve reflection for clients such as grpcurl; it needs a key or token if sessions do (see access.anonymous)."""
+    max_message_bytes: Annotated[int, Field(ge=1_024, le=2**26)] = 256 * 1024
+    """Longest audio message, unless limits.max_audio_message_bytes is less. gRPC keeps a message until it is complete,
+    so each call reserves this much of server.max_audio_bytes."""
     max_watches_per_address: Share = 20
-    """Calls of grpc.health.v1 Watch of one IPv4 address or one IPv6 /64 at a time; 0: no bound of its own."""
+    """Concurrent grpc.health.v1 Watch calls of one IPv4 address or one IPv6 /64; 0: no limit."""
     keepalive_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
-    """A connection on which nothing came for so long is pinged."""
+    """Silence of a connection after which it is pinged."""
     keepalive_timeout_s: Annotated[float, Field(ge=1, le=3_600)] = 10.0
-    """A connection that does not answer a ping for so long is dropped."""
+    """Time for a connection to answer a ping, after which it is dropped."""
     min_ping_interval_s: Annotated[float, Field(ge=0, le=3_600)] = 10.0
-    """A client that pings more often, with nothing to say, is sent away (too_many_pings)."""
+    """Shortest interval of a client's pings without data; a client that pings more often is disconnected
+    (too_many_pings)."""
     max_connections: Count = 1_000
-    """Connections at a time, on each address of `server.host`; one more is closed at once."""
+    """Concurrent connections on each address of `server.host`; one more is closed at once."""
     max_streams_per_connection: Count = 250
-    """Calls at a time on one connection; clients keep further ones waiting until one has ended."""
+    """Concurrent calls on one connection; clients queue further ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainSettings:
-    """Times between SIGTERM and the end, in seconds from the signal: lag_s <= soft_s <= hard_s."""
+    """Phases of a drain, in seconds from the signal: lag_s <= soft_s <= hard_s."""
 
     lag_s: Seconds = 5.0
-    """New sessions are still taken for so long, while load balancers notice (not on SIGINT)."""
+    """New sessions are accepted until then, while load balancers notice the drain (not on SIGINT)."""
     soft_s: Seconds = 25.0
-    """Until then sessions may end by themselves; then each is finished and its results are sent."""
+    """Sessions may end by themselves until then; the others are finished and their results are sent."""
     spread_s: Seconds = 2.0
-    """The finishing is spread over so long, so that clients do not all come back at once."""
+    """Time over which finishing is spread, so that clients do not all reconnect at once."""
     hard_s: Seconds = 40.0
-    """What still runs then is aborted."""
+    """Sessions that still run then are aborted."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming a time that is not in order; of two, the one that is no default."""
+        """Raise ConfigError, naming a time out of order; of two, the one that was changed."""
         defaults = {field.name: field.default for field in fields(self)}
         for early, late in pairwise(("lag_s", "soft_s", "hard_s")):
             before, after = getattr(self, early), getattr(self, late)
@@ -167,25 +179,25 @@ class DrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class SessionSection:
-    """How streams are cut where their clients do not say."""
+    """Segmentation defaults, for clients that do not set them."""
 
     interim_interval_ms: Milliseconds = 500
-    """Speech between two interims, where the client names no interval."""
+    """Speech between two interims."""
     min_interim_interval_ms: Milliseconds = 200
-    """The shortest interval a client may ask for."""
+    """Shortest interval that a client may request."""
     min_piece_ms: Milliseconds = 100
-    """The shortest piece of `simple` (but for the last)."""
+    """Shortest piece of `simple` (except for the last)."""
     max_piece_ms: Milliseconds = 10_000
-    """The longest piece of `simple`."""
+    """Longest piece of `simple`."""
     stall_timeout_s: Seconds = 2.0
-    """Open speech ends when no audio has come for so long; 0: never."""
+    """Time without audio after which open speech ends; 0: never."""
     lag_warning_s: Seconds = 5.0
-    """A result that comes so long after its audio was complete makes a warning."""
+    """Delay of a result after the end of its audio above which the client gets a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What is logged and how."""
+    """Logging."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
@@ -193,14 +205,14 @@ class LogSettings:
 
 
 class Settings(BaseModel):
-    """All settings, two levels: section and key. `load` fills it from file, environment and flags."""
+    """All settings in two levels: section and key. `load` reads them from file, environment and flags."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     server: ServerSettings = ServerSettings()
     grpc: GrpcSettings = GrpcSettings()
     model: dict[str, Any] = Field(default_factory=dict)
-    """The model's own parameters, and its numbers (`workers`, `executor`, `max_batch_size`, ...)."""
+    """The model's own parameters, and its attributes (`workers`, `executor`, `max_batch_size`, ...)."""
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
@@ -211,10 +223,25 @@ class Settings(BaseModel):
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
 
+    def model_post_init(self, context: object) -> None:
+        """Check what one section asks of another. Raises BadRequest."""
+        least = (MEMORY_SHARES + 1) * self.limits.max_session_bytes
+        if self.server.max_audio_bytes < least:
+            raise BadRequest(
+                field="server.max_audio_bytes",
+                expected=f"at least {MEMORY_SHARES + 1} times limits.max_session_bytes ({least})",
+                got=self.server.max_audio_bytes,
+            )
+
+    def for_grpc(self) -> Limits:
+        """Return the limits of a stream over gRPC."""
+        most = min(self.limits.max_audio_message_bytes, self.grpc.max_message_bytes)
+        return replace(self.limits, max_audio_message_bytes=most)
+
     def for_session(
         self, mode: Mode, *, model: str, sample_rate: int, stateful: bool, max_inflight: int
     ) -> SessionSettings:
-        """What a session of one endpoint is built from. `sample_rate` in Hz is the model's."""
+        """Return the settings of the sessions of one endpoint. `sample_rate` in Hz: of the model."""
         cut = self.session
         return SessionSettings(
             mode=mode,

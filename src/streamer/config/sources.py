@@ -1,4 +1,4 @@
-"""Where settings come from: defaults, then a file, then the environment, then flags; a wrong one names its source."""
+"""Sources of settings: defaults, then a file, the environment, and flags. An error names the source."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and for each key that was set where it was set last."""
+    """Settings, and the source of each key that was set."""
 
     settings: Settings
     origins: Mapping[Key, str]
 
     def origin(self, key: str) -> str:
-        """Who set a dotted key: a file's name, a variable, a flag, or `default`."""
+        """Return the source of a dotted key: the name of a file, a variable, a flag, or `default`."""
         return _origin(self.origins, tuple(key.split(".")))
 
 
 def load(
     file: Path | None = None, *, environ: Mapping[str, str] | None = None, flags: Sequence[Override] = ()
 ) -> Loaded:
-    """Settings from everywhere. Raises ConfigError, one line: source, key, what was expected, what came."""
+    """Load the settings from all sources. Raises ConfigError, one line: source, key, expected, got."""
     tree: dict[str, Any] = {}
     origins: dict[Key, str] = {}
     layers = [_from_file(file)] if file else []
@@ -62,7 +62,7 @@ def load(
         return Loaded(Settings(**tree), origins)
     except ValidationError as error:
         raise _wrong(error.errors()[0], origins) from None
-    except StreamerError as error:  # a rule of a section's own, such as one threshold above another
+    except StreamerError as error:  # a rule of a section, such as one threshold above another
         key = tuple((error.field or "").split("."))
         raise ConfigError(f"{_origin(origins, key)}: {error.message}", field=error.field) from None
 
@@ -91,8 +91,10 @@ def _from_file(path: Path) -> Iterator[Leaf]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[Leaf]:
-    """`STREAMER_SECTION__KEY`. Names without the double underscore are not ours: Kubernetes makes STREAMER_PORT for a
-    service of this name."""
+    """Read `STREAMER_SECTION__KEY` variables.
+
+    Names without the double underscore are ignored: Kubernetes creates STREAMER_PORT for a service of this name.
+    """
     prefix = "STREAMER_"
     for name in environ:
         if name.startswith(prefix) and "__" in name:
@@ -109,7 +111,7 @@ def _from_flags(flags: Sequence[Override]) -> Iterator[Leaf]:
 
 
 def _parsed(text: str) -> object:
-    """A model's parameters have no declared types: JSON where it is JSON, else the text itself."""
+    """Parse a model's parameter, which has no declared type: as JSON if possible, otherwise as text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -127,7 +129,7 @@ def _put(tree: dict[str, Any], key: Key, value: object, origin: str) -> None:
 
 
 def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[Key, str]) -> None:
-    """A bool is an int to Python, and would be a silent 1."""
+    """Refuse booleans for numbers: to Python a bool is an int, and would become 1."""
     for name, section in tree.items():
         kind = Settings.model_fields[name].annotation if name in Settings.model_fields else None
         if not (is_dataclass(kind) and isinstance(kind, type) and isinstance(section, dict)):
@@ -137,7 +139,7 @@ def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[Key, str]) -> Non
             if isinstance(section.get(field.name), bool) and hints[field.name] is not bool:
                 key = (name, field.name)
                 raise ConfigError(
-                    f"{_origin(origins, key)}: {'.'.join(key)}: expected a value that is no boolean, "
+                    f"{_origin(origins, key)}: {'.'.join(key)}: expected a number or text, not a boolean, "
                     f"got {brief(section[field.name])}"
                 )
 

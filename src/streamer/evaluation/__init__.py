@@ -1,1 +1,1 @@
-"""How well a recogniser does on recordings whose words are known: errors, cost, latency."""
+"""Evaluation of a recogniser on recordings with known words: errors, cost, latency."""

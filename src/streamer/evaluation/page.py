@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing else: the figures, then every file with its errors marked."""
+"""An evaluation as one self-contained HTML page: the figures, then every file with its errors marked."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Running models: batching, threads, worker processes."""
+"""Inference: batching, worker threads and processes."""

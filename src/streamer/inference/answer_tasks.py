@@ -1,4 +1,4 @@
-"""Answers that have to be awaited: those of one call run together, on the event loop of a worker."""
+"""Awaitable outputs of one call: they run concurrently on the worker's event loop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from streamer.inference.calls import Answer
 
 Put = Callable[[Answer], Awaitable[None]]
-"""Takes a partial answer; returns once there is room for the next."""
+"""Puts a partial answer; returns when there is space for the next one."""
 
 
 class AnswerTasks:
-    """One task for each output that is awaited; true while one of them runs. The context ends those that are left.
+    """One task per awaitable output; true while one of them runs. Leaving the context cancels the remaining tasks.
 
-    A task puts its partial answers and returns its last one. The queue between holds one answer, so that no output runs
-    ahead of its listeners.
+    A task puts its partial answers and returns its last one. The queue holds one answer, so no output runs ahead of its
+    consumer.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class AnswerTasks:
         return bool(self._tasks)
 
     def run(self, *, wait: bool) -> Iterator[tuple[int, Answer | BaseException]]:
-        """Run the tasks until there is an answer, or only for a moment; yield what is known now, by index of output."""
+        """Run the tasks until an answer is available, or only briefly; yield answers by index of output."""
         self._runner.run(self._step(wait))
         while not self._partials.empty():
             answer = self._partials.get_nowait()

@@ -1,4 +1,4 @@
-"""Which jobs wait, which run next and together: the engine's policy, over plain values, without clock or worker."""
+"""The scheduling policy of the engine: which jobs run next, and together. Pure: plain values, no clock or worker."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import msgspec
 from streamer.session.actions import JobKind
 
 Lane = tuple[str, int, int]
-"""(session id, stream, channel): what a model's state belongs to."""
+"""(session id, stream, channel): key of a model's state."""
 
 Ticket = int
 
 MIN_COST_S = 0.1
-"""What the shortest job counts for in a session's share: a call costs something however little audio it has."""
+"""Minimum cost of a job in seconds of audio: a call has a cost even for short audio."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A job as the policy sees it. `since`: when it came, monotonic seconds. `seconds`: length of its audio.
+    """A queued job. `since`: monotonic seconds of its arrival. `seconds`: length of its audio.
 
-    `alone`: it was in a batch that failed as a whole and runs by itself now, so that it cannot harm others again.
+    `alone`: it was in a batch that failed as a whole, and is retried by itself.
     """
 
     ticket: Ticket
@@ -42,21 +42,21 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Dropped(StrEnum):
-    """Why an interim never ran."""
+    """Why an interim was dropped."""
 
     OVERTAKEN = "overtaken"
-    """By a newer one, or by its final."""
+    """A newer interim, or its final, arrived."""
     OVERLOAD = "overload"
-    """More waits than the bounds allow."""
+    """The queue exceeded its limits."""
     CRASHED = "crashed"
-    """Its worker died; interims are not tried again."""
+    """Its worker died; interims are not retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """`size`, `seconds`: of one batch. `wait_s`: how long an item may wait for company while a worker idles.
+    """Limits. `size`, `seconds`: of one batch. `wait_s`: how long a job may wait for others while a worker is idle.
 
-    `serial`: one job of a lane at a time, in order (stateful models). `max_items`, `max_seconds`: of all that waits.
+    `serial`: one job of a lane at a time, in order (stateful models). `max_items`, `max_seconds`: of the whole queue.
     """
 
     size: int = 1
@@ -68,21 +68,21 @@ class BatchLimits:
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Run these together on this worker, now."""
+    """Jobs to run together on a worker."""
 
     worker: int
     tickets: tuple[Ticket, ...]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to start now, and when to look again though nothing happens (None: when something happens)."""
+    """Batches to start now, and when to plan again (None: at the next change)."""
 
     batches: tuple[Batch, ...]
     look_at: float | None
 
 
 class _Ranked(NamedTuple):
-    """An item at its place in the order of service: fair share first, then age."""
+    """A job with its order of service: fair share first, then age."""
 
     tag: float
     since: float
@@ -91,10 +91,10 @@ class _Ranked(NamedTuple):
 
 
 class _FairQueue:
-    """Items in the order of start-time fair queueing (Goyal, Vin and Cheng, 1996), the cost being seconds of audio.
+    """Jobs in the order of start-time fair queueing (Goyal, Vin and Cheng, 1996), with seconds of audio as cost.
 
-    An item's tag is the work its session has asked for before it, counted from the work being served when it came. A
-    session that floods pushes its own items back, and nobody else's.
+    The tag of a job is the work that its session has requested before, counted from the work being served at its
+    arrival. A session that floods delays only its own jobs.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class _FairQueue:
         self.ranked: list[_Ranked] = []
 
     def add(self, item: Waiting) -> _Ranked:
-        if item.alone:  # tried before: it has had its turn to wait
+        if item.alone:  # a retry does not wait again
             tag = -1.0
         else:
             session_id = item.session_id
@@ -123,9 +123,10 @@ class _FairQueue:
 
 
 class Backlog:
-    """All jobs that wait for a worker, bounded, in the order in which they are to be served.
+    """Bounded queue of all jobs, in their order of service.
 
-    Finals and pieces come before interims; within each, sessions share fairly; among equals the oldest comes first.
+    Finals and pieces come before interims. Within each class, sessions get fair shares; otherwise the oldest job is
+    first.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -135,27 +136,30 @@ class Backlog:
         self._places: dict[Ticket, _Ranked] = {}
         self._interim_of: dict[Lane, Ticket] = {}
         self._running: set[Lane] = set()
-        self._sessions: dict[str, int] = {}  # how many of each wait
+        self._sessions: dict[str, int] = {}  # queued jobs by session
         self.seconds = 0.0
-        """Audio in all that waits."""
+        """Seconds of queued audio."""
         self.owed_seconds = 0.0
-        """The same without interims: what cannot be shed."""
+        """Seconds of queued audio without interims, which cannot be shed."""
 
     def __len__(self) -> int:
         return len(self._places)
 
     @property
     def owed(self) -> int:
-        """How many wait that are not interims."""
+        """Number of queued jobs that are not interims."""
         return len(self._urgent.ranked)
 
     @property
     def sessions(self) -> int:
-        """How many sessions have something waiting."""
+        """Number of sessions with queued jobs."""
         return len(self._sessions)
 
     def add(self, item: Waiting) -> list[tuple[Ticket, Dropped]]:
-        """Queue `item`. Returns the interims that will not run: overtaken, or past the bounds (perhaps itself)."""
+        """Queue `item`.
+
+        Return the interims that are dropped for it: superseded, or beyond the limits (perhaps itself).
+        """
         shed: list[tuple[Ticket, Dropped]] = []
         earlier = self._interim_of.get(item.lane)
         if earlier is not None and self._overtakes(item, earlier):
@@ -176,19 +180,19 @@ class Backlog:
         return shed
 
     def remove(self, ticket: Ticket) -> bool:
-        """It need not run. False where it does not wait."""
+        """Remove a queued job. Return False if it is not queued."""
         return self._take(ticket, served=False) is not None
 
     def forget(self, session_id: str) -> None:
-        """The session is over: its share of service is of no interest any more."""
+        """Forget the share of service of a session that has ended."""
         self._urgent.forget(session_id)
         self._interims.forget(session_id)
 
     def plan(self, idle: Sequence[int], now: float, *, expecting: bool, homes: Mapping[Lane, int]) -> Plan:
-        """What should start now on the `idle` workers (in this order of preference). Changes nothing.
+        """Return the batches to start now on the `idle` workers, in this order of preference. Changes nothing.
 
-        `expecting`: others may come soon, so that waiting for company may gain something. `homes`: the worker that
-        holds a lane's state; a lane that is not in it may run anywhere.
+        `expecting`: more jobs may arrive soon, so waiting may help. `homes`: the worker that holds a lane's state;
+        other lanes may run anywhere.
         """
         batches: list[Batch] = []
         chosen: set[Ticket] = set()
@@ -209,19 +213,19 @@ class Backlog:
         return Plan(tuple(batches), look_at)
 
     def start(self, batch: Batch) -> list[Waiting]:
-        """The batch starts: its items wait no longer."""
+        """Remove the jobs of a batch that starts from the queue; return them."""
         items = []
         for ticket in batch.tickets:
             item = self._take(ticket, served=True)
             if item is None:
-                raise KeyError(f"ticket {ticket} does not wait")
+                raise KeyError(f"ticket {ticket} is not queued")
             items.append(item)
             if self._limits.serial:
                 self._running.add(item.lane)
         return items
 
     def done(self, lanes: Iterable[Lane]) -> None:
-        """Jobs of these lanes have ended: the next of each may run."""
+        """Allow the next jobs of these lanes: their running jobs have ended."""
         self._running.difference_update(lanes)
 
     @property
@@ -246,7 +250,7 @@ class Backlog:
         self._sessions[session_id] -= 1
         if not self._sessions[session_id]:
             del self._sessions[session_id]
-        self.seconds = self.seconds - item.seconds if self._places else 0.0  # no drift of rounding
+        self.seconds = self.seconds - item.seconds if self._places else 0.0  # no accumulated rounding error
         if item.kind is not JobKind.INTERIM:
             self.owed_seconds = self.owed_seconds - item.seconds if self.owed else 0.0
         if self._interim_of.get(item.lane) == ticket:
@@ -256,8 +260,10 @@ class Backlog:
     def _pick(
         self, worker: int, chosen: set[Ticket], busy: set[Lane], homes: Mapping[Lane, int]
     ) -> tuple[list[Waiting], float, bool]:
-        """The batch this worker would run, since when somebody waits for it (who can only run after one of it, too),
-        and whether nothing could join it any more."""
+        """Select a batch for a worker.
+
+        Returns the batch, the arrival of the oldest job that waits for this worker, and whether the batch is full.
+        """
         picked: list[Waiting] = []
         since = math.inf
         seconds = 0.0

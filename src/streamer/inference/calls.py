@@ -1,4 +1,4 @@
-"""What goes to a worker and what comes back: the same words for a thread and, as bytes, for a process."""
+"""The protocol of a worker: calls and replies, as objects for a thread and as bytes for a process."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from streamer.session.actions import Job, JobKind
 
 
 class Op(StrEnum):
-    """What a worker is asked to do."""
+    """Operation of a worker."""
 
     LOAD = "load"
-    """Build the model, load() it and warm it."""
+    """Build the model, load() and warm it."""
     INFER = "infer"
     CANARY = "canary"
-    """Answer for silence, to show that it can."""
+    """Health check: infer silence."""
     CLOSE = "close"
-    """Nothing but closing states."""
+    """Only close states."""
     UNLOAD = "unload"
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
-    """One job. `samples`: float32 as bytes, which cross a process boundary uncopied by pickle. `options`: JSON."""
+    """One job. `samples`: float32 as bytes, which pickle does not copy. `options`: JSON."""
 
     session_id: str
     stream: int
@@ -52,12 +52,12 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
             job.kind is not JobKind.INTERIM,
             job.sample_rate,
             job.options,
-            samples.data.cast("B").toreadonly() if len(samples) else memoryview(b""),  # an empty one cannot be cast
+            samples.data.cast("B").toreadonly() if len(samples) else memoryview(b""),  # an empty array cannot be cast
         )
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """Do `op`. `closing`: lanes whose states are let go first. `trace`: the traceparent of the batch."""
+    """An operation. `closing`: lanes whose states are closed first. `trace`: the traceparent of the batch."""
 
     op: Op
     items: list[Item] = []
@@ -66,7 +66,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
-    """What went wrong. `message` is safe to show a client; `detail` is for the log."""
+    """An error. `message` is safe to show to a client; `detail` is for the log."""
 
     code: ErrorCode
     message: str
@@ -74,7 +74,7 @@ class Fault(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """For the item at `index`: JSON, or a fault. `partial`: more will follow."""
+    """Result of the item at `index`: JSON, or a fault. `partial`: more answers follow."""
 
     index: int
     value: bytes = b"null"
@@ -83,9 +83,9 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """Answers, as they become known. `done`: the call is over; `fault`: it failed as a whole.
+    """Answers, as they become available. `done`: the call has ended; `fault`: it failed as a whole.
 
-    `rss`: resident bytes of the worker's process, where it has one of its own. `spans_lost`: since the last call.
+    `rss`: resident bytes of the worker's process, if it has its own. `spans_lost`: spans lost since the last call.
     """
 
     answers: list[Answer] = []

@@ -1,4 +1,4 @@
-"""What the engine needs to know of a model, read and checked once."""
+"""The validated configuration of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamer.models.contract import AnyModel, Executor, StreamingModel
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model's numbers; see `models.contract.BaseModel` for their meaning. `stateful`: it is a StreamingModel."""
+    """Configuration of a model; see `models.contract.BaseModel`. `stateful`: it is a StreamingModel."""
 
     name: str
     sample_rate: int
@@ -28,7 +28,7 @@ class ModelCard:
 
     @classmethod
     def of(cls, model: AnyModel) -> ModelCard:
-        """Read a model's numbers. Raises ModelLoadError naming one that is out of its range."""
+        """Read and validate a model's attributes. Raises ModelLoadError, naming one that is out of range."""
         name = model.name or type(model).__name__
         if model.executor not in ("thread", "process"):
             raise _wrong(name, "executor", "'thread' or 'process'", model.executor)
@@ -49,7 +49,7 @@ class ModelCard:
         )
 
     def timeout_s(self, seconds: float) -> float:
-        """How long a call may last on so many seconds of audio."""
+        """Return the time-out of a call on `seconds` of audio."""
         return self.timeout_floor_s + self.timeout_factor * seconds
 
 

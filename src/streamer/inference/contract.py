@@ -1,4 +1,4 @@
-"""What the conductor needs of whatever runs models. All methods are called on the event loop and never block it."""
+"""Interface of the inference engine. All methods are called on the event loop and never block it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Protocol
 from streamer.session.actions import Job, JobId, Outcome
 
 Deliver = Callable[[JobId, Outcome], None]
-"""Called on the event loop, once per job with a last outcome, before it any number of partial ones."""
+"""Called on the event loop with any number of partial outcomes, then once with the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a model worker answers, and if not why, in words for an operator."""
+    """Whether a model worker is available; if not, the reason for an operator."""
 
     ready: bool
     reason: str = ""
@@ -22,7 +22,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class EngineDepth:
-    """What waits and runs now."""
+    """Queued and running work."""
 
     pending_items: int
     pending_seconds: float
@@ -42,19 +42,19 @@ class InferenceEngine(Protocol):
     def depth(self) -> EngineDepth: ...
 
     async def start(self) -> None:
-        """Load and warm every worker. Raises ModelLoadError where none can be."""
+        """Load and warm every worker. Raises ModelLoadError if none can be loaded."""
 
     async def stop(self, timeout_s: float) -> None:
-        """Stop the workers: those that do not end in time are killed."""
+        """Stop the workers. Those that do not stop in time are killed."""
 
     def check_admission(self) -> None:
-        """Raise Overloaded where a new session should not be taken on."""
+        """Raise Overloaded if no new session should be accepted."""
 
     def submit(self, job: Job, deliver: Deliver) -> None:
-        """Queue a job. Its outcome always comes, whatever happens to the worker, unless the session is released."""
+        """Queue a job. Its outcome is always delivered, unless the session is released."""
 
     def cancel(self, session_id: str, job: JobId) -> None:
-        """Its answer is not wanted: drop it if it waits (no outcome follows), ignore its answer if it runs."""
+        """Cancel a job: no outcome follows. A running job continues, and its answer is ignored."""
 
     def release(self, session_id: str, stream: int | None = None) -> None:
-        """The stream (None: the session) is over. States are closed; for a whole session what waits is dropped."""
+        """Release a stream (None: the whole session): close its states. For a session, queued jobs are dropped."""

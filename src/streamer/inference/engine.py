@@ -1,4 +1,4 @@
-"""The conductor of a model's workers: jobs from sessions in, batches to workers, each job's outcome back."""
+"""The inference engine: queues jobs of sessions, sends batches to workers, and delivers the outcomes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamer.inference.contract import Deliver, EngineDepth, Readiness
 from streamer.inference.fleet import Fleet
 from streamer.inference.lanes import Lanes
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
-from streamer.inference.outputs import FAILED, UNCAUGHT
+from streamer.inference.outputs import UNCAUGHT
 from streamer.inference.settings import EngineSettings
 from streamer.inference.slot import Slot, SlotState, Spawn
 from streamer.inference.worker import ModelSource, Prebuilt
@@ -30,14 +30,14 @@ STOPPING = Fault(ErrorCode.DRAINING, "the server is stopping")
 UNANSWERED = Fault(ErrorCode.MODEL_ERROR, UNCAUGHT, "the call ended without an answer for this item")
 
 PACE_WEIGHT = 0.1
-"""Of the latest batch in the running mean of seconds per item."""
+"""Weight of the latest batch in the running mean of seconds per item."""
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A job and where its outcome goes. `deliver` is None once nobody wants it; `ended` once its last outcome is known.
+    """A job and its receiver. `deliver`: None if it was cancelled. `ended`: its last outcome is known.
 
-    `tried`: it was in a batch that failed as a whole. `state_lost`: its model's state had to begin anew.
+    `tried`: it was in a batch that failed as a whole. `state_lost`: its model's state was lost before.
     """
 
     ticket: Ticket
@@ -54,7 +54,7 @@ class _Entry:
 
 
 class _Flight(msgspec.Struct, frozen=True, eq=False):
-    """A batch under way. `jobs`: those of its entries. `paused_s`: of the clock, when it began."""
+    """A running batch. `jobs`: those of its entries. `paused_s`: the clock's pauses at its start."""
 
     entries: list[_Entry]
     jobs: list[Job]
@@ -63,12 +63,12 @@ class _Flight(msgspec.Struct, frozen=True, eq=False):
 
 
 class Engine:
-    """Runs one model for all sessions, in threads or processes; the contract is `contract.InferenceEngine`.
+    """Runs one model for all sessions, in threads or processes. Implements `contract.InferenceEngine`.
 
-    `source` says which model: a `models.loading.ModelSpec`, or anything with a `load()` that builds one (picklable
-    where the model's executor is "process"). The constructor builds the model once, to read its numbers into `model`,
-    and raises ModelLoadError or ConfigError; a worker thread takes that model over. `workers` replaces the
-    model's own number. `spawn` makes workers of another kind than the model asks for, for simulations.
+    `source`: a `models.loading.ModelSpec`, or an object with a `load()` that builds a model (picklable if the executor
+    is "process"). The constructor builds the model once to read its attributes, and raises ModelLoadError or
+    ConfigError; the first worker thread uses this instance. `workers` overrides the model's number of workers. `spawn`
+    creates workers of another kind, for simulations.
     """
 
     def __init__(
@@ -123,7 +123,10 @@ class Engine:
         await self._fleet.start(self)
 
     async def stop(self, timeout_s: float) -> None:
-        """Fail what waits, finish what runs; what has not finished in time fails too, and its worker is killed."""
+        """Stop the workers.
+
+        Queued jobs fail; running ones fail if they do not finish in time, and their worker is killed.
+        """
         self._stopping = True
         for handle in (self._soon, self._later):
             if handle is not None:
@@ -135,7 +138,7 @@ class Engine:
         for entry in list(self._entries.values()):
             self._fail(entry, STOPPING)
         self._running_items = 0
-        await asyncio.sleep(0)  # the last outcomes are handed over
+        await asyncio.sleep(0)  # so that the last outcomes are delivered
 
     # -- how it stands ---------------------------------------------------------------------------------------------
 
@@ -156,13 +159,13 @@ class Engine:
         )
 
     def check_admission(self) -> None:
-        """Raise Overloaded where no worker answers, too much waits, or what waits would take too long.
+        """Raise Overloaded if no worker is available, the queue is full, or the expected wait is too long.
 
-        Interims do not count: they give way.
+        Interims do not count, because they can be dropped.
         """
         workers = len(self._fleet.answering())
         if not workers:
-            raise Overloaded("no model worker answers now", retry_after_s=5.0)
+            raise Overloaded("no model worker is available", retry_after_s=5.0)
         settings, waiting = self._settings, self._backlog
         wait_s = waiting.owed * self._seconds_per_item / workers
         if (
@@ -170,15 +173,15 @@ class Engine:
             or waiting.owed_seconds >= settings.max_pending_seconds
             or wait_s > settings.max_expected_wait_s
         ):
-            raise Overloaded("the model has more to do than it can", retry_after_s=min(60.0, max(1.0, wait_s)))
+            raise Overloaded("the inference queue is full", retry_after_s=min(60.0, max(1.0, wait_s)))
 
     # -- what sessions ask -----------------------------------------------------------------------------------------
 
     def submit(self, job: Job, deliver: Deliver) -> None:
-        """Queue a job; `deliver` is never called within this call, nor within any other."""
+        """Queue a job. `deliver` is never called during this call or any other one."""
         wanted = self._wanted[job.session_id]
         if job.id in wanted:
-            raise ValueError(f"job {job.id} of session {job.session_id} is here already")
+            raise ValueError(f"job {job.id} of session {job.session_id} was submitted before")
         entry = _Entry(next(self._tickets), job, deliver, self._clock.now())
         wanted[job.id] = self._entries[entry.ticket] = entry
         self._sessions.add(job.session_id)
@@ -190,13 +193,13 @@ class Engine:
             self._queue(entry)
 
     def cancel(self, session_id: str, job: JobId) -> None:
-        """Its answer is not wanted: no outcome follows."""
+        """Cancel a job: no outcome follows."""
         entry = self._wanted.get(session_id, {}).get(job)
         if entry is not None:
             self._drop(entry)
 
     def release(self, session_id: str, stream: int | None = None) -> None:
-        """The stream's states are closed, once its jobs have ended. For a whole session: its jobs are dropped."""
+        """Close the states of a stream after its jobs have ended. For a whole session, its jobs are dropped."""
         if stream is None:
             for entry in list(self._wanted.get(session_id, {}).values()):
                 self._drop(entry)
@@ -215,7 +218,7 @@ class Engine:
                 self._log.warning("worker %d: closing a state failed: %s", slot.index, reply.fault.detail)
             return
         self._landed(slot, work, Ended.ANSWERED if reply.fault is None else Ended.RAISED)
-        # Whose error an uncaught one was is not known: each is tried by itself, unless its state has moved on.
+        # The cause of an uncaught error is unknown, so each item is retried alone, unless its state has changed.
         again = reply.fault is not None and len(work.entries) > 1 and not self.model.stateful
         for entry in work.entries:
             if entry.ended:
@@ -253,12 +256,12 @@ class Engine:
         self._look_soon()
 
     def _look_soon(self) -> None:
-        """Look at the backlog once all that arrives in this turn of the loop is in it."""
+        """Schedule a pass for the end of this loop iteration, after all jobs have arrived."""
         if self._soon is None and not self._stopping:
             self._soon = asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        """Start what the policy says, and look again when it says."""
+        """Start the batches of the scheduler, and set the timer of the next pass."""
         self._soon = None
         if self._later is not None:
             self._later.cancel()
@@ -301,19 +304,14 @@ class Engine:
         if answer.fault is not None:
             self._fail(entry, answer.fault)
             return
-        try:
-            value = msgspec.json.decode(answer.value)
-        except (msgspec.DecodeError, RecursionError) as error:
-            self._fail(entry, Fault(ErrorCode.MODEL_ERROR, FAILED, f"its output cannot be read back: {error}"))
-            return
-        output = Output(value, answer.partial, entry.state_lost)
+        output = Output(msgspec.Raw(answer.value), answer.partial, entry.state_lost)
         if answer.partial:
             self._deliver(entry, output)
         else:
             self._end(entry, output)
 
     def _retry(self, entry: _Entry) -> None:
-        """Once more, by itself. An interim is not worth it: the next one comes anyway."""
+        """Retry a job by itself. Interims are not retried, because a newer one follows."""
         if self._stopping:
             self._fail(entry, STOPPING)
         elif entry.deliver is None:  # cancelled while it ran
@@ -325,17 +323,17 @@ class Engine:
             self._queue(entry)
 
     def _loss(self, entry: _Entry, cause: Lost, words: str) -> Fault:
-        """Why there is no answer, where the worker is no more."""
+        """Return the fault of a job whose worker was lost."""
         hung = cause is Lost.HUNG
         message = "the model took too long for this segment" if hung else "the model crashed on this segment"
         if self.model.stateful:
             self._lanes.told(entry.lane)
             position_s = entry.job.end / entry.job.sample_rate
-            message += f"; what it knew of this stream is lost, it begins anew at {position_s:.3f} s"
+            message += f"; the model's state for this stream was lost, processing restarts at {position_s:.3f} s"
         return Fault(ErrorCode.MODEL_TIMEOUT if hung else ErrorCode.MODEL_CRASHED, message, words)
 
     def _drop(self, entry: _Entry) -> None:
-        """Nobody wants its outcome. Where it runs already, it ends with its batch."""
+        """Cancel a job. If it runs, it ends with its batch."""
         entry.deliver = None
         self._unlist(entry)
         if self._backlog.remove(entry.ticket):
@@ -356,7 +354,7 @@ class Engine:
         self._end(entry, JobFailed(fault.code, fault.message))
 
     def _end(self, entry: _Entry, outcome: Outcome) -> None:
-        """The job's last outcome is known."""
+        """End a job with its last outcome."""
         if entry.ended:
             return
         entry.ended = True
@@ -366,14 +364,16 @@ class Engine:
         self._deliver(entry, outcome)
 
     def _deliver(self, entry: _Entry, outcome: Outcome) -> None:
-        """Hand an outcome over in the loop's next turn: never within the session's own call, and one that raises there
-        harms nobody else."""
+        """Deliver an outcome in the next loop iteration, outside of the session's call.
+
+        An error of one receiver then affects nothing else.
+        """
         if entry.deliver is not None:
             asyncio.get_running_loop().call_soon(self._hand_over, entry, outcome)
 
     def _hand_over(self, entry: _Entry, outcome: Outcome) -> None:
         deliver = entry.deliver
-        if deliver is None:  # dropped since
+        if deliver is None:  # cancelled meanwhile
             return
         if entry.ended:
             self._unlist(entry)

@@ -1,54 +1,57 @@
-"""What both executors are: a thread that takes calls from a queue and posts replies to the event loop."""
+"""Base class of workers, a thread that takes calls from a queue and posts replies to the event loop; thread workers."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import closing
 from queue import SimpleQueue
 from typing import Protocol
 
 from streamer.inference.calls import Call, Reply
+from streamer.inference.worker import ModelHost
 
 
 class WorkerOwner(Protocol):
-    """Who is told, on the event loop, what a worker does."""
+    """Receives the events of a worker on the event loop."""
 
     def on_reply(self, worker: Worker, reply: Reply) -> None: ...
 
     def on_gone(self, worker: Worker, cause: str) -> None:
-        """The worker is no more and nothing follows from it; `cause` in words for an operator."""
+        """Handle the end of a worker, its last event. `cause`: text for an operator."""
 
 
 class Worker(ABC):
-    """One place where a model runs, one call at a time. Methods are called on the event loop and never block it."""
+    """Runs one model, one call at a time. Its methods are called on the event loop and never block it."""
 
     def __init__(self, name: str, owner: WorkerOwner) -> None:
         self.name = name
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
-        # A daemon: a call that hangs must not keep the interpreter from its end.
+        # A daemon thread: a hung call must not keep the interpreter from exiting.
         self._thread = threading.Thread(target=self._body, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def call(self, call: Call) -> None:
-        """Begin a call; the one before must be done."""
+        """Start a call; the one before must be done."""
         self._calls.put(call)
 
     def stop(self) -> None:
-        """Finish the running call, then end."""
+        """Finish the running call, then stop."""
         self._calls.put(None)
 
     @abstractmethod
     def kill(self) -> None:
-        """End now, whatever runs. A thread cannot be killed: it ends when its call does."""
+        """Stop immediately. A thread cannot be killed: it stops after its call."""
 
     @abstractmethod
     def _serve(self) -> str:
-        """Answer calls until None comes or the worker is lost; return the cause of the end. Runs on the thread."""
+        """Answer calls until None arrives or the worker is lost; return the cause of the end. Runs on the thread."""
 
     def _next_call(self) -> Call | None:
         return self._calls.get()
@@ -59,13 +62,35 @@ class Worker(ABC):
     def _body(self) -> None:
         try:
             cause = self._serve()
-        except Exception as error:  # noqa: BLE001 (the cause of this worker's end, which its owner counts and logs)
+        except Exception as error:  # noqa: BLE001 (the cause of the worker's end, which its owner counts and logs)
             cause = f"{type(error).__name__}: {error}"
         self._on_loop(self._owner.on_gone, cause)
 
     def _on_loop(self, callback: object, payload: object) -> None:
         try:
             self._loop.call_soon_threadsafe(callback, self, payload)  # type: ignore[arg-type]
-        except RuntimeError:  # the loop is closed: nobody is left to tell
+        except RuntimeError:  # the loop is closed
             if not self._loop.is_closed():
                 raise
+
+
+STOPPED = "stopped"
+
+
+class ThreadWorker(Worker):
+    """A model in a thread of this process, for one that releases the GIL or is quick: no copy, no protection."""
+
+    def __init__(self, name: str, owner: WorkerOwner, host: Callable[[], ModelHost]) -> None:
+        super().__init__(name, owner)
+        self._host = host
+
+    def kill(self) -> None:
+        """Do nothing: the thread ends after its call, or never if the call hangs."""
+        self.stop()
+
+    def _serve(self) -> str:
+        with closing(self._host()) as host:
+            while (call := self._next_call()) is not None:
+                for reply in host.run(call):
+                    self._post(reply)
+        return STOPPED

@@ -1,4 +1,4 @@
-"""All workers of one model: started together, stopped together, ready when one of them answers."""
+"""The workers of one model: started and stopped together, ready if one of them is available."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from streamer.inference.slot import Slot, SlotOwner, SlotState, Spawn, WorkT
 from streamer.inference.worker import ModelHost, ModelSource
 
 KILL_GRACE_S = 5.0
-"""How long a killed process may take to be gone."""
+"""Time in seconds for a killed process to exit."""
 
 
 class Fleet(Generic[WorkT]):
-    """The slots of one model. `changed()` must be called whenever one of them tells its owner that it changed."""
+    """The worker slots of one model. `changed()` must be called after each change of a slot."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Fleet(Generic[WorkT]):
         spawn: Spawn | None = None,
         observe: Callable[[], WorkerObserver] = WorkerObserver,
     ) -> None:
-        """`observe` is called in each worker: it must survive pickling where workers are processes."""
+        """Prepare the slots. `observe` is called in each worker, and must be picklable for worker processes."""
         self._start_worker = spawn or self._spawn
         self._card = card
         self._settings = settings
@@ -55,7 +55,7 @@ class Fleet(Generic[WorkT]):
         self.slots: list[Slot[WorkT]] = []
 
     async def start(self, owner: SlotOwner[WorkT]) -> None:
-        """Load and warm every worker. Raises ModelLoadError where none can be."""
+        """Load and warm every worker. Raises ModelLoadError if none can be loaded."""
         self.slots = [
             Slot(index, self._card, self._settings, self._clock, self._start_worker, owner, self._observer, self._log)
             for index in range(self._card.workers)
@@ -70,7 +70,7 @@ class Fleet(Generic[WorkT]):
             raise ModelLoadError(f"model {self._card.name!r}: {problems}")
 
     async def stop(self, timeout_s: float) -> bool:
-        """Let every worker finish its call, then end; kill what has not ended in time. False where something was."""
+        """Let every worker finish its call, then stop. Kill those that do not stop in time, and return False then."""
         self._stopping = True
         for slot in self.slots:
             slot.stop()
@@ -80,19 +80,19 @@ class Fleet(Generic[WorkT]):
             slot.kill()
         if not await self._ended(KILL_GRACE_S if self._card.executor == "process" else 0.0):
             left = sum(len(slot.leaving) for slot in self.slots)
-            self._log.warning("%d model workers do not end and are left behind", left)
+            self._log.warning("%d model workers did not stop and were abandoned", left)
         return False
 
     def changed(self) -> None:
-        """A slot has changed: whoever waits for that looks again."""
+        """Wake the tasks that wait for a change of a slot."""
         self._change.set()
 
     def idle(self) -> list[Slot[WorkT]]:
-        """Slots that can take a batch now."""
+        """Return the slots that can take a batch."""
         return [slot for slot in self.slots if slot.state is SlotState.IDLE]
 
     def answering(self) -> list[int]:
-        """Indices of the slots whose worker answers."""
+        """Return the indices of the slots with an available worker."""
         return [slot.index for slot in self.slots if slot.answers]
 
     def count(self, state: SlotState) -> int:
@@ -124,6 +124,6 @@ class Fleet(Generic[WorkT]):
             from streamer.inference.process import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
 
             return ProcessWorker(name, owner, self._host)
-        from streamer.inference.thread import ThreadWorker  # noqa: PLC0415
+        from streamer.inference.executor import ThreadWorker  # noqa: PLC0415
 
         return ThreadWorker(name, owner, self._host)

@@ -1,4 +1,4 @@
-"""Where the states of stateful models live: each channel of each stream has a worker, for as long as both live."""
+"""Worker affinity of stateful models: each channel of each stream has a worker, as long as both exist."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from streamer.inference.batching import Lane
 @dataclass(slots=True)
 class _Lane:
     jobs: int = 0
-    """Waiting or running."""
+    """Queued or running jobs."""
     opened: bool = False
-    """A worker holds a state for it."""
+    """A worker holds its state."""
     lost: bool = False
-    """The state went with its worker, and nobody was told yet."""
+    """Its state was lost with its worker, which the client does not know yet."""
     ending: bool = False
-    """Its stream is over; the state goes with the last job."""
+    """Its stream has ended; the state is closed after the last job."""
 
 
 class Lanes:
-    """Homes of states: the worker with the fewest when first needed, kept until the stream or the worker ends."""
+    """Assigns each lane to the worker with the fewest lanes, until the stream or the worker ends."""
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, _Lane] = {}
@@ -36,15 +36,15 @@ class Lanes:
 
     @property
     def homes(self) -> Mapping[Lane, int]:
-        """The worker of each lane that has one."""
+        """Worker of each assigned lane."""
         return self._homes
 
     def load(self, worker: int) -> int:
-        """How many lanes live there."""
+        """Return the number of lanes of a worker."""
         return self._load[worker]
 
     def enter(self, lane: Lane) -> None:
-        """A job of this lane has come."""
+        """Count a new job of a lane."""
         known = self._lanes.get(lane)
         if known is None:
             known = self._lanes[lane] = _Lane()
@@ -54,7 +54,7 @@ class Lanes:
             self._homeless.add(lane)
 
     def settle(self, workers: Sequence[int]) -> None:
-        """Give lanes without a home one of these workers, the least loaded first."""
+        """Assign lanes without a worker to these workers, the least loaded first."""
         if not workers:
             return
         for lane in self._homeless:
@@ -64,20 +64,20 @@ class Lanes:
         self._homeless.clear()
 
     def open(self, lane: Lane) -> bool:
-        """A job of this lane starts. True where it begins anew because its state was lost."""
+        """Start a job of a lane. Return True if its state was lost before."""
         known = self._lanes[lane]
         known.opened = True
         lost, known.lost = known.lost, False
         return lost
 
     def leave(self, lane: Lane) -> int | None:
-        """A job of this lane has ended. Returns the worker that should close its state now, if any."""
+        """End a job of a lane. Return the worker that should close its state now, if any."""
         known = self._lanes[lane]
         known.jobs -= 1
         return self._end(lane) if known.ending and not known.jobs else None
 
     def release(self, session_id: str, stream: int | None) -> list[tuple[Lane, int]]:
-        """The stream (None: all of the session) is over. Returns the states to close now, each with its worker."""
+        """End a stream (None: all streams of the session). Return the states to close now, each with its worker."""
         closing = []
         for lane in [lane for lane in self._of_session.get(session_id, ()) if stream in (None, lane[1])]:
             if self._lanes[lane].jobs:
@@ -87,7 +87,7 @@ class Lanes:
         return closing
 
     def lose(self, worker: int) -> None:
-        """The worker is no more. Its lanes begin anew elsewhere."""
+        """Remove a worker that was lost. Its lanes are assigned to others."""
         for lane in [lane for lane, home in self._homes.items() if home == worker]:
             known = self._lanes[lane]
             known.lost = known.lost or known.opened
@@ -98,7 +98,7 @@ class Lanes:
         del self._load[worker]
 
     def told(self, lane: Lane) -> None:
-        """The client knows that this lane's state was lost."""
+        """Note that the client knows of the lost state of a lane."""
         self._lanes[lane].lost = False
 
     def _end(self, lane: Lane) -> int | None:

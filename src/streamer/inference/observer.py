@@ -1,4 +1,4 @@
-"""What happens in the engine, told to whoever counts it; by default nobody."""
+"""Interface for observing the engine. The default observers do nothing."""
 
 from __future__ import annotations
 
@@ -11,70 +11,73 @@ from streamer.session.actions import Job
 
 
 class Ended(StrEnum):
-    """How a batch ended."""
+    """Outcome of a batch."""
 
     ANSWERED = "answered"
     RAISED = "raised"
-    """An uncaught error left the model's call."""
+    """The model's call raised an uncaught error."""
     HUNG = "hung"
     CRASHED = "crashed"
 
 
 class Lost(StrEnum):
-    """Why a worker is no more."""
+    """Cause of the loss of a worker."""
 
     LOAD_FAILED = "load_failed"
     CRASHED = "crashed"
     HUNG = "hung"
     MEMORY = "memory"
-    """It grew past its limit and was replaced between two batches."""
+    """It exceeded its memory limit and was replaced between two batches."""
 
 
 class EngineObserver:
-    """Called on the event loop: a listener must not block and must not raise. The base class listens to nothing."""
+    """Called on the event loop; must not block or raise. The base class does nothing."""
 
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
-        """`waits`: seconds that each job has waited, in order. Returns the traceparent that goes to the worker."""
+        """Handle the start of a batch; return the traceparent for the worker.
+
+        `waits`: seconds that each job has waited, in order.
+        """
 
     def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
-        """`seconds`: from the start of the call to its end."""
+        """Handle the end of a batch. `seconds`: duration of the call."""
 
     def job_failed(self, job: Job, code: str) -> None:
-        """A job got no answer."""
+        """Handle a job that failed."""
 
     def interim_dropped(self, job: Job, cause: Dropped) -> None:
-        """It never ran."""
+        """Handle an interim that was dropped."""
 
     def worker_started(self, worker: int, seconds: float) -> None:
-        """It is loaded and warm, `seconds` after it was asked for."""
+        """Handle a worker that is loaded, `seconds` after its start."""
 
     def worker_lost(self, worker: int, cause: Lost) -> None:
-        """It is no more; another is started in its place, now or later."""
+        """Handle the loss of a worker. Another one is started, now or later."""
 
     def spans_lost(self, count: int) -> None:
-        """A worker could not send so many spans."""
+        """Handle spans that a worker could not send."""
 
 
 _UNSEEN = nullcontext()
 
 
 class WorkerObserver:
-    """Inside a worker, on its thread; made there. The base class does nothing."""
+    """Observes a worker from the inside; created and used on its thread. The base class does nothing."""
 
     def calling(self, trace: str | None, items: int) -> AbstractContextManager[object]:
-        """Around each call of the model; `trace`: the traceparent that `batch_started` returned."""
+        """Return a context for a call of the model. `trace`: the traceparent that `batch_started` returned."""
         return _UNSEEN
 
     def take_lost(self) -> int:
-        """Spans that could not be sent since this was asked last."""
+        """Return the number of spans lost since the last call of this method."""
         return 0
 
     def stop(self) -> None:
-        """The worker ends, in order."""
+        """Handle the orderly end of the worker."""
 
 
 class EngineObservers(EngineObserver):
-    """Several listeners as one; more may join while nothing runs."""
+    """Several observers as one. Observers may be added before the engine starts."""
 
     def __init__(self) -> None:
         self._listeners: list[EngineObserver] = []

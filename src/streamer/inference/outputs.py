@@ -1,9 +1,10 @@
-"""From what a model returns to JSON: numpy welcome, whatever is not JSON named, sizes bounded."""
+"""Conversion of model outputs to JSON: supports numpy, bounds sizes, and names values that are not JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,19 +22,22 @@ from streamer.transcripts.transcript import Transcript, shift_words
 
 FAILED = "the model failed on this segment"
 UNCAUGHT = "Internal server error"
-"""What a client reads where the model's own error left a call: nothing of it."""
+"""Error message for a client if the model's call raised; it shows nothing of the error."""
 
 MAX_DETAIL = 4_000
+MAX_DEPTH = 500
+"""Levels of nesting in an output: decoders give up at about a thousand, ours and those of clients."""
 
 _END = object()
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
-"""What most models return. To find out that it is no iterator and cannot be awaited takes longer than to encode it."""
+"""Most frequent types of outputs. Checking other types for iterators and awaitables takes longer than encoding these.
+"""
 
 
 def to_json(value: object, max_bytes: int) -> bytes:
-    """`value` as JSON: what msgspec knows (dataclasses, structs, datetimes, ...) and numpy; NaN becomes null.
+    """Return `value` as JSON: types that msgspec supports (dataclasses, structs, datetimes, ...) and numpy.
 
-    Raises ModelFailed naming what is not JSON, or how many bytes it is where that is more than `max_bytes`.
+    NaN becomes null. Raises ModelFailed, which names the value that is not JSON, or the size or depth beyond the limit.
     """
     try:
         encoded = _ENCODER.encode(value)
@@ -41,7 +45,18 @@ def to_json(value: object, max_bytes: int) -> bytes:
         raise ModelFailed(f"the model's output is not JSON: {_first_line(error)}") from error
     if len(encoded) > max_bytes:
         raise ModelFailed(f"the model's output has {len(encoded)} bytes, more than {max_bytes}")
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
+        _check_depth(encoded)
     return encoded
+
+
+def _check_depth(encoded: bytes) -> None:
+    """Count levels of nesting. Only brackets outside of strings open one, so most outputs need not be looked at."""
+    depth = 0
+    for part in _NESTING.finditer(encoded):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(part[0], 0)
+        if depth > MAX_DEPTH:
+            raise ModelFailed(f"the model's output has more than {MAX_DEPTH} levels of nesting")
 
 
 def _numpy(value: object) -> object:
@@ -52,11 +67,13 @@ def _numpy(value: object) -> object:
     raise NotImplementedError(f"a value of type {type(value).__name__}")
 
 
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+"""A string, whose brackets open nothing, or a bracket."""
 _ENCODER = msgspec.json.Encoder(enc_hook=_numpy)
 
 
 def fault_of(error: BaseException, message: str = FAILED) -> Fault:
-    """The client-safe side and the log's side of an error in the model."""
+    """Return an error of the model as a client-safe message and a detail for the log."""
     detail = "".join(traceback.format_exception(error))[-MAX_DETAIL:]
     if isinstance(error, StreamerError):
         return Fault(error.code, error.message, detail)
@@ -64,10 +81,10 @@ def fault_of(error: BaseException, message: str = FAILED) -> Fault:
 
 
 class Outputs:
-    """Turns the outputs of one call into answers.
+    """Converts the outputs of one call to answers.
 
-    Iterators are pulled in turn, one item each a round. Awaitables and async iterators run together, each in a task of
-    its own, on an event loop of the worker's.
+    Iterators are advanced in turn, one item per round. Awaitables and async iterators run concurrently, each in its own
+    task, on the worker's event loop.
     """
 
     def __init__(self, max_bytes: int, max_partials: int) -> None:
@@ -77,9 +94,9 @@ class Outputs:
         self._offsets: Sequence[float] = ()
 
     def answers(self, outputs: Sequence[Any], offsets: Sequence[float] = ()) -> Iterator[tuple[list[Answer], bool]]:
-        """Yield answers as they become known, and whether that is all; one last answer per output.
+        """Yield answers as they become available, and whether they are the last; one last answer per output.
 
-        `offsets`: seconds from the stream's beginning to each item's, added to the times of words in a Transcript.
+        `offsets`: seconds from the start of the stream to each item, added to the times of words in a Transcript.
         """
         self._offsets = offsets
         known: list[Answer] = []
@@ -104,7 +121,7 @@ class Outputs:
             yield [answer], not left
 
     def close(self) -> None:
-        """End what an output left running on the worker's event loop, and close the loop."""
+        """Stop the remaining tasks of outputs on the worker's event loop, and close the loop."""
         if self._runner is not None:
             self._runner.close()
             self._runner = None
@@ -112,7 +129,7 @@ class Outputs:
     def _rounds(
         self, pulled: deque[tuple[_Partials, Iterator[Any]]], awaited: Sequence[tuple[int, Any]]
     ) -> Iterator[Answer]:
-        """Yield the answers of outputs that are not at hand: an item of one iterator, then what came of the others."""
+        """Yield the answers of iterators and awaitables, in turn."""
         with self._together(awaited) as tasks:
             while pulled or tasks:
                 if pulled:
@@ -153,7 +170,7 @@ class Outputs:
         return self._last(index, partials.final)
 
     def _partial(self, partials: _Partials, item: object) -> Answer | None:
-        """Return the item before this one as a partial answer: only now it is known not to be the last."""
+        """Return the previous item as a partial answer: only now it is known not to be the last."""
         held, partials.held = partials.held, item
         if held is _END:
             return None
@@ -177,7 +194,7 @@ class Outputs:
 
 
 class _Partials:
-    """The partial answers of one iterator. `held`: its latest item, which may be the last."""
+    """Partial answers of one iterator. `held`: its latest item, which may be the last."""
 
     __slots__ = ("count", "held", "index")
 

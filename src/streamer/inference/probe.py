@@ -1,4 +1,4 @@
-"""What can only be seen from inside a process with the model in it: memory, cores used, whether the GIL is released."""
+"""Measures a model inside a process: memory, cores in use, and whether it releases the GIL."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from streamer.inference.worker import ModelHost, ModelSource
 
 CALLS = 5
 PROBE_S = 2.0
-"""Calls are made until there were so many, or for so long, whichever comes first."""
+"""Limits of the measurement: number of calls, and seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """`load_s`: load() and the first call. `memory_bytes`: what the model added to its process.
+    """Measurements. `load_s`: load() and the first call. `memory_bytes`: memory added by the model.
 
-    `cores`: CPU time over wall time of a call. `gil_free`: share of a core left to other Python threads while the model
-    ran, 1 being what they have without it.
+    `cores`: CPU time per wall time of a call. `gil_free`: share of a core left to other Python threads during a call,
+    relative to an idle process.
     """
 
     load_s: float
@@ -36,9 +36,9 @@ class Probed:
 
 
 def probe(source: ModelSource, item: Item, timeout_s: float) -> Probed:
-    """Load the model in a process of its own and look at it. Raises ModelLoadError where it cannot be loaded there.
+    """Load the model in a separate process and measure it. Raises ModelLoadError if it cannot be loaded.
 
-    `item`: what it is asked to answer. The process is killed after `timeout_s`.
+    `item`: input of the calls. The process is killed after `timeout_s`.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -47,7 +47,7 @@ def probe(source: ModelSource, item: Item, timeout_s: float) -> Probed:
     theirs.close()
     try:
         if not ours.poll(timeout_s):
-            raise ModelLoadError(f"the model gave no answer within {timeout_s:g} s")
+            raise ModelLoadError(f"the model did not answer within {timeout_s:g} s")
         found = ours.recv()
     except EOFError:
         process.join()
@@ -63,7 +63,7 @@ def probe(source: ModelSource, item: Item, timeout_s: float) -> Probed:
 
 
 def _probe(pipe: Connection, source: ModelSource, encoded: bytes) -> None:
-    """In the child: a Probed, or why there is none."""
+    """Measure in the child; send a Probed, or an error text."""
     call = decode_call(encoded)
     process = psutil.Process()
     before = process.memory_info().rss
@@ -98,7 +98,7 @@ def _last(host: ModelHost, call: Call) -> Reply:
 
 
 def _share_of(work: Callable[[], object]) -> float:
-    """Share of the wall time in which a thread of pure Python could run while `work` did."""
+    """Return the share of wall time in which a pure Python thread could run during `work`."""
     done = threading.Event()
     share = 0.0
 

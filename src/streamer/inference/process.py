@@ -1,7 +1,7 @@
-"""The process executor: a model in a process of its own, that may crash, hang or be killed without harm to the server.
+"""Worker processes: a model in a process can crash, hang or be killed without affecting the server.
 
-The standard library's Process and Pipe, one process per worker, rather than a pool: a stream's state must stay on its
-worker, partial answers must come before the call is over, and a death must be known at once (figures: docs/design).
+They use the standard library's Process and Pipe, not a pool: the state of a stream must stay on its worker, partial
+answers must arrive before the end of a call, and a death must be noticed at once (figures: docs/design).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ STOPPED = "stopped"
 
 
 class ProcessWorker(Worker):
-    """The server's end of a worker process: its thread waits on the pipe, so the event loop never does."""
+    """Parent side of a worker process. Its thread waits on the pipe, so the event loop never does."""
 
     def __init__(self, name: str, owner: WorkerOwner, host: Callable[[], ModelHost]) -> None:
-        """`host` is called in the child: it must survive pickling."""
+        """Prepare a worker. `host` is called in the child and must be picklable."""
         super().__init__(name, owner)
         self._host = host
         self._process: SpawnProcess | None = None
@@ -41,7 +41,7 @@ class ProcessWorker(Worker):
 
     @property
     def pid(self) -> int | None:
-        """Of the child, once it is there."""
+        """Process id of the child, once it has started."""
         return self._process.pid if self._process is not None else None
 
     def kill(self) -> None:
@@ -64,11 +64,11 @@ class ProcessWorker(Worker):
         watch = threading.Thread(target=self._watch, args=(process.sentinel,), name=f"{self.name}-watch", daemon=True)
         watch.start()
         stopped = False
-        with contextlib.suppress(EOFError, OSError):  # the child is gone; join() says how
+        with contextlib.suppress(EOFError, OSError):  # the child has exited; join() tells how
             while (call := self._next_call()) is not None:
                 self._exchange(ours, call)
             stopped = True
-        ours.close()  # the child reads the end of its pipe and exits
+        ours.close()  # the child reads EOF and exits
         code = _exit_code(process)
         watch.join()
         with self._lock:
@@ -85,14 +85,17 @@ class ProcessWorker(Worker):
                 return
 
     def _watch(self, sentinel: int) -> None:
-        """A child that dies at rest is noticed at once: its thread stands in the queue then, not at the pipe."""
+        """Notice the death of an idle child at once: its thread waits at the queue then, not at the pipe."""
         wait([sentinel])
         self.stop()
 
 
 def _exit_code(process: BaseProcess) -> int:
-    """Waits for the end. Where another worker is started at this moment, its thread may reap this child, too
-    (`multiprocessing` cleans up in `start`): then `join` finds no child and returns before the code is known."""
+    """Wait for the exit of the process and return its code.
+
+    If another worker is started at this moment, its thread may reap this child as well (`multiprocessing` cleans up in
+    `start`). Then `join` finds no child and returns before the code is known.
+    """
     process.join()
     while (code := process.exitcode) is None:
         time.sleep(0.001)
@@ -107,13 +110,14 @@ def _cause(exitcode: int) -> str:
 
 
 def _main(pipe: Connection, make_host: Callable[[], ModelHost]) -> None:
-    """The child's life: calls in, replies out, until the pipe ends."""
+    """Run the child: answer calls until the pipe is closed."""
     _die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # to the whole group: the server decides what they mean, and drains
+    # signals reach the whole process group: the server decides and drains
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     process = psutil.Process()
     host = make_host()
-    with contextlib.suppress(EOFError, OSError):  # the server has closed its end, or is gone
+    with contextlib.suppress(EOFError, OSError):  # the server has closed its end or exited
         while True:
             call = decode_call(pipe.recv_bytes())
             for reply in host.run(call):
@@ -122,10 +126,10 @@ def _main(pipe: Connection, make_host: Callable[[], ModelHost]) -> None:
 
 
 def _die_with_parent() -> None:
-    """Have this process end with its server: in the middle of a call, and on Linux while it is stopped, too.
+    """Exit with the server: during a call, and on Linux also while this process is stopped.
 
-    The kernel's signal comes when the thread that started this process ends. It is the `ProcessWorker`'s, which waits
-    for this process.
+    The kernel sends the signal when the thread that started this process ends. That is the thread of the
+    `ProcessWorker`, which waits for this process.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""What the engine lives under: its bounds, and how it treats workers that misbehave. Every value has a unit."""
+"""Settings of the engine: its limits, and its handling of failing workers. Every value has a unit."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from streamer.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """The same for every model; what depends on the model (batch size, timeouts, memory) is declared by the model."""
+    """Settings for every model. The model itself declares batch size, time-outs and memory."""
 
     max_pending_items: int = 1_000
-    """Jobs that may wait. Past it interims are shed and new sessions refused; accepted audio is never dropped."""
+    """Maximum queued jobs. Beyond it, interims are dropped and new sessions refused; accepted audio is never dropped.
+    """
     max_pending_seconds: float = 600.0
-    """Seconds of audio that may wait; the same consequences."""
+    """Maximum seconds of queued audio, with the same consequences."""
     max_expected_wait_s: float = 10.0
-    """How long a job may be expected to wait, by the pace of late, before new sessions are refused."""
+    """Maximum expected wait of a job, by recent calls. Beyond it, new sessions are refused."""
     load_timeout_s: float = 300.0
-    """For load() and the first call on silence, in each worker."""
+    """Time-out of load() and the first call on silence, in each worker."""
     canary_interval_s: float = 10.0
-    """A worker at rest for so long is asked to answer for silence."""
+    """Idle time of a worker after which it must pass a health check: an inference of silence."""
     restart_backoff_s: float = 0.5
-    """Pause before the second restart of a worker in a row (the first is immediate); each further one doubles it."""
+    """Pause before the second consecutive restart of a worker (the first is immediate). It doubles with each further
+    one."""
     max_restart_backoff_s: float = 30.0
     max_hung_threads: int = 4
-    """Threads that hang and cannot be killed, beyond which no replacement is started."""
+    """Hung threads, which cannot be killed, beyond which no replacement is started."""
     max_output_bytes: int = 1_000_000
-    """JSON of one output."""
+    """Maximum JSON of one output."""
     max_partials: int = 1_000
-    """Partial answers that a generator may give for one job, before its final."""
+    """Maximum partial answers of a generator for one job, before its final."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming a value that is not a finite number above 0."""
+        """Raise ConfigError, naming a value that is not a finite number above 0."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:

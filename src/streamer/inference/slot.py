@@ -1,4 +1,4 @@
-"""A worker's place: whatever becomes of the worker in it, another is started, later each time it fails in a row."""
+"""A worker slot: restarts its worker after each loss, with a growing pause."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ class SlotState(Enum):
     IDLE = auto()
     BUSY = auto()
     RESTING = auto()
-    """Without a worker, until the next try."""
+    """No worker until the next restart."""
     STUCK = auto()
-    """Without a worker: too many threads hang already."""
+    """No worker: too many threads are hung."""
     STOPPED = auto()
 
 
 class SlotOwner(Protocol[WorkT]):
-    """Who learns what becomes of the work given to a slot."""
+    """Receives the results of a slot."""
 
     def replied(self, slot: Slot[WorkT], work: WorkT, reply: Reply) -> None:
-        """Once or more for each work; the last reply says done."""
+        """Handle a reply; the last one of a call is done."""
 
     def lost(self, slot: Slot[WorkT], work: WorkT | None, cause: Lost, words: str) -> None:
-        """The worker is no more, and its states with it; `work` is what it was at."""
+        """Handle the loss of a worker and its states; `work` is what it was running."""
 
     def changed(self) -> None:
-        """A worker became idle, or is no more."""
+        """Handle a worker that became idle or was lost."""
 
 
 @dataclass(slots=True)
 class Running(Generic[WorkT]):
-    """The call a worker is at. `work` is None for the engine's own calls."""
+    """Running call of a worker. `work` is None for the engine's own calls."""
 
     op: Op
     work: WorkT | None
@@ -59,60 +59,60 @@ class Running(Generic[WorkT]):
 
 @dataclass(slots=True, eq=False)
 class Slot(Generic[WorkT]):
-    """One place for one worker at a time."""
+    """Slot for one worker at a time."""
 
     index: int
     card: ModelCard
     settings: EngineSettings
     clock: Clock
-    """Its calls say when a worker has had its time; a pause of the server is a pause of its workers, or hides what they
-    said."""
+    """Clock of the time-outs. It leaves out pauses of the server, in which a worker is paused as well or its replies
+    wait."""
     spawn: Spawn
     owner: SlotOwner[WorkT]
     observer: EngineObserver
     log: logging.Logger
     state: SlotState = SlotState.RESTING
     problem: str = "not started"
-    """Why no worker answers here, in words; empty where one does."""
+    """Why no worker is available; empty if one is."""
     closing: list[Lane] = field(default_factory=list)
-    """States to let go with the next call."""
+    """States to close with the next call."""
     worker: Worker | None = None
     running: Running[WorkT] | None = None
     last_loss: str = ""
-    """Why the worker before this one is no more."""
+    """Why the previous worker was lost."""
     failures: int = 0
-    """Losses in a row, without an answer between."""
+    """Consecutive losses without an answer."""
     leaving: set[Worker] = field(default_factory=set)
-    """Workers given up whose threads have not ended yet."""
+    """Stopped workers whose threads have not ended yet."""
     stopping: bool = False
     _timer: asyncio.TimerHandle | None = None
 
     # -- what the owner asks ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start a worker, load the model in it and warm it."""
+        """Start a worker, load the model and warm it."""
         self._disarm()
         self.state = SlotState.STARTING
-        self.problem = "loading" if not self.failures else f"{self.problem}; starting again"
+        self.problem = "loading" if not self.failures else f"{self.problem}; restarting"
         self.closing.clear()
         worker = self.spawn(f"streamer-worker-{self.index}", self)
         try:
             worker.start()
-        except RuntimeError as error:  # no thread is to be had now
+        except RuntimeError as error:  # the system has no thread left
             self._lose(Lost.LOAD_FAILED, f"worker {self.index} could not be started: {error}")
             return
         self.worker = worker
         self._call(Call(Op.LOAD), None, self.settings.load_timeout_s)
 
     def run(self, items: list[Item], work: WorkT, seconds: float, trace: str | None) -> None:
-        """Begin a batch on an idle worker. `seconds`: length of its audio, which says how long it may last."""
+        """Run a batch on an idle worker. `seconds`: length of its audio, which determines the time-out."""
         assert self.state is SlotState.IDLE
         self._disarm()
         closing, self.closing = self.closing, []
         self._call(Call(Op.INFER, items, closing, trace), work, self.card.timeout_s(seconds))
 
     def close(self, lanes: Sequence[Lane]) -> None:
-        """Let go of these states, now or with the next call."""
+        """Close these states, now or with the next call."""
         self.closing.extend(lanes)
         if self.closing and self.state is SlotState.IDLE:
             self._disarm()
@@ -120,7 +120,7 @@ class Slot(Generic[WorkT]):
             self._call(Call(Op.CLOSE, [], closing), None, self.card.timeout_s(0))
 
     def stop(self) -> None:
-        """End the worker in order: after its call, with unload()."""
+        """Stop the worker after its call, with unload()."""
         self.stopping = True
         self.problem = "stopping"
         if self.running is None:
@@ -131,7 +131,7 @@ class Slot(Generic[WorkT]):
             self.state = SlotState.STOPPED
 
     def kill(self) -> None:
-        """End whatever is left, now."""
+        """Stop everything immediately."""
         self.stopping = True
         if self.running is not None:
             self.running.timer.cancel()
@@ -144,12 +144,12 @@ class Slot(Generic[WorkT]):
 
     @property
     def ended(self) -> bool:
-        """Stopped, and every thread and process of it gone."""
+        """Whether the slot is stopped, and all of its threads and processes have ended."""
         return self.state is SlotState.STOPPED and not self.leaving
 
     @property
     def answers(self) -> bool:
-        """Whether a loaded worker is here that did what it was asked last."""
+        """Whether a loaded worker is here that completed its last call."""
         return self.state in (SlotState.IDLE, SlotState.BUSY) and not self.problem
 
     # -- what the worker says --------------------------------------------------------------------------------------
@@ -208,18 +208,18 @@ class Slot(Generic[WorkT]):
     def _answered(self, running: Running[WorkT], reply: Reply) -> None:
         limit = self.card.memory_limit_mb * 2**20
         if limit and reply.rss > limit:
-            words = f"worker {self.index} grew to {reply.rss >> 20} MiB, past its limit of {self.card.memory_limit_mb}"
+            words = f"worker {self.index} uses {reply.rss >> 20} MiB, its limit is {self.card.memory_limit_mb} MiB"
             self._lose(Lost.MEMORY, words)
             return
         if reply.fault is None:
             self.failures = 0
             self.problem = ""
         elif running.op is Op.CANARY:
-            self.problem = f"worker {self.index} fails on silence: {_last_line(reply.fault.detail)}"
+            self.problem = f"worker {self.index} failed its health check: {_last_line(reply.fault.detail)}"
         self._rest()
 
     def _rest(self) -> None:
-        """Idle. At rest for long, it is asked whether it still answers."""
+        """Become idle; schedule the health check."""
         if self.stopping:
             self.stop()
             self.owner.changed()
@@ -239,10 +239,10 @@ class Slot(Generic[WorkT]):
         if self.running.op is Op.LOAD:
             self._lose(Lost.LOAD_FAILED, f"loading the model took more than {timeout_s:g} s")
         else:
-            self._lose(Lost.HUNG, f"worker {self.index} gave no answer within {timeout_s:.3g} s")
+            self._lose(Lost.HUNG, f"worker {self.index} did not answer within {timeout_s:.3g} s")
 
     def _lose(self, cause: Lost, words: str, *, kill: bool = True) -> None:
-        """The worker is given up, or gave up; another takes its place, soon or later."""
+        """Handle the loss of the worker, or give it up; schedule another one."""
         running, self.running = self.running, None
         if running is not None:
             running.timer.cancel()
@@ -250,24 +250,25 @@ class Slot(Generic[WorkT]):
         self._part(kill=kill)
         self.problem = self.last_loss = words
         follows = self._replace(self._delay(cause))
-        self.log.error(words + follows)  # not as an argument: repeats are told by the message, and causes differ
+        self.log.error(words + follows)  # formatted here: the rate limit compares messages, and causes differ
         self.observer.worker_lost(self.index, cause)
         self.owner.lost(self, running.work if running is not None else None, cause, words)
         self.owner.changed()
 
     def _replace(self, delay: float) -> str:
-        """Start another worker after `delay` seconds, unless that would only add to the threads that hang. What else
-        there is to say about it."""
+        """Schedule another worker after `delay` seconds, unless too many threads are hung. Return text for the log."""
         follows = ""
         hung = len(self.leaving) if self.card.executor == "thread" else 0
         if self.stopping:
             self.state = SlotState.STOPPED
         elif hung >= self.settings.max_hung_threads:
             self.state = SlotState.STUCK
-            follows = f"; {hung} threads hang and cannot be killed (executor 'process' can kill)"
+            follows = (
+                f"; {hung} threads are hung and cannot be terminated: use executor='process' for a model that can hang"
+            )
         elif delay:
             self.state = SlotState.RESTING
-            follows = f"; failure {self.failures} in a row, next try after {delay:g} s"
+            follows = f"; failure {self.failures} in a row, restarting in {delay:g} s"
             self._timer = asyncio.get_running_loop().call_later(delay, self.start)
         else:
             self.start()
@@ -275,7 +276,7 @@ class Slot(Generic[WorkT]):
         return follows
 
     def _delay(self, cause: Lost) -> float:
-        """Seconds until the next try: none for the first failure, nor for a worker that only grew too big."""
+        """Return the pause before the restart: none for the first failure, or after exceeding the memory limit."""
         if cause is Lost.MEMORY:
             return 0.0
         self.failures += 1
@@ -285,7 +286,7 @@ class Slot(Generic[WorkT]):
         return float(min(most, base * 2 ** min(max(0, self.failures - 2), 30)))
 
     def _part(self, *, kill: bool = False) -> None:
-        """Have no more to do with the worker; it is remembered until its thread has ended."""
+        """Detach the worker; it is remembered until its thread has ended."""
         if self.worker is None:
             return
         self.leaving.add(self.worker)

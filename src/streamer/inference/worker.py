@@ -1,4 +1,4 @@
-"""What runs inside a worker: a model, the states of its streams, and answers to calls. It never raises."""
+"""The model runner inside a worker: a model, the states of its streams, and the replies to calls. It never raises."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from streamer.inference.outputs import UNCAUGHT, Outputs, fault_of
 from streamer.models.contract import AnyModel, Segment, StreamInfo, StreamingModel
 
 SILENCE_S = 1.0
-"""Length of the silence a worker is warmed and tried with."""
+"""Length of the silence for warming and health checks, in seconds."""
 
 
 class ModelSource(Protocol):
-    """Where a worker's model comes from. Picklable where workers are processes."""
+    """Source of a worker's model. Picklable for worker processes."""
 
     def load(self) -> AnyModel:
         """Build the model, without its own load()."""
 
 
 class Prebuilt:
-    """A source with one model built already: the first `load` returns that one, later ones build anew."""
+    """A source that returns an existing model first, and builds new ones later."""
 
     def __init__(self, source: ModelSource, model: AnyModel) -> None:
         self._source = source
@@ -35,7 +35,7 @@ class Prebuilt:
     def load(self) -> AnyModel:
         """Return a model that nothing else uses."""
         try:
-            return self._built.pop()  # one step, so that two threads cannot get the same
+            return self._built.pop()  # atomic, so that two threads cannot get the same model
         except IndexError:
             return self._source.load()
 
@@ -58,11 +58,11 @@ class ModelHost:
         self._outputs = Outputs(max_output_bytes, max_partials)
 
     def close(self) -> None:
-        """Let go of what answers ran on. Safe to call twice."""
+        """Close the event loop of outputs. May be called twice."""
         self._outputs.close()
 
     def run(self, call: Call) -> Iterator[Reply]:
-        """Replies to one call, the last of which says done."""
+        """Yield the replies to one call; the last one is done."""
         for reply in self._replies(call):
             lost = self._observer.take_lost() if reply.done else 0
             yield msgspec.structs.replace(reply, spans_lost=lost) if lost else reply
@@ -96,7 +96,7 @@ class ModelHost:
         self._try()
 
     def _try(self) -> None:
-        """Answer for silence. One item's error is the model's right; an uncaught one is raised."""
+        """Infer silence. An error of the item is acceptable; an uncaught one is raised."""
         rate = self._loaded.sample_rate
         silence = np.zeros(int(SILENCE_S * rate), np.float32)
         silence.flags.writeable = False
@@ -124,7 +124,7 @@ class ModelHost:
         return outputs
 
     def _open(self, model: StreamingModel[Any], item: Segment, lane: Lane) -> Exception | None:
-        """Make sure that the lane has a state; an error there concerns this item alone."""
+        """Open the state of a lane unless it is open; return the error, which concerns this item alone."""
         if lane in self._states:
             return None
         try:
@@ -134,11 +134,11 @@ class ModelHost:
         return None
 
     def _let_go(self, lanes: Sequence[Lane]) -> Iterator[Reply]:
-        """Close states; what goes wrong there is worth a line in the log and nobody's answer."""
+        """Close states; yield errors, which are only logged."""
         for lane in lanes:
             try:
                 self._close(lane)
-            except Exception as error:  # noqa: BLE001 (told to the engine, which logs it)
+            except Exception as error:  # noqa: BLE001 (sent to the engine, which logs it)
                 yield Reply(done=False, fault=fault_of(error))
 
     def _close(self, lane: Lane) -> None:
@@ -163,7 +163,7 @@ class ModelHost:
     @property
     def _loaded(self) -> AnyModel:
         if self._model is None:
-            raise RuntimeError("called before load")
+            raise RuntimeError("the model is not loaded")
         return self._model
 
 
@@ -174,7 +174,7 @@ def _segment(item: Item) -> Segment:
 
 
 def _checked(method: str, outputs: object, expected: int) -> list[Any]:
-    """The model's outputs as a list of the right length; a dict or a string would pass for a sequence by accident."""
+    """Return the model's outputs as a list of the expected length; a dict or a string is refused."""
     if isinstance(outputs, str | bytes | dict) or not hasattr(outputs, "__iter__"):
         raise TypeError(f"{method}() must return one output per item in a list, not {type(outputs).__name__}")
     listed = list(outputs)

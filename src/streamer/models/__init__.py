@@ -1,1 +1,1 @@
-"""What a model is, and the ones that come with Streamer."""
+"""The model interface, and the included models."""

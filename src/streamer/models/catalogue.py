@@ -1,4 +1,4 @@
-"""Weights that Streamer knows by name: where they are, what they need, who may use them."""
+"""The weights that have a name: their sources, files, sizes and licences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """Weights that travel inside a package of the Python index.
+    """Weights inside a package of the Python index.
 
     `module`: the package's import name, which is found but never imported. `install`: what pip is asked for. `folder`:
     inside the module. `digests`: SHA-256 of each file, by its path in the folder.

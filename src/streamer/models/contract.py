@@ -1,4 +1,4 @@
-"""The user's side: what a model is. Two methods and a few numbers; a function is enough."""
+"""The model interface: two methods and a few attributes; a function is enough."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ StateT = TypeVar("StateT")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """One item of a batch: audio to answer for.
+    """One item of a batch: a range of audio.
 
     `samples`: float32 [n] in [-1, 1) at `sample_rate`, read-only. `start`: position of its first sample in the stream.
-    `is_final`: False for an interim of speech that is still going on. `options`: what the client sent in its start.
+    `is_final`: False for an interim. `options`: JSON object of the client's start message.
     """
 
     samples: Samples
@@ -36,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a streaming model learns when a stream's channel opens."""
+    """Information for a streaming model about a channel of a stream."""
 
     session_id: str
     channel: int
@@ -48,64 +48,73 @@ Executor = Literal["thread", "process"]
 
 
 class BaseModel:
-    """Numbers that both kinds of model declare, read once by the engine.
+    """Attributes of both kinds of models, read once by the engine.
 
-    A constructor keeps parameters and may set numbers. It runs once per worker, and with worker processes once more in
-    the server, so weights belong in `load`.
+    Store parameters in the constructor and load weights in `load`. The constructor runs once per worker; with worker
+    processes it also runs once in the server.
     """
 
     name: str = ""
-    """Shown to clients and in metrics; the class's name where empty."""
+    """Name for clients and metrics; default: the name of the class."""
     sample_rate: int = 16_000
-    """Hz; the server resamples whatever the client sends."""
+    """Sample rate in Hz; the server resamples the client's audio."""
     max_batch_size: int = 1
-    """Items per call at most."""
+    """Maximum items per call."""
     max_batch_seconds: float = 120.0
-    """Seconds of audio per call at most (one item always fits)."""
+    """Maximum seconds of audio per call (one item always fits)."""
     max_batch_wait_ms: float = 5.0
-    """How long an item may wait for company while a worker idles."""
+    """Maximum wait of an item for others while a worker is idle."""
     executor: Executor = "thread"
-    """`thread` where the model releases the GIL; `process` where it does not, or may crash or hang."""
+    """`thread` for a model that releases the GIL; `process` for one that does not, or that may crash or hang."""
     workers: int = 1
-    """Threads or processes, each with its own load()."""
+    """Number of threads or processes, each with its own load()."""
     max_inflight: int = 4
-    """Pieces of one channel that may run side by side on `simple` (a StreamingModel has one)."""
+    """Concurrent pieces of one channel on `simple` (always 1 for a StreamingModel)."""
     timeout_floor_s: float = 10.0
     timeout_factor: float = 5.0
-    """A call may last floor + factor * seconds of audio in its batch; after that its worker is killed (process)."""
+    """Time-out of a call: floor + factor * seconds of audio in its batch. A worker process is killed after it."""
     memory_limit_mb: int = 0
-    """Resident memory of a worker process past which it is recycled between batches; 0: no limit."""
+    """Resident memory of a worker process above which it is replaced between batches; 0: no limit."""
 
     def fetch(self) -> object:
-        """Get the files that load() reads. `streamer serve` calls it once before any worker starts, for built-in models
-        only: a download may last longer than load() may."""
+        """Get the files that load() reads.
+
+        `streamer serve` calls it once before any worker starts, because a download may take longer than the time-out of
+        load(). It is called for built-in models only.
+        """
         return None
 
     def load(self) -> None:
-        """Read weights. Once per worker, before the server says ready."""
+        """Load weights, once per worker, before the server is ready."""
 
     def unload(self) -> None:
-        """Let go of what load() took. Once per worker, at an orderly end."""
+        """Free the resources of load(), once per worker, at an orderly end."""
 
     def warm(self) -> None:
-        """More warming than the engine's own call on silence, if a model wants it."""
+        """Warm up more than the engine's own call on silence, if needed."""
 
 
 class Model(BaseModel):
-    """Independent pieces or segments: a batch in, one output (or exception, or generator) per item out, in order."""
+    """A model for independent pieces or segments: a batch in, one output (or exception, or generator) per item out."""
 
     def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
-        """Return one entry per item: a JSON-able value; an Exception (this item failed, its neighbours did not); an
-        iterator, each of whose items becomes an interim and the last one the final; or an awaitable or async iterator
-        of the same. The async entries of one call run together, on an event loop of this worker's."""
+        """Return one entry per item, in order.
+
+        An entry is a JSON-able value; an Exception (only this item failed); an iterator, whose items become interims
+        and the last one the final; or an awaitable or async iterator of the same. Async entries of one call run
+        concurrently, on the worker's event loop.
+        """
         raise NotImplementedError
 
 
 class StreamingModel(BaseModel, Generic[StateT]):
-    """The answer to one piece feeds the next. A state stays on its worker; a channel's pieces come singly, in order."""
+    """A model with a state per channel.
+
+    A state stays on its worker; pieces of a channel arrive one at a time, in order.
+    """
 
     def open(self, info: StreamInfo) -> StateT:
-        """A fresh state for one channel of one stream."""
+        """Return a new state for one channel of one stream."""
         raise NotImplementedError
 
     def step(self, states: Sequence[StateT], batch: Sequence[Segment]) -> Sequence[tuple[StateT, Any]]:
@@ -113,14 +122,14 @@ class StreamingModel(BaseModel, Generic[StateT]):
         raise NotImplementedError
 
     def close(self, state: StateT) -> None:
-        """The stream is over."""
+        """Close the state of a stream that has ended."""
 
 
 AnyModel = Model | StreamingModel[Any]
 
 
 class FunctionModel(Model):
-    """A plain function of samples as a model; made by `@streamer.model`. Still callable as the function it was."""
+    """A function of samples as a model; created by `@streamer.model`. It can still be called as a function."""
 
     _function: Callable[[Samples], Any]
 
@@ -140,7 +149,7 @@ class FunctionModel(Model):
     def _one(self, item: Segment) -> Any:
         try:
             return self._function(item.samples)
-        except Exception as error:  # noqa: BLE001 (given to the engine as this item's answer, which counts and logs it)
+        except Exception as error:  # noqa: BLE001 (returned as this item's answer, which the engine counts and logs)
             return error
 
 
@@ -159,7 +168,9 @@ def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel
 
     def decorate(function: Callable[[Samples], Any]) -> FunctionModel:
         if isinstance(function, type) or not callable(function):
-            raise TypeError(f"@streamer.model decorates a function; {function!r} is none (a class subclasses Model)")
+            raise TypeError(
+                f"@streamer.model: expected a function, got {function!r} (a class derives from streamer.Model)"
+            )
         return FunctionModel(function, **settings)
 
     return decorate

@@ -1,4 +1,4 @@
-"""Finding a model's files in a directory its user gives, and saying plainly what is missing."""
+"""Lookup of weight files in a directory, with clear errors for missing ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streamer.errors import ConfigError, ModelLoadError
 
 
 def existing(key: str, directory: Path | None) -> Path:
-    """`directory`, if it is one. Raises ConfigError naming the setting."""
+    """Return `directory` if it exists. Raises ConfigError, naming the setting."""
     if directory is None or not directory.is_dir():
         got = None if directory is None else str(directory)
         raise ConfigError(field=f"model.{key}", expected="a directory with the model's files", got=got)
@@ -16,7 +16,7 @@ def existing(key: str, directory: Path | None) -> Path:
 
 
 def find(directory: Path, *patterns: str) -> Path | None:
-    """The first file that matches, the patterns in order of preference; among equals the shortest name."""
+    """Return the first matching file, with the patterns in order of preference; among several the shortest name."""
     for pattern in patterns:
         matches = sorted(directory.glob(pattern), key=lambda path: (len(path.name), path.name))
         if matches:
@@ -25,14 +25,14 @@ def find(directory: Path, *patterns: str) -> Path | None:
 
 
 def need(directory: Path, what: str, *patterns: str) -> str:
-    """The path of a file that must be there. Raises ModelLoadError naming what was looked for and what is there."""
+    """Return the path of a required file. Raises ModelLoadError, naming the expected patterns and the found files."""
     found = find(directory, *patterns)
     if found is None:
         there = ", ".join(sorted(path.name for path in directory.iterdir())[:20]) or "nothing"
-        raise ModelLoadError(f"no {what} ({' or '.join(patterns)}) in {directory}; there is: {there}")
+        raise ModelLoadError(f"no {what} ({' or '.join(patterns)}) in {directory}; found: {there}")
     return str(found)
 
 
 def missing_package(package: str, extra: str) -> ModelLoadError:
-    """What to say where an extra is not installed."""
+    """Return the error for an extra that is not installed."""
     return ModelLoadError(f"{package} is not installed: pip install 'streamer[{extra}]'")

@@ -1,7 +1,7 @@
-"""Files of a repository on the hub, fetched into a cache: downloads that go on where they broke off, digests checked.
+"""Download of files of a repository on the hub into a cache; downloads resume, and digests are checked.
 
-The hub's own library starts a download anew in each process and compares sizes only; a machine with a bad line never
-gets three gigabytes that way. So this speaks the hub's HTTP interface itself, with nothing but the standard library.
+The hub's own library restarts a download in each process and compares sizes only, so a machine with an unreliable
+network never completes a large one. This module uses the hub's HTTP interface, with the standard library only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDPOINT = "https://huggingface.co"
 
 _TIMEOUT_S = 30.0
 _TRIES = 5
-"""Tries in a row that bring no byte, before a download is given up."""
+"""Consecutive tries without a received byte after which a download fails."""
 _WAIT_S = 1.0
 _BLOCK = 1 << 18
 _MAX_ANSWER = 16 << 20
@@ -36,7 +36,7 @@ _LOG_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-"""Called with a file's name, its bytes that are here, and its bytes in all."""
+"""Called with the name of a file, its received bytes, and its size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Remote:
 
 
 def cache_directory() -> Path:
-    """Return where fetched weights are kept: STREAMER_CACHE, else `streamer` in the user's directory of caches."""
+    """Return the cache directory: STREAMER_CACHE, or `streamer` in the user's cache directory."""
     if own := os.environ.get("STREAMER_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "streamer"
@@ -121,7 +121,7 @@ def _open(url: str, begin: int = 0) -> Any:
 
 
 def _list(repository: str, revision: str, patterns: Sequence[str]) -> tuple[str, list[Remote]]:
-    """Ask which commit a revision is, and for the files that match."""
+    """Return the commit of a revision, and its files that match."""
     url = f"{_endpoint()}/api/models/{repository}/revision/{quote(revision, safe='')}?blobs=true"
     with _open(url) as answer:
         document = json.loads(answer.read(_MAX_ANSWER))
@@ -145,7 +145,7 @@ def _list(repository: str, revision: str, patterns: Sequence[str]) -> tuple[str,
 
 
 def _download(url: str, part: IO[bytes], file: Remote, progress: Progress) -> None:
-    """Append to `part` what is missing. Each try goes on where the last one ended."""
+    """Append the missing bytes to `part`. Each try resumes at the end of the last one."""
     tries = 0
     while (here := part.seek(0, os.SEEK_END)) < file.size:
         try:
@@ -184,7 +184,7 @@ def _check(part: Path, file: Remote, repository: str) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for one process at a time: workers that start together fetch once."""
+    """Open a file for one process at a time, so that workers that start together download it once."""
     with path.open("ab") as file:
         try:
             import fcntl  # noqa: PLC0415 (not on Windows)
@@ -200,7 +200,7 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _logged() -> Progress:
-    """Return a progress that is a log line each ten seconds."""
+    """Return a progress callback that logs a line every ten seconds."""
     logged_at = monotonic()
 
     def progress(name: str, here: int, total: int) -> None:

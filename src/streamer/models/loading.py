@@ -1,4 +1,4 @@
-"""From words in a configuration to a model: built-in names, import paths and files, each with its parameters."""
+"""Loading of models: built-in names, import paths and files, each with its parameters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",
     }
 )
-"""The models that come with Streamer, by the name a user gives."""
+"""The included models by name."""
 
 WITH_WEIGHTS = frozenset({"moonshine", "whisper", "sherpa", "parakeet"})
 """Those of them after whose name the weights may stand: `moonshine:base-en`."""
@@ -41,7 +41,7 @@ _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model, with which parameters, as plain values: a worker process gets this and builds the model itself."""
+    """A model and its parameters as plain values, from which a worker process builds the model."""
 
     spec: str
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -52,14 +52,14 @@ class ModelSpec:
 
 
 def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> AnyModel:
-    """Find what `spec` names and build it. The model's own `load()` is not called: that is a worker's work.
+    """Find the model `spec` and build it, without calling its `load()`, which is up to a worker.
 
     `spec`: a built-in name (with weights: `moonshine:base-en`), `package.module:name`, or `path/to/file.py:name`. The
     name may be a function decorated with `@streamer.model`, a model's class, an instance, or a function that returns
-    one. `parameters` go to the constructor (or the factory); those that are settings of every model (`workers`,
-    `executor`, `max_batch_size`, ...) are set on the model where its constructor does not take them.
+    one. `parameters` are passed to the constructor (or the factory). Attributes of every model (`workers`, `executor`,
+    `max_batch_size`, ...) that the constructor does not take are set on the instance.
 
-    Raises ModelLoadError (what was looked for, what was found) or ConfigError (a parameter: key, expected, got).
+    Raises ModelLoadError (what was expected, what was found) or ConfigError (a parameter: key, expected, got).
     """
     spec, weights = split_weights(spec)
     if weights:
@@ -73,7 +73,7 @@ def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> 
 
 
 def split_weights(spec: str) -> tuple[str, str]:
-    """Return a built-in name and the weights named after its colon; `spec` itself and "" where there are none."""
+    """Return a built-in name and the weights named after its colon; `spec` and "" if it names no weights."""
     name, _, weights = spec.partition(":")
     return (name, weights) if name in WITH_WEIGHTS else (spec, "")
 
@@ -105,7 +105,7 @@ def _find(spec: str) -> object:
 
 
 def _models_in(module: ModuleType) -> list[str]:
-    """The models a module defines, as opposed to those it imports."""
+    """Return the models that a module defines, without those it imports."""
     own = {
         name: value
         for name, value in vars(module).items()
@@ -119,7 +119,8 @@ def _models_in(module: ModuleType) -> list[str]:
 
 
 def _import_module(name: str, spec: str) -> ModuleType:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:  # an installed command does not look where it is run
+    # an installed command does not search the current directory
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)
@@ -136,7 +137,7 @@ def _import_file(path: Path, spec: str) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise ModelLoadError(f"model {brief(spec)}: no file {str(path)!r}")
-    # The same file is one module however often it is asked for; the digest keeps two files of one name apart.
+    # The same file is always one module; the digest distinguishes files of the same name.
     name = f"streamer_model_{path.stem}_{blake2b(bytes(path), digest_size=4).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
@@ -145,7 +146,7 @@ def _import_file(path: Path, spec: str) -> ModuleType:
     assert loading.loader is not None
     module = importlib.util.module_from_spec(loading)
     sys.modules[name] = module
-    if str(path.parent) not in sys.path:  # its neighbours can be imported, as when Python runs the file
+    if str(path.parent) not in sys.path:  # as if Python ran the file, so that its neighbours can be imported
         sys.path.insert(0, str(path.parent))
     try:
         loading.loader.exec_module(module)
@@ -166,7 +167,7 @@ def _build(spec: str, found: object, parameters: Mapping[str, object]) -> AnyMod
         if parameters:
             raise ConfigError(
                 field=f"model.{min(parameters)}",
-                expected=f"one of {', '.join(sorted(SETTINGS))} ({spec} is built already and takes no others)",
+                expected=f"one of {', '.join(sorted(SETTINGS))} ({spec} is an instance and takes no others)",
                 got=next(iter(parameters.values())),
             )
         return found
@@ -184,7 +185,7 @@ def _build(spec: str, found: object, parameters: Mapping[str, object]) -> AnyMod
 
 
 def _arguments(spec: str, found: Callable[..., Any], parameters: Mapping[str, object]) -> dict[str, object]:
-    """The parameters, converted to what the constructor's annotations ask for."""
+    """Return the parameters, converted to the annotated types of the constructor."""
     known = {} if _is_plain(found) else dict(inspect.signature(found).parameters)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     named = {name: parameter for name, parameter in known.items() if parameter.kind not in _VARIADIC}
@@ -210,7 +211,7 @@ _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 def _is_plain(found: object) -> bool:
-    """A class without a constructor of its own: `object`'s has a signature that says nothing."""
+    """Return whether a class has no constructor of its own: the signature of `object`'s is useless."""
     return isinstance(found, type) and found.__init__ is object.__init__  # type: ignore[misc]
 
 
@@ -228,7 +229,7 @@ def _hints(found: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _converted(key: str, value: object, hint: Any) -> object:
-    """`value` as `hint` wants it: text from the environment becomes a number, a wrong type is named."""
+    """Convert `value` to the type `hint`: text of the environment becomes a number, a wrong type is an error."""
     if isinstance(value, str) and (hint is Path or hint == Path | None):
         return Path(value)
     try:

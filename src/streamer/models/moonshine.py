@@ -22,14 +22,13 @@ _FRAME = RATE // 50
 
 
 class Moonshine(Model):
-    """Answers a Transcript; times of words are for the reader to estimate. Its cost follows the length of the audio, so
-    that interims are cheap.
+    """Returns a Transcript without times of words. The cost grows with the length of the audio, so interims are cheap.
 
     `weights`: `tiny-en`, `base-en`, `owner/name` on the hub, or a directory with an encoder, a merged decoder and a
-    tokenizer. `revision`: of the hub's repository. `threads`: of onnxruntime, per worker. `min_confidence`: below it
-    the answer is empty, because that is how this network answers silence and noise.
+    tokenizer. `revision`: of the hub's repository. `threads`: of onnxruntime, per worker. `min_confidence`: less
+    confident results become empty, because this network returns invented words for silence and noise.
 
-    onnxruntime releases the GIL: hence a thread. Segments of several sessions are decoded in one call.
+    onnxruntime releases the GIL, so the executor is a thread. Segments of several sessions are decoded in one call.
     """
 
     name = "moonshine"

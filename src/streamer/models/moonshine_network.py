@@ -17,13 +17,13 @@ from streamer.models.directory import missing_package, need
 
 RATE = 16_000
 TOKENS_PER_SECOND = 6.5
-"""The most that speech has, as Moonshine's authors bound it; noise would go on for ever."""
+"""Maximum of Moonshine's authors for speech. On noise, the network would not stop by itself."""
 
 _MIN_TOKENS = 8
 _MIN_SAMPLES = 4_000  # of the convolutions before the encoder
 _START, _END = 1, 2
 _LOOPS = ((1, 10), (2, 8), (3, 6), *((period, 4) for period in range(4, 13)))
-"""(period in tokens, repetitions) after which a decoder is taken to be in a loop."""
+"""(period in tokens, repetitions) that count as a loop of the decoder."""
 
 Array = NDArray[Any]
 
@@ -40,7 +40,7 @@ class MoonshineNetwork:
     """The two networks and the tokenizer of one directory. `decode` may run in several threads at a time."""
 
     def __init__(self, directory: Path, threads: int) -> None:
-        """Read the networks. Raises ModelLoadError when onnxruntime or a file is missing, or a file is a wrong one."""
+        """Read the networks. Raises ModelLoadError when onnxruntime or a file is missing or invalid."""
         try:
             import onnxruntime  # noqa: PLC0415 (an extra)
         except ImportError as error:
@@ -81,7 +81,7 @@ class MoonshineNetwork:
         return self._masks_encoder and self._masks_decoder
 
     def decode(self, audio: Sequence[NDArray[np.float32]]) -> list[Decoded]:
-        """Return what is said in each piece: float32 [n] at 16 kHz, at most half a minute. Any number of pieces."""
+        """Return the text of each piece: float32 [n] at 16 kHz, at most half a minute. Any number of pieces."""
         if not self.batches:
             return [decoded for piece in audio for decoded in self._together([piece])]
         results: list[Decoded] = [Decoded("", 0.0)] * len(audio)

@@ -1,4 +1,4 @@
-"""Real speech recognition (English), its acoustic model inside the package: `pip install streamer[pocketsphinx]`."""
+"""Speech recognition of English with pocketsphinx and its included model: `pip install streamer[pocketsphinx]`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
 class PocketSphinx(Model):
-    """English, answered as a Transcript with times and confidences of words.
+    """Returns a Transcript with the times and confidences of words.
 
-    `settings`: pocketsphinx's own (`lm`, `dict`, `hmm`, `beam`, ...); none means US English as the package brings it.
-    A decoder is not thread-safe and holds the GIL while it works: hence worker processes.
+    Confidences are in [0, 1]. `settings`: those of pocketsphinx (`lm`,
+    `dict`, `hmm`, `beam`, ...); default: its US English model. A decoder is not thread-safe and holds the GIL, so the
+    executor is a process.
     """
 
     name = "pocketsphinx"
@@ -44,19 +45,19 @@ class PocketSphinx(Model):
         try:
             self._decoder = Decoder(**{"loglevel": "FATAL", "samprate": self.sample_rate, **self._settings})
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise ModelLoadError(f"pocketsphinx refuses its settings {self._settings}: {error}") from error
+            raise ModelLoadError(f"pocketsphinx rejected the settings {self._settings}: {error}") from error
         self._frame_rate = self._decoder.config["frate"]
 
     def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
         return [self._recognise(item) for item in batch]
 
     def _recognise(self, item: Segment) -> object:
-        if len(item.samples) == 0:  # its reader raises on an empty buffer
+        if len(item.samples) == 0:  # the decoder raises on an empty buffer
             return Transcript("")
         decoder = self._decoder
         pcm = (np.clip(item.samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
         try:
-            decoder.reinit_feat()  # 0.1 ms; forgets the noise heard so far, so an answer depends on nothing else
+            decoder.reinit_feat()  # 0.1 ms; resets the noise estimate, so that results are independent
             decoder.start_utt()
             decoder.process_raw(pcm, no_search=False, full_utt=True)
             decoder.end_utt()
@@ -70,13 +71,14 @@ class PocketSphinx(Model):
         return Transcript(hypothesis.hypstr, self._words())
 
     def _words(self) -> list[Word]:
+        """Return the words of the segment that was decoded last."""
         words = []
         for part in self._decoder.seg():
             if part.word.startswith(("<", "[", "+")):  # sentence marks, silence, noise
                 continue
             words.append(
                 Word(
-                    word=part.word.split("(")[0],  # "the(2)" is another way to say "the"
+                    word=part.word.split("(")[0],  # "the(2)" is another pronunciation of "the"
                     start_time=part.start_frame / self._frame_rate,
                     end_time=(part.end_frame + 1) / self._frame_rate,
                     confidence=_probability(part.prob),

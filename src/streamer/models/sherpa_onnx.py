@@ -1,4 +1,4 @@
-"""Speech recognition by sherpa-onnx: streaming zipformers, Parakeet, and whatever else it reads."""
+"""Speech recognition with sherpa-onnx: streaming zipformers, Parakeet, and its other models."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Named:
 
 
 class SherpaOnnx(Model):
-    """Whole segments, several at a time. Answers a Transcript, with words where the kind of model gives times.
+    """Recognises whole segments in batches. Returns a Transcript, with words if the kind of model gives times.
 
-    `directory`: an unpacked release of https://k2-fsa.github.io/sherpa/onnx/pretrained_models/. `kind`: what it holds;
-    "auto" tells by the files (encoder, decoder and joiner: transducer; no joiner: whisper; one model: sense_voice).
-    `type_of_transducer`: as sherpa-onnx has it, such as "nemo_transducer". `weights`: a name instead of a directory.
-    `int8`: prefer the quantised files where both are there. `threads`: of onnxruntime, per worker.
+    `directory`: an unpacked release of https://k2-fsa.github.io/sherpa/onnx/pretrained_models/. `kind`: its type;
+    "auto" infers it from the files (encoder, decoder and joiner: transducer; no joiner: whisper; one model:
+    sense_voice). `type_of_transducer`: as sherpa-onnx names it, such as "nemo_transducer". `weights`: a name instead of
+    a directory. `int8`: prefer quantised files if both exist. `threads`: of onnxruntime, per worker.
 
-    The library ends its process where it cannot read a file: hence worker processes.
+    The library ends its process if it cannot read a file, so the executor is a process.
     """
 
     name = "sherpa_onnx"
@@ -90,9 +90,9 @@ class SherpaOnnx(Model):
 
 
 class SherpaOnnxStreaming(StreamingModel[Any]):
-    """A streaming transducer that listens on from piece to piece. Answers a Transcript: the words since the last
-    endpoint. With `endpoint` they are complete, and the next answer begins anew.
+    """A streaming transducer that continues from piece to piece. Returns a Transcript.
 
+    The text is the words since the last endpoint; with `endpoint` they are complete, and the next text starts empty.
     For `simple`. `directory`, `int8`, `threads` and `weights` as in SherpaOnnx; the model must be a streaming one.
     """
 
@@ -137,7 +137,7 @@ class SherpaOnnxStreaming(StreamingModel[Any]):
         return [(stream, self._answer(stream)) for stream in states]
 
     def close(self, state: Any) -> None:
-        """The stream goes with its last reference."""
+        """Do nothing: the stream is freed with its last reference."""
 
     def _answer(self, stream: Any) -> Transcript:
         text = self._recognizer.get_result(stream)
@@ -151,7 +151,7 @@ def _onnx(directory: Path, part: str, *, int8: bool) -> str:
     plain, quantised = f"*{part}*.onnx", f"*{part}*.int8.onnx"
     if int8:
         return need(directory, part, quantised, plain)
-    # A plain pattern matches quantised names too; the shorter name is the plain one.
+    # A plain pattern also matches quantised names; the shorter name is the plain one.
     return need(directory, part, plain)
 
 

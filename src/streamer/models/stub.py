@@ -1,4 +1,4 @@
-"""A model of hyperparameters that counts samples: for trying a server out, for load, and for faults on purpose."""
+"""A configurable model that counts samples, for trials, load tests and fault tests."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from streamer.models.contract import Model, Segment
 
 
 class Stub(Model):
-    """Answers `{"count": samples}` after a blocking sleep; fails as often as it is told to.
+    """Returns `{"count": samples}` after a blocking sleep; fails with the configured probability.
 
     A call lasts `max(0, seconds * constant_factor + delay + jitter * U(-1, 1))`, where `seconds` is the audio of the
-    longest segment of its batch; the first call of a worker lasts `1 + warmup_penalty` times as long (the engine's call
-    on silence pays for that, before the server says ready).
+    longest segment of its batch. The first call of a worker lasts `1 + warmup_penalty` times as long (the engine's call
+    on silence pays for that, before the server is ready).
 
-    `delay`, `jitter`: seconds, at least 0. `constant_factor`: seconds per second of audio. `failure_rate`: the chance
-    that a segment is answered with the error "Unexpected inference failure". `panic_rate`: the chance that a segment
-    ends its call with an uncaught error: the client reads "Internal server error", code `model_error`, and the worker
-    lives on. The engine's own calls (no session) never fail. `seed` makes the draws repeatable. All zero by default: as
-    fast as a model can be.
+    `delay`, `jitter`: seconds, at least 0. `constant_factor`: seconds per second of audio. `failure_rate`: probability
+    that a segment gets the error "Unexpected inference failure". `panic_rate`: probability that a segment ends its call
+    with an uncaught error: the client receives "Internal server error", code `model_error`, and the worker continues.
+    The engine's own calls (no session) never fail. `seed` makes the draws repeatable. All zero by default.
     """
 
     name = "stub"
@@ -45,7 +44,7 @@ class Stub(Model):
         self.failure_rate = _chance("failure_rate", failure_rate)
         self.panic_rate = _chance("panic_rate", panic_rate)
         self.warmup_penalty = _at_least_zero("warmup_penalty", warmup_penalty)
-        self.pause = time.sleep  # a test's own clock goes here
+        self.pause = time.sleep  # tests replace it
         self._random = random.Random(seed)  # noqa: S311 (chance, not secrecy)
         self._cold = True
 
@@ -61,7 +60,7 @@ class Stub(Model):
         return [self._answer(item) for item in batch]
 
     def duration(self, seconds: float) -> float:
-        """How long a warm call on so many seconds of audio lasts, jitter drawn anew."""
+        """Return the duration of a warm call on `seconds` of audio, with a new random jitter."""
         wobble = self.jitter * self._random.uniform(-1, 1)
         return max(0.0, seconds * self.constant_factor + self.delay + wobble)
 
@@ -72,12 +71,12 @@ class Stub(Model):
 
 
 def speedy() -> Stub:
-    """Answers at once and never fails."""
+    """Return a stub that answers at once and never fails."""
     return Stub()
 
 
 def flaky(failure_rate: float = 0.5, panic_rate: float = 0.0, seed: int | None = None) -> Stub:
-    """Answers at once, fails often."""
+    """Return a stub that answers at once and often fails."""
     return Stub(failure_rate=failure_rate, panic_rate=panic_rate, seed=seed)
 
 

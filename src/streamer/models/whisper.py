@@ -22,7 +22,7 @@ _RETRY_TEMPERATURE = 0.4
 
 
 class Whisper(Model):
-    """Answers a Transcript with times and confidences of words, interims too.
+    """Returns a Transcript with times and confidences of words, in interims too.
 
     `weights`: a size (`tiny.en`, `base`, `small`, `large-v3-turbo`, ...), `owner/name` on the hub, or a directory in
     CTranslate2's format. `device`, `compute_type`: as CTranslate2 has them. `threads`: of one call; 0 for all cores.
@@ -89,7 +89,7 @@ class Whisper(Model):
         ]
 
     def _requests(self, item: Segment) -> list[Request] | ModelFailed:
-        """Return what is asked of the network: one piece for each half minute."""
+        """Return the requests to the network: one piece per half minute."""
         try:
             options = self._read(item.options)
         except ModelFailed as error:
@@ -136,7 +136,7 @@ class Whisper(Model):
 
 
 def _joined(parts: Sequence[Hypothesis | None], is_final: bool) -> Transcript:
-    """Return one transcript of a segment's half minutes; what was dropped is missing."""
+    """Return one transcript from the half minutes of a segment, without the discarded ones."""
     hypotheses = [(index * SECONDS, part) for index, part in enumerate(parts) if part is not None]
     if not hypotheses:
         return Transcript("")

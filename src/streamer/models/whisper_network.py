@@ -57,7 +57,7 @@ class WhisperNetwork:
     """The network and the tokenizer of one directory in CTranslate2's format."""
 
     def __init__(self, directory: Path, device: str, compute_type: str, threads: int) -> None:
-        """Read the network. Raises ModelLoadError when a library or a file is missing, or a file is a wrong one."""
+        """Read the network. Raises ModelLoadError when a library or a file is missing or invalid."""
         try:
             import ctranslate2  # noqa: PLC0415 (an extra)
             import tokenizers  # noqa: PLC0415
@@ -81,7 +81,7 @@ class WhisperNetwork:
 
     @property
     def languages(self) -> frozenset[str]:
-        """The codes of the languages that it knows."""
+        """Codes of the supported languages."""
         if not self._model.is_multilingual:
             return frozenset({"en"})
         vocabulary = self._tokenizer.get_vocab()

@@ -1,1 +1,1 @@
-"""Dialects: frames to messages, events to frames."""
+"""Protocol versions: decode frames to messages, encode events to frames."""

@@ -1,29 +1,53 @@
-"""What a dialect is: frames to messages, events to frames. No rule of its own, no I/O, no clock."""
+"""Interface of a codec (frames to messages, events to frames), and its unit of time. No I/O, no clock."""
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, TypeVar
 
 from streamer.session.events import Event
 from streamer.session.messages import Message
 
+
+class Clock:
+    """Converts positions, in samples at `sample_rate`, to seconds.
+
+    Seconds are rounded to the microsecond, which keeps JSON short and is finer than a sample at every supported rate:
+    `round(time * sample_rate)` returns the exact position.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+
+    def seconds(self, position: int) -> float:
+        return round(position / self._sample_rate, 6)
+
+    def maybe(self, position: int | None) -> float | None:
+        return None if position is None else self.seconds(position)
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a duration in milliseconds, rounded up so that a client does not return too early."""
+    return math.ceil(seconds * 1000)
+
+
 FrameT = TypeVar("FrameT")
 
 
 class Codec(Protocol[FrameT]):
-    """One for all connections to an address: it remembers nothing. Never raises for what came: a frame it cannot read
-    becomes `Malformed`.
+    """Stateless codec of one protocol version, shared by all connections of an endpoint.
 
-    `FrameT` is what the transport carries: `str | bytes` over WebSocket (text and binary), protobuf messages over gRPC.
+    It never raises for client input: an unreadable frame becomes `Malformed`. `FrameT` is the frame type of the
+    transport: `str | bytes` over WebSocket (text and binary), protobuf messages over gRPC.
     """
 
     @property
     def name(self) -> str:
-        """The dialect's."""
+        """Name of the protocol version."""
         ...
 
     def decode(self, frame: FrameT) -> Message: ...
 
     def encode(self, event: Event) -> FrameT | None:
-        """The frame for an event, or None where the dialect has no word for it."""
+        """Encode an event; return None if the protocol version has no message for it."""
         ...

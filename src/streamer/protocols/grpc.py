@@ -1,4 +1,4 @@
-"""The gRPC dialect: the words of v2 as protobuf messages. A frame is a serialized ClientMessage or ServerMessage."""
+"""The gRPC codec: messages of v2 as protobuf. A frame is a serialized ClientMessage or ServerMessage."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode, InvalidFormat
+from streamer.protocols.codec import Clock, milliseconds
 from streamer.protocols.grpc_words import (
     ENCODINGS,
     ERRORS,
@@ -28,7 +29,6 @@ from streamer.protocols.reading import (
     too_big,
     unserved,
 )
-from streamer.protocols.seconds import Clock, milliseconds
 from streamer.protocols.v2_wire import MAX_FLUSH_ID, MAX_TOKEN
 from streamer.session import events
 from streamer.session.events import Event, Mode
@@ -46,13 +46,13 @@ from streamer.session.messages import (
 )
 
 MAX_OUTPUT_DEPTH = 32
-"""Nesting of an output: readers of protobuf give up at 100 levels, and each of JSON's costs three."""
+"""Maximum nesting of an output: protobuf parsers stop at 100 levels, and a level of JSON needs three."""
 
 _WORDS = ", ".join(field.name for field in pb.ClientMessage.DESCRIPTOR.fields)
 
 
 class HalfClose(Enum):
-    """What comes in place of a frame when the client has ended its side of the call and still listens."""
+    """Received in place of a frame when the client has closed its side of the call and still receives."""
 
     HALF_CLOSE = "half_close"
 
@@ -61,12 +61,12 @@ Frame = bytes | HalfClose
 
 
 def size(frame: Frame) -> int:
-    """Bytes that a frame takes while it waits."""
+    """Return the bytes of a queued frame."""
     return len(frame) if isinstance(frame, bytes) else 0
 
 
 class Grpc:
-    """The codec of all calls. `sample_rate`: the model's, in Hz, at which event positions count."""
+    """Codec of all calls. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name = "grpc"
 
@@ -109,7 +109,9 @@ class Grpc:
             case "auth":
                 return _auth(message.auth.token)
             case _:
-                return Malformed(ErrorCode.BAD_REQUEST, f"message: expected one of {_WORDS}, got none of them")
+                return Malformed(
+                    ErrorCode.BAD_REQUEST, f"message: expected one of {_WORDS}, got an empty or unknown message"
+                )
 
     def _audio(self, data: bytes) -> Audio | Malformed:
         if len(data) > self._max_audio:
@@ -142,7 +144,7 @@ class Grpc:
 
 
 def introduction(frame: Frame) -> tuple[Auth | None, bool]:
-    """Who a first message says this is: an `auth`, or a `start` with a token; True where it says more than that."""
+    """Return the credential of a first message (`auth`, or `start` with a token), and whether it contains more."""
     message = _parsed(frame) if isinstance(frame, bytes) else None
     if message is None:
         return None, False
@@ -208,7 +210,7 @@ def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage:  # noqa: PLR0911 
 
 
 def _segment(segment: events.Segment, clock: Clock) -> pb.ServerMessage:
-    output = segment.output
+    output = msgspec.json.decode(segment.output)
     if deeper_than(MAX_OUTPUT_DEPTH, output):
         text = f"the model's output has more than {MAX_OUTPUT_DEPTH} levels of nesting, which gRPC cannot carry"
         code = ErrorCode.MODEL_ERROR

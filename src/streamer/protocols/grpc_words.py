@@ -1,4 +1,4 @@
-"""The words that proto and core have in common: enums by number, JSON as google.protobuf.Value. For both ends."""
+"""Conversions between proto and core: enums by number, JSON as google.protobuf.Value. For server and client."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from streamer.session.events import FinishReason, Json, Mode, WarningCode
 WordT = TypeVar("WordT", bound=StrEnum)
 
 _EXACT = 2**53
-"""Whole numbers below it are exact as a double, which is what a Value has for numbers."""
+"""Largest range of whole numbers that are exact as a double, the number type of a Value."""
 
 
 class Words(Generic[WordT]):
-    """An enum of the core and the proto enum with the same words: `PREFIX_` and the word in upper case."""
+    """Mapping between an enum of the core and the proto enum: `PREFIX_` and the upper-case value."""
 
     def __init__(self, core: type[WordT], proto: EnumTypeWrapper, prefix: str) -> None:
         self._names = {word: f"{prefix}_{word.upper()}" for word in core}
         self._words = {proto.Value(name): word for word, name in self._names.items()}
 
     def name(self, word: WordT) -> str:
-        """As proto has it; a message takes it for the number."""
+        """Return the proto name, which a message accepts for the number."""
         return self._names[word]
 
     def word(self, number: int) -> WordT | None:
-        """None for 0, which stands for nothing, and for what a newer peer says."""
+        """Return the core's value; None for 0 (unspecified) and for values of a newer peer."""
         return self._words.get(number)
 
 
@@ -44,14 +44,14 @@ REASONS = Words(FinishReason, pb.FinishReason, "FINISH_REASON")
 
 
 def fill_struct(struct: Struct, members: dict[str, Json]) -> None:
-    """Put a JSON object into an empty Struct."""
+    """Fill an empty Struct with a JSON object."""
     struct.SetInParent()
     for key, item in members.items():
         fill_value(struct.fields[key], item)
 
 
 def fill_value(value: Value, json: Json) -> None:
-    """Put JSON into an empty Value. As in JSON, a number that is none (NaN, infinity) is null."""
+    """Fill an empty Value with JSON. As in JSON, NaN and infinity become null."""
     match json:
         case bool():
             value.bool_value = json
@@ -70,12 +70,12 @@ def fill_value(value: Value, json: Json) -> None:
 
 
 def read_struct(struct: Struct) -> dict[str, Json]:
-    """The JSON object of a Struct."""
+    """Return the JSON object of a Struct."""
     return {key: read_value(value) for key, value in struct.fields.items()}
 
 
 def read_value(value: Value) -> Json:
-    """The JSON of a Value; a whole number is an int again, as JSON's `5` is."""
+    """Return the JSON of a Value. A whole number becomes an int, as `5` in JSON."""
     match value.WhichOneof("kind"):
         case "bool_value":
             return value.bool_value

@@ -1,4 +1,4 @@
-"""Reading a client's text: strict, bounded, and never an exception; what cannot be read becomes `Malformed`."""
+"""Strict, bounded parsing of client messages. Unreadable input becomes `Malformed`, never an exception."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from streamer.session.messages import Audio, Malformed
 WireT = TypeVar("WireT")
 
 MAX_CONTROL_BYTES = 16 * 1024
-MAX_AUDIO_BYTES = 64 * 1024
+MAX_AUDIO_BYTES = 1024 * 1024
 MAX_DEPTH = 64
-"""Nesting of a client's `options`; a model that walks them must not be led into a recursion without end."""
+"""Maximum nesting of a client's `options`, so that a model cannot be led into deep recursion."""
 _MAX_MESSAGE = 200
 _AUDIO_HINT = "; audio belongs in binary frames"
 
 
 class Reader(Generic[WireT]):
-    """Text frames to the wire structs of one dialect. Of a key that comes twice, the last one counts."""
+    """Decodes text frames to the wire structs of one protocol version. If a key occurs twice, the last one counts."""
 
     def __init__(self, wire: Any, words: str, *, max_control_bytes: int, max_audio_message_bytes: int) -> None:
-        """`wire`: a tagged union of structs. `words`: its tags, as an error names them."""
+        """Create a decoder. `wire`: a tagged union of structs. `words`: its tags, for error messages."""
         self._decoder: msgspec.json.Decoder[WireT] = msgspec.json.Decoder(wire)
         self._words = words
         self._max_control = max_control_bytes
         self._max_audio = max_audio_message_bytes
 
     def audio(self, data: bytes) -> Audio | Malformed:
-        """A binary frame."""
+        """Decode a binary frame."""
         if len(data) > self._max_audio:
             return too_big("an audio message", self._max_audio, len(data))
         return Audio(data)
 
     def text(self, frame: str) -> WireT | Malformed:
-        """A text frame."""
+        """Decode a text frame."""
         try:
             size = len(frame) if len(frame) > self._max_control else len(frame.encode())
             if size > self._max_control:
@@ -54,7 +54,7 @@ class Reader(Generic[WireT]):
         return Malformed(ErrorCode.BAD_REQUEST, text)
 
     def _invalid(self, error: msgspec.ValidationError, frame: str) -> Malformed:
-        """JSON that is not of the protocol. A format that cannot be read cannot be served either: fatal."""
+        """Return the error for JSON that violates the protocol. An unreadable format is fatal."""
         text, path = _located(error)
         if path in {"type", "request"}:
             text = f"{text}, expected one of {self._words}"
@@ -67,7 +67,7 @@ class Reader(Generic[WireT]):
 
 
 def checked_options(raw: bytes) -> bytes | Malformed:
-    """A model's options: any JSON object, within bounds, so that whoever decodes it later cannot fail."""
+    """Validate a model's options: any JSON object within limits, so that decoding it later cannot fail."""
     try:
         value = msgspec.json.decode(raw, type=dict[str, Any])
     except RecursionError:
@@ -83,25 +83,25 @@ def checked_options(raw: bytes) -> bytes | Malformed:
 
 
 def unserved(error: InvalidFormat) -> Malformed:
-    """A format that was understood and cannot be served."""
+    """Return the error for an unsupported format."""
     return Malformed(error.code, error.message, fatal=True)
 
 
 def too_big(what: str, limit: int, got: int) -> Malformed:
-    """A message past its limit."""
+    """Return the error for a message above its limit."""
     message = f"expected {what} of at most {limit} bytes, got {got}"
     return Malformed(ErrorCode.MESSAGE_TOO_BIG, message, fatal=True)
 
 
 def _located(error: msgspec.ValidationError) -> tuple[str, str]:
-    """msgspec's "Expected `int`, got `str` - at `$.format.channels`" as (what, where), in this project's words."""
+    """Split msgspec's "Expected `int`, got `str` - at `$.format.channels`" into (text, path), in our wording."""
     text, _, path = str(error).partition(" - at `$")
     return text[:1].lower() + text[1:], path.rstrip("`").lstrip(".")
 
 
 def _not_json(error: msgspec.DecodeError) -> str:
     text = str(error)
-    if text == "Input data was truncated":  # msgspec says the same of an escape whose second half is missing
+    if text == "Input data was truncated":  # msgspec says the same of an escape without its second half
         return "not JSON: cut short, or half of a surrogate pair"
     return _bounded(text.replace("JSON is malformed", "not JSON"))
 
@@ -115,7 +115,7 @@ def _bounded(text: str) -> str:
 
 
 def deeper_than(limit: int, value: object) -> bool:
-    """Whether JSON nests deeper than so many levels."""
+    """Return whether JSON nests deeper than `limit` levels."""
     level = [value]
     for _ in range(limit):
         level = [

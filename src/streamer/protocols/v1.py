@@ -1,4 +1,4 @@
-"""v1: the wire format of the system that Streamer carries on, so that its clients work unchanged."""
+"""The v1 codec: the wire format of streamer-template, Streamer's predecessor, whose clients work unchanged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import InvalidFormat, brief
 from streamer.protocols import v1_wire as wire
+from streamer.protocols.codec import Clock, milliseconds
 from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, unserved
-from streamer.protocols.seconds import Clock, milliseconds
 from streamer.session.events import Event, Failed, Mode, Segment, SpeechEnded, SpeechStarted
 from streamer.session.messages import Malformed, Message, Start, Stop
 
@@ -18,7 +18,7 @@ _ENCODINGS = {(16, False): Encoding.PCM_S16LE, (32, True): Encoding.PCM_F32LE}
 
 
 class V1:
-    """The codec of one address. `sample_rate`: the model's, in Hz, at which event positions count."""
+    """Codec of one endpoint. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name: ClassVar[str] = "v1"
 
@@ -67,7 +67,7 @@ class V1:
             case Failed():
                 return self._error(event)
             case _:
-                return None  # the original had no word for it
+                return None  # v1 has no message for it
 
     def _segment(self, event: Segment) -> dict[str, Any]:
         head: dict[str, Any] = {
@@ -82,7 +82,7 @@ class V1:
     def _error(self, event: Failed) -> wire.Error:
         return wire.Error(
             message=event.message,
-            channel=event.channel or 0,  # the original named one always
+            channel=event.channel or 0,  # v1 always has a channel
             code=event.code,
             fatal=event.fatal,
             retryable=event.retryable,

@@ -1,6 +1,6 @@
-"""The words of v1 as they travel, for both ends: the wire format of the system that Streamer carries on.
+"""The messages of v1 on the wire, for server and client: the format of streamer-template, Streamer's predecessor.
 
-A reader skips fields it does not know, as that system's did. Times are seconds.
+Unknown fields are ignored, as in the original. Times are seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 
 class Format(msgspec.Struct, frozen=True):
-    """16 bits of integer or 32 of float, little-endian, interleaved; `sample_rate` in Hz."""
+    """16-bit integers or 32-bit floats, little-endian, interleaved; `sample_rate` in Hz."""
 
     channels: int
     sample_rate: int
@@ -28,7 +28,7 @@ class Start(msgspec.Struct, frozen=True, tag_field="request", tag="start", kw_on
 
 
 class Stop(msgspec.Struct, frozen=True, tag_field="request", tag="stop"):
-    """Finish what was sent; `disconnect` false keeps the connection for another stream."""
+    """Finish the received audio; with `disconnect` false the connection stays open for another stream."""
 
     disconnect: bool = False
 
@@ -37,7 +37,7 @@ ClientMessage = Start | Stop
 
 
 class Active(msgspec.Struct, frozen=True, tag_field="type", tag="active"):
-    """Speech opened at `time`."""
+    """Speech started at `time`."""
 
     time: float
     channel: int = 0
@@ -51,7 +51,7 @@ class Inactive(msgspec.Struct, frozen=True, tag_field="type", tag="inactive"):
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error", omit_defaults=True):
-    """A fault; all but the message and the channel came later than the original."""
+    """An error; all fields but the message and the channel are additions to the original."""
 
     message: str
     channel: int
@@ -64,11 +64,15 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error", omit_def
 
 
 RESERVED = frozenset({"type", "start_time", "end_time", "is_final", "channel"})
-"""Keys of a result that are the protocol's; a model's own value under one of them is left out."""
+"""Keys of a result that belong to the protocol; a model's own value for one of them is dropped."""
 
 
-def flat(head: dict[str, Any], output: object, channel: int) -> dict[str, Any]:
-    """A result with the model's output flattened in; one that is no object goes under `output`."""
+def flat(head: dict[str, Any], encoded: msgspec.Raw, channel: int) -> dict[str, Any]:
+    """Return a result with the model's output flattened into it.
+
+    An output that is not an object becomes the key `output`.
+    """
+    output = msgspec.json.decode(encoded)
     if isinstance(output, dict):
         head.update({key: value for key, value in output.items() if key not in RESERVED})
     else:
@@ -78,6 +82,6 @@ def flat(head: dict[str, Any], output: object, channel: int) -> dict[str, Any]:
 
 
 def unflat(result: dict[str, Any]) -> Any:
-    """What `flat` did, undone: the model's output of a result."""
+    """Return the model's output of a flattened result."""
     rest = {key: value for key, value in result.items() if key not in RESERVED}
     return rest["output"] if rest.keys() == {"output"} and not isinstance(rest["output"], dict) else rest

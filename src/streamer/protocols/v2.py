@@ -1,4 +1,4 @@
-"""v2: the native dialect, with everything."""
+"""The v2 codec: the native protocol version, with all features."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import msgspec
 from streamer.audio.format import AudioFormat
 from streamer.errors import InvalidFormat
 from streamer.protocols import v2_wire as wire
+from streamer.protocols.codec import Clock, milliseconds
 from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, checked_options, unserved
-from streamer.protocols.seconds import Clock, milliseconds
 from streamer.session import events
 from streamer.session.events import Event, Mode
 from streamer.session.messages import Auth, Flush, KeepAlive, Malformed, Message, Start, Stop
 
 
 class V2:
-    """The codec of one address. `sample_rate`: the model's, in Hz, at which event positions count."""
+    """Codec of one endpoint. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name: ClassVar[str] = "v2"
 
@@ -61,7 +61,7 @@ class V2:
 
 
 def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (one per event)
-    """An event in the words of v2; the same for every carrier of it."""
+    """Convert an event to its v2 message, which is the same for every transport."""
     match event:
         case events.Segment():
             return wire.Segment(

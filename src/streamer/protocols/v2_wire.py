@@ -1,7 +1,7 @@
-"""The words of v2 as they travel, for both ends. The events are also what the client library hands out.
+"""The messages of v2 on the wire, for server and client. Its events are also those of the client library.
 
 `time`, `start_time` and `end_time` are seconds of the stream; `received`, `processed` and `committed` count frames
-(samples per channel) at the client's own sample rate. An optional field that is None is left out.
+(samples per channel) at the client's own sample rate. An optional field that is None is omitted.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ FlushId = Annotated[str, msgspec.Meta(max_length=MAX_FLUSH_ID)]
 
 
 class ToServer(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True):
-    """A misspelt field must not be silent: unknown ones are refused."""
+    """Base of client messages. Unknown fields are refused, so that a misspelling is noticed."""
 
 
 class ToClient(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """A client reads past fields that a newer server has."""
+    """Base of server events. A client ignores fields of a newer server."""
 
 
 class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`sample_rate` in Hz; samples of the channels are interleaved."""
+    """Format of the audio. `sample_rate` in Hz; channels are interleaved."""
 
     encoding: Encoding
     sample_rate: int
@@ -37,7 +37,7 @@ class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Start(ToServer, frozen=True, tag="start"):
-    """Begin a stream. `options` goes to the model as it is."""
+    """Begin a stream. `options` is passed to the model unchanged."""
 
     format: Format
     interim_results: bool = False
@@ -63,11 +63,11 @@ class Stop(ToServer, frozen=True, tag="stop"):
 
 
 class KeepAlive(ToServer, frozen=True, tag="keepalive"):
-    """Still here."""
+    """Reset the idle time-out."""
 
 
 class Auth(ToServer, frozen=True, tag="auth"):
-    """A key or a token: as the first message, where the server lets it be said here, or a newer one later."""
+    """A key or a token: in a first message, if the server allows it, or a newer token later."""
 
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)]
 
@@ -76,14 +76,14 @@ ClientMessage = Start | Flush | Stop | KeepAlive | Auth
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """What is served. `sample_rate` in Hz: positions are exact at this rate."""
+    """The served model. `sample_rate` in Hz: positions are exact at this rate."""
 
     name: str
     sample_rate: int
 
 
 class Started(ToClient, frozen=True, tag="started"):
-    """The stream is open; `limits` are the ones it lives under, each with its unit in its name."""
+    """The stream has started; `limits` are its limits, each with its unit in its name."""
 
     session_id: str
     mode: Mode
@@ -93,14 +93,14 @@ class Started(ToClient, frozen=True, tag="started"):
 
 
 class SpeechStarted(ToClient, frozen=True, tag="speech_started"):
-    """Speech opened at `time`."""
+    """Speech started at `time`."""
 
     channel: int
     time: float
 
 
 class SpeechEnded(ToClient, frozen=True, tag="speech_ended"):
-    """The speech opened last on this channel ended at `time`; its final follows."""
+    """The last speech of this channel ended at `time`; its final follows."""
 
     channel: int
     time: float
@@ -118,7 +118,7 @@ class Segment(ToClient, frozen=True, tag="segment"):
 
 
 class Ack(ToClient, frozen=True, tag="ack"):
-    """`received` frames are in memory; `committed` frames are covered by results sent before this."""
+    """`received` frames have arrived; `committed` frames are covered by results sent before this event."""
 
     received: int
     committed: int
@@ -131,14 +131,14 @@ class Flushed(ToClient, frozen=True, tag="flushed"):
 
 
 class Warned(ToClient, frozen=True, tag="warning"):
-    """Something worth knowing; nothing ends."""
+    """Something unusual; nothing ends."""
 
     code: str
     message: str
 
 
 class Error(ToClient, frozen=True, tag="error"):
-    """A fault. With a channel and a range: no result for that range. `fatal`: the last event before the close."""
+    """An error. With a channel and a range: no result for that range. `fatal`: the last event before the close."""
 
     code: str
     message: str
@@ -151,13 +151,13 @@ class Error(ToClient, frozen=True, tag="error"):
 
 
 class Draining(ToClient, frozen=True, tag="draining"):
-    """The server is going away; finish within `deadline_ms` or be finished."""
+    """The server is shutting down; streams that still run after `deadline_ms` are finished."""
 
     deadline_ms: int
 
 
 class Finished(ToClient, frozen=True, tag="finished"):
-    """The closing event of a stream: every frame received was processed, or an error named the range that was not."""
+    """The last event of a stream: every frame received was processed, or an error named its range."""
 
     reason: str
     received: int

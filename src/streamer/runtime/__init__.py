@@ -1,1 +1,1 @@
-"""The only conductor: sessions, scorer, engine and transports joined."""
+"""The runtime of connections: joins sessions, scorer, engine and transports."""

@@ -1,4 +1,4 @@
-"""Who is taken on: places are counted, and refused with a hint when to come back."""
+"""Admission: counts slots, and refuses sessions with a retry time."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from streamer.access import Identity
 from streamer.errors import ErrorCode, Overloaded, StreamerError
 from streamer.inference.contract import InferenceEngine
+from streamer.session.memory import MemoryPool
 
 
 class NotServing(StreamerError):
-    """The server is going away: the same request may succeed elsewhere."""
+    """The server is shutting down. The same request may succeed elsewhere."""
 
     code = ErrorCode.DRAINING
 
 
 class TooMany(Overloaded):
-    """The server has places, but not one more for this address or this subject."""
+    """The address or subject has reached its own limit of sessions."""
 
     code = ErrorCode.RATE_LIMITED
 
 
 class Admission:
-    """Places for sessions. A place is taken before the handshake is answered, so that a burst cannot pass the bound."""
+    """Slots for sessions. A slot is acquired before the handshake is answered, so a burst cannot exceed the limit."""
 
     def __init__(
         self,
@@ -37,7 +38,9 @@ class Admission:
         per_address: float = math.inf,
         per_subject: float = math.inf,
         max_handshakes: float = math.inf,
+        memory: MemoryPool | None = None,
     ) -> None:
+        """`memory`: of the audio of all sessions; None: it is not bounded."""
         self._max = max_sessions
         self._max_handshakes = max_handshakes
         self._handshakes = 0
@@ -45,20 +48,21 @@ class Admission:
         self._per_subject = per_subject
         self._engine = engine
         self._retry_after_s = retry_after_s
+        self._memory = memory or MemoryPool()
         self._held: Counter[Hashable] = Counter()
         self.active = 0
-        """Places taken."""
+        """Slots in use."""
         self.starting = True
-        """Nobody is taken on yet."""
+        """Sessions are not accepted yet."""
         self.draining = False
-        """Nobody is taken on any more."""
+        """Sessions are not accepted any more."""
         self.fault = ""
-        """Why nobody can be served any more."""
+        """Reason why the server cannot accept sessions any more; empty if it can."""
 
     def check(self) -> None:
-        """Whether a place can be had at all. Raises Overloaded (with `retry_after_s`) or NotServing.
+        """Check whether a slot is available. Raises Overloaded (with `retry_after_s`) or NotServing.
 
-        To be asked before a credential is looked at: a token that works once is not used up for nothing.
+        Call it before verifying a credential, so that no single-use token is used up for nothing.
         """
         if self.draining:
             raise NotServing("the server is draining")
@@ -67,17 +71,23 @@ class Admission:
         if self.starting:
             raise Overloaded("the server is starting", retry_after_s=self._retry_after_s)
         if self.active >= self._max:
-            raise Overloaded(f"{self._max} sessions are open, which is all", retry_after_s=self._retry_after_s)
+            text = f"the server has reached its limit of {self._max} sessions"
+            raise Overloaded(text, retry_after_s=self._retry_after_s)
+        if self._memory.is_scarce:
+            text = (
+                f"audio takes {self._memory.used} of {self._memory.max_bytes} bytes of memory (server.max_audio_bytes)"
+            )
+            raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._engine.check_admission()
 
     @contextmanager
     def handshake(self) -> Iterator[None]:
-        """A place for a connection that is accepted before it says who it is, while its first message is waited for.
+        """Reserve a slot for a connection that is accepted before authentication, while its first message is awaited.
 
-        Raises Overloaded. What has not been accepted yet has bounds of its transport's own.
+        Raises Overloaded. Connections that are not accepted yet are limited by their transport.
         """
         if self._handshakes >= self._max_handshakes:
-            text = f"{self._max_handshakes:g} handshakes are open, which is all"
+            text = f"the server has reached its limit of {self._max_handshakes:g} handshakes"
             raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._handshakes += 1
         try:
@@ -87,12 +97,12 @@ class Admission:
 
     @contextmanager
     def place(self, address: str | None = None, identity: Identity | None = None) -> Iterator[None]:
-        """A place for the time of the context. Raises what `check` raises, and TooMany."""
+        """Reserve a slot for the duration of the context. Raises the errors of `check`, and TooMany."""
         self.check()
         shares = list(self._shares(address, identity))
         for share, most, text in shares:
             if self._held[share] >= most:
-                raise TooMany(f"{most:g} sessions are open {text}, which is all", retry_after_s=self._retry_after_s)
+                raise TooMany(f"{text} has reached its limit of {most:g} sessions", retry_after_s=self._retry_after_s)
         self.active += 1
         self._held.update(share for share, _, _ in shares)
         try:
@@ -102,19 +112,19 @@ class Admission:
             for share, _, _ in shares:
                 self._held[share] -= 1
                 if not self._held[share]:
-                    del self._held[share]  # whoever holds none is forgotten
+                    del self._held[share]  # keep no entry for an address or subject without slots
 
     def _shares(self, address: str | None, identity: Identity | None) -> Iterator[tuple[Hashable, float, str]]:
-        """What a place counts against: (who, how many at most, how an error says it)."""
+        """Yield the quotas of a slot: (key, limit, name for the error)."""
         if address is not None and self._per_address < math.inf:
-            yield ("address", network_of(address)), self._per_address, "from this address"
+            yield ("address", network_of(address)), self._per_address, "this address"
         if identity is not None:
             most = min(self._per_subject, identity.grant.max_sessions or math.inf)
-            yield ("subject", identity.subject), most, "of this subject"
+            yield ("subject", identity.subject), most, "this subject"
 
 
 def network_of(address: str) -> str:
-    """Return what identifies a subscriber: an IPv4 address, or the 64 bits of an IPv6 one that providers hand out."""
+    """Return the network of a subscriber: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:

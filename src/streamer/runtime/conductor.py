@@ -1,4 +1,4 @@
-"""All connections of a server: each is run here, told of a drain here, and finished here."""
+"""The connections of a server: runs, drains and closes them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings
+from streamer.session.summary import Summary
 from streamer.telemetry.observer import Handshake, SessionInfo, Subsystem
 
 FrameT = TypeVar("FrameT")
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Conductor:
-    """Runs connections. Whoever accepts one has taken a place for it first."""
+    """Runs connections. The caller acquires a slot for a connection first."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Conductor:
         self._deadline: float | None = None
 
     def __len__(self) -> int:
-        """Connections that run."""
+        """Return the number of running connections."""
         return len(self._live)
 
     async def run(
@@ -56,14 +57,14 @@ class Conductor:
         measure: Callable[[FrameT], int],
         handshake: Handshake | None = None,
         lease: Lease | None = None,
-    ) -> None:
-        """One connection from its first frame to its end, or to that of its `lease`.
+    ) -> Summary:
+        """Run one connection from its first frame to its end, or to the end of its `lease`. Return its summary.
 
-        `measure`: the bytes of a frame that waits to be sent.
+        `measure`: returns the bytes of a queued frame.
         """
         services = self.services
         now = services.clock.now()
-        session = Session(settings, self._new_id(), now)
+        session = Session(settings, self._new_id(), now, services.memory)
         info = SessionInfo(
             session.id, transport.name, codec.name, settings.mode, transport.peer, handshake or Handshake()
         )
@@ -75,27 +76,30 @@ class Conductor:
         try:
             if self._deadline is not None:
                 connection.drain(max(0.0, self._deadline - now))
-            await connection.run()
+            with services.addresses.connected(transport.peer):
+                await connection.run()
         except* Exception as errors:
             for error in errors.exceptions:
                 ids = {"session_id": session.id}
                 log.error("connection of session %s failed", session.id, exc_info=error, extra=ids)
                 services.observer.broken(Subsystem.CLIENT, error)
         finally:
+            session.load.memory.update(0)
             self._live.discard(connection)
             if not self._live:
                 self._empty.set()
+        return connection.summary
 
     def drain(self, deadline_s: float) -> None:
-        """Tell all clients, and those who still come, that the server goes away in `deadline_s`."""
+        """Tell all clients, also new ones, that the server shuts down in `deadline_s`."""
         self._deadline = self.services.clock.now() + deadline_s
         for connection in tuple(self._live):
             connection.drain(deadline_s)
 
     async def finish(self, spread_s: float) -> None:
-        """End every stream as if stopped, spread over so many seconds so that clients do not come back all at once.
+        """Finish every stream, spread over `spread_s` seconds so that clients do not all reconnect at once.
 
-        Each has a time of its own: an overloaded loop that comes round late makes up for it.
+        Each has its own time, so an event loop that is late catches up.
         """
         connections = list(self._live)
         random.shuffle(connections)  # no client is always the first
@@ -106,17 +110,17 @@ class Conductor:
             connection.finish()
 
     def paused(self) -> None:
-        """Forgive all clients their silence: the process stood still and could not hear them."""
+        """Restart the silence time-outs of all clients after a pause of the process."""
         for connection in tuple(self._live):
             connection.paused()
 
     def expel(self, code: ErrorCode, text: str) -> None:
-        """End every session with this fault."""
+        """Close every session with this error."""
         for connection in tuple(self._live):
             connection.expel(code, text)
 
     def abort(self) -> int:
-        """Cut off whoever is left; returns how many."""
+        """Abort all remaining connections; return their number."""
         for connection in tuple(self._live):
             connection.abort()
         return len(self._live)

@@ -1,4 +1,4 @@
-"""What a supervisor and one of its serving processes tell each other, over a socket pair that nobody else has."""
+"""Messages between a supervisor and one of its server processes, over a private socket pair."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Generic, Self, TypeVar
 import msgspec
 
 MAX_WORD_BYTES = 16 * 1024 * 1024
-"""A longer word is a fault of the program."""
+"""Limit of a message; a longer one is a bug."""
 _LENGTH_BYTES = 4
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
-    """The first word to a process: what it is to serve."""
+    """First message to a process: the settings to serve."""
 
     settings: bytes
-    """JSON of all settings, in which the ports are known."""
+    """JSON of all settings, with resolved ports."""
     origins: dict[str, str]
-    """Who set a key (dotted), for messages about a wrong one."""
+    """Source of each key (dotted), for error messages."""
     used_tokens: int
-    """The descriptor of a table, see `used_tokens`; inherited."""
+    """Descriptor of the shared table of `used_tokens`; inherited."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
-    """See the sessions out, then end. To a process that is about it already it changes nothing."""
+    """Drain the sessions, then exit. Has no effect on a process that is draining already."""
 
     lag: bool
-    """Take new sessions for a while, until load balancers have noticed."""
+    """Accept new sessions for a while, until load balancers have noticed."""
 
 
 class End(msgspec.Struct, frozen=True, tag=True):
-    """End now."""
+    """Exit immediately."""
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):
-    """Say what you have counted. Whoever does not answer for long is taken for hung."""
+    """Request the metrics of the process, and check that it is alive."""
 
 
 class Gathered(msgspec.Struct, frozen=True, tag=True):
-    """The counts of all processes, in answer to Gather; None if they cannot be merged."""
+    """Metrics of all processes, in answer to Gather; None if they cannot be merged."""
 
     counts: bytes | None
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The process serves: where, and what (`sample_rate` in Hz)."""
+    """The process is serving: its URLs and its model (`sample_rate` in Hz)."""
 
     url: str
     grpc_url: str | None
@@ -56,31 +56,31 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The process could not start, and why; its end follows."""
+    """The process could not start and exits."""
 
     message: str
 
 
 class Reported(msgspec.Struct, frozen=True, tag=True):
-    """What the process has counted since its start, in answer to Report; opaque here."""
+    """Metrics of the process since its start, in answer to Report; opaque here."""
 
     counts: bytes
 
 
 class Gather(msgspec.Struct, frozen=True, tag=True):
-    """Somebody asks the process for the counts of all. Not said again before the answer."""
+    """Request the metrics of all processes. Not repeated before the answer."""
 
 
 Order = Setup | Drain | End | Report | Gathered
-"""Words to a process."""
+"""Messages to a process."""
 Answer = Ready | Failed | Reported | Gather
-"""Words to the supervisor."""
+"""Messages to the supervisor."""
 
 HeardT = TypeVar("HeardT")
 
 
 class Link(Generic[HeardT]):
-    """One end of the pair. Words are msgpack after their length."""
+    """One end of the socket pair. A message is its length and msgpack."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, decoder: msgspec.msgpack.Decoder[HeardT]
@@ -91,33 +91,33 @@ class Link(Generic[HeardT]):
 
     @classmethod
     async def over(cls, end: socket.socket, decoder: msgspec.msgpack.Decoder[HeardT]) -> Self:
-        """The socket belongs to the link from now on."""
+        """Create a link that owns the socket."""
         return cls(*await asyncio.open_unix_connection(sock=end), decoder)
 
     def tell(self, word: Order | Answer) -> None:
-        """Never waits. Said to somebody who is gone it is lost; the end of `hear` tells that."""
+        """Send a message without waiting. It is lost if the other side has exited, which `hear` reports."""
         if not self._writer.is_closing():
             encoded = msgspec.msgpack.encode(word)
             self._writer.write(len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded)
 
     async def hear(self) -> HeardT | None:
-        """The next word; None when the other side is gone."""
+        """Return the next message; None if the other side has exited."""
         try:
             length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
             if length > MAX_WORD_BYTES:
-                raise RuntimeError(f"a word of {length} bytes")
+                raise RuntimeError(f"a message of {length} bytes exceeds the limit of {MAX_WORD_BYTES}")
             return self._decoder.decode(await self._reader.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
     async def close(self) -> None:
-        """Let go, once what was told is on its way."""
+        """Close the link after sending pending messages."""
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
 
 
 ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-"""What a process hears with."""
+"""Decoder of the process."""
 ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
-"""What a supervisor hears with."""
+"""Decoder of the supervisor."""

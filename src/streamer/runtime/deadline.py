@@ -9,10 +9,10 @@ from streamer.clock import Clock, Timer
 
 
 class DeadlineTimer:
-    """Calls back at the earliest deadline that it was told of.
+    """Calls back at the earliest of the deadlines that it was given.
 
-    Deadlines mostly move away while audio comes, so the timer is left alone then and whoever is called looks again: no
-    timer is touched per message.
+    Deadlines mostly move to later times while audio arrives. The timer is not changed then, and its callback checks the
+    deadlines again. So a message changes no timer.
     """
 
     def __init__(self, clock: Clock, on_due: Callable[[], None]) -> None:
@@ -20,10 +20,10 @@ class DeadlineTimer:
         self._on_due: Callable[[], None] | None = on_due
         self._timer: Timer | None = None
         self.due = math.inf
-        """Monotonic seconds."""
+        """Time of the next callback in monotonic seconds."""
 
     def bring_forward(self, due: float) -> None:
-        """Call back at `due`, if that is sooner."""
+        """Call back at `due`, if that is sooner than the current time."""
         if due < self.due:
             if self._timer is not None:
                 self._timer.cancel()
@@ -31,13 +31,13 @@ class DeadlineTimer:
             self._timer = self._clock.call_at(due, self._fire)
 
     def replace(self, when: float, callback: Callable[[], None]) -> None:
-        """Call this at `when`, and nothing else any more."""
+        """Call `callback` at `when`, and nothing else from then on."""
         self.cancel()
         self.due = -math.inf
         self._timer = self._clock.call_at(when, callback)
 
     def cancel(self) -> None:
-        """Call back no more, and forget who is called: a ring of references would be left to Python's collector."""
+        """Cancel the timer and drop the callback, which would form a reference cycle."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._on_due = None
@@ -46,3 +46,12 @@ class DeadlineTimer:
         self._timer, self.due = None, math.inf
         if self._on_due is not None:
             self._on_due()
+
+
+def earliest(*deadlines: float | None) -> float:
+    """Return the earliest of these times; infinity if none is set."""
+    first = math.inf
+    for deadline in deadlines:
+        if deadline is not None and deadline < first:
+            first = deadline
+    return first

@@ -1,4 +1,4 @@
-"""The door that settings ask for: the one place of access that reads a file and knows the time."""
+"""Builds the access policy from the settings; the only place of access control that reads files and the clock."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def read_secrets(path: str) -> list[bytes]:
-    """The secrets that tokens are signed with. Raises ConfigError, which names the file and shows nothing of it."""
+    """Return the secrets by which tokens are signed.
+
+    Raises ConfigError, which names the file and shows nothing of it.
+    """
     try:
         return parse_secrets(Path(path).read_text("utf-8"))
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        reason = "expected text"
+        reason = "expected UTF-8 text"
     except ConfigError as error:
         reason = error.message
     field = "access.token_secrets_file"
@@ -32,9 +35,9 @@ def read_secrets(path: str) -> list[bytes]:
 
 
 def open_door(settings: AccessSettings, used: Used | None = None, *, tls: bool = False) -> Door:
-    """`used`: where single-use tokens are remembered; None: here. `tls`: the server itself speaks TLS.
+    """Build the access policy. Raises ConfigError.
 
-    Raises ConfigError.
+    `used`: store of single-use tokens; None for one in this process. `tls`: the server itself speaks TLS.
     """
     keys = KeyRing(Key.parse(text) for text in settings.keys)
     tokens = None
@@ -50,16 +53,16 @@ def open_door(settings: AccessSettings, used: Used | None = None, *, tls: bool =
 
 
 class MetricsPolicy(StrEnum):
-    """Who may read /metrics."""
+    """Access policy of /metrics."""
 
     OPEN = "open"
     KEY = "key"
     CLOSED = "closed"
-    """Nobody: the address is public, and the server knows no key."""
+    """No access: the address is public, and no keys are set."""
 
 
 def metrics_policy(settings: ServerSettings, door: Door) -> MetricsPolicy:
-    """What the settings come to. Raises ConfigError if a key is asked for and the server knows none."""
+    """Return the effective policy of /metrics. Raises ConfigError if it needs a key and no keys are set."""
     if settings.metrics == "key" and not door.locked:
         expected = "auto or open, unless access.keys or access.token_secrets_file is set"
         raise ConfigError(field="server.metrics", expected=expected, got=settings.metrics)
@@ -71,7 +74,7 @@ def metrics_policy(settings: ServerSettings, door: Door) -> MetricsPolicy:
 
 
 def granted(settings: SessionSettings, identity: Identity | None) -> SessionSettings:
-    """The settings of a session under what its key or token allows."""
+    """Return the settings of a session, with the limits of its key or token."""
     if identity is None or identity.grant.max_stream_s is None:
         return settings
     most = min(settings.limits.max_stream_s, identity.grant.max_stream_s)
@@ -79,10 +82,10 @@ def granted(settings: SessionSettings, identity: Identity | None) -> SessionSett
 
 
 def warn_if_open(door: Door, host: str) -> None:
-    """Nobody should learn from a stranger that the whole network may use the model."""
+    """Warn if the server is reachable from the network without authentication."""
     if not door.locked and not is_loopback(host):
         log.warning(
-            "ANYBODY WHO REACHES %s CAN USE THIS SERVER: no key is set. Make one with `streamer key new` and set "
-            "access.keys, or leave it so where a proxy in front asks who it is",
+            "NO AUTHENTICATION: anyone who can reach %s can use this server. Create a key with `streamer key new` and "
+            "set access.keys, or ignore this if a proxy in front authenticates clients",
             host or "this machine",
         )

@@ -1,11 +1,11 @@
-"""One connection, one session: frames in, actions performed, answers fed back, events out."""
+"""The driver of one connection: decodes frames, steps the session, executes its actions, sends its events."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -14,7 +14,8 @@ from streamer.access import Lease
 from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Codec
 from streamer.runtime.budget import TOO_MUCH, WorkBudget, WorkLimits
-from streamer.runtime.deadline import DeadlineTimer
+from streamer.runtime.deadline import DeadlineTimer, earliest
+from streamer.runtime.meter import Meter
 from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
 from streamer.runtime.read_gate import ReadGate
 from streamer.runtime.services import Services
@@ -29,20 +30,19 @@ from streamer.telemetry.observer import SessionInfo, SessionObserver, Subsystem
 from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
-
 _STREAMING = State.STREAMING
 
 JOINED = 4_096
-"""Bytes of audio up to which small messages are taken as one."""
+"""Bytes of audio up to which small messages are joined."""
 
 log = logging.getLogger(__name__)
 
 
 class Connection(Generic[FrameT]):
-    """Conducts one session over one transport, and is its Ear.
+    """Drives one session over one transport, and implements Ear.
 
-    The session is a serial machine: the reader, the timer, the scorer's and the engine's answers all enter it on the
-    event loop through `_enter`. One task reads, one writes; a message that asks for nothing wakes neither.
+    The session is a serial state machine: the reader, the timer, and the answers of scorer and engine enter it on the
+    event loop through `_enter`. One task reads, one writes; a message without actions wakes neither.
     """
 
     def __init__(
@@ -70,19 +70,22 @@ class Connection(Generic[FrameT]):
         self._outbox: Outbox[FrameT] = Outbox(bounds)
         self._rows: dict[int, Row] = {}
         self._over = False
-        """The session takes no more input: it has closed, or the peer is gone."""
+        """The session takes no more input: it has closed, or the peer has disconnected."""
         self._gone = False
         self._fault: ErrorCode | None = None
-        """What the transport itself refused the peer for."""
+        """Error by which the transport itself refused the peer."""
         self._timer = DeadlineTimer(services.clock, self._fired)
         self._signs = transport.signs
         self._controls = 0
-        """Messages that were no audio."""
+        """Number of messages without audio."""
+        self._later = Meter(services.clock.cpu)
+        """Work of earlier messages that was done later, charged with the next message without audio."""
         limits = session.settings.limits
-        budget = WorkBudget(WorkLimits(limits.max_control_share))
-        self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget)
+        budget = WorkBudget(WorkLimits(limits.max_control_share), services.addresses.of(transport.peer))
+        self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget, session.load)
+        self._memory = session.load.memory
         self.busy_s = 0.0
-        """Seconds spent in the session."""
+        """CPU seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
 
     @property
@@ -94,20 +97,20 @@ class Connection(Generic[FrameT]):
         return self._session.backlog_s
 
     @property
-    def backlog_bytes(self) -> int:
-        return self._session.backlog_bytes
+    def held_bytes(self) -> int:
+        return self._session.held_bytes
 
     def arrival(self, position: int) -> float | None:
         return self._session.arrival(position)
 
     async def run(self) -> None:
-        """Conduct until the end. Cancelling it lets go of everything at once."""
+        """Run until the end. Cancelling it frees everything immediately."""
         observer = self._services.observer
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._arm()
                 writer = tasks.create_task(observer.task(Subsystem.CLIENT, self._write()))
-                # A task of its own: what wakes it does not have to pass through all who await this connection.
+                # A separate task: waking it does not involve the coroutines that await this connection.
                 tasks.create_task(observer.task(Subsystem.AUDIO_DECODING, self._read(writer)))
         except BaseException:
             self._transport.abort()
@@ -120,20 +123,20 @@ class Connection(Generic[FrameT]):
         self._enter(self._session.drain, deadline_s)
 
     def finish(self) -> None:
-        """End the stream as if the client had stopped it: its results go out, and nothing more is read."""
+        """Finish the stream like a stop: its results are sent, and nothing more is read."""
         self._gate.finish()
         self._enter(self._session.finish)
 
     def paused(self) -> None:
-        """Forgive the client its silence: the process stood still and could not hear it."""
+        """Restart the silence time-outs of the client after a pause of the process."""
         self._session.held(self._clock.now())
 
     def expel(self, code: ErrorCode, text: str) -> None:
-        """End the session with this fault."""
+        """End the session with this error."""
         self._enter(self._session.expel, code, text)
 
     def abort(self) -> None:
-        """Let go of the peer now, and of all that it waits for."""
+        """Disconnect the peer, and cancel its pending work."""
         self._transport.abort()
         self._hang_up()
 
@@ -160,7 +163,7 @@ class Connection(Generic[FrameT]):
         self._settle()
 
     async def _hear(self) -> None:
-        """Until the peer ends. Raises what the transport makes of a peer that breaks its rules."""
+        """Read until the peer disconnects. Raises the transport's errors for a peer that violates its protocol."""
         self._transport.hand_over(self)
         receive, cpu = self._transport.receive, self._clock.cpu
         while (frame := await receive()) is not None:
@@ -168,46 +171,46 @@ class Connection(Generic[FrameT]):
             if not self.take(frame) or self._is_ahead():
                 await self._hold()
             elif controls != self._controls:
-                await self._pay(cpu() - began)
+                await self._pay(cpu() - began + self._later.take())
 
     @property
     def joined(self) -> int:
-        """See `Ear`."""
+        """Implement `Ear.joined`."""
         return min(JOINED, self._session.settings.limits.max_audio_message_bytes)
 
     def wanted(self) -> int:
-        """See `Ear`."""
+        """Implement `Ear.wanted`."""
         return self._session.wanted_bytes()
 
     def take(self, frame: FrameT) -> bool:
-        """What the peer said, to the session. False: it is so far ahead that it should not be read for a while."""
+        """Pass a frame to the session. Return False if reading should pause, because the peer is too far ahead."""
         if self._over:
-            return True  # the close is on its way; what still comes in is read so that it gets through
+            return True  # the close was sent; further input is read so that it arrives
         message = self._codec.decode(frame)
         if type(message) is not Audio:
             self._controls += 1
             if type(message) is Start:
                 self._session.traceparent = self._observer.starting(message, self._clock.now())
         more = self._apply(self._renew if type(message) is Auth else self._session.receive, message)
-        # Audio that asks for nothing only moves the deadline away; how far ahead it is shows with the next ack.
-        if not more and self._session.state is _STREAMING:
+        # Audio without actions only moves the deadline to a later time; the next ack checks the backlog.
+        if not more and self._session.state is _STREAMING and not self._memory.is_over:
             return True
         self._settle()
         return not self._is_ahead()
 
     def _is_ahead(self) -> bool:
-        """Whether the peer is so far ahead that it should not be read for a while."""
-        return not self._over and self._gate.is_ahead(self._session.backlog_s)
+        """Return whether reading should pause, because the peer is too far ahead."""
+        return not self._over and self._gate.is_ahead
 
     async def _hold(self, owed_s: float = 0.0) -> None:
-        """Leave the peer's bytes to the transport for a while."""
+        """Pause reading, which leaves further bytes to the transport."""
         if not self._gate.is_finished:
             self._observer.held(self._clock.now())
         await self._gate.wait(owed_s)
         self._session.held(self._clock.now())
 
     async def _pay(self, spent_s: float) -> None:
-        """Give way after a message that was no audio; a peer of too many waits, and one that goes on is ended."""
+        """Charge a message without audio; pause the peer above its budget, and end one that continues."""
         owed_s = self._gate.charge(spent_s)
         if owed_s == 0.0 or self._over:
             await asyncio.sleep(0)
@@ -217,12 +220,12 @@ class Connection(Generic[FrameT]):
             await self._hold(owed_s)
 
     def _enter(self, step: Callable[..., Sequence[Action]], *arguments: object) -> None:
-        """The door into the session for everybody but the reader."""
+        """Run a step of the session for all callers except the reader."""
         self._apply(step, *arguments)
         self._settle()
 
     def _apply(self, step: Callable[..., Sequence[Action]], *arguments: object) -> bool:
-        """Run one step of the session and perform its actions; returns whether one was no `Score`. An error ends it."""
+        """Run one step of the session; return whether any action was not a `Score`. An error ends the session only."""
         if self._over:
             return False
         more = False
@@ -232,13 +235,13 @@ class Connection(Generic[FrameT]):
             actions = step(*arguments, now)
             self.busy_s += perf_counter() - began
             for action in actions:
-                if type(action) is Score:  # by far the most frequent, and nothing else changes with it
+                if type(action) is Score:  # the most frequent action, which changes nothing else
                     self._score(action)
                     continue
                 more = True
                 self._perform(action, now)
                 if self._over:
-                    break  # a close comes last; what a slow peer cut short is not begun
+                    break  # a close is last; actions after a slow peer's end are not executed
         except Exception as error:
             log.exception("session %s failed", self._session.id, extra={"session_id": self._session.id})
             self._services.observer.broken(Subsystem.AUDIO_DECODING, error)
@@ -247,19 +250,18 @@ class Connection(Generic[FrameT]):
         return more
 
     def _settle(self) -> None:
-        """After a step: the deadline may be nearer, the backlog smaller."""
+        """Update timer and read gate after a step."""
         if (deadline := self._session.deadline) is not None and deadline < self._timer.due:
             self._arm()
         self._let_read()
 
     def _let_read(self) -> None:
-        """Who was too far ahead may be read again, once half of the backlog is dealt with."""
-        if not self._gate.is_closed:
-            return
+        """End a session whose memory is full for good; otherwise resume reading if the backlog is small enough."""
+        self._apply(self._session.relieve)
         if self._over:
             self._gate.open()
         else:
-            self._gate.look(self._session.backlog_s)
+            self._gate.look()
 
     # Out ----------------------------------------------------------------------------------------
 
@@ -288,15 +290,19 @@ class Connection(Generic[FrameT]):
         self._scoring.submit(row, score.samples)
 
     def _scored(self, channel: int, speech: Sequence[float]) -> None:
-        if self._apply(self._session.scored, channel, speech) or self._gate.is_closed:
+        if self._session.state is not _STREAMING:
+            with self._later:
+                self._enter(self._session.scored, channel, speech)
+        elif self._apply(self._session.scored, channel, speech) or self._gate.is_closed:
             self._settle()
 
     def _inferred(self, job: JobId, outcome: Outcome) -> None:
         if self._over:
             return
         self._observer.answered(job, outcome, self._clock.now())
-        self._apply(self._session.inferred, job, outcome)
-        self._let_read()  # no deadline comes nearer by an answer
+        with self._later if self._session.state is not _STREAMING else nullcontext():
+            self._apply(self._session.inferred, job, outcome)
+        self._let_read()  # an answer brings no deadline forward
 
     def _emit(self, event: Event, now: float) -> None:
         self._observer.emitted(event, now)
@@ -312,7 +318,7 @@ class Connection(Generic[FrameT]):
         if self._outbox.dropped > dropped:
             self._observer.dropped(self._outbox.dropped - dropped, now)
         if not fits:
-            self._slow(f"more than {self._bounds.bytes} bytes of events wait to be read", now)
+            self._slow(f"more than {self._bounds.bytes} bytes of events are unread", now)
 
     async def _write(self) -> None:
         outbox, send = self._outbox, self._transport.send
@@ -324,24 +330,22 @@ class Connection(Generic[FrameT]):
                     self._observer.written(entry.result, self._clock.now())
             await self._transport.close(outbox.code, outbox.code.value if outbox.code else "")
         except ConnectionError:
-            self._transport.abort()  # the peer is gone: the reader hears of it
+            self._transport.abort()  # the peer has disconnected, which the reader notices
 
     # Time ---------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        """Have `_fired` called at the earliest deadline."""
-        due = _or_never(self._outbox.deadline)
-        if not self._over:
-            due = min(due, _or_never(self._session.deadline), self._lease.until if self._lease else math.inf)
-        self._timer.bring_forward(due)
+        """Schedule `_fired` for the earliest deadline."""
+        awaited = () if self._over else (self._session.deadline, self._lease.until if self._lease else None)
+        self._timer.bring_forward(earliest(self._outbox.deadline, *awaited))
 
     def _fired(self) -> None:
         now = self._clock.now()
-        if now >= _or_never(self._outbox.deadline):
-            self._slow(f"nothing was read for {self._bounds.stall_s:g} s", now)
+        if now >= earliest(self._outbox.deadline):
+            self._slow(f"no event was read for {self._bounds.stall_s:g} s", now)
             return
         if self._gate.is_closed:
-            self._session.held(now)  # it is we who do not listen
+            self._session.held(now)  # reading is paused
         if (signs := self._transport.signs) != self._signs:
             self._signs = signs
             self._enter(self._session.receive, KeepAlive())
@@ -352,7 +356,7 @@ class Connection(Generic[FrameT]):
         self._arm()
 
     def _renew(self, message: Auth, now: float) -> Sequence[Action]:
-        """A newer token moves the end of the lease; one that does not do changes nothing."""
+        """Renew the lease with a newer token; an invalid one changes nothing."""
         try:
             if self._lease is not None:
                 self._lease.renew(message.secret, now)
@@ -363,14 +367,14 @@ class Connection(Generic[FrameT]):
     # Ends ---------------------------------------------------------------------------------------
 
     def _slow(self, text: str, now: float) -> None:
-        """The peer does not read: what waits is lost. It is told so, and if it does not read that either, cut off."""
+        """Handle a slow consumer: discard its events, send the error; disconnect if that is not read either."""
         if not self._outbox.closed:
             self._outbox.clear()
             self._abandon(Failed(ErrorCode.SLOW_CONSUMER, text, fatal=True), now)
         self._timer.replace(now + self._bounds.last_words_s, self._transport.abort)
 
     def _abandon(self, why: Failed, now: float) -> None:
-        """End without the session: it is broken, or its peer does not listen."""
+        """End without the session, which has failed or whose peer does not read."""
         self._over = True
         self._release()
         if not self._outbox.closed:
@@ -379,7 +383,7 @@ class Connection(Generic[FrameT]):
         self._gate.open()
 
     def _release(self) -> None:
-        """Nothing more is wanted of the scorer and the engine."""
+        """Release the rows of the scorer and the jobs of the engine."""
         self._engine.release(self._session.id)
         for row in self._rows.values():
             self._scoring.close(row)
@@ -391,10 +395,6 @@ class Connection(Generic[FrameT]):
         self._release()
         code = self._outbox.code or self._fault
         self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())
-        # They look at us: thousands that end would wait for the collector.
+        # They reference this object: thousands that end would wait for the collector.
         self._observer = SessionObserver()
         self._transport.hand_over(None)
-
-
-def _or_never(deadline: float | None) -> float:
-    return math.inf if deadline is None else deadline

@@ -1,4 +1,4 @@
-"""The life of a server: starting, ready, draining, stopped; and what a drain does when."""
+"""The lifecycle of a server: starting, ready, draining, stopped; and the phases of a drain."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Stage(StrEnum):
-    """Each follows the one before, and none comes back."""
+    """Stages of a server, in their order. A stage never returns."""
 
     STARTING = "starting"
-    """Listening; the model is not warm yet."""
+    """Listening; the model is not loaded yet."""
     READY = "ready"
     DRAINING = "draining"
     STOPPED = "stopped"
@@ -38,23 +38,23 @@ class Lifecycle:
 
     @property
     def readiness(self) -> Readiness:
-        """Whether new work should be sent here; if not, why."""
+        """Whether new sessions can be accepted; if not, the reason."""
         if self.stage is not Stage.READY:
             return Readiness(False, self.stage)
         return Readiness(False, self._fault) if self._fault else self._engine.readiness
 
     @property
     def alive(self) -> Readiness:
-        """Whether the process can still do its work; if not, it should be started anew."""
+        """Whether the process is healthy; if not, it should be restarted."""
         return Readiness(not self._fault, self._fault)
 
     def broken(self, fault: str) -> None:
-        """A part that every session needs has failed for good: nobody is taken on, nobody can go on."""
+        """Close all sessions and refuse new ones, because a part that every session needs has failed permanently."""
         self._fault = self._admission.fault = fault
         self._conductor.expel(ErrorCode.INTERNAL, "internal server error")
 
     def ready(self) -> None:
-        """The model is warm: sessions are taken."""
+        """Accept sessions: the model is loaded."""
         self.stage = Stage.READY
         self._admission.starting = False
 
@@ -63,12 +63,13 @@ class Lifecycle:
         self._admission.draining = True
 
     async def drain(self, times: DrainSettings, *, lag_s: float, late_s: float = 0.0) -> int:
-        """See the sessions out; returns how many had to be cut off. Cancelling it leaves them to `Conductor.abort`.
+        """Drain the sessions; return how many had to be cut off.
 
-        Not ready at once; new sessions are taken until `lag_s`; running ones may end by themselves until `soft_s`,
-        then they are finished, spread over `spread_s`; at `hard_s` the rest is cut off, whatever comes before it. All
-        times count from when the drain was asked for, `late_s` ago, pauses of the process included: whoever waits for
-        its end (systemd, Kubernetes) counts them, too.
+        The server is not ready from the start of the drain. New sessions are accepted until `lag_s`. Running sessions
+        may end by themselves until `soft_s`; then they are finished, spread over `spread_s`; at `hard_s` the rest is
+        cut off. All times count from the request for the drain, which was `late_s` ago, and include pauses of the
+        process, because the service manager (systemd, Kubernetes) counts them as well. If the call is cancelled,
+        `Conductor.abort` closes the sessions.
         """
         self.stage = Stage.DRAINING
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Frames that wait for one peer: bounded in bytes, and in time without progress."""
+"""Send queue of one connection, bounded in bytes and in time without progress."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ FrameT = TypeVar("FrameT")
 
 @dataclass(frozen=True, slots=True)
 class OutboxBounds:
-    """How far behind a reader may fall."""
+    """Limits of a slow reader."""
 
     bytes: int = 256 * 1024
-    """Frames that wait, without the one that is being written."""
+    """Bytes of queued frames, without the one that is being written."""
     stall_s: float = 10.0
-    """Time in which a waiting reader must take at least one frame."""
+    """Longest time in seconds for the peer to take one frame."""
     last_words_s: float = 2.0
-    """How long a reader that was too slow has to take the error and the close."""
+    """Time in seconds for a slow reader to take the error and the close."""
 
 
 class Entry(NamedTuple, Generic[FrameT]):
-    """A frame that waits. `result`: what it says, where somebody times its way out."""
+    """A queued frame. `result`: its event, if the time of its sending is measured."""
 
     frame: FrameT
     size: int
@@ -36,7 +36,7 @@ class Entry(NamedTuple, Generic[FrameT]):
 
 
 class Outbox(Generic[FrameT]):
-    """One task puts, one writes. Droppable frames (what a later one replaces) go first when it gets tight."""
+    """Send queue with one producer and one writer. Replaceable frames are dropped first when it is full."""
 
     def __init__(self, bounds: OutboxBounds) -> None:
         self._bounds = bounds
@@ -44,29 +44,31 @@ class Outbox(Generic[FrameT]):
         self._waiter: asyncio.Future[None] | None = None
         self._since: float | None = None
         self.bytes = 0
-        """Bytes that wait."""
+        """Bytes of queued frames."""
         self.dropped = 0
-        """Frames that were dropped."""
+        """Number of dropped frames."""
         self.closed = False
         self.code: ErrorCode | None = None
-        """Why the end comes, once `closed`."""
+        """Reason of the close, once `closed`."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def deadline(self) -> float | None:
-        """When a peer that takes nothing has had its time; None while nothing is being written."""
+        """End of the peer's time to take the current frame; None if no frame is being written."""
         return None if self._since is None else self._since + self._bounds.stall_s
 
     @property
     def idle(self) -> bool:
-        """Whoever writes waits for the next frame: nothing is queued, nothing under way."""
+        """Whether the queue is empty and the writer waits."""
         return self._waiter is not None and not self._waiter.done()
 
     def put(self, frame: FrameT, size: int, event: Event) -> bool:
-        """Queue a frame of `size` bytes that says `event`. False: the peer is too far behind, even without what could
-        be dropped."""
+        """Queue a frame of `size` bytes with `event`.
+
+        Returns False if the limit is exceeded even without the frames that can be dropped.
+        """
         if self.closed:
             return True
         self._entries.append(Entry(frame, size, _is_replaceable(event), event if is_result(event) else None))
@@ -78,21 +80,21 @@ class Outbox(Generic[FrameT]):
         return self.bytes <= self._bounds.bytes
 
     def close(self, code: ErrorCode | None) -> None:
-        """No more frames; those that wait go out first."""
+        """Accept no more frames. Queued ones are still sent."""
         if not self.closed:
             self.closed, self.code = True, code
             self._wake()
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Discard all queued frames."""
         self._entries.clear()
         self._since = None
         self.bytes = 0
 
     async def next(self, clock: Callable[[], float]) -> Entry[FrameT] | None:
-        """The next frame to write, when there is one; None after the last. The one before is out by now.
+        """Return the next frame to write, once there is one; None after the last. The previous one has been sent.
 
-        The peer's time begins when it is taken: how long it waited for a busy loop is none of the peer's doing.
+        The peer's time starts when the frame is taken, so it is not charged for a busy event loop.
         """
         self._since = None
         while not self._entries:
@@ -120,10 +122,10 @@ class Outbox(Generic[FrameT]):
 
 
 def _is_replaceable(event: Event) -> bool:
-    """Whether a later event says all that this one says."""
+    """Return whether a later event makes this one obsolete."""
     return isinstance(event, Ack) or (isinstance(event, Segment) and not event.is_final)
 
 
 def is_result(event: Event) -> bool:
-    """Whether this is what a client waits for: a final, or the error that stands in its place."""
+    """Return whether the event is a result: a final, or the error in its place."""
     return (isinstance(event, Segment) and event.is_final) or (isinstance(event, Failed) and event.start is not None)

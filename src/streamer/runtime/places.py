@@ -1,4 +1,4 @@
-"""Where batches are worked on: a thread of their own, or the event loop, between other things."""
+"""Executors of batches: a thread, or the event loop itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from streamer.vad.blas import one_blas_thread
+from streamer.vad.network import one_blas_thread
 
 BatchT = TypeVar("BatchT")
 ResultT = TypeVar("ResultT")
@@ -19,31 +19,34 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Errand(Generic[BatchT, ResultT]):
-    """What is done in a place, and who hears of it, on the event loop."""
+    """Work of an executor, and its callbacks, which run on the event loop."""
 
     work: Callable[[BatchT], ResultT]
-    """Called for one batch at a time, always in the same place. An error is a fault of the program, and the end."""
+    """Called for one batch at a time, always in the same thread. An error is a bug and ends the executor."""
     done: Callable[[BatchT, ResultT, float], None]
-    """The batch, its result, the seconds it took; perhaps before `give` returns."""
+    """Called with the batch, its result and the seconds it took; possibly before `give` returns."""
     failed: Callable[[BaseException], None]
 
 
 class Place(Protocol[BatchT, ResultT]):
-    """While it is open, numpy's products use one BLAS thread in this process. Methods belong to the event loop."""
+    """Executes batches one after the other.
+
+    While open, numpy uses one BLAS thread. Call its methods on the event loop.
+    """
 
     def open(self, errand: Errand[BatchT, ResultT]) -> None: ...
 
     def give(self, batch: BatchT) -> None:
-        """Work on this one; the one before must be done."""
+        """Execute a batch; the one before must be done."""
         ...
 
     async def close(self) -> None:
-        """After the batch it has. `done` may still be called for that one."""
+        """Finish the running batch, then stop. `done` may still be called for it."""
         ...
 
 
 class OwnThread(Generic[BatchT, ResultT]):
-    """The loop goes on meanwhile, on another core; what the two take from each other's turns costs a tenth more."""
+    """Executes batches on a thread. The loop continues on another core; GIL contention adds about 10 % CPU."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -73,15 +76,17 @@ class OwnThread(Generic[BatchT, ResultT]):
                     began = time.perf_counter()
                     result = errand.work(batch)
                     loop.call_soon_threadsafe(errand.done, batch, result, time.perf_counter() - began)
-        except Exception as error:  # noqa: BLE001 (carried to the loop, where it is told)
+        except Exception as error:  # noqa: BLE001 (passed to the loop, which reports it)
             loop.call_soon_threadsafe(errand.failed, error)
         finally:
             loop.call_soon_threadsafe(self._ended.set)
 
 
 class OnTheLoop(Generic[BatchT, ResultT]):
-    """No other core is needed and nothing handed over; everything else waits meanwhile. Where threads of this process
-    keep the interpreter's lock, the loop waits for it at each of numpy's products."""
+    """Executes batches on the event loop, without a second core or a hand-over. Everything else waits meanwhile.
+
+    If other threads of the process hold the GIL, the loop waits for it at each numpy product.
+    """
 
     def __init__(self) -> None:
         self._errand: Errand[BatchT, ResultT] | None = None
@@ -96,7 +101,7 @@ class OnTheLoop(Generic[BatchT, ResultT]):
         began = time.perf_counter()
         try:
             result = self._errand.work(batch)
-        except Exception as error:  # noqa: BLE001 (told, as from the thread)
+        except Exception as error:  # noqa: BLE001 (reported, as from the thread)
             self._errand.failed(error)
         else:
             self._errand.done(batch, result, time.perf_counter() - began)

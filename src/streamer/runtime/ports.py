@@ -1,4 +1,4 @@
-"""Ports: how a setting names one, and how several processes share one that is taken before any of them starts."""
+"""Ports: parsing of their settings, and sharing of one port by several processes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from streamer.errors import ConfigError, ListenFailed
 
 
 class SharedPorts:
-    """Ports that are ours, from `take` to the end of the context.
+    """Reserves ports from `take` to the end of the context.
 
-    The sockets here are bound and never listen, so the kernel gives them no connection. Whoever listens on the port
-    beside us has to say SO_REUSEPORT and be of the same user.
+    The sockets are bound and never listen, so the kernel gives them no connection. A process that listens on such a
+    port must set SO_REUSEPORT and belong to the same user.
     """
 
     def __init__(self) -> None:
-        """Raises ConfigError where the kernel does not share a port's connections out."""
+        """Check that the kernel distributes the connections of a port. Raises ConfigError if not."""
         if not sys.platform.startswith("linux"):
             raise ConfigError(field="server.processes", expected="1 on this system (more need Linux)", got=sys.platform)
         self._held = ExitStack()
 
     def take(self, host: str, port: int) -> int:
-        """Take a port on all addresses of a host; 0 takes a free one. Returns which. Raises ListenFailed."""
+        """Reserve a port on all addresses of a host; return its number. 0 selects a free port. Raises ListenFailed."""
         try:
             for family, address in _addresses(host):
                 _refuse_a_stranger(family, address, port)
-                port = self._hold(family, address, port)  # the addresses after the first get the same one
+                port = self._hold(family, address, port)  # all addresses get the port of the first one
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise ListenFailed(f"cannot listen on {host}:{port}: {reason.lower()}") from None
@@ -40,7 +40,7 @@ class SharedPorts:
         held = self._held.enter_context(_socket(family))
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            # Without SO_REUSEADDR, a second server that starts at the same moment is refused before anybody listens.
+            # Without SO_REUSEADDR, a second server that starts at the same time is refused before either listens.
             held.bind((address, port))
         except OSError:  # connections of a server that has just ended still linger
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,7 +57,7 @@ class SharedPorts:
 
 
 def host_and_port(address: str, field: str) -> tuple[str, int]:
-    """`host:port`, with an IPv6 host in brackets; `field` is the setting's name. Raises ConfigError."""
+    """Parse `host:port`, with an IPv6 host in brackets. `field`: name of the setting. Raises ConfigError."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise ConfigError(field=field, expected="host:port", got=address)
@@ -77,7 +77,7 @@ def _socket(family: int) -> socket.socket:
 
 
 def _refuse_a_stranger(family: int, address: str, port: int) -> None:
-    """With SO_REUSEPORT alone, another server of the same user would share its port with us without a word."""
+    """Fail if another server of the same user has the port, which SO_REUSEPORT alone would share silently."""
     with _socket(family) as alone:
         alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         alone.bind((address, port))

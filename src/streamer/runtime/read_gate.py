@@ -1,4 +1,4 @@
-"""When a connection is not read: its peer is too far ahead, or owes for work that was no audio."""
+"""Backpressure: pauses reading from a peer that is too far ahead or over its work budget."""
 
 from __future__ import annotations
 
@@ -6,53 +6,59 @@ import asyncio
 
 from streamer.clock import Clock
 from streamer.runtime.budget import WorkBudget
+from streamer.session.load import Load
 
 DRAINING_AHEAD_S = 5.0
-"""While the server is being drained a peer may be ahead by this, so that what was read can be answered in time."""
+"""Seconds by which a peer may be ahead while the server drains, so that received audio is answered in time."""
 _NOTHING_MORE_S = -1.0
 
 
 class ReadGate:
-    """Holds back the reader of one connection; its bytes stay with the transport, and TCP slows the peer down."""
+    """Pauses the reader of one connection. Bytes stay in the transport, and TCP slows the peer down."""
 
-    def __init__(self, clock: Clock, max_ahead_s: float, budget: WorkBudget) -> None:
-        """`max_ahead_s`: seconds of audio by which the peer may be ahead of the model."""
+    def __init__(self, clock: Clock, max_ahead_s: float, budget: WorkBudget, load: Load) -> None:
+        """Create an open gate.
+
+        `max_ahead_s`: seconds of audio by which the peer may be ahead of the model. `load`: of the session.
+        """
         self._clock = clock
         self._max_ahead_s = max_ahead_s
         self._budget = budget
+        self._load = load
         self._opened: asyncio.Event | None = None
         self._owes = False
         self.is_closed = False
-        """The reader waits."""
+        """Whether the reader is paused."""
 
     def drain(self) -> None:
-        """Let the peer be less far ahead."""
+        """Reduce the allowed lead of the peer."""
         self._max_ahead_s = min(self._max_ahead_s, DRAINING_AHEAD_S)
 
     def finish(self) -> None:
-        """Read nothing more of the stream."""
+        """Stop reading the stream."""
         self._max_ahead_s = _NOTHING_MORE_S
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more is read."""
+        """Whether reading has stopped for good."""
         return self._max_ahead_s == _NOTHING_MORE_S
 
-    def is_ahead(self, backlog_s: float) -> bool:
-        """Return whether a peer with so many seconds of unprocessed audio should not be read for a while."""
-        return backlog_s > self._max_ahead_s
+    @property
+    def is_ahead(self) -> bool:
+        """Whether reading from the peer should be paused: too much audio is not processed yet, or in memory."""
+        return self._load.is_ahead(self._max_ahead_s)
 
     def charge(self, spent_s: float) -> float:
-        """Count CPU time spent on what was no audio; returns for how many seconds the peer has to wait."""
+        """Charge CPU time for a message without audio; return for how many seconds the peer must wait."""
         return self._budget.charge(spent_s, self._clock.now())
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the peer went on at the limit of its budget for too long."""
+        """Whether the peer exceeded its work budget for too long."""
         return self._budget.is_exhausted
 
     async def wait(self, owed_s: float = 0.0) -> None:
-        """Wait until half of the backlog is dealt with, and `owed_s` have passed."""
+        """Wait until half of the backlog is processed and `owed_s` have passed."""
         self._opened, self.is_closed, self._owes = asyncio.Event(), True, owed_s > 0
         timer = self._clock.call_at(self._clock.now() + owed_s, self._paid) if owed_s > 0 else None
         try:
@@ -62,16 +68,17 @@ class ReadGate:
             if timer is not None:
                 timer.cancel()
 
-    def look(self, backlog_s: float) -> None:
+    def look(self) -> None:
         """Open the gate if the backlog is small enough."""
-        if self._opened is not None and not self._owes and backlog_s < self._max_ahead_s / 2:
+        if self._opened is not None and not self._owes and self._load.has_caught_up(self._max_ahead_s):
             self._opened.set()
 
     def open(self) -> None:
-        """Open the gate: the session is over."""
+        """Open the gate: the session has ended."""
         if self._opened is not None:
             self._opened.set()
 
     def _paid(self) -> None:
         self._owes = False
-        self.look(0.0)
+        if not self.is_ahead:
+            self.open()

@@ -1,4 +1,4 @@
-"""When a serving process that died is started again, and when that is given up. Pure: time is an argument."""
+"""Restart policy of a server process: the pause before a restart, and when to give up. Pure."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How often, and how soon."""
+    """Pauses between restarts, and their number."""
 
     most_in_a_row: int = 5
-    """Deaths without a stable time between them; one more is a crash loop."""
+    """Consecutive deaths that are tolerated; one more is a crash loop."""
     stable_s: float = 60.0
-    """A process that served for so long ends a row of deaths."""
+    """Time of service in seconds after which the count of deaths starts again."""
     first_pause_s: float = 0.2
-    """Before the first restart of a row; each further one doubles it."""
+    """Pause before the first restart; it doubles with each further one."""
     longest_pause_s: float = 10.0
 
 
 class Restarts:
-    """The deaths of one place's processes, one after the other."""
+    """Counts the consecutive deaths of one process slot."""
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
         self.in_a_row = 0
 
     def died(self, served_s: float) -> float | None:
-        """A process is gone that served for so long (0: it never did). The pause before the next one in seconds; None
-        where there should be no next one."""
+        """Return the pause before the next restart in seconds; None to give up.
+
+        `served_s`: how long the process served; 0 if it never did.
+        """
         if served_s >= self._policy.stable_s:
             self.in_a_row = 0
         self.in_a_row += 1

@@ -1,4 +1,4 @@
-"""The only conductor of the speech scorer: windows of all sessions, batch by batch."""
+"""The speech scoring service: scores windows of all sessions in batches."""
 
 from __future__ import annotations
 
@@ -24,24 +24,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ScoringPolicy:
-    """How batches are formed. A batch runs as soon as the one before is done, unless there is a crowd to wait for; a
-    full one does not wait."""
+    """Policy of batching. A batch starts when the previous one is done.
+
+    With many open rows it also waits for more windows, unless it is full.
+    """
 
     crowd: int = 8
-    """With more open rows than this, windows wait for company: a batch of 64 costs a sixth per window of one alone."""
+    """Open rows above which windows wait for others: in a batch of 64, a window costs a sixth of a single one."""
     max_wait_s: float = 0.010
-    """In a crowd, the least time from the start of one batch to the start of the next."""
+    """With many rows, the shortest time in seconds between the starts of two batches."""
     max_entry_windows: int = 32
-    """Windows of one row in a batch; a recording sent at once cannot hold up the others."""
+    """Windows of one row in a batch, so that a recording sent at once cannot delay others."""
     max_batch_windows: int = 128
-    """Windows in a batch: one pass of the network, some 2 ms of work. One more would be a pass of its own."""
+    """Windows in a batch: one pass of the network, some 2 ms of work. One more would need another pass."""
     live_windows: int = 4
-    """Windows of one row that go together if there is room: a message of 100 ms. Who has more gets an even share."""
+    """Windows of one row that stay together if there is space: a message of 100 ms. Longer requests get an even share.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringStats:
-    """What the service has done so far, and what waits."""
+    """State of the service."""
 
     rows: int
     waiting: int
@@ -49,9 +52,9 @@ class ScoringStats:
     batches: int
     windows: int
     busy_seconds: float
-    """Time spent on batches."""
+    """Time spent on batches in seconds."""
     last_batch: int
-    """Windows in the batch that ended last."""
+    """Windows in the last finished batch."""
 
 
 @dataclass(slots=True)
@@ -60,13 +63,13 @@ class _Stream:
 
     deliver: Deliver
     samples: Samples | None = None
-    """What is not in a batch yet."""
+    """Audio that is not in a batch yet."""
     coding: Coding | None = None
-    """How it is kept; None for decoded."""
+    """Encoding of `samples`; None if decoded."""
     count: int = 0
-    """Windows in it."""
+    """Windows in `samples`."""
     scores: list[float] = field(default_factory=list)
-    """Of what has, while there is more."""
+    """Scores of earlier windows of a request that is not complete yet."""
     outstanding: bool = False
     fresh: bool = False
     """The next request starts from zero state."""
@@ -74,7 +77,7 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Windows:
-    """Windows of several rows kept in the same way: decoded and resampled in one go."""
+    """Windows of several rows with the same encoding, which are decoded and resampled together."""
 
     rows: list[Row] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -83,26 +86,25 @@ class _Windows:
 
 @dataclass(slots=True)
 class Batch:
-    """What is scored in one go. Closed rows have no windows in it."""
+    """Work of one call of the scorer. Closed rows have no windows in it."""
 
     opened: list[Row] = field(default_factory=list)
     reset: list[Row] = field(default_factory=list)
     closed: list[Row] = field(default_factory=list)
     windows: dict[Coding | None, _Windows] = field(default_factory=dict)
-    """By how they are kept; None for decoded."""
+    """Windows by encoding; None for decoded ones."""
 
 
 Scores = list[list[float]]
-"""Of each of a batch's `windows`."""
+"""Scores of each of a batch's `windows`."""
 
 
 class ScoringService:
-    """Scores windows of many rows in batches, on the loop or in another `place`. All methods belong to the loop.
+    """Scores windows of many rows in batches, in an executor (`place`). Call its methods on the event loop.
 
-    The scorer is touched in that place alone: opening, closing and resetting travel with the next batch, under row
-    numbers of the service's own that are never used twice. So a row may be closed while its windows are being scored.
-    An error in the scorer is a fault of the program: the service then refuses everything, `failed` says why, and
-    `on_failure` is called once.
+    Only the executor uses the scorer: opening, closing and resetting are part of the next batch. The service has its
+    own row numbers, which are never reused, so a row may be closed while its windows are being scored. An error of the
+    scorer is a bug: the service then refuses all calls, `failed` has the error, and `on_failure` is called once.
     """
 
     def __init__(
@@ -125,19 +127,19 @@ class ScoringService:
         self._numbers = count()
         self._streams: dict[Row, _Stream] = {}
         self._window_bytes: dict[Coding, int] = {}
-        self._ready: dict[Row, _Stream] = {}  # in order of waiting
+        self._ready: dict[Row, _Stream] = {}  # in the order of arrival
         self._waiting = 0  # their windows
         self._next = Batch()
-        self._rows: dict[Row, Row] = {}  # our numbers -> the scorer's
+        self._rows: dict[Row, Row] = {}  # service row -> scorer row
         self._running = False
         self._busy = False  # a batch is being scored
         self._timer: Timer | None = None
-        self._full = False  # the timer is for now
+        self._full = False  # the timer is due in this iteration
         self._last_start = float("-inf")
         self._batches = self._windows = self._last_batch = 0
         self._busy_seconds = 0.0
         self.failed: BaseException | None = None
-        """Why nothing is scored any more."""
+        """Error after which nothing is scored."""
 
     @property
     def stats(self) -> ScoringStats:
@@ -146,12 +148,12 @@ class ScoringService:
         )
 
     async def start(self) -> None:
-        """Once. Until the end numpy's products use one BLAS thread in this process."""
+        """Start the service, once. Until `stop`, numpy uses one BLAS thread in this process."""
         self._place.open(Errand(self._run, self._finished, self._fail))
         self._running = True
 
     async def stop(self) -> None:
-        """End after the batch that is being scored; what waits is not answered. Idempotent."""
+        """Stop after the current batch; pending requests are not answered. Idempotent."""
         if not self._running:
             return
         self._running = False
@@ -160,8 +162,10 @@ class ScoringService:
         await self._place.close()
 
     def open(self, deliver: Deliver) -> Row:
-        """A row with zero state, for one channel of one session. `deliver` gets the speech probabilities of what is
-        submitted on it, one for each window, in a later turn of the loop."""
+        """Open a row with zero state, for one channel of one session.
+
+        `deliver` gets the speech probabilities of submitted windows, one per window, in a later iteration of the loop.
+        """
         self._check_alive()
         row = next(self._numbers)
         self._streams[row] = _Stream(deliver)
@@ -169,7 +173,7 @@ class ScoringService:
         return row
 
     def close(self, row: Row) -> None:
-        """Let a row go. A request that is outstanding on it is not answered."""
+        """Close a row. A pending request is not answered."""
         stream = self._streams.pop(row)
         if self._ready.pop(row, None) is not None:
             self._waiting -= stream.count
@@ -177,13 +181,13 @@ class ScoringService:
         self._schedule()
 
     def reset(self, row: Row) -> None:
-        """Another stream begins on this row: its next request starts from zero state."""
+        """Reset a row: its next request starts from zero state, for another stream."""
         self._streams[row].fresh = True
 
     def submit(self, row: Row, samples: Samples) -> None:
         """Score whole windows: k * window samples, k > 0, encoded or float32 [k * window].
 
-        Never blocks. One request per row may be outstanding. Raises RuntimeError when the service is not running.
+        Never blocks. One request per row may be pending. Raises RuntimeError if the service is not running.
         """
         if not self._running or self.failed is not None:
             self._check_alive()
@@ -221,8 +225,7 @@ class ScoringService:
             raise RuntimeError("speech scoring is not running")
 
     def _schedule(self) -> None:
-        """See that a batch will start: on the loop's next turn if it is full; else in a crowd `max_wait_s` after the
-        last one did."""
+        """Schedule the next batch: at once if it is full; with many rows `max_wait_s` after the last one."""
         if self._busy or not self._running:
             return
         self._full = self._waiting >= self._policy.max_batch_windows
@@ -235,7 +238,7 @@ class ScoringService:
         self._timer = self._clock.call_at(max(when, self._clock.now()), self._dispatch)
 
     def _dispatch(self) -> None:
-        """Give what waits to be scored, as much as there is room for. Who got nothing comes first the next time."""
+        """Start a batch with the pending windows that fit. Rows that did not fit come first in the next one."""
         self._timer, self._full = None, False
         batch, self._next = self._next, Batch()
         policy, waiting = self._policy, self._ready
@@ -268,14 +271,14 @@ class ScoringService:
         self._place.give(batch)
 
     def _run(self, batch: Batch) -> Scores:
-        """The scores of each of the batch's `windows`. In the place."""
+        """Return the scores of each of the batch's `windows`. Runs in the executor."""
         scorer, rows = self._scorer, self._rows
         for row in batch.opened:
             rows[row] = scorer.open()
         for row in batch.closed:
             scorer.close(rows.pop(row))
         for row in batch.reset:
-            if row in rows:  # it may have been closed since
+            if row in rows:  # it may have been closed meanwhile
                 scorer.reset(rows[row])
         scores: Scores = []
         for same in batch.windows.values():
@@ -284,7 +287,7 @@ class ScoringService:
         return scores
 
     def _finished(self, batch: Batch, scores: Scores, seconds: float) -> None:
-        """A batch is back on the loop: deliver what is complete, then see to the next."""
+        """Deliver the scores of complete requests, then schedule the next batch. Runs on the loop."""
         self._busy = False
         self._busy_seconds += seconds
         if count := sum(map(len, scores)):
@@ -308,7 +311,7 @@ class ScoringService:
                 stream.outstanding = False
                 try:
                     stream.deliver(heard)
-                except Exception as error:  # one receiver's fault must not keep the others' answers back
+                except Exception as error:  # an error of one receiver must not affect the others
                     log.exception("a receiver of speech scores failed")
                     self._observer.broken(Subsystem.AUDIO_DECODING, error)
         if self._ready or self._next.closed:
@@ -318,12 +321,12 @@ class ScoringService:
         self.failed = error
         self._ready.clear()
         self._waiting = 0
-        log.critical("speech scoring failed; nothing is scored any more", exc_info=error)
+        log.critical("speech scoring failed: no audio is scored from now on", exc_info=error)
         self._observer.broken(Subsystem.AUDIO_DECODING, error)
         if self.on_failure is not None:
             self.on_failure(error)
 
     def _size(self, coding: Coding) -> int:
-        """Bytes of a window."""
+        """Return the bytes of a window."""
         size = self._window_bytes[coding] = coding.size(self._window)
         return size

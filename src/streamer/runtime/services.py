@@ -1,4 +1,4 @@
-"""What the connections of a server share."""
+"""Services shared by the connections of a server."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from typing import Protocol
 from streamer.audio.coding import Samples
 from streamer.clock import Clock, LoopClock
 from streamer.inference.contract import InferenceEngine
+from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.turns import Turns
+from streamer.session.memory import MemoryPool
 from streamer.telemetry.observer import Observer
 from streamer.vad.scorer import Row
 
 
 class Scoring(Protocol):
-    """What a server needs of the speech scorer."""
+    """Interface of the speech scorer."""
 
     on_failure: Callable[[BaseException], None] | None
-    """Called once if it can never score again."""
+    """Called once if the scorer has failed permanently."""
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
     def open(self, deliver: Callable[[Sequence[float]], None]) -> Row:
-        """`deliver` gets the scores of this row's requests, on the loop, never before `submit` returns."""
+        """Open a row. `deliver` gets the scores of its requests, on the loop, never before `submit` returns."""
 
     def close(self, row: Row) -> None:
-        """The row can go; what is still outstanding on it is not delivered."""
+        """Close a row. Pending scores are not delivered."""
 
     def reset(self, row: Row) -> None: ...
 
@@ -37,11 +39,15 @@ class Scoring(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every session of a server shares."""
+    """Services shared by all sessions of a server."""
 
     scoring: Scoring
     engine: InferenceEngine
     observer: Observer = field(default_factory=Observer)
     clock: Clock = field(default_factory=LoopClock)
     turns: Turns = field(default_factory=Turns)
-    """Taken by who begins and who ends."""
+    """Acquired by a session that starts or ends."""
+    memory: MemoryPool = field(default_factory=MemoryPool)
+    """For the audio of all sessions."""
+    addresses: AddressBudgets = field(default_factory=AddressBudgets)
+    """Of all transports."""

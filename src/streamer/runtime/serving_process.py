@@ -1,4 +1,4 @@
-"""One serving process, as its supervisor sees it: started, asked, told, and gone."""
+"""One server process, as its supervisor sees it: started, monitored, and reaped."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from streamer.clock import Clock, timeout
 from streamer.runtime.control import ANSWERS, Answer, Failed, Gather, Link, Order, Ready, Report, Reported, Setup
 
 _LAST_WORDS_S = 1.0
-"""For what a process said before its end to be read."""
+"""Time in seconds to read the last messages of a process that has exited."""
 
 log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
-    """Where a serving process stands."""
+    """State of a server process."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -32,24 +32,24 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a process is looked after while it serves."""
+    """Health check of a process that serves."""
 
     interval_s: float = 5.0
-    """So often it is asked what it has counted. What it counts after its last answer is lost if it is killed."""
+    """Interval in seconds of collecting its metrics. Metrics counted after the last answer are lost if it is killed."""
     hung_s: float = 30.0
-    """An event loop that answers nothing for so long serves nobody either."""
+    """Time in seconds without an answer after which the process is considered hung."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """How a process ended."""
+    """Exit of a process."""
 
     code: int
-    """Its exit code; negative: the signal that killed it."""
+    """Exit code; negative: the signal that killed it."""
     served_s: float
-    """How long it served; 0: it never did."""
+    """Time of service in seconds; 0 if it never served."""
     failure: str | None
-    """Why it could not start, in its own words."""
+    """Reason why it could not start, in its own words."""
 
     def __str__(self) -> str:
         if self.failure is not None:
@@ -61,7 +61,7 @@ class Gone:
 
 
 class ServingProcess:
-    """`run` starts it and returns when it is gone. `heard` is told of what is not for this class to answer."""
+    """Starts a process in `run`, which returns when it has exited. `heard` gets messages for the supervisor."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class ServingProcess:
         clock: Clock,
         heard: Callable[[ServingProcess, Answer], None],
     ) -> None:
-        """`command` gets the number of its end of the socket pair as a last argument."""
+        """Prepare a process. `command` gets the descriptor of its end of the socket pair as a last argument."""
         self.number = number
         self.state = State.STARTING
         self.counts = b""
-        """What it had counted when it last said so."""
+        """Last metrics of the process."""
         self._command = command
         self._watching = watch
         self._clock = clock
@@ -87,21 +87,21 @@ class ServingProcess:
         self._process: Process | None = None
         self._ready_at: float | None = None
         self.failure: str | None = None
-        """Why it could not start, once it said so."""
+        """Reason why it could not start."""
         self._asked: asyncio.Future[None] | None = None
 
     @property
     def pid(self) -> int | None:
-        """Once it has been started."""
+        """Process id, once it has been started."""
         return self._process.pid if self._process is not None else None
 
     @property
     def is_asked(self) -> bool:
-        """Whether it owes an answer."""
+        """Whether an answer is pending."""
         return self._asked is not None
 
     def tell(self, order: Order) -> None:
-        """Said to one that is still being started, it waits."""
+        """Send a command; it is queued while the process starts."""
         if self._link is None:
             self._unsaid.append(order)
         else:
@@ -113,8 +113,10 @@ class ServingProcess:
                 self._process.kill()
 
     async def report(self, timeout_s: float) -> bool:
-        """See that `counts` are those of now; False where it does not answer in time. There is one question at a time,
-        so that one that is hung does not fill its socket."""
+        """Update `counts`; return False if the process does not answer within the time-out.
+
+        At most one request is pending, so that a hung process does not fill its socket.
+        """
         if self.state is not State.SERVING:
             return False
         asked = self._asked
@@ -132,11 +134,11 @@ class ServingProcess:
             for order in self._unsaid:
                 self._link.tell(order)
             code = await self._live(self._process, self._link)
-        except OSError as error:  # no process to be had, no descriptor: it may be different the next time
-            return Gone(1, 0.0, f"no new process: {error.strerror}")
+        except OSError as error:  # out of processes or descriptors, which may be temporary
+            return Gone(1, 0.0, f"cannot start a process: {error.strerror}")
         finally:
             self.state = State.DOWN
-            self.kill()  # where we are cancelled; it is gone otherwise
+            self.kill()  # if this task was cancelled; otherwise it has exited
             if self._asked is not None:
                 self._asked.cancel()
             if self._link is not None:
@@ -184,11 +186,11 @@ class ServingProcess:
                     self._heard(self, word)
 
     async def _watch(self) -> None:
-        """Keep its counts fresh; kill it where it hangs."""
+        """Keep the metrics fresh; kill the process if it hangs."""
         hung_s = self._watching.hung_s
         while True:
             await asyncio.sleep(self._watching.interval_s)
             if self.state is State.SERVING and not await self.report(hung_s):
-                log.error("serving process %d has not answered for %g s and is killed", self.number, hung_s)
+                log.error("server process %d has not answered for %g s: killing it", self.number, hung_s)
                 self.kill()
                 return

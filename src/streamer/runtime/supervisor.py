@@ -1,4 +1,4 @@
-"""Several serving processes as one server: started together, replaced when they die, counted and drained as one."""
+"""Several server processes as one server: started together, replaced when they die, drained and counted as one."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from streamer.runtime.restarts import RestartPolicy, Restarts
 from streamer.runtime.serving_process import Gone, ServingProcess, State, Watch
 
 GATHER_TIMEOUT_S = 1.0
-"""How long a scrape waits for a process; of one that is late it shows what that had counted before."""
+"""Time in seconds that a scrape waits for a process. For a late process it uses the last known metrics."""
 
 log = logging.getLogger(__name__)
 
 
 class Tally(Protocol):
-    """What a supervisor needs of the metrics, which are opaque to it."""
+    """Interface for merging metrics, which are opaque here."""
 
     def own(self, states: Mapping[State, int], restarts: int) -> bytes:
-        """What the supervisor itself has to say."""
+        """Return the metrics of the supervisor itself."""
 
     def merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
-        """The sum. Of the `past` (processes that are gone, or do not answer) only what never falls is in it."""
+        """Return the sum. Of `past` (exited or silent processes) only cumulative metrics are included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be kept running."""
+    """Specification of the processes to run."""
 
     command: Sequence[str]
-    """Starts one process; the number of its end of the socket pair comes as a last argument."""
+    """Command that starts one process; the descriptor of its end of the socket pair is added as an argument."""
     setup: Setup
     processes: int
     drain_timeout_s: float
-    """A process that is not gone so long after it was told to drain, or to end, is killed."""
+    """Time in seconds after which a process that was asked to drain is killed."""
     end_timeout_s: float
     watch: Watch = Watch()
     restarts: RestartPolicy = RestartPolicy()
@@ -48,17 +48,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it all ended; `problem` where nobody asked for it."""
+    """Result of the supervisor; `problem` if it ended unexpectedly."""
 
     exit_code: int
     problem: str | None = None
 
 
 class Supervisor:
-    """Runs the plan until it is told to stop, or gives up.
+    """Runs the processes of a plan until it is stopped or gives up.
 
-    It gives up where a process cannot start before the server was ever whole, and where the processes of one place die
-    again and again: then the others are drained. `announce` is called once, when all serve.
+    It gives up if a process cannot start before all have served once, or if the processes of one slot die repeatedly.
+    Then the others are drained. `announce` is called once, when all processes serve.
     """
 
     def __init__(self, plan: Plan, tally: Tally, announce: Callable[[Ready], None], clock: Clock | None = None) -> None:
@@ -67,14 +67,14 @@ class Supervisor:
         self._tally = tally
         self._announce = announce
         self.processes: dict[int, ServingProcess] = {}
-        """The newest one of each place."""
+        """Current process of each slot."""
         self._announced = False
         self._stopping = asyncio.Event()
         self._kill: asyncio.TimerHandle | None = None
         self._outcome = Outcome(0)
         self._restarts = 0
         self._past = b""
-        """What processes that are gone had counted."""
+        """Metrics of exited processes."""
         self._tasks = asyncio.TaskGroup()
 
     async def run(self) -> Outcome:
@@ -88,17 +88,17 @@ class Supervisor:
         return self._outcome
 
     def drain(self, *, lag: bool) -> None:
-        """See all sessions out, then end."""
+        """Drain all sessions, then exit."""
         self._stop(Drain(lag), self._plan.drain_timeout_s)
 
     def end(self) -> None:
-        """End now."""
+        """Exit immediately."""
         self._stop(End(), self._plan.end_timeout_s)
 
     # One place ----------------------------------------------------------------------------------
 
     async def _keep(self, number: int) -> None:
-        """One process after the other."""
+        """Keep one process running in a slot."""
         plan = self._plan
         restarts = Restarts(plan.restarts)
         while not self._stopping.is_set():
@@ -111,13 +111,13 @@ class Supervisor:
             if self._stopping.is_set():
                 self._ended(number, gone)
             elif not self._announced:
-                self._give_up(gone.failure or f"serving process {number} {gone}", max(gone.code, 1))
+                self._give_up(gone.failure or f"server process {number} {gone}", max(gone.code, 1))
             elif (pause_s := restarts.died(gone.served_s)) is None:
-                self._give_up(f"serving process {number} {gone}, and so {restarts.in_a_row} times in a row", 1)
+                self._give_up(f"server process {number} {gone}, {restarts.in_a_row} times in a row", 1)
             else:
                 self._restarts += 1
                 log.error(
-                    "serving process %d (pid %s) %s; another one follows in %g s", number, process.pid, gone, pause_s
+                    "server process %d (pid %s) %s: starting another one in %g s", number, process.pid, gone, pause_s
                 )
                 await self._pause(pause_s)
 
@@ -138,7 +138,7 @@ class Supervisor:
 
     @property
     def states(self) -> Counter[State]:
-        """How many processes stand where."""
+        """Number of processes by state."""
         return Counter(process.state for process in self.processes.values())
 
     async def _gather(self, asker: ServingProcess) -> None:
@@ -150,11 +150,11 @@ class Supervisor:
         asker.tell(Gathered(self._merge([own, *now], [self._past, *late])))
 
     def _merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes | None:
-        """Return the sum, or None if there is none: figures that do not add up are no reason to end a server."""
+        """Return the sum, or None if the metrics cannot be merged, which must not end the server."""
         try:
             return self._tally.merge(now, past)
         except Exception:
-            log.exception("the metrics of the serving processes cannot be merged")
+            log.exception("the metrics of the server processes cannot be merged")
             return None
 
     def _stop(self, order: Order, timeout_s: float) -> None:
@@ -168,13 +168,13 @@ class Supervisor:
     def _kill_all(self, after_s: float) -> None:
         for process in self.processes.values():
             if process.state is not State.DOWN:
-                log.error("serving process %d has not ended within %g s and is killed", process.number, after_s)
+                log.error("server process %d has not exited within %g s: killing it", process.number, after_s)
                 process.kill()
 
     def _ended(self, number: int, gone: Gone) -> None:
-        """As it was told to, one hopes."""
+        """Record the exit status of a process that was asked to stop."""
         if gone.code and self._outcome.exit_code == 0:
-            log.error("serving process %d %s while it was to see its sessions out", number, gone)
+            log.error("server process %d %s while it was draining", number, gone)
             self._outcome = Outcome(1)
 
     def _give_up(self, problem: str, exit_code: int) -> None:

@@ -1,4 +1,4 @@
-"""What a connection is to the conductor: frames in, frames out, one close. Each transport is a thin shell over this."""
+"""The transport interface: frames in, frames out, one close. Each transport is a thin adapter of it."""
 
 from __future__ import annotations
 
@@ -11,61 +11,69 @@ HeardT_contra = TypeVar("HeardT_contra", contravariant=True)
 
 
 class Ear(Protocol[HeardT_contra]):
-    """Who hears what comes, without a task that waits for it. Nothing of it may raise."""
+    """Synchronous frame consumer called from the transport's protocol callback. Its methods must not raise."""
 
     @property
     def joined(self) -> int:
-        """Binary frames that are together at most so many bytes may be given as one."""
+        """Largest number of bytes up to which small binary frames may be joined into one."""
         ...
 
     def take(self, frame: HeardT_contra) -> bool:
-        """A frame. False: this was enough for now."""
+        """Process a frame. Returns False to pause the delivery."""
         ...
 
     def wanted(self) -> int:
-        """Bytes of binary frames without which nothing can be done. A transport may wait for them, for a while."""
+        """Return the bytes of binary frames needed for the next processing step.
+
+        A transport may wait for them for a while.
+        """
         ...
 
 
 class Transport(Protocol[FrameT]):
-    """One connection. `receive` is called by one task, `send` and `close` by another."""
+    """One connection. One task calls `receive`, another one `send` and `close`."""
 
     name: str
-    """`websocket`, `grpc`, `memory`: a metric label, so a closed set."""
+    """`websocket`, `grpc` or `memory`: a metric label, so a closed set."""
     peer: str
-    """Address of the other side, for logs."""
+    """Address of the peer, for logs."""
 
     @property
     def signs(self) -> int:
-        """Control frames that came: the peer is alive even if it says nothing. Only ever grows."""
+        """Control frames received, which show that a silent peer is alive. Never decreases."""
         ...
 
     async def receive(self) -> FrameT | None:
-        """The next frame; None when the peer has gone or ended its side. Control frames are the transport's affair.
+        """Return the next frame; None when the peer has disconnected or closed its side.
 
-        Raises StreamerError where what came breaks the transport's own rules; the peer has been told by then.
+        The transport handles control frames itself. Raises StreamerError if the peer violates the transport's protocol;
+        the peer has been told then.
         """
         ...
 
     def hand_over(self, ear: Ear[FrameT] | None) -> None:
-        """Offer the transport to give frames to this ear at the moment they are there, while `receive` waits for one:
-        so a message need not wake a task. None: no more. A transport that cannot leaves everything to `receive`."""
+        """Set the consumer that gets frames directly while `receive` waits, so that a message need not wake a task.
+
+        None removes the consumer. A transport without support leaves all frames to `receive`.
+        """
         ...
 
     async def send(self, frame: FrameT) -> None:
-        """Write one frame; waits while the peer is slow. Raises ConnectionError when the peer is gone."""
+        """Write one frame; waits while the peer is slow. Raises ConnectionError if the peer has disconnected."""
         ...
 
     def send_now(self, frame: FrameT) -> bool:
-        """Write one frame if nothing has to be waited for, now or before it: so an event need not wake a task. False:
-        nothing of it was written, leave it to `send`, which also says whether the peer is gone. Never while a `send`
-        is under way. A transport that cannot leaves everything to `send`."""
+        """Write one frame if this needs no waiting, so that an event need not wake a task.
+
+        Returns False if nothing was written: use `send` then, which also reports a disconnected peer. Must not be
+        called during a `send`. A transport without support always returns False.
+        """
         ...
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
-        """Say goodbye (None: normally), wait for the peer's answer within a bound, then let go. Idempotent."""
+        """Close with an error code (None: normally), wait for the peer's answer within a time-out. Idempotent."""
         ...
 
     def abort(self) -> None:
-        """Let go at once. Idempotent."""
+        """Close immediately. Idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""A crowd comes or goes at once: it passes a few at a time, so that the loop comes round to everybody else."""
+"""Limits session starts and ends per loop iteration, so that bursts do not delay other connections."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 
 PER_TURN = 50
-"""Beginnings and ends of sessions cost a few tenths of a millisecond each: a turn of the loop stays near 10 ms."""
+"""A start or an end takes a few tenths of a millisecond, so an iteration stays near 10 ms."""
 
 
 class Turns:
-    """A gate that lets so many through in each turn of the event loop, in the order in which they came."""
+    """Admits a limited number of callers per iteration of the event loop, in the order of their arrival."""
 
     def __init__(self, per_turn: int = PER_TURN) -> None:
         self._per_turn = per_turn
@@ -19,7 +19,7 @@ class Turns:
         self._renewing = False
 
     async def take(self) -> None:
-        """Pass; at once where there is no crowd."""
+        """Wait for admission; returns at once without a burst."""
         if not self._renewing:
             self._renewing = True
             asyncio.get_running_loop().call_soon(self._renew)
@@ -31,11 +31,11 @@ class Turns:
         await place
 
     def _renew(self) -> None:
-        """The loop has come round."""
+        """Admit waiting callers: a new iteration has started."""
         self._left = self._per_turn
         while self._waiting and self._left:
             place = self._waiting.popleft()
-            if not place.done():  # else whoever waited was cancelled
+            if not place.done():  # otherwise the waiter was cancelled
                 place.set_result(None)
                 self._left -= 1
         self._renewing = bool(self._waiting)

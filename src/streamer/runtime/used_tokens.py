@@ -1,4 +1,4 @@
-"""Single-use tokens that work once in all serving processes together: their ids in memory that these share."""
+"""Store of single-use tokens in memory that all server processes share."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from streamer.access.replay import TokenReplayed
 from streamer.errors import Overloaded
 
 SLOTS = 1 << 17
-"""Tokens that can be remembered: 3 MiB, of which only what was written to is there."""
+"""Tokens that can be stored: 3 MiB, of which only written pages are allocated."""
 PROBES = 64
-"""Slots that an id may stand in. Where all of them are taken, the table is all but full."""
+"""Slots where an id may be stored. If all of them are used, the table is nearly full."""
 _SLOT = Struct("=16sd")
-"""A hash of the id, and when it can be forgotten in seconds since 1970; 0 where nothing ever was."""
+"""A hash of the id, and its expiry in seconds since 1970; 0 in a slot that was never used."""
 
 
 def new_table() -> int:
-    """The descriptor of an empty table, for processes to inherit."""
+    """Return the descriptor of an empty table, which processes inherit."""
     descriptor = os.memfd_create("streamer-used-tokens")
     os.ftruncate(descriptor, SLOTS * _SLOT.size)
     return descriptor
 
 
 class SharedReplayCache:
-    """An `access.Used` over a table that other processes use too.
+    """A replay store over a table that other processes use as well.
 
-    A hash table with open addressing: what is expired may be written over, and is never taken out, so that the search
-    for an id may end where nothing ever was.
+    A hash table with open addressing: an expired entry may be overwritten but is never removed, so that a search can
+    stop at a slot that was never used.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -40,7 +40,7 @@ class SharedReplayCache:
         self._table = mmap.mmap(descriptor, SLOTS * _SLOT.size)
 
     def use(self, token_id: str, expires_at: float, now: float) -> None:
-        """See `access.Used`."""
+        """Implement `access.Used.use`."""
         digest = hashlib.sha256(token_id.encode()).digest()[:16]
         first = int.from_bytes(digest[:8], "little")
         with self._alone():
@@ -49,13 +49,13 @@ class SharedReplayCache:
                 at = (first + probe) % SLOTS * _SLOT.size
                 kept, until = _SLOT.unpack_from(self._table, at)
                 if kept == digest and until > now:
-                    raise TokenReplayed("this token works once, and was used")
+                    raise TokenReplayed("this single-use token was used before: get a new one")
                 if until <= now and free is None:
                     free = at
                 if not until:
                     break
             if free is None:
-                raise Overloaded("too many single-use tokens are being remembered")
+                raise Overloaded("too many single-use tokens are in use: try again later")
             _SLOT.pack_into(self._table, free, digest, expires_at)
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class SharedReplayCache:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """A lock of the process, which the kernel takes from one that dies. It is held for microseconds."""
+        """Lock the table. The kernel releases the lock of a process that dies. It is held for microseconds."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         try:
             yield

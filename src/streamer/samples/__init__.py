@@ -1,4 +1,4 @@
-"""Recordings that come with the package: what `streamer demo` speaks."""
+"""Recordings of the package, which `streamer demo` uses."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from importlib.resources.abc import Traversable
 
 
 def sample(name: str = "weather.wav") -> Traversable:
-    """The recording `name`, wherever the package is installed; `.read_bytes()` gives the file."""
+    """Return the recording `name`, wherever the package is installed; `.read_bytes()` reads the file."""
     return files(__package__).joinpath(name)

@@ -1,1 +1,1 @@
-"""Running an app until it is told to end: alone, or as one of several processes under a supervisor."""
+"""Running an app until it is stopped: in one process, or in several under a supervisor."""

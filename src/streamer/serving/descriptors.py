@@ -1,4 +1,4 @@
-"""Descriptors: as many as the system lets a process have, and a word where the settings allow for more."""
+"""File descriptors: raises the limit of the process, and warns if the settings allow for more."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sys
 from streamer.config import Settings
 
 MAX_LIMIT = 2**20
-"""More than this is of no use; some containers allow a thousand times as many, and some programs walk through all."""
+"""Largest useful limit. Some containers allow a thousand times as many, and some programs iterate over all."""
 RESERVE = 200
-"""Descriptors for all that is no connection of a client: listening sockets, model processes, log, libraries, probes."""
+"""Descriptors besides connections of clients: listening sockets, model processes, log, libraries, probes."""
 
 log = logging.getLogger(__name__)
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of this process, and of those that it starts, to the hard one. Returns what it is then."""
+    """Raise the soft limit of this process and its children to the hard limit; return it."""
     if sys.platform == "win32":
         return MAX_LIMIT
     import resource  # noqa: PLC0415 (not on Windows)
@@ -28,13 +28,13 @@ def raise_limit() -> int:
         return MAX_LIMIT if soft == unlimited else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):  # macOS has another limit that it does not tell
+    except (OSError, ValueError):  # macOS has a lower limit that it does not report
         return soft
     return most
 
 
 def needed(settings: Settings) -> int:
-    """Return how many descriptors one serving process has open if all that the settings allow is there at once."""
+    """Return the number of descriptors that one server process needs at the limits of its settings."""
     server = settings.server
     listeners = 2 if server.metrics_address else 1
     connections = server.max_sessions + server.max_handshakes * listeners
@@ -42,7 +42,7 @@ def needed(settings: Settings) -> int:
 
 
 def provide(settings: Settings) -> None:
-    """Raise the limit, and warn if the settings allow for more. Once, before anything is served."""
+    """Raise the limit, once before serving, and warn if the settings allow for more."""
     limit, most = raise_limit(), needed(settings)
     if limit < most:
         server, grpc = settings.server, settings.grpc

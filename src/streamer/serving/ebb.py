@@ -1,4 +1,4 @@
-"""After a crowd has gone, the memory that it took goes back to the system."""
+"""Returns unused memory to the system after a peak of sessions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import sys
 from collections.abc import Callable
 
 CROWD = 100
-"""Sessions that are worth it: fewer leave some MiB."""
+"""Smallest peak that is worth a trim: fewer sessions leave only some MiB."""
 CALM = 10
-"""Readings in a row that find at most half of a crowd left: it has gone, and is not just coming again."""
+"""Consecutive readings at half of the peak or less after which the peak is over."""
 PERIOD_S = 1.0
 
 
 class Ebb:
-    """Knows when a crowd has gone, from how many sessions there are now and then."""
+    """Detects the end of a peak from periodic readings of the number of sessions."""
 
     __slots__ = ("_calm", "_most")
 
     def __init__(self) -> None:
-        self._most = 0  # since it was last said that one has gone
+        self._most = 0  # peak since the last detected end
         self._calm = 0
 
     def gone(self, sessions: int) -> bool:
-        """Whether one has, by this reading; said once."""
+        """Return True once when the session count has stayed below half of its peak."""
         if self._most < CROWD or 2 * sessions > self._most:
             self._most, self._calm = max(self._most, sessions), 0
             return False
@@ -36,7 +36,7 @@ class Ebb:
 
 
 async def give_back(sessions: Callable[[], int], trim: Callable[[], None], period_s: float = PERIOD_S) -> None:
-    """Trim after each crowd, until cancelled."""
+    """Trim the heap after each peak, until cancelled."""
     ebb = Ebb()
     while True:
         await asyncio.sleep(period_s)
@@ -45,7 +45,10 @@ async def give_back(sessions: Callable[[], int], trim: Callable[[], None], perio
 
 
 def trim_heap() -> None:
-    """Have the C library hand unused pages back. Between what is in use it keeps them for ever otherwise, which looks
-    like a leak: docs/design/memory.md. Nothing happens where there is no glibc."""
+    """Have the C library return unused pages to the system.
+
+    Otherwise it keeps free pages between used ones, which looks like a leak: docs/design/memory.md. Without glibc
+    nothing happens.
+    """
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)

@@ -1,4 +1,4 @@
-"""Who tells a server to end, and how soon: signals, and a supervisor where there is one."""
+"""Shutdown requests: signals, and commands of a supervisor."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Ending:
-    """Hears signals while open. The first one asks for a drain, a second one means now.
+    """Handles shutdown signals while open. The first one requests a drain, a second one an immediate end.
 
-    Where there is a supervisor, "now" is its word: a signal to the whole group of processes reaches each of them, and
-    once more through it. Any number of signals to one process is one drain of that one.
+    Under a supervisor, only its command requests an immediate end: a signal to the process group reaches each process
+    twice, directly and through the supervisor. So any number of signals is one drain.
     """
 
     def __init__(self, *, supervised: bool = False) -> None:
         self.asked = asyncio.Event()
-        """The server is to see its sessions out and end."""
+        """Set when a drain is requested."""
         self.lag = False
-        """New sessions may come for a while: load balancers know nothing yet. (With Ctrl-C there are none.)"""
+        """Accept new sessions for a while, until load balancers have noticed (not after Ctrl-C)."""
         self.now = asyncio.Event()
-        """It is to end at once."""
+        """Set when an immediate end is requested."""
         self._supervised = supervised
         self._signals = 0
         self._asked_at = 0.0
@@ -35,11 +35,11 @@ class Ending:
 
     @property
     def asked_s_ago(self) -> float:
-        """How long it has been asked for. An overloaded loop hears of a signal seconds after it came."""
+        """Seconds since the request. An overloaded loop handles a signal seconds after its arrival."""
         return monotonic() - self._asked_at
 
     def drain(self, *, lag: bool) -> None:
-        """Said again it changes nothing."""
+        """Request a drain. Idempotent."""
         self._drain(lag=lag, asked_at=monotonic())
 
     def end(self) -> None:
@@ -47,7 +47,7 @@ class Ending:
         self.now.set()
 
     async def unless(self, sooner: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
-        """Do the work; False where `sooner` came first, and the work was cancelled."""
+        """Run the work; cancel it and return False if `sooner` is set first."""
         working, waiting = asyncio.create_task(work), asyncio.create_task(sooner.wait())
         try:
             await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +69,7 @@ class Ending:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            # None: it was not installed from Python, which cannot put it back.
+            # A handler that was not installed from Python is None and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _drain(self, *, lag: bool, asked_at: float) -> None:
@@ -78,7 +78,7 @@ class Ending:
             self.asked.set()
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        """Between two instructions of whatever runs: only the time is noted here."""
+        """Note the time of a signal. This runs between two instructions of other code, so it does nothing else."""
         self._loop.call_soon_threadsafe(self._signalled, Signals(number), monotonic())
 
     def _signalled(self, number: Signals, when: float) -> None:

@@ -1,4 +1,4 @@
-"""One of several serving processes; its supervisor starts it as `python -m streamer.serving.member DESCRIPTOR`."""
+"""One of several server processes; the supervisor starts it as `python -m streamer.serving.member DESCRIPTOR`."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.runtime.control import ORDERS, Drain, End, Failed, Gather, Gathered, Link, Order, Report, Reported, Setup
 from streamer.runtime.used_tokens import SharedReplayCache
 from streamer.serving.ending import Ending
-from streamer.serving.loop import loop_factory
-from streamer.serving.server import exit_code, open_app, serve
+from streamer.serving.server import exit_code, loop_factory, open_app, serve
 from streamer.telemetry.logs import Logs
 from streamer.telemetry.tally import pack_by_pieces, unpack
 
 GATHER_TIMEOUT_S = 3.0
-"""How long a scrape waits for its supervisor."""
+"""Time in seconds that a scrape waits for the supervisor."""
 
 log = logging.getLogger(__name__)
 
 
 class Member:
-    """The process's side of its link to the supervisor."""
+    """Connection of a server process to its supervisor."""
 
     def __init__(self, link: Link[Order]) -> None:
         self._link = link
         self.collect: Callable[[], Awaitable[Iterable[Metric]]] = _nothing
-        """Collects what this process counts."""
+        """Collects the metrics of this process."""
         self._gathered: asyncio.Future[bytes | None] | None = None
 
     async def gather(self) -> Iterable[Metric]:
@@ -55,7 +54,7 @@ class Member:
         return await self.collect()
 
     async def obey(self, ending: Ending) -> None:
-        """Do as the supervisor says, for as long as there is one."""
+        """Execute the supervisor's commands until it exits."""
         while (order := await self._link.hear()) is not None:
             match order:
                 case Report():
@@ -68,17 +67,17 @@ class Member:
                     ending.drain(lag=lag)
                 case End():
                     ending.end()
-        log.error("the supervisor is gone: this process sees its sessions out and ends")
+        log.error("the supervisor has exited: this process drains its sessions and exits")
         ending.drain(lag=True)
 
 
 async def _nothing() -> Iterable[Metric]:
-    """What a process counts that does not serve yet."""
+    """Return the metrics of a process that does not serve yet."""
     return ()
 
 
 async def _serve(link: Link[Order], loaded: Loaded, used: SharedReplayCache, logs: Logs) -> int:
-    """Until the end; the exit code."""
+    """Serve until the end; return the exit code."""
     member = Member(link)
     with Ending(supervised=True) as ending:
         async with asyncio.TaskGroup() as tasks:
@@ -100,7 +99,7 @@ async def _live(end: socket.socket) -> int:
     try:
         setup = await link.hear()
         if not isinstance(setup, Setup):
-            return 1  # the supervisor is gone already
+            return 1  # the supervisor has exited already
         loaded = _loaded(setup)
         os.set_inheritable(setup.used_tokens, False)
         used = SharedReplayCache(setup.used_tokens)
@@ -116,10 +115,10 @@ def _loaded(setup: Setup) -> Loaded:
 
 
 def main() -> int:
-    # One that is stopped goes on when its supervisor dies: it sees its sessions out and ends, as the others do.
+    # If this process is stopped when its supervisor dies, it is continued: it drains and exits, as the others do.
     parent_death.request_signal(signal.SIGCONT)
     end = socket.socket(fileno=int(sys.argv[1]))
-    end.set_inheritable(False)  # model workers have no part in this
+    end.set_inheritable(False)  # model workers must not inherit it
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_live(end))
 

@@ -1,4 +1,4 @@
-"""Several serving processes on the same ports, from their settings to their end."""
+"""Several server processes on the same ports, from their settings to their end."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from streamer.telemetry.tally import Tally
 
 COMMAND = (sys.executable, "-m", "streamer.serving.member")
 TEARDOWN_S = 20.0
-"""What a process may need beyond its drain, with all of its parts slow to end."""
+"""Time in seconds that a process may need beyond its drain to stop all of its parts."""
 
 log = logging.getLogger(__name__)
 
 
 async def supervise(loaded: Loaded, announce: Callable[[Ready], None]) -> Outcome:
-    """The whole server, until a signal or until it is given up. `announce` is called once all processes serve.
+    """Run the whole server until a signal, or until the supervisor gives up.
 
-    Raises ConfigError and ListenFailed.
+    `announce` is called once all processes serve. Raises ConfigError and ListenFailed.
     """
     with SharedPorts() as ports, Ending() as ending:
         settings = _with_ports(loaded, ports)
-        descriptors.provide(settings)  # the processes have the limit from here
+        descriptors.provide(settings)  # the processes inherit the limit
         origins = {".".join(key): origin for key, origin in loaded.origins.items()}
         plan = Plan(
             COMMAND,
@@ -60,12 +60,12 @@ async def _tell(supervisor: Supervisor, ending: Ending) -> None:
     await ending.asked.wait()
     supervisor.drain(lag=ending.lag)
     await ending.now.wait()
-    log.warning("a second signal: whoever is left is cut off")
+    log.warning("second signal received: all sessions are cut off now")
     supervisor.end()
 
 
 def _with_ports(loaded: Loaded, ports: SharedPorts) -> Settings:
-    """The settings, with every port taken and known."""
+    """Return the settings with every port reserved and resolved."""
     settings = loaded.settings
     server, grpc = settings.server, settings.grpc
     changes: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def _with_ports(loaded: Loaded, ports: SharedPorts) -> Settings:
         except ListenFailed as error:
             if loaded.origin("grpc.port") != "default":
                 raise
-            log.warning("gRPC is off: %s", error.message)
+            log.warning("gRPC is disabled: %s", error.message)
             changes["grpc"] = replace(grpc, port=0)
     address = server.metrics_address
     if address:

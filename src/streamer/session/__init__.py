@@ -1,1 +1,1 @@
-"""The core: one stream of one client as a machine of plain values."""
+"""The session: one connection's streams as a state machine over plain values."""

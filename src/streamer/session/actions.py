@@ -1,9 +1,10 @@
-"""What a session asks of the outside. Answers come back by value through the session's own methods."""
+"""Actions of a session. The answers return by value through the session's own methods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ JobId = int
 
 
 class JobKind(StrEnum):
-    """What a job's answer will be; the engine serves finals and pieces before interims."""
+    """Kind of a job's answer; the engine serves finals and pieces before interims."""
 
     FINAL = "final"
     INTERIM = "interim"
@@ -25,7 +26,7 @@ class JobKind(StrEnum):
 
 
 class Job(msgspec.Struct, frozen=True, eq=False):
-    """One call of the model, asked for by a session.
+    """One call of the model, requested by a session.
 
     `samples`: float32 [n] in [-1, 1) at the model's sample rate, read-only, covering [start, start + n) of `channel`.
     `id` is unique within its session; `stream` counts the session's streams: a model's state ends with its stream.
@@ -49,24 +50,33 @@ class Job(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def seconds(self) -> float:
-        """Length of the audio."""
+        """Duration of the audio."""
         return len(self.samples) / self.sample_rate
 
 
 class Output(msgspec.Struct, frozen=True):
-    """The model's answer. `partial`: more will follow for the same job (a generator's item that is not its last).
+    """Output of the model. `partial`: more follow for the same job (an item of a generator).
 
-    `state_lost`: what a stateful model knew of this stream went with its worker; this answer began anew.
+    `state_lost`: the state of a stateful model was lost with its worker, and processing restarted.
     """
 
-    value: Json
+    value: msgspec.Raw
     partial: bool = False
     state_lost: bool = False
+
+    @classmethod
+    def of(cls, value: Json, partial: bool = False, state_lost: bool = False) -> Output:
+        """Return an output that holds `value`, encoded."""
+        return cls(msgspec.Raw(msgspec.json.encode(value)), partial, state_lost)
+
+    def decode(self) -> Any:
+        """Return what `value` encodes."""
+        return msgspec.json.decode(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """The model gave no answer for this job. `message` is safe to show; the log has the rest."""
+    """The job failed. `message` is safe to show to a client; the log has the details."""
 
     code: ErrorCode
     message: str
@@ -74,7 +84,7 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """An interim that never ran. `overload`: more waits for the model than may; otherwise it was overtaken."""
+    """An interim that was dropped. `overload`: the queue was full; otherwise a newer one superseded it."""
 
     overload: bool = False
 
@@ -83,15 +93,15 @@ Outcome = Output | JobFailed | Shed
 
 
 class Emit(msgspec.Struct, frozen=True):
-    """Tell the client."""
+    """Send an event to the client."""
 
     event: Event
 
 
 class Score(msgspec.Struct, frozen=True, eq=False):
-    """Score speech. `samples`: k * window of them, k > 0; `fresh`: a stream begins, the scorer's state starts anew.
+    """Score speech. `samples`: k * window of them, k > 0. `fresh`: reset the scorer's state for a new stream.
 
-    At most one is outstanding per channel.
+    At most one is pending per channel.
     """
 
     channel: int
@@ -107,21 +117,21 @@ class Infer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """This job's answer is not wanted any more. Best effort: an answer that still comes is ignored."""
+    """Cancel a job. Best effort: a later answer is ignored."""
 
     job: JobId
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The stream with this number is over: the model's state for it can go."""
+    """Release the model's state of the stream with this number."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Say goodbye, after everything emitted so far. None: a normal end."""
+    """Close after all events emitted so far. None: a normal end."""
 
     code: ErrorCode | None = None
 

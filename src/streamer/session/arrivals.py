@@ -1,4 +1,4 @@
-"""When the audio of a stream came: what latencies are counted from."""
+"""Arrival times of a stream's audio, from which latencies are computed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from bisect import bisect_left
 from collections import deque
 
 INTERVAL_S = 0.1
-"""Audio between two marks."""
+"""Seconds of audio between two marks."""
 
 
 class Arrivals:
-    """Marks (frames received, when) of one stream, oldest first; whoever adds them forgets them too.
+    """Marks (frames received, time) of one stream, oldest first. The caller adds and forgets them.
 
-    A mark each INTERVAL_S of audio costs about 120 bytes, a few hundredths of the audio that is held for as long.
+    A mark per INTERVAL_S of audio takes about 120 bytes, a few hundredths of the audio itself.
     """
 
     __slots__ = ("_forgotten", "_frames", "_times")
@@ -26,21 +26,21 @@ class Arrivals:
         return len(self._frames)
 
     def mark(self, frames: int, now: float) -> None:
-        """So many frames are here."""
+        """Store the arrival time of the first `frames` frames."""
         if not self._frames:
             self._forgotten = (0, now)
         self._frames.append(frames)
         self._times.append(now)
 
     def forget(self, before: int) -> None:
-        """Nobody will ask about frames before this one."""
+        """Forget marks before this frame."""
         while len(self._frames) > 1 and self._frames[0] <= before:
             self._forgotten = (self._frames.popleft(), self._times.popleft())
 
     def of(self, frames: int) -> float | None:
-        """When the audio up to this frame had come, between two marks by their distance; None before any audio.
+        """Return the arrival time of the audio up to this frame, interpolated between marks; None before any audio.
 
-        What was forgotten is said to have come with the last of it, what has no mark yet with the latest.
+        Forgotten audio counts as arrived with the last forgotten mark, audio without a mark with the latest one.
         """
         if not self._frames:
             return None

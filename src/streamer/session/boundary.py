@@ -1,4 +1,4 @@
-"""A place in a stream up to which everything is dealt with before it goes on, or ends."""
+"""A barrier in a stream: all audio before it is processed before the stream continues or ends."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from streamer.session.events import FinishReason, Flushed
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """What follows when the audio before a flush, a stall or an end has been dealt with."""
+    """The events after a barrier: sent when the audio before a flush, a stall or an end was processed."""
 
     flushed: Flushed | None = None
-    """A flush: its event. A stall has none."""
+    """Event of a flush; None for a stall."""
     reason: FinishReason | None = None
-    """The stream is over, and why."""
+    """Reason of the stream's end, if it ends."""
     close: bool = False
     code: ErrorCode | None = None

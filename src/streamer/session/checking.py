@@ -1,23 +1,34 @@
-"""Whether a start can be served: every field within its range, named where it is not."""
+"""Validation of a start message: every field within its range; an error names the field."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
 
+from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.errors import BadRequest
+from streamer.session.channel import kept_bytes_per_second
+from streamer.session.events import Mode
 from streamer.session.messages import Start, VadOverrides
 from streamer.session.settings import Limits, SessionSettings
 from streamer.vad.settings import VadConfig
 
+IN_FLIGHT_MS = 2_500
+"""Milliseconds of audio that are stored besides speech: audio being scored, and audio that is not forgotten yet."""
+
 
 def checked_vad(start: Start, settings: SessionSettings) -> VadConfig:
-    """The start's endpointing, after everything else in it has been checked. Raises StreamerError naming the field."""
+    """Return the endpointing of a start, after validating all other fields.
+
+    Speech that could exceed the session's memory is split earlier than the server's settings say; a client that
+    requests such speech explicitly is refused. Raises StreamerError, naming the field.
+    """
     limits = settings.limits
     start.format.check(max_channels=limits.max_channels)
     _check_range("chunk_ms", start.chunk_ms, 20, settings.max_piece_ms)
     _check_range("interim_interval_ms", start.interim_interval_ms, 1, 60_000)
     _check_metadata(start, limits)
-    return _merged(settings.vad, start.vad)
+    vad = _merged(settings.vad, start.vad, limits)
+    return _fitted(vad, start, settings)
 
 
 def _check_range(field: str, value: int | None, low: int, high: int) -> None:
@@ -41,6 +52,47 @@ def _check_metadata(start: Start, limits: Limits) -> None:
         )
 
 
-def _merged(config: VadConfig, overrides: VadOverrides) -> VadConfig:
+def _merged(config: VadConfig, overrides: VadOverrides, limits: Limits) -> VadConfig:
+    """Return the server's endpointing with the client's overrides, each within its limit."""
     given = {field.name: value for field in fields(VadConfig) if (value := getattr(overrides, field.name)) is not None}
-    return replace(config, **given) if given else config
+    merged = replace(config, **given) if given else config
+    for name, limit in _limits(limits).items():
+        most = max(limit, getattr(config, name))
+        if given.get(name, 0) > most:
+            raise BadRequest(field=f"vad.{name}", expected=f"at most {most:g}", got=given[name])
+    return merged
+
+
+def _limits(limits: Limits) -> dict[str, float]:
+    """Return the limits of the client's overrides, by field of `vad`."""
+    return {
+        "max_speech_time_ms": limits.max_speech_ms,
+        "pre_speech_pad_ms": limits.max_speech_pad_ms,
+        "post_speech_pad_ms": limits.max_speech_pad_ms,
+        "redemption_time_ms": limits.max_redemption_ms,
+    }
+
+
+def _fitted(vad: VadConfig, start: Start, settings: SessionSettings) -> VadConfig:
+    """Shorten speech, or pieces of `simple`, so that they fit into the session's memory."""
+    form, limits = start.format, settings.limits
+    kept = limits.max_kept_bytes - limits.max_raw_bytes
+    fits_ms = max(0.0, 1000 * kept / kept_bytes_per_second(settings, start) - IN_FLIGHT_MS)
+    job_ms = 1000 * limits.max_job_bytes / (settings.model_sample_rate * SAMPLE_BYTES)
+    why = f"for {form.channels} channels of {form.encoding} at {form.sample_rate} Hz (limits.max_session_bytes)"
+    if settings.mode is Mode.SIMPLE:
+        most_ms = min(fits_ms, job_ms)
+        if start.chunk_ms is not None and start.chunk_ms > most_ms:
+            raise BadRequest(field="chunk_ms", expected=f"at most {most_ms:.0f} {why}", got=start.chunk_ms)
+        return vad
+    # Silence in speech does not split it until the end of `redemption_time_ms`.
+    longest_ms = float(int(min(fits_ms - vad.redemption_time_ms, job_ms)))
+    least_ms = max(vad.pre_speech_pad_ms, vad.redemption_time_ms) + vad.min_speech_time_ms
+    if least_ms >= fits_ms or longest_ms <= vad.min_speech_time_ms:
+        raise BadRequest(field="vad", expected=f"pads and times of at most {fits_ms:.0f} ms {why}", got=least_ms)
+    if vad.max_speech_time_ms <= longest_ms:
+        return vad
+    if start.vad.max_speech_time_ms is not None:
+        asked_ms = start.vad.max_speech_time_ms
+        raise BadRequest(field="vad.max_speech_time_ms", expected=f"at most {longest_ms:.0f} {why}", got=asked_ms)
+    return replace(vad, max_speech_time_ms=longest_ms)

@@ -1,8 +1,8 @@
-"""What a session tells its client. Facts in the past tense; positions are integers, seconds exist only in codecs.
+"""Events of a session. Positions are integers; only codecs use seconds.
 
 `start`, `end` and `position` count samples of one channel at the model's sample rate from the start of the stream.
-`received`, `processed` and `committed` count frames at the client's own sample rate. What comes with each utterance is
-a Struct: made in a tenth of the time of a frozen dataclass.
+`received`, `processed` and `committed` count frames at the client's own sample rate. Events of each utterance are
+Structs, which are created in a tenth of the time of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 class Mode(StrEnum):
-    """Which segmenter cuts the stream: all audio in contiguous pieces, or speech only."""
+    """Mode of a stream: all audio in contiguous pieces, or speech only."""
 
     SIMPLE = "simple"
     SEGMENTED = "segmented"
 
 
 class FinishReason(StrEnum):
-    """Why a stream came to its end."""
+    """Reason of a stream's end."""
 
     STOPPED = "stopped"
     RESTARTED = "restarted"
@@ -34,7 +34,7 @@ class FinishReason(StrEnum):
 
 
 class WarningCode(StrEnum):
-    """Things worth telling that end nothing."""
+    """Codes of warnings, which end nothing."""
 
     PARTIAL_FRAME = "partial_frame"
     AUDIO_CLAMPED = "audio_clamped"
@@ -45,7 +45,7 @@ class WarningCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The stream is open. `limits` are the ones this session lives under."""
+    """The stream has started. `limits` are the session's limits."""
 
     session_id: str
     mode: Mode
@@ -56,14 +56,14 @@ class Started:
 
 
 class SpeechStarted(msgspec.Struct, frozen=True):
-    """Speech opened at `position`."""
+    """Speech started at `position`."""
 
     channel: int
     position: int
 
 
 class SpeechEnded(msgspec.Struct, frozen=True):
-    """The speech opened last on this channel ended at `position`; its final follows."""
+    """The last speech of this channel ended at `position`; its final follows."""
 
     channel: int
     position: int
@@ -80,11 +80,12 @@ class Segment(msgspec.Struct, frozen=True):
     start: int
     end: int
     is_final: bool
-    output: Json
+    output: msgspec.Raw
+    """The model's output as JSON."""
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """`received` frames are in memory; `committed` frames are covered by results already sent."""
+    """`received` frames have arrived; `committed` frames are covered by results already sent."""
 
     received: int
     committed: int
@@ -99,7 +100,7 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something the client should know; nothing ends."""
+    """Something unusual; nothing ends."""
 
     code: WarningCode
     message: str
@@ -107,7 +108,10 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A fault. With a channel and a range: no result for that range, the stream goes on. `fatal`: the close follows."""
+    """An error.
+
+    With a channel and a range: no result for that range, the stream continues. `fatal`: the close follows.
+    """
 
     code: ErrorCode
     message: str
@@ -117,11 +121,11 @@ class Failed:
     start: int | None = None
     end: int | None = None
     retry_after_s: float | None = None
-    """Seconds after which to come back; None if no time is known."""
+    """Seconds before a retry; None if unknown."""
 
     @classmethod
     def from_error(cls, error: StreamerError, *, fatal: bool = False) -> Failed:
-        """Return the event that tells a client of `error`."""
+        """Return the event of an error."""
         return cls(error.code, error.message, fatal=fatal, retry_after_s=error.retry_after_s)
 
     @property
@@ -132,14 +136,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """The server is going away; finish within `deadline_s` or be finished."""
+    """The server is shutting down; streams that still run after `deadline_s` are finished."""
 
     deadline_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The closing event of a stream, and its sum: every frame received was processed, or an error named its range."""
+    """The last event of a stream: every frame received was processed, or an error named its range."""
 
     reason: FinishReason
     received: int

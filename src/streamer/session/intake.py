@@ -1,4 +1,4 @@
-"""From the bytes of one stream to its channels' samples, at the model's rate and at the speech scorer's."""
+"""The input pipeline: bytes of a stream to its channels' samples, at the model's rate and at the speech scorer's."""
 
 from __future__ import annotations
 
@@ -14,80 +14,105 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.audio.pcm import Decoder, repaired
 from streamer.audio.resample import Resampler
 
+_SPARE_BYTES = 128 * 1024
+"""Pending bytes above which unused memory is freed."""
+
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
-    """The same audio by channel: for the buffer of what the model may want, and for who looks for speech."""
+    """The same audio by channel, for the model's buffer and for the speech scorer."""
 
     model: Sequence[Kept]
     speech: Sequence[Samples]
+    speech_bytes: int
+    """Bytes of memory of `speech` in addition to `model`."""
 
 
 class Intake(ABC):
-    """Appends bytes when they come, hands them on when they are wanted."""
+    """Stores bytes, and converts them in steps."""
 
     wanted_bytes: int
-    """How many bytes must wait before `take` is worth a call."""
+    """Bytes needed for the next step."""
 
     @property
     @abstractmethod
     def pending_bytes(self) -> int:
-        """Received and not yet handed on."""
+        """Bytes that are not converted yet."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of memory for audio."""
 
     @property
     @abstractmethod
     def clamped(self) -> int:
-        """Samples that were not finite or out of range."""
+        """Number of samples that were not finite or out of range."""
 
     @abstractmethod
     def append(self, data: bytes) -> bool:
-        """Keep the bytes; whether `take` has something."""
+        """Append bytes; return whether `take` has a step."""
 
     @abstractmethod
     def take(self, max_steps: int) -> Taken:
-        """What completes as many steps as have come, `max_steps` at most."""
+        """Convert the complete steps, at most `max_steps`."""
 
     @abstractmethod
     def drain(self) -> Taken:
-        """Every whole frame, and what resamplers hold back. Audio may follow; positions go on."""
+        """Convert all whole frames, and the rest of the resamplers. Audio may follow; positions continue."""
 
 
 def intake_for(
     format: AudioFormat, model_rate: int, speech_rate: int | None, step: int, parts: int = 1
 ) -> tuple[Intake, Coding | None]:
-    """What a stream's audio goes through, and how it is kept for the model after that; None where it comes decoded.
+    """Return the input pipeline of a stream, and the encoding of its stored audio; None for decoded.
 
-    Rates in Hz; `speech_rate` None where no speech is looked for. `step` and `parts`: `parts` steps are `step` samples
-    at `speech_rate` (else the model's), so that what is cut there, a window or a piece, never waits for a message more.
+    Rates in Hz; `speech_rate` is None if speech is not detected. `step` and `parts`: `parts` steps are `step` samples
+    at `speech_rate` (otherwise the model's), so that a window or a piece never waits for another message.
     """
+    kept = kept_coding(format, model_rate, speech_rate, step, parts)
+    if kept is None:
+        return Conversion(format, model_rate, speech_rate, step, parts), None
+    scored = coding(format.encoding, format.sample_rate, speech_rate or model_rate)
+    assert scored is not None
+    return Passage(format, scored, step // parts), kept
+
+
+def kept_coding(
+    format: AudioFormat, model_rate: int, speech_rate: int | None, step: int, parts: int = 1
+) -> Coding | None:
+    """Return the encoding of a stream's stored audio, or None for decoded; see `intake_for`."""
     kept = coding(format.encoding, format.sample_rate, model_rate)
     scored = coding(format.encoding, format.sample_rate, speech_rate or model_rate)
-    if kept is not None and scored is not None and step % (parts * scored.multiple) == 0:
-        return Passage(format, scored, step // parts), kept
-    return Conversion(format, model_rate, speech_rate, step, parts), None
+    return kept if scored is not None and step % (parts * scored.multiple) == 0 else None
 
 
 class Passage(Intake):
-    """An Intake that converts nothing: in an encoding, and from a rate, that can wait until much is converted at once.
+    """An intake without conversion, for encodings and rates that can be decoded later, many samples at once.
 
-    `model` is bytes, what has come since the last time; `speech` has whole steps with what their filter looks at.
-    Floats alone are looked at before they are handed on: they may be no numbers.
+    `model` is the bytes since the last step; `speech` has whole steps with the context of their filter. Only floats are
+    checked before, because they may not be finite.
     """
 
     def __init__(self, format: AudioFormat, speech: Coding, step: int) -> None:
-        """`step`: samples, as `speech` counts them."""
+        """Create an intake. `step`: samples, in the unit of `speech`."""
         self._format = format
         self._coding = speech
         self._step = speech.size(step) * format.channels
         self._around = speech.around * format.channels
         self._floats = format.encoding is Encoding.PCM_F32LE
         self._clamped = 0
-        self._raw = bytearray(speech.silence(speech.before * format.channels))  # from the next step's surroundings on
-        self._new = len(self._raw)  # where in it that begins which is not handed on yet
+        # starts with the context of the next step
+        self._raw = bytearray(speech.silence(speech.before * format.channels))
+        self._new = len(self._raw)  # start of the bytes that were not emitted yet
         self.wanted_bytes = self._step + self._around - self._new
 
     @property
     def pending_bytes(self) -> int:
         return len(self._raw) - self._new
+
+    @property
+    def nbytes(self) -> int:
+        return self._raw.__alloc__()
 
     @property
     def clamped(self) -> int:
@@ -106,11 +131,11 @@ class Passage(Intake):
         whole = self.pending_bytes - self.pending_bytes % self._format.frame_bytes
         end, coding, channels = self._new + whole, self._coding, self._format.channels
         done = coding.size(coding.due(end // self._format.frame_bytes - coding.before)) * channels
-        silence = coding.silence((coding.before + coding.after) * channels)  # more than can be missing
+        silence = coding.silence((coding.before + coding.after) * channels)  # more than the missing context
         return self._hand_on(end, done, silence)
 
     def _hand_on(self, end: int, done: int, silence: bytes = b"") -> Taken:
-        """`end`: of what has been handed on now, in all that is there; `done`: of what no later step looks at."""
+        """Emit bytes. `end`: end of the emitted bytes; `done`: end of the bytes that no later step needs."""
         if self._floats:
             self._repair(end)
         raw, around = self._raw, self._around
@@ -119,11 +144,16 @@ class Passage(Intake):
         if silence:
             speech = (speech + silence)[: done + around]
         del raw[:done]
+        if len(raw) > _SPARE_BYTES:
+            self._raw = _compact(raw)
         self._new = end - done
         self.wanted_bytes = self._step + around - self._new
+        is_shared = new is speech
         if self._format.channels == 1:
-            return Taken((new,), (Pcm(self._coding, speech),))
-        return Taken(self._separate(new), [Pcm(self._coding, data) for data in self._separate(speech)])
+            return Taken((new,), (Pcm(self._coding, speech),), 0 if is_shared else len(speech))
+        models = self._separate(new)
+        speeches = models if is_shared else self._separate(speech)
+        return Taken(models, [Pcm(self._coding, data) for data in speeches], 0 if is_shared else len(speech))
 
     def _repair(self, end: int) -> None:
         samples, clamped = repaired(self._raw[self._new : end], 4)
@@ -132,16 +162,16 @@ class Passage(Intake):
             self._raw[self._new : end] = samples.astype("<f4").tobytes()
 
     def _separate(self, data: bytearray) -> list[bytes]:
-        """By channel, of whole frames."""
+        """Split whole frames by channel."""
         samples = np.frombuffer(data, np.uint8).reshape(-1, self._format.channels, self._format.encoding.sample_bytes)
         return [samples[:, channel].tobytes() for channel in range(self._format.channels)]
 
 
 class Conversion(Intake):
-    """An Intake that decodes and resamples.
+    """An intake that decodes and resamples.
 
-    A message costs one append. The conversion waits until another step of audio can be completed, because per-call
-    costs dominate at 20 ms messages, and takes just what completes it.
+    A message costs one append. The conversion waits until another step can be completed, because per-call costs
+    dominate at 20 ms messages, and takes only the bytes that it needs.
     """
 
     def __init__(
@@ -166,6 +196,10 @@ class Conversion(Intake):
         return len(self._raw)
 
     @property
+    def nbytes(self) -> int:
+        return self._raw.__alloc__()
+
+    @property
     def clamped(self) -> int:
         return self._decoder.clamped
 
@@ -181,7 +215,7 @@ class Conversion(Intake):
         model, speech = self._convert(count)
         self._steps += steps
         self.wanted_bytes = more - count
-        return Taken(list(model), list(speech))
+        return Taken(list(model), list(speech), speech.nbytes)
 
     def drain(self) -> Taken:
         whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
@@ -191,22 +225,29 @@ class Conversion(Intake):
         if self._model:
             model = _concat(model, self._model.flush())
         speech = _concat(speech, self._speech.flush()) if self._speech else model
-        return Taken(list(model), list(speech))
+        return Taken(list(model), list(speech), speech.nbytes)
 
     def _convert(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """float32 [channels, n] at the model's rate and at the speech scorer's."""
+        """Return float32 [channels, n] at the model's rate and at the speech scorer's."""
         data = self._raw[:count]
         del self._raw[:count]
+        if len(self._raw) > _SPARE_BYTES:
+            self._raw = _compact(self._raw)
         self._taken += count // self.format.frame_bytes
         samples = self._decoder.push(data)
         model = self._model.push(samples) if self._model else samples
         return model, self._speech.push(samples) if self._speech else model
 
     def _bytes_until(self, steps: int) -> int:
-        """Bytes that must be converted for so many steps more to come out of the resampler."""
+        """Return the bytes to convert for this number of further steps."""
         step, parts, rate, speech_rate = self._step
         samples = (self._steps + steps) * step // parts + self._lag
         return (self._base - self._taken - (-samples * rate // speech_rate)) * self.format.frame_bytes
+
+
+def _compact(data: bytearray) -> bytearray:
+    """Return the bytes in less memory if much of it is unused: bytes removed at the front stay allocated."""
+    return bytearray(data) if data.__alloc__() > len(data) * 5 // 4 else data
 
 
 def _concat(head: NDArray[np.float32], tail: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What a client can say, whatever the dialect. Imperative, frozen, without I/O."""
+"""Messages of a client, independent of the protocol version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamer.session.events import Mode
 
 
 class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The endpointing a client may change for its own session; None keeps the server's. Times in milliseconds."""
+    """Endpointing that a client may change for its own session; None keeps the server's. Times in milliseconds."""
 
     positive_speech_threshold: float | None = None
     negative_speech_threshold: float | None = None
@@ -26,7 +26,7 @@ class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin a stream. In mid-stream: finish the running one as if stopped, then begin."""
+    """Begin a stream. During a stream: finish it like a stop, then begin."""
 
     format: AudioFormat
     interim_results: bool = False
@@ -37,52 +37,54 @@ class Start:
     tracestate: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     options: bytes = b"{}"
-    """A JSON object, handed to the model as it is."""
+    """A JSON object, passed to the model unchanged."""
     mode: Mode | None = None
-    """None: the mode of the address that the client came to."""
+    """None for the mode of the endpoint."""
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
-    """Interleaved samples in the agreed format, cut anywhere. (A struct: one is made per message, at a fifth of the
-    cost of a frozen dataclass.)"""
+    """Interleaved samples in the agreed format, cut anywhere.
+
+    A struct, because one is created per message, at a fifth of the cost of a frozen dataclass.
+    """
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """End the running utterance here; its final comes, then `Flushed` with the same id. The clock goes on."""
+    """End the running utterance here; its final follows, then `Flushed` with the same id. Times continue."""
 
     id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Finish everything received. `keep_open`: the connection stays for another stream."""
+    """Finish all received audio. `keep_open`: keep the connection for another stream."""
 
     keep_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The client has said its last word and still listens (half a close): finish everything received, then close."""
+    """A half-close: the client sends no more and still receives. Finish all received audio, then close."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """Nothing to say, still here."""
+    """Reset the idle time-out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """Who this is, said on the connection itself. The session minds none: whoever conducts it looks at the secret."""
+    """A credential, sent on the connection. Ignored by Session; the driver verifies it."""
 
     secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A frame the codec could not read. The codec says which fault; the session decides what follows."""
+    """A frame that the codec could not read. The codec chooses the error; the session, what follows."""
 
     code: ErrorCode
     message: str

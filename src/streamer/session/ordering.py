@@ -1,4 +1,4 @@
-"""Results leave in stream order, whatever the order in which the model answers."""
+"""Order of results: they leave in stream order, in whatever order the model answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamer.session.events import Event
 
 
 class OrderedResults:
-    """The finals (or pieces) of one channel: asked for in order, answered in any, released in order."""
+    """Reorder buffer of the finals (or pieces) of one channel."""
 
     __slots__ = ("_answers", "_waiting", "asked", "released")
 
@@ -17,9 +17,9 @@ class OrderedResults:
         self._waiting: deque[JobId] = deque()
         self._answers: dict[JobId, Event] = {}
         self.asked = 0
-        """Results asked for so far."""
+        """Number of results requested so far."""
         self.released = 0
-        """Results that left so far; equal to `asked` when nothing is outstanding."""
+        """Number of results released so far; equal to `asked` if none is pending."""
 
     @property
     def idle(self) -> bool:
@@ -27,24 +27,27 @@ class OrderedResults:
 
     @property
     def first(self) -> JobId | None:
-        """The job that everything else waits for."""
+        """The oldest pending job."""
         return self._waiting[0] if self._waiting else None
 
     def ask(self, job: JobId) -> None:
-        """This job's result comes after all asked for before."""
+        """Expect the result of a job after those of all earlier ones."""
         self._waiting.append(job)
         self.asked += 1
 
     def is_next(self, job: JobId) -> bool:
-        """Whether nothing before this job is outstanding."""
+        """Return whether no earlier job is pending."""
         return bool(self._waiting) and self._waiting[0] == job
 
     def answer(self, job: JobId, event: Event) -> None:
-        """Take one answer."""
+        """Store an answer."""
         self._answers[job] = event
 
     def release(self) -> Event | None:
-        """The next result in order, if it has been answered. Call until None; a fence may stand between two."""
+        """Return the next result in order, if it has arrived.
+
+        Call it until None; a fence may be between two results.
+        """
         if not self._waiting or self._waiting[0] not in self._answers:
             return None
         self.released += 1
@@ -52,7 +55,7 @@ class OrderedResults:
 
 
 class Fences:
-    """Events that may leave only when every result asked for before them, on every channel, has left."""
+    """Events that may leave only after every result requested before them, on every channel."""
 
     __slots__ = ("_channels", "_waiting")
 
@@ -64,11 +67,11 @@ class Fences:
         return len(self._waiting)
 
     def put(self, event: Event) -> None:
-        """Hold `event` behind all that is outstanding now."""
+        """Hold `event` until all results that are pending now have left."""
         self._waiting.append((event, tuple(results.asked for results in self._channels)))
 
     def ready(self) -> list[Event]:
-        """The events whose results have all left, in order."""
+        """Return the events whose results have all left, in order."""
         events: list[Event] = []
         while self._waiting and all(
             results.released >= asked for results, asked in zip(self._channels, self._waiting[0][1], strict=True)

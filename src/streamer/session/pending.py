@@ -1,4 +1,4 @@
-"""Messages that came while a flush or the end of a stream was awaited."""
+"""Messages that wait for a flush or the end of a stream."""
 
 from __future__ import annotations
 
@@ -6,45 +6,76 @@ from collections import deque
 
 from streamer.session.messages import Audio, Flush, Leave, Message, Start, Stop
 
+_MAX_JOINED_BYTES = 64 * 1024
+"""Size up to which small messages of audio are joined."""
+_MESSAGE_BYTES = 512
+"""Memory of a message without its variable parts."""
+
 
 class PendingMessages:
-    """Queue of messages in the order in which the client sent them. Adjacent audio is one entry."""
+    """Queue of messages in the client's order. Adjacent audio counts as one message."""
 
-    __slots__ = ("_entries", "audio_bytes")
+    __slots__ = ("_count", "_entries", "audio_bytes", "nbytes")
 
     def __init__(self) -> None:
-        self._entries: deque[Start | Flush | Stop | Leave | bytearray] = deque()
+        self._entries: deque[Start | Flush | Stop | Leave | bytes | bytearray] = deque()
+        self._count = 0
         self.audio_bytes = 0
         """Bytes of audio in the queue."""
+        self.nbytes = 0
+        """Approximate memory of the queue in bytes."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._count
 
     def put(self, message: Start | Audio | Flush | Stop | Leave) -> None:
         """Append a message."""
         if not isinstance(message, Audio):
             self._entries.append(message)
+            self._count += 1
+            self.nbytes += _size(message)
             return
-        self.audio_bytes += len(message.data)
+        data = message.data
         last = self._entries[-1] if self._entries else None
-        if isinstance(last, bytearray):
-            last += message.data  # small messages must not become many entries
-        else:
-            self._entries.append(bytearray(message.data))
+        self.audio_bytes += len(data)
+        self.nbytes += len(data)
+        if not isinstance(last, bytes | bytearray):
+            self._count += 1
+        elif isinstance(last, bytearray) and len(last) + len(data) <= _MAX_JOINED_BYTES:
+            last += data
+            return
+        self._entries.append(data if len(data) >= _MAX_JOINED_BYTES else bytearray(data))
 
     def put_first(self, message: Start) -> None:
-        """Prepend a message that came before all others in the queue."""
+        """Prepend a message that precedes all others."""
         self._entries.appendleft(message)
+        self._count += 1
+        self.nbytes += _size(message)
 
     def pop(self) -> Message:
-        """Remove and return the oldest message. Raises IndexError if there is none."""
+        """Remove and return the oldest message, or a part of the oldest audio.
+
+        Raises IndexError if the queue is empty.
+        """
         oldest = self._entries.popleft()
-        if not isinstance(oldest, bytearray):
+        if not isinstance(oldest, bytes | bytearray):
+            self._count -= 1
+            self.nbytes -= _size(oldest)
             return oldest
         self.audio_bytes -= len(oldest)
+        self.nbytes -= len(oldest)
+        if not self._entries or not isinstance(self._entries[0], bytes | bytearray):
+            self._count -= 1
         return Audio(bytes(oldest))
 
     def clear(self) -> None:
         """Forget all messages."""
         self._entries.clear()
-        self.audio_bytes = 0
+        self._count = self.audio_bytes = self.nbytes = 0
+
+
+def _size(message: Start | Flush | Stop | Leave) -> int:
+    """Return the memory of a message without audio, in bytes."""
+    if not isinstance(message, Start):
+        return _MESSAGE_BYTES
+    return _MESSAGE_BYTES + len(message.options) + sum(len(key) + len(text) for key, text in message.metadata.items())

@@ -7,28 +7,34 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import buffer_for
+from streamer.audio.buffer import MAX_RAW_BYTES, buffer_for
 from streamer.audio.coding import Coding, Kept, Samples
 from streamer.session.actions import JobKind
 from streamer.session.segmenting import Fact, Segmenter, Wanted
 
 
 class PieceSegmenter(Segmenter):
-    """One channel in `simple` mode.
+    """Segmenter of one channel in `simple` mode.
 
-    `chunk`: pieces of exactly so many samples, the last before a boundary shorter. None: adaptive, everything pending
-    (at least `shortest`, at most `longest` samples) is one piece whenever a result may be asked for, so that a slow
-    model gets fewer, longer calls instead of a growing queue. `capacity`: samples that may wait. `coding`: how the
-    audio is kept; None for decoded.
+    `chunk`: pieces of exactly this number of samples; the last one before a barrier may be shorter. None: adaptive, all
+    pending audio (at least `shortest`, at most `longest` samples) is one piece whenever a result may be requested, so
+    that a slow model gets fewer, longer calls instead of a growing queue. `capacity`: maximum pending samples.
+    `coding`: encoding of the stored audio; None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
     """
 
     def __init__(
-        self, chunk: int | None, shortest: int, longest: int, capacity: int, coding: Coding | None = None
+        self,
+        chunk: int | None,
+        shortest: int,
+        longest: int,
+        capacity: int,
+        coding: Coding | None = None,
+        max_raw_bytes: int = MAX_RAW_BYTES,
     ) -> None:
         self._chunk = chunk
         self._shortest = shortest
         self._longest = longest
-        self._buffer = buffer_for(coding, capacity)
+        self._buffer = buffer_for(coding, capacity, max_raw_bytes)
         self._cut = 0
         self._segment = 0
         self._sealed = False
@@ -36,6 +42,10 @@ class PieceSegmenter(Segmenter):
     @property
     def kept_from(self) -> int:
         return self._cut
+
+    @property
+    def nbytes(self) -> int:
+        return self._buffer.nbytes
 
     @property
     def settled(self) -> bool:
@@ -46,12 +56,17 @@ class PieceSegmenter(Segmenter):
         return True
 
     @property
+    def next_length(self) -> int | None:
+        return self._next_length() or None
+
+    @property
     def speaking(self) -> bool:
         return False
 
     @property
     def waiting(self) -> int:
-        # What is too short for a piece waits for the client. Counted, it could keep that very client from being read.
+        # Audio that is too short for a piece waits for the client. It must not count as backlog, which could pause
+        # reading from that client.
         return self._uncut if self._next_length() else 0
 
     @property
@@ -74,13 +89,13 @@ class PieceSegmenter(Segmenter):
     def finish(self) -> list[Fact]:
         return []
 
-    def wanted(self, free: int) -> list[Wanted]:
-        ready: list[Wanted] = []
-        while len(ready) < free and (length := self._next_length()):
-            self._segment += 1
-            ready.append(Wanted(JobKind.PIECE, self._segment, self._cut, self._cut + length))
-            self._cut += length
-        return ready
+    def next_wanted(self) -> Wanted | None:
+        length = self._next_length()
+        if not length:
+            return None
+        self._segment += 1
+        self._cut += length
+        return Wanted(JobKind.PIECE, self._segment, self._cut - length, self._cut)
 
     def interim(self) -> Wanted | None:
         return None

@@ -1,4 +1,4 @@
-"""What a segmenter is: it gets a channel's samples and says which ranges of them the model should answer for."""
+"""The segmenter interface: takes a channel's samples, and requests results for ranges of them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streamer.session.actions import JobKind
 from streamer.session.events import SpeechEnded, SpeechStarted
 
 SPEECH_RATE = 16_000
-"""Hz that the speech scorer takes."""
+"""Sample rate of the speech scorer in Hz."""
 WINDOW = 512
 """Samples of one scored window: 32 ms."""
 MAX_WINDOWS = 32
-"""Windows in one request at most, so that a file cannot starve the streams beside it."""
+"""Maximum windows in one request, so that a file cannot delay other streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The model should answer for samples [start, end) of the channel, at the model's rate."""
+    """Samples [start, end) of the channel, at the model's rate, that need a result."""
 
     kind: JobKind
     segment_id: int
@@ -35,7 +35,7 @@ Fact = SpeechStarted | SpeechEnded
 
 
 class Segmenter(ABC):
-    """One channel's audio, cut. `simple` and `segmented` are two of these on one path.
+    """Segmenter of one channel. `simple` and `segmented` are two implementations on one path.
 
     Positions count samples at the model's rate from the start of the stream.
     """
@@ -43,56 +43,66 @@ class Segmenter(ABC):
     @property
     @abstractmethod
     def kept_from(self) -> int:
-        """The first sample that a later result may still cover."""
+        """First sample that a later result may cover."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of stored audio."""
 
     @property
     @abstractmethod
     def settled(self) -> bool:
-        """After the last of a boundary: everything before the boundary has been handed out."""
+        """Whether all ranges before the barrier were requested. Valid after the last push before it."""
 
     @property
     @abstractmethod
     def asks(self) -> bool:
-        """Whether `wanted` or `interim` may have something."""
+        """Whether `next_wanted` or `interim` may return a range."""
 
     @property
     @abstractmethod
     def waiting(self) -> int:
-        """Samples that have been pushed and could be looked at or handed out, were the model or the scorer free."""
+        """Samples that could be processed if the model or the scorer were free."""
 
     @property
     @abstractmethod
     def speaking(self) -> bool:
-        """Whether a stall should end something."""
+        """Whether a stall should end speech."""
 
     @abstractmethod
     def push(self, model: Kept, speech: Samples, *, last: bool) -> Samples | None:
-        """Take audio of this channel, at the model's rate and the same at SPEECH_RATE; answers with what is to be
-        scored now, k * WINDOW samples, or None. Encoded audio comes in whole windows.
+        """Take audio of this channel, at the model's rate and at SPEECH_RATE; return the samples to score now, or None.
 
-        `last`: a boundary is here, all audio before it has been pushed, exact to the sample.
+        They are k * WINDOW samples. Encoded audio arrives in whole windows. `last`: all audio before a barrier was
+        pushed, exact to the sample.
         """
 
     @abstractmethod
     def unseal(self) -> None:
-        """The boundary has been dealt with, audio goes on."""
+        """Continue after a barrier."""
 
     @abstractmethod
     def scored(self, probabilities: Sequence[float]) -> Sequence[Fact]:
-        """The scores of what `push` gave last."""
+        """Take the scores of the last `push`; return the events."""
 
     @abstractmethod
     def finish(self) -> list[Fact]:
-        """After the last of a boundary, with everything scored: what the boundary ends."""
+        """End open speech at a barrier, after everything before it was scored; return the events."""
+
+    @property
+    @abstractmethod
+    def next_length(self) -> int | None:
+        """Samples of the next range that needs a result, or None."""
 
     @abstractmethod
-    def wanted(self, free: int) -> list[Wanted]:
-        """Ranges the model should answer for now; `free` results of this channel may be asked for side by side."""
+    def next_wanted(self) -> Wanted | None:
+        """Return the next range that needs a result, if any."""
 
     @abstractmethod
     def interim(self) -> Wanted | None:
-        """The interim that is due, if one is; asked only while none is outstanding."""
+        """Return the interim that is due, if any. Called only while none is pending."""
 
     @abstractmethod
     def samples(self, start: int, end: int) -> NDArray[np.float32]:
-        """Audio that was wanted; read-only."""
+        """Return the audio of a range; read-only."""

@@ -1,4 +1,4 @@
-"""The core: all that one connection may say and hear, as a machine of plain values. See docs/design/core.md."""
+"""The session: everything that one connection may send and receive, as a state machine. See docs/design/core.md."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from streamer.session.events import (
     Warned,
     WarningCode,
 )
+from streamer.session.load import Load
+from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, Start, Stop
-from streamer.session.pending import PendingMessages
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -29,27 +30,29 @@ from streamer.session.summary import Summary
 _STREAMING = State.STREAMING
 
 NOTHING: Sequence[Action] = ()
-"""What most calls answer; shared, so that a message costs no list."""
+"""Result of most calls; shared, so that a message creates no list."""
 
 
 class Session:
-    """One connection. Inputs answer with actions and never raise for what a client did.
+    """One connection. Inputs return actions, and never raise for client input.
 
-    `now` is monotonic seconds and must not go back. `deadline` says when `tick` is wanted next. Answers to `Score` and
-    `Infer` come back through `scored` and `inferred`, once per request, in any order between channels and jobs.
+    `now` is monotonic seconds and must not decrease. `deadline` is the time of the next `tick`. Answers to `Score` and
+    `Infer` return through `scored` and `inferred`, once per request, in any order between channels and jobs.
     """
 
-    def __init__(self, settings: SessionSettings, session_id: str, now: float) -> None:
+    def __init__(self, settings: SessionSettings, session_id: str, now: float, pool: MemoryPool | None = None) -> None:
+        """Create a session. `pool`: memory for audio that it shares with other sessions; None for its own."""
         self.settings = settings
         self.id = session_id
         self.traceparent: str | None = None
-        """Sent back in `started`; set by whoever traces, else what the client sent."""
+        """Sent in `started`; set by the tracer, otherwise the client's."""
         self.state = State.NEW
-        """Where it is; changed by its steps alone."""
+        """State of the session; only its steps change it."""
         self._stream: Stream | None = None
         self._boundary: Boundary | None = None
         self._agreed: Start | None = None
-        self._pending = PendingMessages()
+        self.load = Load(settings.limits, pool or MemoryPool())
+        self._pending = self.load.pending
         self._born = self._heard = self._heard_audio = now
         self._streams = 0
         self._next_job: JobId = 1
@@ -57,34 +60,29 @@ class Session:
         self._code: ErrorCode | None = None
         self._sums = Summary()
 
-    # What can be asked --------------------------------------------------------------------------
+    # Queries ------------------------------------------------------------------------------------
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of audio received and not yet dealt with; past `limits.audio_ahead_s`, stop reading for a while."""
-        stream = self._stream
-        if stream is None:
-            return 0.0
-        form = stream.start.format
-        return stream.backlog_s + self._pending.audio_bytes / (form.frame_bytes * form.sample_rate)
+        """Seconds of audio received and not yet processed. Above `limits.audio_ahead_s`, reading should pause."""
+        return self.load.backlog_s
 
     @property
-    def backlog_bytes(self) -> int:
-        """Bytes as received, and not yet converted to samples."""
-        return self._pending.audio_bytes + (self._stream.backlog_bytes if self._stream is not None else 0)
+    def held_bytes(self) -> int:
+        """Bytes of memory for audio. Above `limits.max_session_bytes`, reading should pause."""
+        return self.load.held_bytes
 
     def wanted_bytes(self) -> int:
-        """Audio that must still come before anything can be done with it, at most some 32 ms of it; 0 where any word
-        counts."""
+        """Return the bytes of audio that the next step needs, at most some 32 ms; 0 if any message counts."""
         return self._stream.wanted_bytes() if self._stream is not None and self.state is _STREAMING else 0
 
     def arrival(self, position: int) -> float | None:
-        """When the running stream's audio up to this sample at the model's rate had come; None where there is none."""
+        """Return when the running stream's audio up to this sample (at the model's rate) arrived; None without."""
         return self._stream.arrival(position) if self._stream is not None else None
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` is wanted; None for never. Only a call that answers with more than scores can bring it nearer."""
+        """Time of the next `tick`; None for never. Only a call that returns more than scores can bring it forward."""
         limits, stream = self.settings.limits, self._stream
         if self.state is State.CLOSED:
             return None
@@ -99,15 +97,15 @@ class Session:
     def summary(self) -> Summary:
         return replace(self._with_stream(), code=self._code)
 
-    # What comes in ------------------------------------------------------------------------------
+    # Input --------------------------------------------------------------------------------------
 
     def receive(self, message: Message, now: float) -> Sequence[Action]:
-        """The client said something."""
+        """Process a message of the client."""
         self._heard = now
         out: list[Action] = []
         if type(message) is Audio:
             self._heard_audio = now
-            if self.state is _STREAMING:  # by far the most frequent
+            if self.state is _STREAMING:  # the most frequent case
                 self._append(message, out, now)
                 return out
         if isinstance(message, Malformed):
@@ -119,7 +117,7 @@ class Session:
         return out or NOTHING
 
     def scored(self, channel: int, speech: Sequence[float], now: float) -> Sequence[Action]:
-        """The speech probabilities of the `Score` that is outstanding on this channel, one for each window."""
+        """Take the speech probabilities of the pending `Score` of this channel, one per window."""
         if self._stream is None or self.state is State.CLOSED:
             return NOTHING
         out: list[Action] = []
@@ -129,61 +127,68 @@ class Session:
         return out
 
     def inferred(self, job: JobId, outcome: Outcome, now: float) -> Sequence[Action]:
-        """The model's answer to a job, or one part of it."""
+        """Take the model's answer to a job, or a part of it."""
         if self._stream is None or self.state is State.CLOSED:
             return NOTHING
         out: list[Action] = []
         self._stream.inferred(job, outcome, out, now)
-        if self._stream.tally.failed_in_a_row >= self.settings.limits.max_model_failures:
-            self._fail(ErrorCode.MODEL_ERROR, "the model failed too often in a row", out)
+        if self._stream.tally.failed_in_a_row >= (most := self.settings.limits.max_model_failures):
+            self._fail(ErrorCode.MODEL_ERROR, f"the model failed {most} times in a row", out)
         self._advance(out, now)
         return out
 
     def tick(self, now: float) -> Sequence[Action]:
-        """The deadline may have passed; an early call changes nothing."""
+        """Handle time-outs at the deadline. An early call has no effect."""
         deadline = self.deadline
         if deadline is None or now < deadline:
             return NOTHING
         out: list[Action] = []
         limits = self.settings.limits
         if self.state is State.NEW:
-            self._fail(ErrorCode.START_TIMEOUT, f"no start within {limits.start_timeout_s:g} s", out)
+            self._fail(ErrorCode.START_TIMEOUT, f"no start message within {limits.start_timeout_s:g} s", out)
         elif self.state in (State.FLUSHING, State.FINISHING):
-            self._heard = now  # the outside is awaited, which bounds itself; the client owes nothing meanwhile
+            self._heard = now  # the scorer and the engine have their own time-outs; the client owes nothing meanwhile
         elif now >= self._heard + limits.idle_timeout_s:
-            self._fail(ErrorCode.IDLE_TIMEOUT, f"nothing came for {limits.idle_timeout_s:g} s", out)
+            self._fail(ErrorCode.IDLE_TIMEOUT, f"no message was received for {limits.idle_timeout_s:g} s", out)
         else:
             self._end_here(Boundary(), State.FLUSHING, out, now)
             self._advance(out, now)
         return out
 
     def held(self, now: float) -> None:
-        """The client could not be heard until now (it was not read): its silence was none of its own."""
+        """Restart the silence time-outs after a pause of reading, which is not the client's fault."""
         self._heard = self._heard_audio = now
 
     def expel(self, code: ErrorCode, text: str, now: float) -> Sequence[Action]:
-        """Whoever conducts the session ends it with this fault; what has no answer yet is named by its range."""
+        """End the session with this error, which names the range without a result."""
         out: list[Action] = []
         if self.state is not State.CLOSED:
             self._fail(code, text, out)
         return out
 
     def hangup(self, now: float) -> Sequence[Action]:
-        """The peer is gone: whatever is outstanding is not wanted any more."""
+        """Handle a disconnected peer: cancel all pending work."""
         out: list[Action] = []
         if self.state is not State.CLOSED:
             self._drop_stream(out)
+            self._pending.clear()
+            self.load.count()
             self.state = State.CLOSED
         return out
 
+    def relieve(self, now: float) -> Sequence[Action]:
+        """Update the used memory; end the session if it exceeds the limit and no pending answer would reduce it."""
+        self.load.count()
+        return self.expel(*self.load.stuck(), now) if self.load.is_stuck else NOTHING
+
     def drain(self, deadline_s: float, now: float) -> Sequence[Action]:
-        """The server is going away: tell the client, who may finish by itself within `deadline_s`."""
+        """Tell the client that the server shuts down, and that it may finish by itself within `deadline_s`."""
         if self.state is State.CLOSED:
             return NOTHING
         return [Emit(Draining(deadline_s))]
 
     def finish(self, now: float) -> Sequence[Action]:
-        """End as if stopped, because the server is going away."""
+        """Finish the stream, because the server shuts down."""
         out: list[Action] = []
         end = Boundary(reason=FinishReason.DRAINED, close=True, code=ErrorCode.DRAINING)
         if self.state in (State.NEW, State.IDLE):
@@ -200,7 +205,7 @@ class Session:
     # Steps --------------------------------------------------------------------------------------
 
     def _take(self, message: Message, out: list[Action], now: float) -> None:
-        """Take the step that the table has for this message. No step passes a boundary; call `_advance` afterwards."""
+        """Execute the table's step for this message. No step passes a barrier; call `_advance` afterwards."""
         _STEPS[TABLE[self.state][type(message)]](self, message, out, now)
 
     def _append(self, message: Message, out: list[Action], now: float) -> None:
@@ -209,9 +214,9 @@ class Session:
         assert stream is not None
         if stream.room_bytes < len(message.data):
             most = self.settings.limits.max_stream_s
-            self._fail(ErrorCode.STREAM_TOO_LONG, f"a stream may have {most:g} s of audio", out)
+            self._fail(ErrorCode.STREAM_TOO_LONG, f"the stream is longer than the limit of {most:g} s", out)
         elif stream.audio(message.data, out, now):
-            self._is_too_far_ahead(out)
+            self._check_load(out)
 
     def _open(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
@@ -224,21 +229,18 @@ class Session:
         self._agreed = message
         self._refused_audio = False
         self._heard_audio = now
-        self._stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
+        self._stream = self.load.stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
         self._streams += 1
         self.state = State.STREAMING
-        out.append(
-            Emit(
-                Started(
-                    session_id=self.id,
-                    mode=settings.mode,
-                    model=settings.model,
-                    model_sample_rate=settings.model_sample_rate,
-                    limits=settings.limits.announced(),
-                    traceparent=self.traceparent or message.traceparent,
-                )
-            )
+        started = Started(
+            session_id=self.id,
+            mode=settings.mode,
+            model=settings.model,
+            model_sample_rate=settings.model_sample_rate,
+            limits=settings.limits.announced(),
+            traceparent=self.traceparent or message.traceparent,
         )
+        out.append(Emit(started))
 
     def _reopen(self, message: Message, out: list[Action], now: float) -> None:
         assert self._agreed is not None
@@ -257,14 +259,13 @@ class Session:
 
     def _restart(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
-        self._pending.put_first(message)  # pending messages came after it
+        self._pending.put_first(message)  # it precedes the queued messages
         self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
-        if isinstance(message, Audio) and self._is_too_far_ahead(out):
-            return
         assert isinstance(message, Start | Audio | Flush | Stop | Leave)
         self._pending.put(message)
+        self._check_load(out)
 
     def _leave(self, message: Message, out: list[Action], now: float) -> None:
         if isinstance(message, Stop) and message.keep_open:
@@ -275,10 +276,11 @@ class Session:
     def _refuse(self, message: Message, out: list[Action], now: float) -> None:
         if isinstance(message, Audio):
             if self._refused_audio:
-                return  # said once: a client that streams on would be sent an error for each message
+                return  # reported once: a client that continues to stream would get an error per message
             self._refused_audio = True
         name = type(message).__name__.lower()
-        text = f"{name} before any start" if self.state is State.NEW else f"{name} while no stream is running"
+        when = "before start" if self.state is State.NEW else "without a running stream"
+        text = f"{name} {when}: send start first"
         out.append(Emit(Failed(ErrorCode.BAD_STATE, text)))
 
     def _ignore(self, message: Message, out: list[Action], now: float) -> None:
@@ -295,15 +297,15 @@ class Session:
     # Ends ---------------------------------------------------------------------------------------
 
     def _end_here(self, boundary: Boundary, state: State, out: list[Action], now: float) -> None:
-        """Put a boundary after the audio so far."""
+        """Start a barrier after the audio so far."""
         assert self._stream is not None
         self._boundary, self.state = boundary, state
         self._stream.end_here(out, now)
 
     def _advance(self, out: list[Action], now: float) -> None:
-        """Pass boundaries and take pending messages, until a boundary has to wait or no message is left.
+        """Pass barriers and process queued messages, until a barrier has to wait or no message is left.
 
-        This is a loop because a pending message may put the next boundary. Recursion would let a client choose the
+        This is a loop because a queued message may start the next barrier. Recursion would let a client choose the
         depth of the stack.
         """
         while self._boundary is None or self._pass_boundary(self._boundary, out):
@@ -312,7 +314,7 @@ class Session:
             self._take(self._pending.pop(), out, now)
 
     def _pass_boundary(self, boundary: Boundary, out: list[Action]) -> bool:
-        """Go on after this boundary; return False if scores or results before it are outstanding."""
+        """Continue after this barrier; return False if scores or results before it are pending."""
         stream = self._stream
         if stream is None or not stream.settled:
             return False
@@ -334,7 +336,7 @@ class Session:
         assert stream is not None
         assert boundary.reason is not None
         if extra := stream.partial_frame_bytes():
-            text = f"{extra} bytes at the end make no whole frame of {stream.start.format.frame_bytes}"
+            text = f"the audio ends with {extra} of the {stream.start.format.frame_bytes} bytes of a frame"
             out.append(Emit(Warned(WarningCode.PARTIAL_FRAME, text)))
         tally = stream.tally
         out.append(Emit(Finished(boundary.reason, stream.received, stream.processed, tally.segments, tally.failed)))
@@ -344,7 +346,7 @@ class Session:
             self._close(boundary.code, out)
 
     def _fail(self, code: ErrorCode, text: str, out: list[Action]) -> None:
-        """The connection ends with this fault; what has no answer yet is named by its range."""
+        """End the connection with this error, which names the range without a result."""
         start, end = self._stream.unanswered() if self._stream is not None else (None, None)
         after_s = self.settings.retry_after_s if code in RETRY_AFTER else None
         out.append(Emit(Failed(code, text, fatal=True, start=start, end=end, retry_after_s=after_s)))
@@ -353,6 +355,7 @@ class Session:
     def _close(self, code: ErrorCode | None, out: list[Action]) -> None:
         self._drop_stream(out)
         self._pending.clear()
+        self.load.count()
         self._boundary = None
         self._code = code
         self.state = State.CLOSED
@@ -364,22 +367,19 @@ class Session:
             self._next_job = self._stream.next_job
             self._stream.abandon(out)
             out.append(Release(self._stream.number))
-            self._stream = None
+            self._stream = self.load.stream = None
 
     def _check_pending(self, out: list[Action]) -> None:
-        """End the session if too many messages wait, to be taken or for the results before them."""
+        """End the session if too many messages are queued, or too many events wait for results."""
         limit = self.settings.limits.max_pending_messages
         if len(self._pending) + (self._stream.fences if self._stream is not None else 0) > limit:
             text = f"more than {limit} messages wait: receive `flushed` or `finished` before sending more"
             self._fail(ErrorCode.RATE_LIMITED, text, out)
 
-    def _is_too_far_ahead(self, out: list[Action]) -> bool:
-        """A transport that minds `backlog_s` never comes here: reading stops at half of this."""
-        most = 2 * self.settings.limits.audio_ahead_s
-        if self.backlog_s <= most:
-            return False
-        self._fail(ErrorCode.TOO_FAST, f"more than {most:g} s of audio wait to be processed", out)
-        return True
+    def _check_load(self, out: list[Action]) -> None:
+        """End the session if far too much is queued, which does not happen if reading is paused in time."""
+        if text := self.load.excess():
+            self._fail(ErrorCode.TOO_FAST, text, out)
 
     def _with_stream(self) -> Summary:
         return self._sums.plus(self._stream) if self._stream is not None else self._sums

@@ -1,4 +1,4 @@
-"""What a session lives under: its segmenter, its model's numbers, its limits. Every value has a unit and a bound."""
+"""Settings of a session: its segmenter, its model's attributes, its limits. Every value has a unit and a bound."""
 
 from __future__ import annotations
 
@@ -10,42 +10,79 @@ from streamer.errors import BadRequest
 from streamer.session.events import Mode
 from streamer.vad.settings import VadConfig
 
+MEMORY_SHARES = 8
+"""A session may use this share of the free memory; if less than this share is free, new sessions are refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one stream may ask of the server. Seconds of audio count at the client's own sample rate."""
+    """Limits of one stream. Seconds of audio count at the client's own sample rate."""
 
     max_channels: int = 8
     max_control_bytes: int = 16 * 1024
-    max_audio_message_bytes: int = 64 * 1024
+    max_audio_message_bytes: int = 1024 * 1024
+    max_session_bytes: int = 16 * 1024 * 1024
+    """Memory for the audio of one session: queued, in open speech, and in the model. Beyond it, reading is paused."""
     start_timeout_s: float = 10.0
-    """From the connection to its first start."""
+    """Time from the connection to its first start."""
     idle_timeout_s: float = 30.0
-    """Without any message; `keepalive` counts as one."""
+    """Time without any message; `keepalive` counts as one."""
     max_stream_s: float = 4 * 3600.0
-    """Seconds of audio in one stream."""
+    """Maximum seconds of audio per stream."""
     audio_ahead_s: float = 30.0
-    """Seconds of audio received but not yet processed, past which the connection is not read for a while."""
+    """Seconds of unprocessed audio above which reading from the connection is paused."""
     max_metadata_entries: int = 16
     max_metadata_bytes: int = 256
-    """Of one key or one value."""
+    """Maximum length of a key or a value."""
     max_options_bytes: int = 8 * 1024
     max_pending_messages: int = 1_000
-    """Messages that may wait for a stream to finish, and flushes for the results before them."""
+    """Queued messages while a stream is finished, and flushes that wait for results."""
     max_control_share: float = 0.01
-    """Share of a core's time for pings, control messages and empty frames of one connection. A client past it is read
-    more slowly, and closed if it goes on."""
+    """Share of a core's time for pings, control messages and empty frames of one connection. A client beyond it is read
+    more slowly, and closed if it continues."""
     max_model_failures: int = 5
-    """Results in a row that failed, after which the stream is given up."""
+    """Consecutive failed results after which the stream is ended."""
+    max_speech_ms: float = 60_000.0
+    """Largest `max_speech_time_ms` that a client may request."""
+    max_speech_pad_ms: float = 5_000.0
+    """Largest `pre_speech_pad_ms` and `post_speech_pad_ms` that a client may request."""
+    max_redemption_ms: float = 10_000.0
+    """Largest `redemption_time_ms` that a client may request."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):
             value = getattr(self, limit.name)
             if isinstance(value, bool) or not 0 < value < math.inf:
                 raise BadRequest(field=f"limits.{limit.name}", expected="a number above 0", got=value)
+        if self.max_session_bytes < self.max_audio_message_bytes:
+            raise BadRequest(
+                field="limits.max_session_bytes",
+                expected=f"at least limits.max_audio_message_bytes ({self.max_audio_message_bytes})",
+                got=self.max_session_bytes,
+            )
+
+    @property
+    def max_kept_bytes(self) -> int:
+        """Share of `max_session_bytes` for open speech, its interims, and incomplete pieces."""
+        return self.max_session_bytes * 3 // 4
+
+    @property
+    def max_raw_bytes(self) -> int:
+        """Share of `max_session_bytes` for open speech that would be smaller if decoded."""
+        return self.max_session_bytes // 16
+
+    @property
+    def max_taken_bytes(self) -> int:
+        """Share of `max_session_bytes` for audio in one conversion step, in its larger form."""
+        return self.max_session_bytes // 16
+
+    @property
+    def max_job_bytes(self) -> int:
+        """Share of `max_session_bytes` for finals and pieces in the model."""
+        return self.max_session_bytes // 4
 
     def announced(self) -> Mapping[str, float]:
-        """The part a client wants to know, as `started` tells it."""
+        """Return the limits for the client, which `started` contains."""
         return {
             "max_audio_message_bytes": self.max_audio_message_bytes,
             "max_control_bytes": self.max_control_bytes,
@@ -57,24 +94,24 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """Everything a session is built from; the same for every session of one endpoint."""
+    """Settings of a session; the same for every session of one endpoint."""
 
     mode: Mode
     model: str = "stub"
     model_sample_rate: int = 16_000
     stateful: bool = False
-    """A StreamingModel: one piece per channel at a time, and no interims (they would disturb the state)."""
+    """Whether the model is a StreamingModel: one piece per channel at a time, and no interims."""
     max_inflight: int = 4
-    """Pieces of one channel that may run side by side in simple mode."""
+    """Concurrent pieces of one channel in simple mode."""
     vad: VadConfig = field(default_factory=VadConfig)
     interim_interval_ms: int = 500
     min_interim_interval_ms: int = 200
     min_piece_ms: int = 100
     max_piece_ms: int = 10_000
     stall_timeout_s: float = 2.0
-    """Open speech ends when no audio has come for so long (0: never, for files)."""
+    """Time without audio after which open speech ends; 0: never."""
     lag_warning_s: float = 5.0
-    """A result that takes longer from its audio's end makes a warning."""
+    """Delay of a result after the end of its audio above which the client gets a warning."""
     retry_after_s: float = 5.0
-    """Seconds after which a client that was ended for load may come back."""
+    """Retry time in seconds for a client that was closed for overload."""
     limits: Limits = field(default_factory=Limits)

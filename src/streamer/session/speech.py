@@ -1,4 +1,4 @@
-"""The segmenter of `segmented`: speech is scored, endpointed, and handed to the model utterance by utterance."""
+"""The segmenter of `segmented`: scores and endpoints speech, and requests a result for each utterance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.buffer import buffer_for
+from streamer.audio.buffer import MAX_RAW_BYTES, buffer_for
 from streamer.audio.coding import Coding, Kept, Pcm, Samples
 from streamer.audio.windows import Windower
 from streamer.session.actions import JobKind
@@ -19,18 +19,19 @@ from streamer.vad.endpointer import Endpointer
 from streamer.vad.settings import VadConfig
 
 _MARGIN_S = 4.0
-"""Beyond the longest utterance: windows in flight, resampler delays, one conversion, what is not forgotten yet."""
+"""Stored audio besides the longest utterance: windows being scored, resampler delays, one conversion, unforgotten
+audio."""
 _FORGET = 8 * WINDOW
-"""Audio after which what nobody needs any more is forgotten."""
+"""Samples after which unneeded audio is forgotten."""
 
 
 class SpeechSegmenter(Segmenter):
-    """One channel in `segmented` mode.
+    """Segmenter of one channel in `segmented` mode.
 
-    The endpointer counts samples at SPEECH_RATE, results count them at the model's; where the two differ, a range is
-    handed out only when the model's samples have arrived, because the two resamplers hold back different amounts.
-    `interim_interval_ms`: an interim is due after so much speech; None for none. `coding`: how the audio is kept; None
-    for decoded.
+    The endpointer counts samples at SPEECH_RATE, results count them at the model's. If the two differ, a range is
+    requested only when the model's samples have arrived, because the two resamplers have different delays.
+    `interim_interval_ms`: speech between two interims; None for no interims. `coding`: encoding of the stored audio;
+    None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class SpeechSegmenter(Segmenter):
         model_rate: int,
         interim_interval_ms: int | None,
         coding: Coding | None = None,
+        max_raw_bytes: int = MAX_RAW_BYTES,
     ) -> None:
         self._index = index
         self._rate = model_rate
         self._interval = interim_interval_ms and interim_interval_ms * SPEECH_RATE // 1000
         longest_s = (config.pre_speech_pad_ms + config.max_speech_time_ms + config.redemption_time_ms) / 1000
-        self._buffer = buffer_for(coding, round((longest_s + _MARGIN_S) * model_rate))
+        self._buffer = buffer_for(coding, round((longest_s + _MARGIN_S) * model_rate), max_raw_bytes)
         self._windower = Windower(WINDOW)
         self._tail = 0
         self._endpointer = Endpointer(config, SPEECH_RATE)
@@ -64,6 +66,10 @@ class SpeechSegmenter(Segmenter):
         return min(needed, self._queue[0].start) if self._queue else needed
 
     @property
+    def nbytes(self) -> int:
+        return self._buffer.nbytes
+
+    @property
     def settled(self) -> bool:
         return not self._queue
 
@@ -73,7 +79,15 @@ class SpeechSegmenter(Segmenter):
 
     @property
     def waiting(self) -> int:
-        return 0  # at most MAX_WINDOWS are being scored; the rest waits as bytes
+        # Audio being scored does not count, at most MAX_WINDOWS; the rest waits as bytes.
+        return sum([wanted.end - wanted.start for wanted in self._queue if self._is_here(wanted)])
+
+    @property
+    def next_length(self) -> int | None:
+        if not self._queue:
+            return None
+        wanted = self._queue[0]
+        return wanted.end - wanted.start if self._is_here(wanted) else None
 
     @property
     def speaking(self) -> bool:
@@ -104,7 +118,7 @@ class SpeechSegmenter(Segmenter):
         for probability in probabilities:
             left -= 1
             length = WINDOW
-            if self._tail and not left:  # the window that a boundary padded counts only what was there
+            if self._tail and not left:  # a window padded at a barrier counts with its true length
                 length, self._tail = self._tail, 0
             if events := endpointer.push(length, probability):
                 facts = [*facts, *self._told(events)]
@@ -120,11 +134,8 @@ class SpeechSegmenter(Segmenter):
     def finish(self) -> list[Fact]:
         return self._told(self._endpointer.finish())
 
-    def wanted(self, free: int) -> list[Wanted]:
-        ready: list[Wanted] = []
-        while self._queue and (self._queue[0].end <= self._buffer.end or self._sealed):
-            ready.append(self._queue.popleft())
-        return ready
+    def next_wanted(self) -> Wanted | None:
+        return self._queue.popleft() if self._queue and self._is_here(self._queue[0]) else None
 
     def interim(self) -> Wanted | None:
         if self._due is None or not self._endpointer.speaking:
@@ -134,10 +145,15 @@ class SpeechSegmenter(Segmenter):
         return Wanted(JobKind.INTERIM, self._segment, self._at(self._endpointer.speech_start), end)
 
     def samples(self, start: int, end: int) -> NDArray[np.float32]:
+        self._buffer.forget(min(start, self.kept_from))
         return self._buffer.slice(start, end)
 
+    def _is_here(self, wanted: Wanted) -> bool:
+        """Return whether all samples of a range have left the resampler."""
+        return wanted.end <= self._buffer.end or self._sealed
+
     def _at(self, position: int) -> int:
-        """A position of the endpointer, at the model's rate."""
+        """Convert a position of the endpointer to the model's rate."""
         if self._rate == SPEECH_RATE:
             return position
         at = position * self._rate // SPEECH_RATE

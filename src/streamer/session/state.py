@@ -1,4 +1,4 @@
-"""The states of a session and what each message does in each: one table, read by the code, the tests and the docs."""
+"""The states of a session and the effect of each message: one table for the code, the tests and the docs."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from streamer.session.messages import Audio, Auth, Flush, KeepAlive, Leave, Star
 
 
 class State(Enum):
-    """Where a session is. `FLUSHING` and `FINISHING` wait for the outside; what the client says meanwhile waits too."""
+    """State of a session. In `FLUSHING` and `FINISHING` it waits for results, and the client's messages are queued."""
 
     NEW = "new"
-    """Connected, nothing agreed."""
+    """Connected; no format agreed."""
     STREAMING = "streaming"
     FLUSHING = "flushing"
-    """A flush (or a stall) was asked for; audio before it is still being scored."""
+    """A flush (or a stall) was requested; audio before it is being scored."""
     FINISHING = "finishing"
-    """The stream is over for the client; scores or results are still to come."""
+    """The stream has ended for the client; scores or results are pending."""
     IDLE = "idle"
-    """A stream has ended and its format still holds: audio or a start goes on."""
+    """A stream has ended; audio in its format, or a start, begins another one."""
     CLOSED = "closed"
 
 
 class Step(Enum):
-    """What a session does with a message."""
+    """Step of a session for a message."""
 
     OPEN = "open"
     """Begin a stream."""
     REOPEN = "reopen"
-    """Begin another stream in the format agreed before, with this audio."""
+    """Begin another stream in the agreed format, with this audio."""
     APPEND = "append"
     FLUSH = "flush"
     FINISH = "finish"
     RESTART = "restart"
     """Finish the running stream, then begin the new one."""
     WAIT = "wait"
-    """Keep the message until the outside has answered."""
+    """Queue the message until the pending results have arrived."""
     LEAVE = "leave"
-    """Close, there is nothing to finish."""
+    """Close; there is nothing to finish."""
     REFUSE = "refuse"
-    """An error event, nothing changes."""
+    """Send an error; nothing changes."""
     IGNORE = "ignore"
 
 

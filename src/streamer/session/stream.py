@@ -1,29 +1,29 @@
-"""One stream: its audio, its segmenters, its outstanding jobs. The session above it knows what the client may say."""
+"""One stream: its audio, its segmenters, its pending jobs. The session validates the client's messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from sys import maxsize
 
-from streamer.errors import ErrorCode
+from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.session.actions import (
     Action,
     Cancel,
     Emit,
     Infer,
     Job,
-    JobFailed,
     JobId,
     JobKind,
     Outcome,
     Output,
     Score,
-    Shed,
 )
+from streamer.session.answers import Answers, Tally
 from streamer.session.arrivals import INTERVAL_S, Arrivals
-from streamer.session.channel import MAX_STEPS, Asked, Channel, segmenter_for, step_for
-from streamer.session.events import Ack, Event, Failed, Mode, Segment, SpeechEnded, Warned, WarningCode
-from streamer.session.intake import Taken, intake_for
+from streamer.session.channel import MAX_STEPS, Channel, intake_of, kept_bytes_per_second, segmenter_for, step_for
+from streamer.session.events import Ack, Event, Mode, SpeechEnded, Warned, WarningCode
+from streamer.session.intake import Taken
+from streamer.session.jobs import Asked, OutstandingJobs
 from streamer.session.messages import Start
 from streamer.session.ordering import Fences
 from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, Fact, Wanted
@@ -31,27 +31,16 @@ from streamer.session.settings import SessionSettings
 from streamer.vad.settings import VadConfig
 
 WANTED_S = 0.032
-"""A window of speech; of longer pieces too, audio should not be looked at less often."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a stream has done so far; counts, and samples at the model's rate."""
-
-    segments: int = 0
-    interims: int = 0
-    interims_dropped: int = 0
-    failed: int = 0
-    failed_in_a_row: int = 0
-    answered_for: int = 0
-    """Samples handed to the model in finals and pieces: the speech, in segmented mode."""
+"""Seconds of audio in a window. Longer pieces are processed in steps of this size as well."""
+COUNT_BYTES = 64 * 1024
+"""Bytes of audio after which the memory is counted again, if half a second of audio is more."""
 
 
 class Stream:
     """The audio of one start, until its last result.
 
-    Methods append to `out` what the outside has to do. After `end_here`, `settled` becomes true when everything before
-    the boundary has been scored and asked for, `finished` when every result has left too.
+    Methods append actions to `out`. After `end_here`, `settled` becomes true when everything before the barrier was
+    scored and requested, `finished` when every result has left as well.
     """
 
     def __init__(
@@ -60,40 +49,48 @@ class Stream:
         self.start = start
         self.number = number
         self.next_job = first_job
-        self.tally = Tally()
-        self._settings = settings
         self._session_id = session_id
         self.sample_rate = settings.model_sample_rate
-        """Hz of all positions: the model's."""
-        self._inflight = 1 if settings.stateful else settings.max_inflight
+        """Sample rate of all positions in Hz: the model's."""
         segmented = settings.mode is Mode.SEGMENTED
-        form = start.format
-        self._most_steps = MAX_WINDOWS if segmented else MAX_STEPS
-        step, parts = step_for(settings, start)
-        self._intake, coding = intake_for(form, self.sample_rate, SPEECH_RATE if segmented else None, step, parts)
+        self._inflight = maxsize if segmented else 1 if settings.stateful else settings.max_inflight
+        form, limits = start.format, settings.limits
+        self._intake, coding = intake_of(settings, start)
+        self._most_steps = _most_steps(settings, start)
         self._channels = [
             Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(form.channels)
         ]
         self._fences = Fences([channel.results for channel in self._channels])
-        self._jobs: dict[JobId, Asked] = {}
-        self._owed = 0
+        self._answers = Answers(
+            self._fences, interim_results=start.interim_results, lag_warning_s=settings.lag_warning_s
+        )
+        self._jobs = OutstandingJobs(limits.max_job_bytes)
+        self._postponed = False
+        """Ranges wait until the pending jobs use less memory. No more audio is taken in meanwhile."""
+        self._max_jobs = limits.max_job_bytes
+        self._max_kept = limits.max_kept_bytes
+        self._max_bytes = limits.max_session_bytes
+        self._growth = max(0.0, kept_bytes_per_second(settings, start) / (form.frame_bytes * form.sample_rate) - 1.0)
         self._scoring = 0
+        self._scored_bytes = 0
+        """Bytes being scored."""
         self._ending = self._sealed = False
         self._received_bytes = 0
-        self.room_bytes = int(settings.limits.max_stream_s * form.sample_rate) * form.frame_bytes
-        """What may still come within the longest stream."""
+        self.room_bytes = int(limits.max_stream_s * form.sample_rate) * form.frame_bytes
+        """Bytes that may still arrive within the maximum length of a stream."""
         self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
+        self._next_count = COUNT_BYTES
         self._most_wanted = round(WANTED_S * form.sample_rate) * form.frame_bytes
         self._arrivals = Arrivals()
         self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
-        self._next_mark = form.frame_bytes
-        self._warned_clamped = self._warned_lag = self._warned_shed = False
+        self._next_arrival = self._next_mark = form.frame_bytes
+        self._warned_clamped = False
 
-    # What a session asks about -----------------------------------------------------------------
+    # Queries of the session ---------------------------------------------------------------------
 
     @property
     def received(self) -> int:
-        """Whole frames received."""
+        """Number of whole frames received."""
         return self._received_bytes // self.start.format.frame_bytes
 
     @property
@@ -102,29 +99,48 @@ class Stream:
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of audio that still have to be converted, scored or answered for."""
+        """Seconds of audio to be converted, scored or answered."""
         form = self.start.format
         unread = self._intake.pending_bytes / (form.frame_bytes * form.sample_rate)
         uncut = max(channel.segmenter.waiting for channel in self._channels)
-        return unread + uncut / self.sample_rate + self._owed / (self.sample_rate * form.channels)
+        return unread + uncut / self.sample_rate + self._jobs.owed / (self.sample_rate * form.channels)
 
     @property
-    def backlog_bytes(self) -> int:
-        """Bytes not yet converted."""
-        return self._intake.pending_bytes
+    def held_bytes(self) -> int:
+        """Bytes of memory for its audio: undecoded, in open speech, being scored, and in jobs."""
+        scored = self._scored_bytes if self._scoring else 0
+        return self._intake.nbytes + self._kept_bytes() + scored + self._jobs.owed_bytes
+
+    def reserved_bytes(self, pending: int) -> int:
+        """Return the bytes needed beyond `held_bytes` without further reading: for jobs, and for decoded audio.
+
+        `pending`: bytes of audio that wait for an earlier barrier.
+        """
+        growing = int((self._intake.pending_bytes + pending) * self._growth)
+        return growing + max(0, self._max_jobs - self._jobs.owed_bytes)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer of the scorer or the model is pending."""
+        return self._scoring > 0 or len(self._jobs) > 0
 
     def wanted_bytes(self) -> int:
-        """Audio that must still come for a step, at most WANTED_S of it."""
+        """Return the bytes of audio needed for a step, at most WANTED_S."""
         return min(self._intake.wanted_bytes - self._intake.pending_bytes, self._most_wanted)
 
     def arrival(self, position: int) -> float | None:
-        """When the audio up to this sample at the model's rate had come; None before any."""
+        """Return the arrival time of the audio up to this sample at the model's rate; None before any."""
         return self._arrivals.of(self._to_frames(position))
 
     @property
     def fences(self) -> int:
-        """Events that wait for the results before them."""
+        """Number of events that wait for earlier results."""
         return len(self._fences)
+
+    @property
+    def tally(self) -> Tally:
+        """Counters of the stream."""
+        return self._answers.tally
 
     @property
     def speaking(self) -> bool:
@@ -140,7 +156,7 @@ class Stream:
 
     @property
     def processed(self) -> int:
-        """Frames that were looked at and not lost to a failure (of any channel)."""
+        """Frames that were processed and not lost to a failure (of any channel)."""
         if self.finished:
             lost = max(channel.failed for channel in self._channels)
             return self.received - self._to_frames(lost)
@@ -148,19 +164,22 @@ class Stream:
 
     @property
     def committed(self) -> int:
-        """Frames, from the start, that every result still to come leaves alone."""
+        """Frames from the start that no later result will cover."""
         kept = (self._kept_from(channel) for channel in self._channels)
         return min(self.received, self._to_frames(min(kept)))
 
     def unanswered(self) -> tuple[int, int]:
-        """The range, in samples at the model's rate, that has no answer yet."""
+        """Return the range without a result, in samples at the model's rate."""
         start = min(self._kept_from(channel) for channel in self._channels)
         return start, max(start, self.received * self.sample_rate // self.start.format.sample_rate)
 
-    # What comes in ------------------------------------------------------------------------------
+    # Input --------------------------------------------------------------------------------------
 
     def audio(self, data: bytes, out: list[Action], now: float) -> bool:
-        """Take bytes; True each half second of audio. Most calls are an append and two comparisons."""
+        """Append bytes; return whether the memory should be counted: each half second of audio, or COUNT_BYTES.
+
+        Most calls cost an append and two comparisons.
+        """
         size = len(data)
         self._received_bytes += size
         self.room_bytes -= size
@@ -169,86 +188,102 @@ class Stream:
         return self._received_bytes >= self._next_mark and self._mark(out, now)
 
     def scored(self, channel: int, probabilities: Sequence[float], out: list[Action], now: float) -> None:
-        """The scores of what this channel asked for last."""
+        """Take the scores of the last request of this channel."""
         self._scoring -= 1
         scored = self._channels[channel]
         if facts := scored.segmenter.scored(probabilities):
             self._tell(scored, facts, out)
         if scored.segmenter.asks:
             self._ask(scored, out, now)
-        if not self._scoring and ((ready := self._ready()) or self._ending):
-            self._pump(out, now, ready=ready)
+        self._go_on(out, now)
 
     def inferred(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:
-        """The model's answer; one that nobody waits for any more is ignored."""
-        asked = self._jobs.get(job)
+        """Take the model's answer; one for a cancelled job is ignored."""
+        asked = self._jobs.find(job)
         if asked is None:
             return
-        channel = self._channels[asked.channel]
+        channel, answers = self._channels[asked.channel], self._answers
         if isinstance(outcome, Output) and outcome.partial:
-            self._partial(channel, asked, outcome, out)
+            answers.partial(channel, asked, outcome, out)
             return
-        del self._jobs[job]
+        self._jobs.remove(job)
         if isinstance(outcome, Output) and outcome.state_lost:
-            text = f"the model's worker was lost and with it what it knew of channel {asked.channel}; "
-            text += f"it began anew at {asked.wanted.start / self.sample_rate:.3f} s"
+            text = f"the model's state for channel {asked.channel} was lost with its worker; "
+            text += f"processing restarted at {asked.wanted.start / self.sample_rate:.3f} s"
             out.append(Emit(Warned(WarningCode.STATE_LOST, text)))
         if asked.wanted.kind is JobKind.INTERIM:
-            self._interim(channel, asked, outcome, out)
+            channel.interim = None
+            answers.interim(channel, asked, outcome, out)
         else:
-            self._owed -= asked.wanted.end - asked.wanted.start
-            self._warn_of_lag(now - asked.at, out)
-            self._final(channel, asked, outcome, out)
+            answers.warn_of_lag(now - asked.at, out)
+            answers.final(channel, asked, outcome, out)
+        if self._postponed:
+            self._ask_postponed(channel, out, now)
         self._ask(channel, out, now)
+        self._go_on(out, now)
 
     def end_here(self, out: list[Action], now: float) -> None:
-        """A boundary: all audio so far is converted to the last sample, scored, and what is open ends."""
+        """Start a barrier: convert all audio so far to the last sample, score it, and end open speech."""
         self._ending = True
         if not self._scoring:
             self._pump(out, now, ready=self._ready())
 
     def go_on(self) -> None:
-        """The boundary has been dealt with; more audio comes."""
+        """Continue after a barrier."""
         self._ending = self._sealed = False
         for channel in self._channels:
             channel.segmenter.unseal()
 
     def fence(self, event: Event, out: list[Action]) -> None:
-        """Emit `event` once every result asked for so far has left."""
+        """Emit `event` after every result requested so far has left."""
         self._fences.put(event)
         out += map(Emit, self._fences.ready())
 
     def abandon(self, out: list[Action]) -> None:
-        """Nobody waits for this stream's answers any more."""
-        out += map(Cancel, self._jobs)
-        self._jobs.clear()
+        """Cancel all jobs."""
+        out += map(Cancel, self._jobs.clear())
 
     def partial_frame_bytes(self) -> int:
-        """Bytes at the end that made no whole frame."""
+        """Return the bytes of an incomplete frame at the end."""
         return self._intake.pending_bytes
 
     # How it goes on -----------------------------------------------------------------------------
 
     def _mark(self, out: list[Action], now: float) -> bool:
-        """Note when this audio came; True, with an ack, each half second of audio."""
+        """Store the arrival time, send an ack each half second, and return whether to count the memory."""
         received = self._received_bytes
-        self._arrivals.mark(self.received, now)
+        if received >= self._next_arrival:
+            self._arrivals.mark(self.received, now)
+            self._next_arrival = received + self._mark_bytes
         if acked := received >= self._next_ack:
             self._next_ack = received + self._ack_bytes
             committed = self.committed
             self._arrivals.forget(committed)
             out.append(Emit(Ack(self.received, committed)))
-        self._next_mark = min(received + self._mark_bytes, self._next_ack)
-        return acked
+        if counted := acked or received >= self._next_count:
+            self._next_count = received + COUNT_BYTES
+        self._next_mark = min(self._next_arrival, self._next_ack, self._next_count)
+        return counted
 
     def _ready(self) -> bool:
-        """Whether there is a step to be taken in."""
+        """Return whether a conversion step is possible."""
         return self._intake.pending_bytes >= self._intake.wanted_bytes
 
+    def _go_on(self, out: list[Action], now: float) -> None:
+        """Continue after an answer: scores were pending, or jobs used too much memory."""
+        if not self._scoring and ((ready := self._ready()) or self._ending):
+            self._pump(out, now, ready=ready)
+
+    def _kept_bytes(self) -> int:
+        """Return the bytes of audio that segmenters store, and of its copies in interims."""
+        return sum([channel.segmenter.nbytes for channel in self._channels]) + self._jobs.interim_bytes
+
     def _pump(self, out: list[Action], now: float, *, ready: bool) -> None:
-        """Take in and score until a score is outstanding or nothing is left to take."""
+        """Convert and score until a score is pending, no audio is left, or too much memory waits for jobs."""
         intake = self._intake
         while True:
+            if self._postponed or (len(self._jobs) and self._kept_bytes() > self._max_kept):
+                break
             if ready:
                 self._spread(intake.take(self._most_steps), out, now)
             elif self._ending and not self._sealed:
@@ -263,11 +298,12 @@ class Stream:
             ready = self._ready()
         if intake.clamped and not self._warned_clamped:
             self._warned_clamped = True
-            out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples that are not finite or not in [-1, 1] came")))
+            out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples outside of [-1, 1] or not finite were clamped")))
 
     def _spread(self, samples: Taken, out: list[Action], now: float) -> None:
-        """Hand audio to the channels."""
+        """Push audio to the channels."""
         models, speeches = samples.model, samples.speech
+        self._scored_bytes = samples.speech_bytes
         for index, channel in enumerate(self._channels):
             windows = channel.segmenter.push(models[index], speeches[index], last=self._sealed)
             if windows is None:
@@ -286,26 +322,43 @@ class Stream:
         for event in events:
             if isinstance(event, SpeechEnded) and channel.interim is not None:
                 out.append(Cancel(channel.interim))
-                del self._jobs[channel.interim]
+                self._jobs.remove(channel.interim)
                 channel.interim = None
                 self.tally.interims_dropped += 1
             out.append(Emit(event))
 
     def _ask(self, channel: Channel, out: list[Action], now: float) -> None:
-        """Ask the model for all that is due on this channel."""
-        free = self._inflight - (channel.results.asked - channel.results.released)
-        for wanted in channel.segmenter.wanted(max(0, free)):
-            job = self._infer(channel, wanted, out, now)
-            channel.results.ask(job)
-            self._owed += wanted.end - wanted.start
-            self.tally.answered_for += wanted.end - wanted.start
-        if channel.interim is None and (due := channel.segmenter.interim()):
-            channel.interim = self._infer(channel, due, out, now)
+        """Request the results that are due on this channel, as far as there is memory."""
+        jobs, segmenter, results = self._jobs, channel.segmenter, channel.results
+        while results.asked - results.released < self._inflight and (length := segmenter.next_length) is not None:
+            if not jobs.has_room(length):
+                self._postponed = True
+                break
+            wanted = segmenter.next_wanted()
+            assert wanted is not None
+            results.ask(self._infer(channel, wanted, out, now))
+            self.tally.answered_for += length
+        if channel.interim is None and (due := segmenter.interim()):
+            if self._has_room_for_interim((due.end - due.start) * SAMPLE_BYTES):
+                channel.interim = self._infer(channel, due, out, now)
+            else:
+                self.tally.interims_dropped += 1
+
+    def _has_room_for_interim(self, size: int) -> bool:
+        """Return whether a copy of this many bytes fits beside the stored audio, and beside all that was read."""
+        fits = self.held_bytes + self.reserved_bytes(0) + size <= self._max_bytes
+        return fits and self._kept_bytes() + size <= self._max_kept
+
+    def _ask_postponed(self, after: Channel, out: list[Action], now: float) -> None:
+        """Request the ranges that had no memory before; each channel has its turn."""
+        self._postponed = False
+        for channel in (*self._channels[after.index + 1 :], *self._channels[: after.index]):
+            self._ask(channel, out, now)
 
     def _infer(self, channel: Channel, wanted: Wanted, out: list[Action], now: float) -> JobId:
         job = self.next_job
         self.next_job += 1
-        self._jobs[job] = Asked(job, channel.index, wanted, now)
+        self._jobs.add(Asked(job, channel.index, wanted, now))
         samples = channel.segmenter.samples(wanted.start, wanted.end)
         out.append(
             Infer(
@@ -325,57 +378,6 @@ class Stream:
         )
         return job
 
-    # Answers ------------------------------------------------------------------------------------
-
-    def _final(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
-        wanted, tally = asked.wanted, self.tally
-        if isinstance(outcome, Output):
-            event: Event = self._segment(asked, outcome, final=True)
-            tally.segments += 1
-            tally.failed_in_a_row = 0
-        else:
-            code, message = _why(outcome)
-            event = Failed(code, message, channel=channel.index, start=wanted.start, end=wanted.end)
-            tally.failed += 1
-            tally.failed_in_a_row += 1
-            channel.failed += wanted.end - wanted.start
-        channel.results.answer(asked.job, event)
-        while released := channel.results.release():
-            out.append(Emit(released))
-            out += map(Emit, self._fences.ready())
-
-    def _interim(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
-        """An interim that failed or was shed is no loss (its final will cover the range); neither is one that would
-        overtake an earlier utterance's final."""
-        channel.interim = None
-        if isinstance(outcome, Output) and channel.results.idle:
-            self.tally.interims += 1
-            out.append(Emit(self._segment(asked, outcome, final=False)))
-            return
-        self.tally.interims_dropped += 1
-        if isinstance(outcome, Shed) and outcome.overload and not self._warned_shed:
-            self._warned_shed = True
-            text = "interims are left out: the model has more to do than it can"
-            out.append(Emit(Warned(WarningCode.INTERIMS_SHED, text)))
-
-    def _partial(self, channel: Channel, asked: Asked, outcome: Output, out: list[Action]) -> None:
-        """One item of a generator's answer: an interim where interims were asked for and its turn has come."""
-        final = asked.wanted.kind is not JobKind.INTERIM
-        turn = channel.results.is_next(asked.job) if final else channel.results.idle
-        if self.start.interim_results and turn:
-            self.tally.interims += 1
-            out.append(Emit(self._segment(asked, outcome, final=False)))
-
-    def _segment(self, asked: Asked, outcome: Output, *, final: bool) -> Segment:
-        wanted = asked.wanted
-        return Segment(asked.channel, wanted.segment_id, wanted.start, wanted.end, final, outcome.value)
-
-    def _warn_of_lag(self, took: float, out: list[Action]) -> None:
-        lagging = took > self._settings.lag_warning_s
-        if lagging and not self._warned_lag:
-            out.append(Emit(Warned(WarningCode.LAGGING, f"results come {took:.1f} s after their audio was complete")))
-        self._warned_lag = lagging
-
     def _kept_from(self, channel: Channel) -> int:
         owed = channel.results.first
         kept = channel.segmenter.kept_from
@@ -385,7 +387,12 @@ class Stream:
         return samples * self.start.format.sample_rate // self.sample_rate
 
 
-def _why(outcome: Outcome) -> tuple[ErrorCode, str]:
-    if isinstance(outcome, JobFailed):
-        return outcome.code, outcome.message
-    return ErrorCode.INTERNAL, "the engine gave no answer"
+def _most_steps(settings: SessionSettings, start: Start) -> int:
+    """Return the maximum number of steps of one conversion."""
+    segmented, form = settings.mode is Mode.SEGMENTED, start.format
+    step, parts = step_for(settings, start)
+    step_s = step / (parts * (SPEECH_RATE if segmented else settings.model_sample_rate))
+    second = max(form.sample_rate * form.frame_bytes, settings.model_sample_rate * form.channels * SAMPLE_BYTES)
+    return max(
+        1, min(MAX_WINDOWS if segmented else MAX_STEPS, int(settings.limits.max_taken_bytes / (step_s * second)))
+    )

@@ -1,4 +1,4 @@
-"""What a session has done, in numbers: the one record that a log needs at its end."""
+"""Totals of a session, for its log record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamer.session.stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A session so far, for the log: counts, and seconds of audio over all its streams."""
+    """Totals of a session: counts, and seconds of audio over all its streams."""
 
     streams: int = 0
     received_s: float = 0.0
@@ -20,10 +20,10 @@ class Summary:
     interims_dropped: int = 0
     failed: int = 0
     code: ErrorCode | None = None
-    """Why it was closed; None for a normal end."""
+    """Error of the close; None for a normal end."""
 
     def plus(self, stream: Stream) -> Summary:
-        """This and one stream more."""
+        """Return these totals plus those of another stream."""
         tally = stream.tally
         return Summary(
             streams=self.streams + 1,

@@ -1,1 +1,1 @@
-"""Seeing what the server does."""
+"""Metrics, traces and logs."""

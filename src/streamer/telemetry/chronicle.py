@@ -1,4 +1,4 @@
-"""What became of each session and each segment, derived once; metrics, traces and logs read it."""
+"""The timelines of sessions and segments, derived once for metrics, traces and logs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from streamer.telemetry.observer import SessionInfo, SessionObserver, SessionVie
 
 @dataclass(slots=True, eq=False)
 class Passage:
-    """One segment (or piece) on its way from the first audio to the final written.
+    """Timeline of one segment (or piece), from its first audio to the writing of its final.
 
-    `start`, `end`: positions at the model's rate, `rate` in Hz. All other numbers are monotonic seconds, None until it
-    happened. The times of the model are those of the final's last call, not of interims.
+    `start`, `end`: positions at the model's rate, `rate` in Hz. All other numbers are monotonic seconds, None before
+    the event. The times of the model are those of the final's last call.
     """
 
     channel: int
@@ -30,22 +30,22 @@ class Passage:
     began: float
     """Arrival of its first audio."""
     busy_s: float
-    """Seconds its session had been busy when it began; once `ended`, seconds it was busy meanwhile."""
+    """Busy seconds of the session at its start; after `ended`, busy seconds during the segment."""
     end: int = 0
     heard: float | None = None
     """Arrival of its last audio."""
     ended: float | None = None
-    """Its end was known (segmented), or it was cut (simple)."""
+    """Time when its end was detected (segmented), or when it was cut (simple)."""
     asked: float | None = None
     started: float | None = None
-    """The call of the model began, the time in the queue ended."""
+    """Start of the model's call, the end of the time in the queue."""
     finished: float | None = None
     answered: float | None = None
     written: float | None = None
     interims: int = 0
     speech: bool = False
     code: ErrorCode | None = None
-    """Why there is no result."""
+    """Error in place of a result."""
 
     @property
     def length_s(self) -> float:
@@ -53,9 +53,9 @@ class Passage:
 
 
 class Heartbeat(NamedTuple):
-    """A session, each half second of audio and once at its end; what was done since the last one.
+    """Progress of a session since the last heartbeat: each half second of audio, and once at its end.
 
-    `lag_s`: audio received and not yet covered by results. `backlog_s`, `backlog_bytes`: not yet dealt with, decoded.
+    `lag_s`: received audio without a result. `backlog_s`: unprocessed audio. `held_bytes`: memory for audio.
     """
 
     audio_s: float
@@ -64,31 +64,31 @@ class Heartbeat(NamedTuple):
     busy_s: float
     lag_s: float
     backlog_s: float
-    backlog_bytes: int
+    held_bytes: int
 
 
 class Reader:
-    """Reads one session's chronicle, on the event loop. The base class reads nothing."""
+    """Receives the timelines of one session, on the event loop. The base class does nothing."""
 
     def starting(self, start: Start, now: float) -> str | None:
-        """See `SessionObserver.starting`."""
+        """Implement `SessionObserver.starting`."""
 
     def heartbeat(self, beat: Heartbeat) -> None: ...
 
     def first_result(self, latency_s: float) -> None:
-        """A stream's first fact or result left, so long after the audio that it begins with had come."""
+        """Handle the first event or result of a stream, `latency_s` after the arrival of its first audio."""
 
     def opened(self, passage: Passage) -> None:
-        """A segment began."""
+        """Handle the start of a segment."""
 
     def interim(self, passage: Passage, now: float) -> None:
-        """An interim left."""
+        """Handle an interim."""
 
     def done(self, passage: Passage) -> None:
-        """The result, or the error in its place, was given to the transport; its last word."""
+        """Handle the end of a segment: its result, or the error in its place, was given to the transport."""
 
     def lost(self, passage: Passage, now: float) -> None:
-        """The session ended before its result was written."""
+        """Handle a segment whose session ended before its result was written."""
 
     def failed(self, event: Failed) -> None: ...
 
@@ -102,14 +102,14 @@ class Reader:
 
 
 class Chronicle(SessionObserver):
-    """Writes the chronicle of one session and reads it out to `readers`."""
+    """Records the timelines of one session, and passes them to `readers`."""
 
     def __init__(self, info: SessionInfo, view: SessionView, now: float, readers: Sequence[Reader]) -> None:
         self.info = info
         self.born = now
         self._view = view
         self._readers = readers
-        # Who wants to hear of what comes often.
+        # Readers that override the frequent events.
         self._beats = [reader.heartbeat for reader in readers if type(reader).heartbeat is not Reader.heartbeat]
         self._opens = [reader.opened for reader in readers if type(reader).opened is not Reader.opened]
         self._dones = [reader.done for reader in readers if type(reader).done is not Reader.done]
@@ -158,7 +158,7 @@ class Chronicle(SessionObserver):
             self._beat(event.received, event.received)
 
     def written(self, event: Event, now: float) -> None:
-        while self._leaving:  # in order, but for what a slow peer made the outbox drop
+        while self._leaving:  # in order, except for frames that the outbox dropped
             left, passage = self._leaving.popleft()
             if left is event:
                 passage.written = now
@@ -207,7 +207,7 @@ class Chronicle(SessionObserver):
     # From the engine ----------------------------------------------------------------------------
 
     def passage(self, job: Job) -> Passage | None:
-        """The segment that a job (interims too) belongs to, while its result is not written."""
+        """Return the segment of a job (or interim) until its result is written."""
         return self._open.get((job.channel, job.segment_id))
 
     def batch_started(self, job: Job, now: float) -> None:
@@ -229,7 +229,7 @@ class Chronicle(SessionObserver):
         self._received = self._committed = 0
 
     def _first(self, position: int, now: float) -> None:
-        """A fact or a result that begins at `position`: perhaps a stream's first."""
+        """Check whether an event or a result at `position` is the first of a stream."""
         if not self._quiet:
             return
         self._quiet = False
@@ -268,11 +268,11 @@ class Chronicle(SessionObserver):
                 reader.interim(passage, now)
 
     def _leave(self, event: Segment | Failed) -> None:
-        """A result is on its way to the transport."""
+        """Move the segment of a result to those that wait for the transport."""
         passage = None
         if isinstance(event, Segment):
             passage = self._open.get((event.channel, event.segment_id))
-        else:  # it names the range, not the segment
+        else:  # an error has the range, not the segment
             for other in self._open.values():
                 if (other.channel, other.start, other.end) == (event.channel, event.start, event.end):
                     passage, other.code = other, event.code
@@ -281,7 +281,7 @@ class Chronicle(SessionObserver):
             self._leaving.append((event, passage))
 
     def _beat(self, received: int, committed: int) -> None:
-        """`received`, `committed`: frames of this stream at the client's rate."""
+        """Report progress. `received`, `committed`: frames of this stream at the client's rate."""
         if self._start is None:
             return
         form, view = self._start.format, self._view
@@ -294,7 +294,7 @@ class Chronicle(SessionObserver):
             busy_s=busy_s - self._busy_s,
             lag_s=(received - committed) / form.sample_rate,
             backlog_s=view.backlog_s,
-            backlog_bytes=view.backlog_bytes,
+            held_bytes=view.held_bytes,
         )
         self._received, self._committed, self._busy_s = received, committed, busy_s
         self._counted_s += beat.audio_s

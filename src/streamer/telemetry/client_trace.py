@@ -1,4 +1,4 @@
-"""The client's end of a trace: its own span where OTEL_* asks for one, else an id that the server goes on with."""
+"""The client's part of a trace: its own span if OTEL_* variables enable traces, otherwise an id for the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamer.telemetry.wanted import traces_wanted
 
 @contextmanager
 def client_trace(environment: Mapping[str, str], address: str) -> Iterator[str]:
-    """The traceparent to send; with the context, the client's span ends and is exported (within a bound).
+    """Return the traceparent to send. At the end of the context, the client's span is exported (within a time-out).
 
     `address` becomes an attribute of the span, without its query. Raises ConfigError for a wrong OTEL_* variable.
     """

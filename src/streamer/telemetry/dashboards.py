@@ -1,4 +1,4 @@
-"""Grafana's dashboards, made from the panels: python -m streamer.telemetry.dashboards DIRECTORY."""
+"""Grafana dashboards, generated from the panels: python -m streamer.telemetry.dashboards DIRECTORY."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from streamer.telemetry.panels import DASHBOARDS, Dashboard, Panel
 
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
 WIDTH = 24
-"""Grafana's grid."""
+"""Width of Grafana's grid."""
 
 
 def grafana(dashboard: Dashboard) -> dict[str, Any]:
-    """The JSON model that Grafana provisions."""
+    """Return the JSON model of a dashboard for Grafana."""
     panels, x, y, row = [], 0, 0, 0
     for number, panel in enumerate(dashboard.panels, 1):
         width, height = (6, 4) if panel.number else (12, 8)
@@ -65,7 +65,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def write(folder: Path) -> list[Path]:
-    """One file a dashboard."""
+    """Write one file per dashboard."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for dashboard in DASHBOARDS:

@@ -1,7 +1,7 @@
-"""Metrics as scrapers read them: Prometheus text 0.0.4 and OpenMetrics 1.0.0, a family at a time.
+"""Metrics in the formats of scrapers: Prometheus text 0.0.4 and OpenMetrics 1.0.0, written in slices.
 
-prometheus_client writes a whole registry in one go, while an event loop stands still for 4 to 18 ms. Here it is 2.5 ms
-in pieces of a quarter (docs/design/telemetry.md).
+prometheus_client writes a whole registry at once, which blocks an event loop for 4 to 18 ms. Here it takes 2.5 ms in
+slices of a quarter (docs/design/telemetry.md).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from prometheus_client import Metric
 from prometheus_client.samples import Exemplar, Sample
 
 SAMPLES_AT_A_TIME = 50
-"""Samples that are read and written down before the loop has a turn. A family is not cut: it may be some more."""
+"""Samples written between two iterations of the loop. A family is not split, so a slice may be larger."""
 
 
 class Format(StrEnum):
-    """What can be written, as a content type."""
+    """Formats by their content type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
     @classmethod
     def accepted(cls, accept: str) -> Format:
-        """The format for a scraper with this `Accept`: OpenMetrics if it takes version 1 or names none."""
+        """Return the format for this `Accept`: OpenMetrics if the scraper accepts version 1 or names no version."""
         for offer in accept.split(","):
             media_type, *parameters = [part.strip() for part in offer.split(";")]
             versions = [value for name, _, value in (part.partition("=") for part in parameters) if name == "version"]
@@ -36,13 +36,13 @@ class Format(StrEnum):
 
 
 def _is_version_1(version: str) -> bool:
-    """Whether a version is 1.0.0 or a later one, which is given what 1.0.0 has."""
+    """Return whether a version is 1.0.0 or later; later ones get 1.0.0."""
     major = version.partition(".")[0]
     return major.isdecimal() and bool(major.strip("0"))
 
 
 async def by_pieces(metrics: Iterable[Metric]) -> AsyncIterator[Metric]:
-    """Yield metrics, which may be made as they are asked for, and give the event loop turns in between."""
+    """Yield metrics, which may be generated lazily, and let the event loop run in between."""
     samples = 0
     for metric in metrics:
         yield metric
@@ -53,7 +53,7 @@ async def by_pieces(metrics: Iterable[Metric]) -> AsyncIterator[Metric]:
 
 
 async def written(metrics: Iterable[Metric], format: Format) -> bytes:
-    """The metrics as text, written piece by piece."""
+    """Return the metrics as text, written in slices."""
     is_openmetrics = format is Format.OPENMETRICS
     pieces = [_family(metric, is_openmetrics=is_openmetrics) async for metric in by_pieces(metrics)]
     if is_openmetrics:

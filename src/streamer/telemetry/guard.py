@@ -1,4 +1,4 @@
-"""Errors that nobody caught, wherever they were raised: counted and logged, as the original's panic hook does."""
+"""Hooks for uncaught exceptions, which are counted and logged."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ THREADS = {
     "streamer-spans": Subsystem.METRICS,
     "streamer-log": Subsystem.METRICS,
 }
-"""Whose threads have names that begin so."""
+"""Subsystems by the prefix of a thread's name."""
 
 ErrorHook = Callable[[Subsystem, BaseException], None]
 
 
 class Guard:
-    """Hears of every unhandled error of the process while open: `with Guard(loop, told)`.
+    """Handles every uncaught exception of the process while open: `with Guard(loop, told)`.
 
-    `told` is called on the event loop where there still is one. What was there before is put back.
+    `told` is called on the event loop if it still runs. The previous hooks are restored at the end.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, told: ErrorHook) -> None:
@@ -51,34 +51,34 @@ class Guard:
         sys.excepthook, threading.excepthook, sys.unraisablehook = self._before
 
     def _in_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback raised, or a task failed and nobody asked it."""
+        """Handle an error of a callback, or of a task that was not awaited."""
         error = context.get("exception") or RuntimeError(context.get("message", "no message"))
-        log.error("unhandled in the event loop: %s", context.get("message"), exc_info=error)
+        log.error("unhandled error in the event loop: %s", context.get("message"), exc_info=error)
         self._told(Subsystem.OTHER, error)
 
     def _in_thread(self, args: threading.ExceptHookArgs) -> None:
         if args.exc_value is None or isinstance(args.exc_value, SystemExit):
             return
         name = args.thread.name if args.thread is not None else "unknown"
-        log.error("unhandled in thread %s", name, exc_info=args.exc_value)
+        log.error("unhandled error in thread %s", name, exc_info=args.exc_value)
         where = next((part for begin, part in THREADS.items() if name.startswith(begin)), Subsystem.OTHER)
         self._tell(where, args.exc_value)
 
     def _unraisable(self, args: sys.UnraisableHookArgs) -> None:
-        """Raised where nothing can be raised: in `__del__`, or while the collector runs."""
+        """Handle an error that cannot be raised: in `__del__`, or during garbage collection."""
         if args.exc_value is not None:
-            log.error("unraisable: %s", args.err_msg or "in a finaliser", exc_info=args.exc_value)
+            log.error("unraisable error: %s", args.err_msg or "in a finaliser", exc_info=args.exc_value)
             self._tell(Subsystem.OTHER, args.exc_value)
 
     def _at_last(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        """The process ends with this."""
+        """Handle the error that ends the process."""
         if not issubclass(kind, KeyboardInterrupt):
-            log.critical("unhandled: the process ends", exc_info=error)
+            log.critical("unhandled error: the process exits", exc_info=error)
             self._told(Subsystem.OTHER, error)
         self._before[0](kind, error, traceback)
 
     def _tell(self, where: Subsystem, error: BaseException) -> None:
         try:
             self._loop.call_soon_threadsafe(self._told, where, error)
-        except RuntimeError:  # the loop is closed: no scrape will come for it
+        except RuntimeError:  # the loop is closed: no scrape follows
             self._told(where, error)

@@ -1,4 +1,4 @@
-"""All that listens to a server, behind one observer: metrics, task metrics, traces, session records."""
+"""The telemetry of a server behind one observer: metrics, task metrics, traces, session records."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, Wo
 from streamer.session.actions import Job
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Chronicle, Passage, Reader
-from streamer.telemetry.context import CURRENT, Ids
-from streamer.telemetry.logs import Logs
+from streamer.telemetry.logs import CURRENT, Ids, Logs
 from streamer.telemetry.measuring import Measuring, untraced
 from streamer.telemetry.metrics import Metrics, Signal
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView, Subsystem
@@ -35,9 +34,9 @@ T = TypeVar("T")
 
 
 class Telemetry(Observer, EngineObserver):
-    """Hears everything, on the event loop. `registry` is what /metrics writes down.
+    """Observes everything, on the event loop. `registry` is the content of /metrics.
 
-    `environment`: where the OTEL_* variables are; without them nothing is traced. Raises ConfigError for a wrong one.
+    `environment`: OTEL_* variables, without which nothing is traced. Raises ConfigError for a wrong one.
     """
 
     def __init__(
@@ -63,11 +62,11 @@ class Telemetry(Observer, EngineObserver):
     def watch(
         self, *, ready: Callable[[], bool], draining: Callable[[], bool], depth: Callable[[], EngineDepth]
     ) -> None:
-        """Where to look for states, at each scrape."""
+        """Set the sources of gauges, which are read at each scrape."""
         self._measuring.watch(ready=ready, draining=draining, depth=depth)
 
     def watch_certificate(self, expiry: Callable[[], float | None]) -> None:
-        """Where to ask when the certificate expires, in seconds since 1970; None: not known."""
+        """Set the source of the certificate's expiry, in seconds since 1970; None if unknown."""
 
         def refresh() -> None:
             if (at := expiry()) is not None:
@@ -76,7 +75,7 @@ class Telemetry(Observer, EngineObserver):
         self._metrics.instruments.refresh.append(refresh)
 
     def watch_log(self, logs: Logs) -> None:
-        """Count what the log drops, and tell it the traces of sessions."""
+        """Count dropped log records, and give the log the traces of sessions."""
         logs.know(self.ids_of)
         self._watch_dropped(Signal.LOGS, lambda: logs.dropped)
 
@@ -89,17 +88,19 @@ class Telemetry(Observer, EngineObserver):
         self._metrics.instruments.refresh.append(refresh)
 
     def start(self) -> None:
-        """Begin to measure the running event loop."""
+        """Start to measure the running event loop."""
         self._lag = asyncio.create_task(watch_lag(self._metrics.loop_lag.child().observe), name="event-loop-lag")
 
     async def collect(self) -> Iterable[Metric]:
-        """All metrics, each made when it is asked for, as `registry` would. What the system knows of the process is
-        read on a thread: with thousands of descriptors that takes milliseconds."""
+        """Return all metrics, generated lazily, as `registry` would.
+
+        The system's figures of the process are read on a thread: with thousands of descriptors that takes milliseconds.
+        """
         process = await asyncio.to_thread(lambda: list(self._process.collect()))
         return chain(self._metrics.instruments.collect(), process)
 
     async def stop(self) -> None:
-        """Send the last spans, within a bound. Idempotent."""
+        """Send the last spans within a time-out. Idempotent."""
         if self._lag is not None:
             self._lag.cancel()
             with suppress(asyncio.CancelledError):
@@ -109,18 +110,18 @@ class Telemetry(Observer, EngineObserver):
             await asyncio.to_thread(self._tracing.close)
 
     def ids_of(self, session_id: str) -> Ids | None:
-        """The ids of a session that runs."""
+        """Return the ids of a running session."""
         _, ids = self._sessions.get(session_id, (None, None))
         return ids
 
-    # What the conductor tells -------------------------------------------------------------------
+    # Reports of the conductor -------------------------------------------------------------------
 
     def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         ids = Ids(info.id)
         readers = [SessionLog(info, view, now), _End(self._sessions, info.id, CURRENT.set(ids))]
         if self._tracing is None:
             readers.insert(0, self._measuring.reader(info, now, untraced))
-        else:  # the trace is asked for while it is there: metrics read first
+        else:  # metrics read the trace first, while it exists
             readers.insert(0, self._tracing.reader(info, ids, now))
             readers.insert(0, self._measuring.reader(info, now, self._tracing.trace_of))
         chronicle = Chronicle(info, view, now, readers)
@@ -140,7 +141,7 @@ class Telemetry(Observer, EngineObserver):
     def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         return self._tasks[where].task(work)
 
-    # What the engine tells ----------------------------------------------------------------------
+    # Reports of the engine ----------------------------------------------------------------------
 
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
         self._measuring.batch_started(worker, jobs, waits)
@@ -205,7 +206,7 @@ class Telemetry(Observer, EngineObserver):
 
 
 def worker_observer(environment: Mapping[str, str]) -> Callable[[], WorkerObserver]:
-    """What traces the model where it runs; picklable, for workers that are processes."""
+    """Return a factory of the observer that traces the model in a worker; picklable for worker processes."""
     if not traces_wanted(environment):
         return WorkerObserver
     try:
@@ -216,11 +217,11 @@ def worker_observer(environment: Mapping[str, str]) -> Callable[[], WorkerObserv
 
 
 def _extra_missing(error: ImportError) -> ConfigError:
-    return ConfigError(f"OTEL_* asks for traces, but {error}; pip install 'streamer[otel]'")
+    return ConfigError(f"OTEL_* variables enable traces, but {error}: pip install 'streamer[otel]'")
 
 
 class _End(Reader):
-    """The last reader of a session forgets it."""
+    """Removes the session at its end. The last reader of a session."""
 
     def __init__(self, sessions: dict[str, tuple[Chronicle, Ids]], session_id: str, token: Token[Ids | None]) -> None:
         self._sessions = sessions
@@ -229,5 +230,5 @@ class _End(Reader):
 
     def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
         del self._sessions[self._session_id]
-        with suppress(ValueError):  # told from another task than the one that runs the connection
+        with suppress(ValueError):  # called from another task than the one that runs the connection
             CURRENT.reset(self._token)

@@ -1,7 +1,7 @@
-"""Counters, gauges and histograms as plain numbers of one thread; prometheus_client writes them down.
+"""Counters, gauges and histograms as plain numbers of one thread, with the shape of prometheus_client.
 
-Its own instruments take a lock per call, which the one event loop that counts does not need: 0.3 us for a counter and
-0.6 to 0.9 us for a histogram with 21 buckets, against 0.03 and 0.14 us here (benchmarks/bench_metrics.py).
+Its own instruments take a lock per call, which a single event loop does not need: 0.3 us for a counter and 0.6 to 0.9
+us for a histogram with 21 buckets, against 0.03 and 0.14 us here (benchmarks/bench_metrics.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Labels = tuple[str, ...]
 
 
 class Kind(StrEnum):
-    """What Prometheus calls the type of a metric."""
+    """Prometheus type of a metric."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -30,14 +30,14 @@ class Kind(StrEnum):
 
 
 class Instrument(Protocol):
-    """One series (a histogram: one set of them)."""
+    """One series (for a histogram: one set of series)."""
 
     def samples(self, add: Callable[..., None], name: str, labels: Mapping[str, str]) -> None:
-        """Call `add` as `Metric.add_sample`, for each line that Prometheus reads."""
+        """Call `add`, as `Metric.add_sample`, for each line of the exposition."""
 
 
 class Counter:
-    """Only ever grows."""
+    """A value that only increases."""
 
     __slots__ = ("value",)
 
@@ -52,7 +52,7 @@ class Counter:
 
 
 class Gauge:
-    """How much there is now."""
+    """A current value."""
 
     __slots__ = ("value",)
 
@@ -70,7 +70,7 @@ class Gauge:
 
 
 class Histogram:
-    """How many observations were at most so large. `bounds`: the upper bounds, ascending, without infinity."""
+    """Counts observations by size. `bounds`: upper bounds of the buckets, ascending, without infinity."""
 
     __slots__ = ("bounds", "counts", "exemplars", "total")
 
@@ -106,7 +106,7 @@ InstrumentT = TypeVar("InstrumentT", bound=Instrument)
 
 
 class Family(Generic[InstrumentT]):
-    """One metric with all its label values. The values are closed sets, so that no client can make a series."""
+    """One metric with all of its label values. The values are closed sets, so a client cannot create a series."""
 
     def __init__(
         self,
@@ -118,7 +118,10 @@ class Family(Generic[InstrumentT]):
         *,
         eager: bool,
     ) -> None:
-        """`labels`: every label with every value it may take. `eager`: all series are there from the first scrape."""
+        """Define a family.
+
+        `labels`: each label with all of its values. `eager`: all series exist from the first scrape.
+        """
         self.name = name
         self.help = help
         self.kind = kind
@@ -130,7 +133,7 @@ class Family(Generic[InstrumentT]):
                 self.child(*values)
 
     def child(self, *values: str) -> InstrumentT:
-        """The instrument with these label values; keep it. ValueError for a value that is not in its set."""
+        """Return the instrument with these label values, to be kept. Raises ValueError for an unknown value."""
         found = self.children.get(values)
         if found is None:
             for (label, allowed), value in zip(self.labels.items(), values, strict=True):
@@ -140,7 +143,7 @@ class Family(Generic[InstrumentT]):
         return found
 
     def metric(self) -> Metric:
-        """The family as prometheus_client reads it."""
+        """Return the family in the form of prometheus_client."""
         metric = Metric(self.name, self.help, self.kind)
         for values, child in self.children.items():
             child.samples(metric.add_sample, self.name, dict(zip(self.labels, values, strict=True)))
@@ -148,7 +151,7 @@ class Family(Generic[InstrumentT]):
 
 
 class Instruments:
-    """Families by name: a `prometheus_client` collector. `refresh` is called before each scrape, to read gauges."""
+    """Families by name: a `prometheus_client` collector. `refresh` is called before each scrape, to update gauges."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -156,7 +159,7 @@ class Instruments:
         self.refresh: list[Callable[[], None]] = []
 
     def counter(self, name: str, help: str, *, eager: bool = True, **labels: Sequence[str]) -> Family[Counter]:
-        """`name` without `_total`."""
+        """Create a counter. `name`: without `_total`."""
         family = Family(self._prefix + name, help, Kind.COUNTER, Counter, labels, eager=eager)
         self.families[family.name] = family
         return family

@@ -1,4 +1,4 @@
-"""What goes to the log and how: records through a bounded queue to one thread, so that the event loop never waits."""
+"""Logging with the ids of a session, limited in rate, through a bounded queue to one thread: the loop never waits."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -15,27 +17,65 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
-from streamer.telemetry.context import CURRENT, Ids
-from streamer.telemetry.repeats import Repeats
+
+class Repeats:
+    """Passes `burst` records of each key per `window_s`; remembers at most the latest `keys` keys."""
+
+    def __init__(self, burst: int = 5, window_s: float = 10.0, keys: int = 1_000) -> None:
+        self._burst = burst
+        self._window_s = window_s
+        self._keys = keys
+        self._seen: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def ask(self, key: Hashable, now: float) -> int | None:
+        """Return None to suppress a record, otherwise the number suppressed since the last one of this key."""
+        began, count = self._seen.get(key, (now, 0))
+        held = 0
+        if now - began >= self._window_s:
+            held = max(0, count - self._burst)
+            began, count = now, 0
+        self._seen[key] = (began, count + 1)
+        self._seen.move_to_end(key)
+        if len(self._seen) > self._keys:
+            self._seen.popitem(last=False)
+        return held if count < self._burst else None
+
+
+class Ids:
+    """Ids of one session. The trace is known after the client's start, so they change."""
+
+    __slots__ = ("session_id", "span_id", "trace_id")
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.trace_id: str | None = None
+        """32 hex digits, if the session is traced."""
+        self.span_id: str | None = None
+        """16 hex digits: the session's span."""
+
+
+CURRENT: ContextVar[Ids | None] = ContextVar("streamer_ids", default=None)
+"""Set in the task that runs a connection, and so in its tasks and timers."""
+
 
 QUEUE = 10_000
-"""Records that may wait for a slow terminal, pipe or disk; what is more is dropped and counted."""
+"""Queued records for a slow terminal, pipe or disk; further ones are dropped and counted."""
 STOP_TIMEOUT_S = 2.0
 
 Style = Literal["auto", "text", "json"]
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields of a record beside its message; subclasses name them. Given as `extra={"facts": ...}`."""
+    """Fields of a record besides its message; subclasses name them. Pass them as `extra={"facts": ...}`."""
 
     @property
     def kind(self) -> str | None:
-        """Records of one message and kind are the same line over and over; None: each says something of its own."""
+        """Return the key by which repeated records are limited; None for records that are never limited."""
         return None
 
 
 class Stream(Protocol):
-    """Where lines go."""
+    """Destination of lines."""
 
     def write(self, text: str, /) -> object: ...
 
@@ -43,7 +83,7 @@ class Stream(Protocol):
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record as JSON; the facts follow."""
+    """A record as JSON; its fields follow."""
 
     time: str
     level: str
@@ -57,7 +97,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class JsonFormatter(logging.Formatter):
-    """One line of JSON per record."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         ids: Ids | None = getattr(record, "ids", None)
@@ -80,7 +120,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people: time, level, who, what, then the facts as name=value."""
+    """Formats a record for people: time, level, logger, message, then the fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -89,7 +129,7 @@ class TextFormatter(logging.Formatter):
 
 
 def told(record: logging.LogRecord) -> str:
-    """A record's message and facts on one line."""
+    """Return a record's message and fields on one line."""
     ids: Ids | None = getattr(record, "ids", None)
     facts: Facts | None = getattr(record, "facts", None)
     parts = [record.getMessage()]
@@ -99,16 +139,19 @@ def told(record: logging.LogRecord) -> str:
         parts.append(f"trace={ids.trace_id}")
     if facts is not None:
         named = {name: getattr(facts, name) for name in facts.__struct_fields__}
-        parts += [
-            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
-            for name, value in named.items()
-            if value is not None
-        ]
+        parts += [f"{name}={_text(value)}" for name, value in named.items() if value is not None]
     return " ".join(parts)
 
 
+def _text(value: object) -> str:
+    """Return a field's value as one word: a float with three digits, a list of codes with commas."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
 class _Intake(logging.Handler):
-    """On the thread that logs: adds ids, holds back repeats, queues. Never waits, never raises."""
+    """Queues records: adds ids and limits repeated ones on the logging thread. Never waits, never raises."""
 
     def __init__(self, repeats: Repeats) -> None:
         super().__init__()
@@ -133,9 +176,9 @@ class _Intake(logging.Handler):
         session_id: str | None = getattr(record, "session_id", None)
         record.ids = CURRENT.get() or (self.ids_of(session_id) if session_id else None)
         try:
-            record.msg, record.args = record.getMessage(), None  # what it speaks of may have changed by then
+            record.msg, record.args = record.getMessage(), None  # formatted now, because its arguments may change
         except (TypeError, ValueError):
-            record.msg, record.args = f"{record.msg} (its arguments do not fit)", None
+            record.msg, record.args = f"{record.msg} (its arguments do not match)", None
         if record.exc_info:
             record.exc_text = self._plain.formatException(record.exc_info)
             record.exc_info = None  # frames hold audio
@@ -143,7 +186,7 @@ class _Intake(logging.Handler):
 
 
 class Logs:
-    """The log of a process, while open: `with Logs(...)`. Takes the root logger over and gives it back."""
+    """The log of a process while open: `with Logs(...)`. Replaces the root logger's handlers and restores them."""
 
     def __init__(
         self,
@@ -163,11 +206,11 @@ class Logs:
 
     @property
     def dropped(self) -> int:
-        """Records lost: more came than could be written, or writing failed."""
+        """Records lost: the queue was full, or writing failed."""
         return self._intake.dropped + self._unwritten
 
     def know(self, ids_of: Callable[[str], Ids | None]) -> None:
-        """Where to ask for the trace of a session, for records from outside of its tasks."""
+        """Set the source of a session's trace, for records from outside of its tasks."""
         self._intake.ids_of = ids_of
 
     def __enter__(self) -> Self:
@@ -181,7 +224,7 @@ class Logs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Write what waits, within a bound: a reader that has stopped reading does not keep the process."""
+        """Write queued records within a time-out: a reader that has stopped must not block the process."""
         root = logging.getLogger()
         root.handlers[:], level = self._before
         root.setLevel(level)
@@ -195,7 +238,7 @@ class Logs:
         while (record := self._intake.queue.get()) is not None:
             try:
                 self._write(record)
-            except Exception:  # noqa: BLE001 (a full disk, a closed pipe: counted, and nobody to tell)
+            except Exception:  # noqa: BLE001 (a full disk or a closed pipe: counted)
                 self._unwritten += 1
 
 

@@ -1,4 +1,4 @@
-"""From what happens to what is counted: the only caller of the metrics."""
+"""Counts events in the metrics; the only caller of the instruments."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from streamer.telemetry.metrics import (
 from streamer.telemetry.observer import Observer, SessionInfo, Subsystem
 
 TraceOf = Callable[[Passage], str | None]
-"""The trace id of a segment that is traced, to hang on a histogram's bucket."""
+"""Returns the trace id of a traced segment, for an exemplar."""
 
 
 def untraced(passage: Passage) -> None:
-    """No traces, no exemplars."""
+    """Return None: no traces, no exemplars."""
 
 
 class _Work:
@@ -49,7 +49,7 @@ class _Work:
 
 
 class Measuring(Observer, EngineObserver):
-    """Counts. Children are looked up here once; what sessions need of them, they are handed."""
+    """Counts the events of a server. Instruments are looked up once, and handed to the sessions."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -63,7 +63,7 @@ class Measuring(Observer, EngineObserver):
     def watch(
         self, *, ready: Callable[[], bool], draining: Callable[[], bool], depth: Callable[[], EngineDepth]
     ) -> None:
-        """Where to look, at each scrape, for what is a state and no event."""
+        """Set the sources of gauges, which are read at each scrape."""
         metrics = self._metrics
         is_ready, is_draining, pending = metrics.ready.child(), metrics.draining.child(), metrics.pending.child()
         workers = {state: metrics.workers.child(state) for state in WorkerState}
@@ -82,7 +82,7 @@ class Measuring(Observer, EngineObserver):
     # Sessions -----------------------------------------------------------------------------------
 
     def reader(self, info: SessionInfo, now: float, trace_of: TraceOf = untraced) -> Reader:
-        """Counts one session."""
+        """Return the counter of one session."""
         self._metrics.handshakes.child(info.transport, ACCEPTED).add()
         return _SessionMeasuring(self._metrics, self._decoding, info, now, trace_of)
 
@@ -121,7 +121,7 @@ class Measuring(Observer, EngineObserver):
 
 
 class _SessionMeasuring(Reader):
-    """Counts one session, with every child at hand."""
+    """Counts one session, with its instruments looked up once."""
 
     def __init__(self, metrics: Metrics, decoding: _Work, info: SessionInfo, now: float, trace_of: TraceOf) -> None:
         self._metrics = metrics
@@ -140,7 +140,7 @@ class _SessionMeasuring(Reader):
         self._active = metrics.sessions_active.child(info.transport, info.mode)
         self._active.add()
         self._counted = False
-        self._backlog_bytes = 0
+        self._held_bytes = 0
 
     def starting(self, start: Start, now: float) -> str | None:
         mode = start.mode or self._info.mode
@@ -151,7 +151,7 @@ class _SessionMeasuring(Reader):
         return None
 
     def _count(self, mode: Mode) -> None:
-        """Once, in the mode of its first start: a gRPC call has one address for both."""
+        """Count the session once, in the mode of its first start: a gRPC call has both modes."""
         if not self._counted:
             self._counted = True
             self._metrics.sessions_started.child(self._info.transport, mode).add()
@@ -162,8 +162,8 @@ class _SessionMeasuring(Reader):
         self._processed_s.add(beat.processed_s)
         self._lead.observe(beat.backlog_s)
         self._lag.observe(beat.lag_s)
-        self._buffered.add(beat.backlog_bytes - self._backlog_bytes)
-        self._backlog_bytes = beat.backlog_bytes
+        self._buffered.add(beat.held_bytes - self._held_bytes)
+        self._held_bytes = beat.held_bytes
         self._decoding.observe(beat.audio_s, beat.busy_s)
 
     def first_result(self, latency_s: float) -> None:
@@ -198,6 +198,6 @@ class _SessionMeasuring(Reader):
         reason = code or (GONE if gone else STOPPED)
         self._count(self._info.mode)
         self._active.add(-1)
-        self._buffered.add(-self._backlog_bytes)
+        self._buffered.add(-self._held_bytes)
         self._metrics.sessions_closed.child(self._info.transport, reason).add()
         self._metrics.session_duration.child().observe(now - self._born)

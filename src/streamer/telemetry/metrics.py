@@ -1,4 +1,4 @@
-"""Every metric of a server, by name: what it means, its unit, its labels. No other module names one of these."""
+"""Every metric of a server: name, meaning, unit and labels. No other module names a metric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODES = tuple(Mode)
 CODES = tuple(ErrorCode)
 ACCEPTED = "accepted"
 STOPPED, GONE = "stopped", "gone"
-"""How a session ends that ends without a fault: by its client's stop, or with its client."""
+"""Reasons of a session's end without an error: stopped by the client, or its client disconnected."""
 
 REFUSALS = (ErrorCode.OVERLOADED, ErrorCode.DRAINING, ErrorCode.RATE_LIMITED)
 AUTH_FAILURES = (
@@ -70,7 +70,7 @@ SIZE = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Stage(StrEnum):
-    """Where audio is worked on; the original's three."""
+    """Stages of processing audio."""
 
     AUDIO_DECODING = "audio_decoding"
     VAD_PROCESSING = "vad_processing"
@@ -78,7 +78,7 @@ class Stage(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """What a model worker is doing."""
+    """State of a model worker."""
 
     IDLE = "idle"
     BUSY = "busy"
@@ -86,14 +86,17 @@ class WorkerState(StrEnum):
 
 
 class Signal(StrEnum):
-    """What telemetry may have to drop."""
+    """Kind of telemetry that may be dropped."""
 
     SPANS = "spans"
     LOGS = "logs"
 
 
 class Metrics:
-    """All families of one serving process. `model` and `version` are the server's own words, never a client's."""
+    """All metric families of one server process.
+
+    `model` and `version` are the server's own values, never a client's.
+    """
 
     def __init__(self, model: str, version: str) -> None:
         self.instruments = make = Instruments(PREFIX)
@@ -106,108 +109,136 @@ class Metrics:
         self._life(make, version)
 
     def _sessions(self, make: Instruments) -> None:
-        self.sessions_started = make.counter("sessions_started", "Sessions begun.", transport=TRANSPORTS, mode=MODES)
+        self.sessions_started = make.counter("sessions_started", "Sessions started.", transport=TRANSPORTS, mode=MODES)
         self.sessions_closed = make.counter(
             "sessions_closed",
-            "Sessions ended: stopped by the client, gone without a word, or the code of a fault.",
+            "Sessions closed, by reason: stopped by the client, gone (disconnected), or an error code.",
             transport=TRANSPORTS,
             reason=(STOPPED, GONE, *CODES),
         )
-        self.sessions_active = make.gauge("sessions_active", "Sessions open now.", transport=TRANSPORTS, mode=MODES)
-        self.session_duration = make.histogram("session_duration_seconds", "From a session's begin to its end.", LENGTH)
+        self.sessions_active = make.gauge("sessions_active", "Open sessions.", transport=TRANSPORTS, mode=MODES)
+        self.session_duration = make.histogram("session_duration_seconds", "Duration of a session.", LENGTH)
         self.handshakes = make.counter(
-            "handshakes", "Attempts to connect: accepted or refused.", transport=TRANSPORTS, outcome=(ACCEPTED, *CODES)
+            "handshakes", "Connection attempts, by outcome.", transport=TRANSPORTS, outcome=(ACCEPTED, *CODES)
         )
-        self.auth_failures = make.counter("auth_failures", "Clients that may not connect.", reason=AUTH_FAILURES)
+        self.auth_failures = make.counter(
+            "auth_failures", "Connection attempts refused by authentication.", reason=AUTH_FAILURES
+        )
         self.protocol_errors = make.counter(
-            "protocol_errors", "Messages against the protocol, answered with an error.", code=PROTOCOL_ERRORS
+            "protocol_errors", "Messages that violate the protocol.", code=PROTOCOL_ERRORS
         )
-        self.warnings = make.counter("warnings", "What clients were warned of.", code=tuple(WarningCode))
-        self.held = make.counter("clients_held", "Times a client was too far ahead and was not read for a while.")
+        self.warnings = make.counter("warnings", "Warnings sent to clients.", code=tuple(WarningCode))
+        self.held = make.counter(
+            "clients_held", "Times the server paused reading from a client that was too far ahead."
+        )
 
     def _audio(self, make: Instruments) -> None:
-        self.audio_received_seconds = make.counter("audio_received_seconds", "Audio received.")
-        self.audio_received_bytes = make.counter("audio_received_bytes", "Audio received.")
-        self.audio_processed_seconds = make.counter("audio_processed_seconds", "Audio covered by results or let go.")
-        self.audio_lead = make.histogram(
-            "audio_lead_seconds", "Audio received and not yet dealt with, each half second of audio.", LATENCY
+        self.audio_received_seconds = make.counter("audio_received_seconds", "Seconds of audio received.")
+        self.audio_received_bytes = make.counter("audio_received_bytes", "Bytes of audio received.")
+        self.audio_processed_seconds = make.counter(
+            "audio_processed_seconds", "Seconds of audio that need no more processing."
         )
-        self.audio_buffered = make.gauge("audio_buffered_bytes", "Audio received and not yet decoded.")
+        self.audio_lead = make.histogram(
+            "audio_lead_seconds", "Unprocessed audio of a session, observed each half second of audio.", LATENCY
+        )
+        self.audio_buffered = make.gauge(
+            "audio_buffered_bytes", "Bytes of memory for audio: pending, in open speech, and in jobs of the model."
+        )
         self.rtf = make.histogram(
-            "rtf", "Real-time factor: processing time over the length of the audio.", RTF, stage=tuple(Stage)
+            "rtf", "Real-time factor: processing time divided by the duration of the audio.", RTF, stage=tuple(Stage)
         )
         self.media_duration = make.histogram(
-            "media_duration_seconds", "Length of the audio of one piece of work.", MEDIA, stage=tuple(Stage)
+            "media_duration_seconds", "Duration of the audio of one processing step.", MEDIA, stage=tuple(Stage)
         )
         self.processing_duration = make.histogram(
-            "processing_duration_seconds", "Time of one piece of work.", WORK, stage=tuple(Stage)
+            "processing_duration_seconds", "Processing time of one processing step.", WORK, stage=tuple(Stage)
         )
 
     def _latencies(self, make: Instruments) -> None:
         self.first_result_latency = make.histogram(
             "first_result_latency_seconds",
-            "Arrival of the audio that a stream's first fact or result begins with, to that.",
+            "Time from the arrival of the first audio of a stream's first event to that event.",
             LATENCY,
         )
         self.first_interim_latency = make.histogram(
-            "first_interim_latency_seconds", "Arrival of a segment's first audio to its first interim.", LATENCY
+            "first_interim_latency_seconds",
+            "Time from the arrival of a segment's first audio to its first interim.",
+            LATENCY,
         )
         self.final_latency = make.histogram(
-            "final_latency_seconds", "Arrival of a segment's last audio to its final written.", LATENCY
+            "final_latency_seconds",
+            "Time from the arrival of a segment's last audio until its final is written.",
+            LATENCY,
         )
         self.endpoint_delay = make.histogram(
-            "endpoint_delay_seconds", "Arrival of a segment's last audio to its end being known.", LATENCY
+            "endpoint_delay_seconds",
+            "Time from the arrival of a segment's last audio until its end is detected.",
+            LATENCY,
         )
         self.result_lag = make.histogram(
-            "result_lag_seconds", "Audio received minus audio covered by results, each half second of audio.", LATENCY
+            "result_lag_seconds", "Received minus committed audio, observed each half second of audio.", LATENCY
         )
 
     def _inference(self, make: Instruments) -> None:
         self.inference = make.histogram(
-            "inference_seconds", "Calls of the model.", WORK, model=(self.model,), outcome=tuple(Ended)
+            "inference_seconds", "Duration of a model call.", WORK, model=(self.model,), outcome=tuple(Ended)
         )
-        self.queue_wait = make.histogram("inference_queue_wait_seconds", "Time a job waited for a worker.", WAIT)
+        self.queue_wait = make.histogram("inference_queue_wait_seconds", "Time that a job waited for a worker.", WAIT)
         self.batch_size = make.histogram("inference_batch_size", "Jobs in one call of the model.", SIZE)
-        self.pending = make.gauge("inference_pending", "Jobs that wait for a worker.")
-        self.workers = make.gauge("workers", "Model workers by what they do.", state=tuple(WorkerState))
+        self.pending = make.gauge("inference_pending", "Jobs waiting for a worker.")
+        self.workers = make.gauge("workers", "Model workers, by state.", state=tuple(WorkerState))
         self.worker_restarts = make.counter("worker_restarts", "Model workers lost and replaced.", cause=tuple(Lost))
-        self.interims_dropped = make.counter("interims_dropped", "Interims that never ran.", cause=tuple(Dropped))
-        self.interims_unread = make.counter(
-            "interims_unread", "Interims and acks dropped for a client that reads slowly."
+        self.interims_dropped = make.counter(
+            "interims_dropped", "Interims dropped before they ran.", cause=tuple(Dropped)
         )
-        self.job_failures = make.counter("inference_failures", "Jobs without an answer.", code=CODES)
+        self.interims_unread = make.counter(
+            "interims_unread", "Interims and acks dropped because the client reads slowly."
+        )
+        self.job_failures = make.counter("inference_failures", "Jobs that failed.", code=CODES)
 
     def _tasks(self, make: Instruments) -> None:
         def counter(name: str, help: str) -> Family[Counter]:
             return make.counter(name, help, subsystem=tuple(Subsystem))
 
-        self.tasks_instrumented = counter("tasks_instrumented", "Tasks begun.")
-        self.tasks_dropped = counter("tasks_dropped", "Tasks that are over.")
-        self.task_polls = counter("task_polls", "Times a task ran until it next had to wait.")
-        self.task_slow_polls = counter("task_slow_polls", "Polls of more than 10 ms, in which nothing else could run.")
-        self.task_poll_seconds = counter("task_poll_seconds", "Time in polls.")
-        self.task_first_poll_delay = counter("task_first_poll_delay_seconds", "From a task's making to its first poll.")
-        self.task_idle = counter("task_idle_seconds", "Time in which tasks waited for something to happen.")
-        self.task_scheduled = counter("task_scheduled_seconds", "Time in which tasks could run and others ran.")
-        self.task_failures = counter("task_failures", "Errors of our own that no rule foresees.")
-        self.loop_lag = make.histogram("event_loop_lag_seconds", "How late a timer of the event loop fires.", LAG)
+        self.tasks_instrumented = counter("tasks_instrumented", "Tasks started.")
+        self.tasks_dropped = counter("tasks_dropped", "Tasks finished.")
+        self.task_polls = counter("task_polls", "Polls: times that the event loop resumed a task.")
+        self.task_slow_polls = counter("task_slow_polls", "Polls longer than 10 ms, which block everything else.")
+        self.task_poll_seconds = counter("task_poll_seconds", "Time spent in polls.")
+        self.task_first_poll_delay = counter(
+            "task_first_poll_delay_seconds", "Time from the creation of a task to its first poll."
+        )
+        self.task_idle = counter("task_idle_seconds", "Time that tasks waited for an event.")
+        self.task_scheduled = counter("task_scheduled_seconds", "Time that tasks were ready to run but not running.")
+        self.task_failures = counter("task_failures", "Unexpected errors of the server itself.")
+        self.loop_lag = make.histogram(
+            "event_loop_lag_seconds", "Delay of an event loop timer beyond its due time.", LAG
+        )
 
     def _life(self, make: Instruments, version: str) -> None:
         python = platform.python_version()
-        build = make.gauge("build_info", "What runs here.", version=(version,), python=(python,), model=(self.model,))
+        build = make.gauge(
+            "build_info",
+            "Versions and the model's name, as labels.",
+            version=(version,),
+            python=(python,),
+            model=(self.model,),
+        )
         build.child(version, python, self.model).set(1)
         self.certificate_expiry = make.gauge(
             "certificate_expiry_timestamp_seconds",
-            "When the certificate that is served expires, in seconds since 1970.",
-            eager=False,  # a server without TLS has none
+            "Expiry of the served certificate, in seconds since 1970.",
+            eager=False,  # absent on a server without TLS
         )
         self.ready = make.gauge(
             "ready",
-            "1 when new work should be sent here. Of several processes: when each that serves is ready; "
+            "1 if new sessions can be accepted. With several processes: 1 if every serving process is ready; "
             "streamer_processes counts those that are starting or down.",
         )
-        self.draining = make.gauge("draining", "1 from the signal to the end.")
-        self.admission_rejected = make.counter("admission_rejected", "Sessions not taken on.", reason=REFUSALS)
+        self.draining = make.gauge("draining", "1 while the server is draining.")
+        self.admission_rejected = make.counter(
+            "admission_rejected", "Sessions rejected for lack of capacity.", reason=REFUSALS
+        )
         self.telemetry_dropped = make.counter("telemetry_dropped", "Spans and log records lost.", signal=tuple(Signal))
 
 

@@ -1,4 +1,4 @@
-"""What happens in a server, told once by the conductor; metrics, logs and traces listen."""
+"""Interface for observing a server; metrics, logs and traces implement it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class Subsystem(StrEnum):
-    """The parts of a server whose tasks and failures are counted apart; a metric label, so a closed set."""
+    """Parts of a server whose tasks and errors are counted separately; a metric label, so a closed set."""
 
     AUDIO_DECODING = "audio_decoding"
-    """Sessions: decoding, resampling, finding speech."""
+    """Sessions: decoding, resampling, speech detection."""
     CLIENT = "client"
     """Connections: reading from clients and writing to them."""
     INFERENCE = "inference"
@@ -28,12 +28,12 @@ class Subsystem(StrEnum):
     """Handshakes and plain HTTP."""
     METRICS = "metrics"
     OTHER = "other"
-    """A callback or a thread that belongs to none of these."""
+    """A callback or a thread of no other subsystem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """How a connection came. `began`: monotonic seconds; the trace context is what headers carried, unchecked."""
+    """Start of a connection. `began`: monotonic seconds; the trace context is that of the headers, unvalidated."""
 
     began: float | None = None
     traceparent: str | None = None
@@ -42,7 +42,7 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """Who a session is. `transport`, `dialect` and `mode` are closed sets; `id` and `peer` never make a label."""
+    """Identity of a session. `transport`, `dialect` and `mode` are closed sets; `id` and `peer` are never labels."""
 
     id: str
     transport: str
@@ -53,83 +53,86 @@ class SessionInfo:
 
 
 class SessionView(Protocol):
-    """What a listener may ask of a session at any time of its life; each costs microseconds, so not per message."""
+    """Queries about a running session. Each costs microseconds, so they are not made per message."""
 
     @property
     def summary(self) -> Summary:
-        """How far it has come."""
+        """Totals so far."""
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of audio received and not yet dealt with."""
+        """Seconds of received audio that is not processed."""
 
     @property
-    def backlog_bytes(self) -> int:
-        """Bytes as received, and not yet converted to samples."""
+    def held_bytes(self) -> int:
+        """Bytes of memory for audio: pending, in open speech, and in jobs of the model."""
 
     def arrival(self, position: int) -> float | None:
-        """When the stream's audio up to this sample at the model's rate had come, within 0.1 s of audio."""
+        """Return the arrival time of the audio up to this sample at the model's rate, within 0.1 s of audio."""
 
     @property
     def busy_s(self) -> float:
-        """Processor seconds spent in the session so far: decoding, resampling, windowing, endpointing."""
+        """CPU seconds spent in the session so far: decoding, resampling, windowing, endpointing."""
 
 
 class SessionObserver:
-    """Listens to one session; made by `Observer.session`, so that labels are looked up once.
+    """Observes one session; created by `Observer.session`, so that labels are looked up once.
 
-    Called on the event loop, with monotonic seconds: it must not block and must not raise. Nothing is called per
-    message: an `Ack`, each half second of audio, is the heartbeat at which audio is counted.
+    Called on the event loop with monotonic seconds; must not block or raise. Nothing is called per message: an `Ack`,
+    each half second of audio, is the heartbeat at which audio is counted.
     """
 
     def starting(self, start: Start, now: float) -> str | None:
-        """The client asks for a stream. Returns the traceparent that `started` carries back; None for the client's."""
+        """Handle a start; return the traceparent for `started`, or None for the client's own."""
 
     def emitted(self, event: Event, now: float) -> None:
-        """An event was given to the writer."""
+        """Handle an event that was given to the writer."""
 
     def written(self, event: Event, now: float) -> None:
-        """A result (a final, or an error in its place) was given to the transport."""
+        """Handle a result (a final, or an error in its place) that was given to the transport."""
 
     def asked(self, job: Job, now: float) -> None:
-        """The model was asked."""
+        """Handle a job that was submitted to the model."""
 
     def answered(self, job: JobId, outcome: Outcome, now: float) -> None:
-        """The model answered, or will not."""
+        """Handle the outcome of a job."""
 
     def held(self, now: float) -> None:
-        """The client is too far ahead and is not read for a while."""
+        """Handle a pause of reading: the client is too far ahead."""
 
     def dropped(self, frames: int, now: float) -> None:
-        """Interims or acks were dropped because the client reads slowly."""
+        """Handle interims or acks that were dropped because the client reads slowly."""
 
     def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
-        """The session is over. `gone`: the peer went first; `code`: what it was told, None for a normal end."""
+        """Handle the end of the session.
+
+        `gone`: the peer disconnected first; `code`: its error, None for a normal end.
+        """
 
 
 class Observer:
-    """Base of all listeners."""
+    """Base of all observers."""
 
     def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
-        """A session begins; whatever is returned hears the rest."""
+        """Handle a new session; return its observer."""
         return SessionObserver()
 
     def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
-        """A session was not taken on. `peer` never makes a label."""
+        """Handle a refused session. `peer` is never a label."""
 
     def scored(self, audio_s: float, took_s: float) -> None:
-        """The speech scorer ran one batch over so many seconds of audio, of all sessions, in `took_s`."""
+        """Handle one batch of the speech scorer: `audio_s` seconds of audio of all sessions, scored in `took_s`."""
 
     def broken(self, where: Subsystem, error: BaseException) -> None:
-        """Our own code failed in a way that no rule foresees; the traceback is logged."""
+        """Handle an unexpected error of the server itself. Its traceback is logged by the caller."""
 
     def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        """What to make a task of, or to await, in place of `work`: the same, perhaps timed."""
+        """Return the coroutine to run or await in place of `work`, perhaps with timing."""
         return work
 
 
 class Observers(Observer):
-    """Several listeners as one."""
+    """Several observers as one."""
 
     def __init__(self, listeners: Sequence[Observer]) -> None:
         self._listeners = tuple(listeners)

@@ -1,4 +1,4 @@
-"""The way of finished spans to a collector, by the standard OTEL_* variables. It may be down or slow: nobody waits."""
+"""Export of finished spans to a collector, configured by OTEL_* variables. A slow collector blocks nothing."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S = 2.0
-"""How long the end of a process waits for the last spans to go out."""
+"""Time in seconds that the end of a process waits for the last spans."""
 
 
 class SpanQueue(SpanProcessor):
-    """Keeps finished spans until its thread has made and exported them; what finds it full is dropped and counted.
+    """Queues finished spans until its thread builds and exports them; spans beyond the limit are dropped and counted.
 
-    The SDK's own BatchSpanProcessor logs a line per dropped span on the thread that ended it, and keeps no account of
-    the spans that a collector did not take.
+    The SDK's own BatchSpanProcessor logs a line per dropped span on the thread that ended it, and does not count the
+    spans that a collector rejected.
     """
 
     def __init__(self, exporter: SpanExporter, *, most: int = 2_048, batch: int = 512, delay_s: float = 5.0) -> None:
         self._exporter = exporter
-        self._came = self._went = self._refused = self._unsent = 0  # spans; each counted by one thread
+        self._came = self._went = self._refused = self._unsent = 0  # numbers of spans; each is written by one thread
         self._told = 0
         self._most, self._batch, self._delay_s = most, batch, delay_s
         self._over: deque[tuple[int, Callable[[], Iterable[ReadableSpan]]]] = deque()
@@ -46,17 +46,17 @@ class SpanQueue(SpanProcessor):
 
     @property
     def dropped(self) -> int:
-        """Spans that found the queue full, or that the collector did not take."""
+        """Spans that were dropped because of a full queue, or rejected by the collector."""
         return self._refused + self._unsent
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing is sent before its end."""
+        """Do nothing: a span is sent after its end."""
 
     def on_end(self, span: ReadableSpan) -> None:
         self.put(1, lambda: (span,))
 
     def put(self, count: int, make: Callable[[], Iterable[ReadableSpan]]) -> None:
-        """So many spans are over; `make` is called on the thread that exports them. Called by one thread."""
+        """Queue `count` finished spans. `make` builds them on the exporting thread. Called by one thread."""
         if self._waiting + count > self._most or self._stopping:
             self._refused += count
             return
@@ -66,7 +66,7 @@ class SpanQueue(SpanProcessor):
             self._full.set()
 
     def shutdown(self) -> None:
-        """Export what waits, within a bound. Idempotent."""
+        """Export the queued spans within a time-out. Idempotent."""
         if self._stopping:
             return
         self._stopping = True
@@ -78,11 +78,11 @@ class SpanQueue(SpanProcessor):
         self._refused += self._waiting
         self._over.clear()
         self._made.clear()
-        # The export that still runs is told to give up; that may wait for it, so nobody waits for that.
+        # Stopping the running export may block, so it happens on another thread.
         threading.Thread(target=self._exporter.shutdown, name="streamer-spans-end", daemon=True).start()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Not needed: the thread exports within its delay, and `shutdown` exports the rest."""
+        """Do nothing: the thread exports within its delay, and `shutdown` exports the rest."""
         return True
 
     @property
@@ -94,20 +94,20 @@ class SpanQueue(SpanProcessor):
             self._full.wait(self._delay_s)
             self._full.clear()
             self._export_batch()
-            # What an end gave up on is counted as waiting, and is not there any more.
+            # Spans that `shutdown` gave up on are still counted as waiting, but are not queued any more.
             while (self._over or self._made) and (self._stopping or self._waiting >= self._batch):
                 self._export_batch()
             if self._stopping:
                 return
 
     def _make(self) -> None:
-        """A batch of what is over. A bug there costs its spans, not this thread."""
+        """Build a batch of spans. An error costs its spans, not this thread."""
         while self._over and len(self._made) < self._batch:
             count, make = self._over.popleft()
             try:
                 self._made += tuple(make())
             except Exception:
-                log.exception("making spans failed")
+                log.exception("building spans failed")
                 self._went += count
                 self._unsent += count
 
@@ -125,12 +125,12 @@ class SpanQueue(SpanProcessor):
         if not sent:
             self._unsent += len(spans)
         if (lost := self.dropped) > self._told:
-            log.warning("%d spans were lost: the collector did not take them, or too many waited", lost - self._told)
+            log.warning("%d spans were lost: the collector rejected them, or the queue was full", lost - self._told)
             self._told = lost
 
 
 def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]:
-    """What makes spans and what sends them, as the variables say. Raises ConfigError naming one that is wrong."""
+    """Return the provider and the queue for the OTEL_* variables. Raises ConfigError, naming a wrong one."""
 
     def number(name: str, default: int) -> int:
         text = environment.get(name, "")
@@ -147,7 +147,7 @@ def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]
         batch=batch,
         delay_s=number("OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1_000,
     )
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, read by the SDK, come before ours.
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, read by the SDK, take precedence.
     name = environment.get("OTEL_SERVICE_NAME") or "streamer"
     made = TracerProvider(resource=_Origin(Resource.create({"service.name": name})), shutdown_on_exit=False)
     made.add_span_processor(queue)
@@ -155,7 +155,7 @@ def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]
 
 
 class _Origin(Resource):
-    """Where spans come from, with its hash at hand: the encoder asks for it with each span, and it is made of JSON."""
+    """A resource with a cached hash: the encoder needs it for each span, and computing it involves JSON."""
 
     def __init__(self, resource: Resource) -> None:
         super().__init__(resource.attributes, resource.schema_url)
@@ -174,5 +174,5 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter:
         module = importlib.import_module(f"opentelemetry.exporter.otlp.proto.{kind}.trace_exporter")
     except ImportError as error:
         raise ConfigError(f"traces over OTLP/{kind}: {error}; pip install 'streamer[otel]'") from None
-    exporter: SpanExporter = module.OTLPSpanExporter()  # reads the rest of the variables itself
+    exporter: SpanExporter = module.OTLPSpanExporter()  # reads the other variables itself
     return exporter

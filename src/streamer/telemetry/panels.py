@@ -1,4 +1,4 @@
-"""What operators look at, as values: each panel a question, its unit, and the queries that answer it."""
+"""The dashboards as values: each panel has a question, its unit, and its queries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """PromQL, and what its lines are called."""
+    """A PromQL expression and the legend of its lines."""
 
     expr: str
     legend: str
@@ -30,7 +30,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One question. `number`: a single figure rather than lines over time; `warn` and `bad` colour it."""
+    """One panel.
+
+    `number`: a single figure instead of lines over time; `warn` and `bad` are thresholds of its colour.
+    """
 
     title: str
     unit: Unit
@@ -43,7 +46,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Panels of one kind, under one address."""
+    """Panels of one topic."""
 
     uid: str
     title: str
@@ -51,13 +54,13 @@ class Dashboard:
 
 
 def rate(metric: str, by: str = "", where: str = "") -> str:
-    """Per second, summed over all but `by`."""
+    """Return the rate per second, summed over all labels but `by`."""
     grouped = f" by ({by})" if by else ""
     return f"sum{grouped} (rate(streamer_{metric}{where}[{RATE}]))"
 
 
 def quantile(q: float, metric: str, where: str = "") -> str:
-    """Of a histogram, over all servers."""
+    """Return a quantile of a histogram, over all servers."""
     return f"histogram_quantile({q}, sum by (le) (rate(streamer_{metric}_bucket{where}[{RATE}])))"
 
 
@@ -70,7 +73,7 @@ def mean(metric: str, by: str = "") -> str:
 
 
 FAULTS = '{reason=~"internal|model_error|model_timeout|model_crashed|overloaded"}'
-"""How sessions end that end by the server's fault."""
+"""Reasons of a session's end that are errors of the server."""
 
 SHARE_OF_FAULTS = f"{rate('sessions_closed_total', where=FAULTS)} / {rate('sessions_closed_total')} or vector(0)"
 WORK = f"{rate('processing_duration_seconds_sum', 'stage')} / {rate('media_duration_seconds_sum', 'stage')}"
@@ -81,35 +84,37 @@ TASKS_ALIVE = "sum by (subsystem) (streamer_tasks_instrumented_total - streamer_
 
 
 def line(title: str, unit: Unit, expr: str, legend: str, about: str = "") -> Panel:
-    """One query over time."""
+    """Return a panel with one query over time."""
     return Panel(title, unit, (Query(expr, legend),), about)
 
 
 def split(title: str, metric: str, label: str, unit: Unit = Unit.PER_SECOND, about: str = "") -> Panel:
-    """A counter's rate, a line for each value of a label."""
+    """Return a panel with a counter's rate, one line per value of a label."""
     return line(title, unit, rate(metric, label), f"{{{{{label}}}}}", about)
 
 
 def spread(title: str, metric: str, about: str = "", where: str = "", unit: Unit = Unit.SECONDS) -> Panel:
-    """A histogram's quantiles."""
+    """Return a panel with a histogram's quantiles."""
     return Panel(title, unit, quantiles(metric, where), about)
 
 
-ACTIVE = line("Sessions open", Unit.COUNT, "sum by (mode) (streamer_sessions_active)", "{{mode}}")
+ACTIVE = line("Open sessions", Unit.COUNT, "sum by (mode) (streamer_sessions_active)", "{{mode}}")
 AUDIO = Panel(
-    "Audio a second",
+    "Audio per second",
     Unit.TIMES,
     (
         Query(rate("audio_received_seconds_total"), "received"),
         Query(rate("audio_processed_seconds_total"), "processed"),
     ),
-    "Seconds of audio in each second: the number of streams that speak. Processed below received: it falls behind.",
+    "Seconds of audio per second: the active streams. If processed is below received, the server falls behind.",
 )
 FINAL = Panel(
-    "Final latency", Unit.SECONDS, quantiles("final_latency_seconds"), "Last audio of a segment to its final."
+    "Final latency", Unit.SECONDS, quantiles("final_latency_seconds"), "From the last audio of a segment to its final."
 )
-LAG = spread("Loop lag", "event_loop_lag_seconds", "What everybody on the event loop waits.")
-RTF = line("Real-time factor by stage", Unit.TIMES, WORK, "{{stage}}", "Above 1, audio comes faster.")
+LAG = spread("Loop lag", "event_loop_lag_seconds", "Delay of everything on the event loop.")
+RTF = line(
+    "Real-time factor by stage", Unit.TIMES, WORK, "{{stage}}", "Above 1, audio arrives faster than it is processed."
+)
 WORKERS = line("Model workers", Unit.COUNT, "sum by (state) (streamer_workers)", "{{state}}")
 
 DASHBOARDS: Sequence[Dashboard] = (
@@ -127,7 +132,7 @@ DASHBOARDS: Sequence[Dashboard] = (
                 warn=1,
                 bad=2,
             ),
-            Panel("Ended by us", Unit.RATIO, (Query(SHARE_OF_FAULTS, "ours"),), number=True, warn=0.001, bad=0.01),
+            Panel("Server errors", Unit.RATIO, (Query(SHARE_OF_FAULTS, "ours"),), number=True, warn=0.001, bad=0.01),
             ACTIVE,
             AUDIO,
             FINAL,
@@ -141,15 +146,15 @@ DASHBOARDS: Sequence[Dashboard] = (
         "Streamer: sessions",
         (
             ACTIVE,
-            split("Begun", "sessions_started_total", "transport"),
-            line("Ended, by reason", Unit.PER_SECOND, rate("sessions_closed_total", "reason") + " > 0", "{{reason}}"),
-            line("Ended by the server's fault", Unit.RATIO, SHARE_OF_FAULTS, "ours"),
-            spread("Length", "session_duration_seconds"),
+            split("Started", "sessions_started_total", "transport"),
+            line("Closed, by reason", Unit.PER_SECOND, rate("sessions_closed_total", "reason") + " > 0", "{{reason}}"),
+            line("Closed by server errors", Unit.RATIO, SHARE_OF_FAULTS, "ours"),
+            spread("Duration", "session_duration_seconds"),
             line("Handshakes", Unit.PER_SECOND, rate("handshakes_total", "outcome") + " > 0", "{{outcome}}"),
-            split("May not connect", "auth_failures_total", "reason"),
-            split("Against the protocol", "protocol_errors_total", "code"),
+            split("Failed authentication", "auth_failures_total", "reason"),
+            split("Protocol errors", "protocol_errors_total", "code"),
             AUDIO,
-            line("Bytes a second", Unit.BYTES, rate("audio_received_bytes_total"), "received"),
+            line("Bytes per second", Unit.BYTES, rate("audio_received_bytes_total"), "received"),
         ),
     ),
     Dashboard(
@@ -157,10 +162,10 @@ DASHBOARDS: Sequence[Dashboard] = (
         "Streamer: latency",
         (
             FINAL,
-            spread("Endpoint delay", "endpoint_delay_seconds", "The part that waiting for more speech costs."),
+            spread("Endpoint delay", "endpoint_delay_seconds", "Delay caused by waiting for the end of speech."),
             spread("First interim", "first_interim_latency_seconds", "Since the start of the speech."),
             spread("First result", "first_result_latency_seconds"),
-            spread("Lag", "result_lag_seconds", "Audio received that no result covers yet."),
+            spread("Lag", "result_lag_seconds", "Received audio without a result."),
             spread("Wait for a worker", "inference_queue_wait_seconds"),
         ),
     ),
@@ -170,11 +175,11 @@ DASHBOARDS: Sequence[Dashboard] = (
         (
             RTF,
             *(
-                spread(f"{stage}, by piece of work", "rtf", where=f'{{stage="{stage}"}}', unit=Unit.TIMES)
+                spread(f"{stage}, per step", "rtf", where=f'{{stage="{stage}"}}', unit=Unit.TIMES)
                 for stage in ("audio_decoding", "vad_processing", "model_inference")
             ),
-            line("Length of one piece of work", Unit.SECONDS, mean("media_duration_seconds", "stage"), "{{stage}}"),
-            line("Time of one piece of work", Unit.SECONDS, mean("processing_duration_seconds", "stage"), "{{stage}}"),
+            line("Audio per step", Unit.SECONDS, mean("media_duration_seconds", "stage"), "{{stage}}"),
+            line("Processing time per step", Unit.SECONDS, mean("processing_duration_seconds", "stage"), "{{stage}}"),
         ),
     ),
     Dashboard(
@@ -183,12 +188,12 @@ DASHBOARDS: Sequence[Dashboard] = (
         (
             WORKERS,
             split("Calls", "inference_seconds_count", "outcome"),
-            spread("Time of a call", "inference_seconds"),
-            line("Jobs in a call", Unit.COUNT, mean("inference_batch_size"), "mean"),
-            line("Jobs that wait", Unit.COUNT, "sum(streamer_inference_pending)", "waiting"),
-            split("Jobs without an answer", "inference_failures_total", "code"),
+            spread("Call duration", "inference_seconds"),
+            line("Jobs per call", Unit.COUNT, mean("inference_batch_size"), "mean"),
+            line("Queued jobs", Unit.COUNT, "sum(streamer_inference_pending)", "waiting"),
+            split("Failed jobs", "inference_failures_total", "code"),
             split("Workers lost", "worker_restarts_total", "cause"),
-            split("Interims that never ran", "interims_dropped_total", "cause"),
+            split("Dropped interims", "interims_dropped_total", "cause"),
         ),
     ),
     Dashboard(
@@ -198,12 +203,12 @@ DASHBOARDS: Sequence[Dashboard] = (
             LAG,
             split("Time in polls", "task_poll_seconds_total", "subsystem", Unit.RATIO),
             split("Polls", "task_polls_total", "subsystem"),
-            split("Slow polls", "task_slow_polls_total", "subsystem", about="Over 10 ms."),
+            split("Slow polls", "task_slow_polls_total", "subsystem", about="Longer than 10 ms."),
             line("Tasks alive", Unit.COUNT, TASKS_ALIVE, "{{subsystem}}"),
-            line("First poll's delay", Unit.SECONDS, FIRST_POLL, "{{subsystem}}"),
-            split("Ready and not run", "task_scheduled_seconds_total", "subsystem", Unit.RATIO),
+            line("Delay of the first poll", Unit.SECONDS, FIRST_POLL, "{{subsystem}}"),
+            split("Ready but not running", "task_scheduled_seconds_total", "subsystem", Unit.RATIO),
             split("Waiting", "task_idle_seconds_total", "subsystem", Unit.COUNT),
-            split("Errors that no rule foresees", "task_failures_total", "subsystem"),
+            split("Unexpected errors", "task_failures_total", "subsystem"),
             line("Processor", Unit.RATIO, f"sum(rate(process_cpu_seconds_total[{RATE}]))", "cores"),
             line("Memory", Unit.BYTES, "sum(process_resident_memory_bytes)", "resident"),
         ),
@@ -212,11 +217,11 @@ DASHBOARDS: Sequence[Dashboard] = (
         "streamer-overload",
         "Streamer: overload",
         (
-            split("Not taken on", "admission_rejected_total", "reason"),
-            spread("Ahead of processing", "audio_lead_seconds", "Audio received and not yet dealt with."),
-            line("Audio that waits", Unit.BYTES, "sum(streamer_audio_buffered_bytes)", "not decoded"),
-            line("Jobs that wait", Unit.COUNT, "sum(streamer_inference_pending)", "waiting"),
-            split("Interims that never ran", "interims_dropped_total", "cause"),
+            split("Rejected sessions", "admission_rejected_total", "reason"),
+            spread("Unprocessed audio", "audio_lead_seconds", "Audio received and not yet processed."),
+            line("Memory for audio", Unit.BYTES, "sum(streamer_audio_buffered_bytes)", "held"),
+            line("Queued jobs", Unit.COUNT, "sum(streamer_inference_pending)", "waiting"),
+            split("Dropped interims", "interims_dropped_total", "cause"),
             line("Dropped for slow readers", Unit.PER_SECOND, rate("interims_unread_total"), "events"),
             split("Telemetry lost", "telemetry_dropped_total", "signal"),
             line("Draining", Unit.COUNT, "sum(streamer_draining)", "servers"),

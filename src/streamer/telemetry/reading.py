@@ -1,4 +1,4 @@
-"""What two scrapes of a server say of the time between them, for whoever has no Prometheus at hand."""
+"""Figures of a server from two scrapes, for use without Prometheus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LATENCIES = (
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Quantiles in seconds of `count` observations; nan where there is none."""
+    """Quantiles in seconds of `count` observations; nan without any."""
 
     count: int
     p50: float = nan
@@ -37,31 +37,31 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A server, as of the time between two scrapes; rates are per second."""
+    """Figures of the time between two scrapes; rates are per second."""
 
     model: str
     version: str
     ready: bool
     draining: bool
     sessions: Mapping[tuple[str, str], int]
-    """Open now, by transport and mode."""
+    """Open sessions by transport and mode."""
     begun: float
     ended: Mapping[str, float]
-    """By reason."""
+    """Closed sessions by reason."""
     refused: float
     audio: float
-    """Seconds of audio received in a second."""
+    """Received seconds of audio per second."""
     processed: float
     buffered_bytes: float
     rtf: Mapping[Stage, float]
-    """Seconds of work for a second of audio; nan without any."""
+    """Seconds of processing per second of audio; nan without any."""
     latencies: Mapping[str, Spread]
     workers: Mapping[WorkerState, int]
     pending: int
     batch: float
-    """Jobs in a call, mean."""
+    """Mean number of jobs per call."""
     failures: float
-    """Jobs without an answer, errors of our own, workers lost."""
+    """Failed jobs, unexpected errors and lost workers."""
     telemetry_lost: float
     cores: float
     memory_bytes: float
@@ -69,14 +69,14 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """Every sample of one scrape. `at`: monotonic seconds."""
+    """All samples of one scrape. `at`: monotonic seconds."""
 
     at: float
     samples: Mapping[str, Mapping[Labels, float]]
 
     @classmethod
     def parse(cls, text: str, at: float) -> Scrape:
-        """Raises ValueError for what is no Prometheus text."""
+        """Parse Prometheus text. Raises ValueError."""
         samples: defaultdict[str, dict[Labels, float]] = defaultdict(dict)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -84,12 +84,12 @@ class Scrape:
         return cls(at, samples)
 
     def sum(self, name: str, **labels: str) -> float:
-        """Over all series of ours that have these labels."""
+        """Return the sum over all series with these labels."""
         wanted = labels.items()
         return sum(value for found, value in self.samples.get(PREFIX + name, {}).items() if wanted <= found)
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """Summed over all but one label."""
+        """Return the sums by one label."""
         sums: defaultdict[str, float] = defaultdict(float)
         for found, value in self.samples.get(PREFIX + name, {}).items():
             sums[dict(found)[label]] += value
@@ -98,7 +98,7 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """What changed from one scrape to the next."""
+    """The changes between two scrapes."""
 
     before: Scrape
     now: Scrape
@@ -108,7 +108,7 @@ class Between:
         object.__setattr__(self, "seconds", max(self.now.at - self.before.at, 1e-9))
 
     def grew(self, name: str, **labels: str) -> float:
-        """By how much; a counter that went back has begun anew."""
+        """Return the increase of a counter; one that decreased has restarted."""
         before, now = self.before.sum(name, **labels), self.now.sum(name, **labels)
         return now - before if now >= before else now
 
@@ -116,7 +116,7 @@ class Between:
         return self.grew(name) / self.seconds
 
     def spread(self, name: str) -> Spread:
-        """Quantiles as Prometheus reckons them: even within a bucket."""
+        """Return quantiles as Prometheus computes them, interpolated within a bucket."""
         bounds = self.now.by(f"{name}_bucket", "le")
         before = self.before.by(f"{name}_bucket", "le")
         buckets = sorted((float(bound), count - before.get(bound, 0.0)) for bound, count in bounds.items())
@@ -167,7 +167,7 @@ class Between:
 
 
 def _quantile(q: float, buckets: list[tuple[float, float]]) -> float:
-    """`buckets`: (upper bound, observations at most so large), ascending, the last without bound."""
+    """Return a quantile. `buckets`: (upper bound, cumulative count), ascending, the last without bound."""
     rank, lower, below = q * buckets[-1][1], 0.0, 0.0
     for bound, count in buckets:
         if count >= rank and count > below:
@@ -177,5 +177,5 @@ def _quantile(q: float, buckets: list[tuple[float, float]]) -> float:
 
 
 def known(value: float) -> bool:
-    """Whether there is a figure at all."""
+    """Return whether a figure is available."""
     return not isnan(value)

@@ -1,4 +1,4 @@
-"""One record for each session, at its end, and for each that was not taken on: what a reader of logs asks first."""
+"""One log record for each session, at its end, and for each refused one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("streamer.session")
 
 
 class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
-    """A session in numbers. Seconds; real-time factors over all of it; latencies of finals. No audio, text or token."""
+    """Totals of a session: seconds, real-time factors, latencies of finals. No audio, text or token."""
 
     transport: str
     dialect: str
@@ -27,7 +27,7 @@ class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
     duration_s: float
     received_s: float
     answered_s: float
-    """Audio handed to the model for finals: the speech, in segmented mode."""
+    """Seconds of audio in finals: the speech, in segmented mode."""
     streams: int
     segments: int
     interims: int
@@ -39,15 +39,15 @@ class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
     final_latency_mean_s: float | None = None
     final_latency_max_s: float | None = None
     held: int = 0
-    """Times that the client was too far ahead and was not read."""
+    """Number of times that reading from the client was paused."""
     errors: tuple[str, ...] = ()
-    """Codes that the client was told, each once, as they first came; the last may be why it ended."""
+    """Codes of errors sent to the client, each once, in the order of their first occurrence."""
     warnings: tuple[str, ...] = ()
-    """The same of warnings."""
+    """Codes of warnings, in the same way."""
 
 
 class RefusalFacts(Facts, frozen=True, kw_only=True):
-    """A session that was not taken on."""
+    """A refused session."""
 
     transport: str
     code: str
@@ -55,17 +55,17 @@ class RefusalFacts(Facts, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """A crowd that is turned away is told of a few times, and then in number."""
+        """Return the code: refusals of one code are limited together."""
         return self.code
 
 
 def log_refusal(transport: str, code: ErrorCode, peer: str) -> None:
-    """One record, for who asks why they were not let in."""
+    """Log a refused session."""
     log.info("session refused", extra={"facts": RefusalFacts(transport=transport, code=code, peer=peer)})
 
 
 class SessionLog(Reader):
-    """Sums one session up."""
+    """Collects the totals of one session."""
 
     def __init__(self, info: SessionInfo, view: SessionView, now: float) -> None:
         self._info = info
@@ -77,7 +77,7 @@ class SessionLog(Reader):
         self._latencies = 0
         self._latency_sum_s = self._latency_max_s = 0.0
         self._held = 0
-        self._errors: dict[str, None] = {}  # sets in the order of their first word
+        self._errors: dict[str, None] = {}  # as ordered sets
         self._warnings: dict[str, None] = {}
 
     def starting(self, start: Start, now: float) -> str | None:

@@ -1,4 +1,4 @@
-"""How spans are made: roots by the SDK's tracer, what is below them by hand, on the thread that sends them."""
+"""Creation of spans: roots by the SDK's tracer, their children directly, on the exporting thread."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ NONE: Attributes = MappingProxyType({})
 UNSET = Status(StatusCode.UNSET)
 
 Send = Callable[[int, Callable[[], Iterable[ReadableSpan]]], None]
-"""Takes so many spans that are over, and what makes them on another thread; `otel.SpanQueue.put`."""
+"""Takes a number of finished spans, and a function that builds them on another thread; `otel.SpanQueue.put`."""
 
 
 def remote(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
-    """The context that a client sent, by W3C Trace Context; None for none and for garbage."""
+    """Return the trace context of a client (W3C Trace Context); None without a valid one."""
     if not traceparent:
         return None
     carrier = {"traceparent": traceparent, **({"tracestate": tracestate} if tracestate else {})}
     try:
         context = TraceContextTextMapPropagator().extract(carrier)
-    except ValueError:  # a tracestate that its parser does not foresee
+    except ValueError:  # a tracestate that the parser does not handle
         context = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
     found = trace.get_current_span(context).get_span_context()
     return found if found.is_valid else None
 
 
 def traceparent(context: SpanContext) -> str:
-    """The header that says this context."""
+    """Return the header of this context."""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & TraceFlags.SAMPLED:02x}"
 
 
 def parsed(traceparent: str) -> SpanContext:
-    """The context that `traceparent`, of our own making, says."""
+    """Return the context of a `traceparent` of our own."""
     _, trace_id, span_id, flags = traceparent.split("-")
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A span whose place in the tree is known and that is told of once it is over."""
+    """A started span with its place in the tree; its other data follow at its end."""
 
     name: str
     context: SpanContext
@@ -67,7 +67,7 @@ class Begun:
 
 
 class Part(NamedTuple):
-    """A span that is over, directly below another, with nothing below itself."""
+    """A finished child span without children of its own."""
 
     name: str
     began: float
@@ -77,10 +77,10 @@ class Part(NamedTuple):
 
 
 class Spans:
-    """Makes spans. Times come in as monotonic seconds.
+    """Creates spans. Times are monotonic seconds.
 
-    Roots are the provider's, with its sampler. What is below one is sampled as it is, and made without the tracer: that
-    takes 50 us a span for limits, locks and a decision which is made already.
+    Roots are created by the provider, with its sampler. Children have the decision of their root, and are created
+    without the tracer, which would take 50 us per span for limits, locks and the decision.
     """
 
     def __init__(self, provider: TracerProvider, send: Send) -> None:
@@ -101,14 +101,14 @@ class Spans:
         links: Sequence[Link] = (),
         kind: SpanKind = SpanKind.INTERNAL,
     ) -> Span:
-        """The first span of ours in a trace; `parent` is the client's. The sampler decides."""
+        """Start the root span of this process in a trace; `parent` is the client's. The sampler decides."""
         context = trace.set_span_in_context(trace.NonRecordingSpan(parent or trace.INVALID_SPAN_CONTEXT))
         return self._tracer.start_span(name, context, kind, dict(attributes), links, self.ns(at))
 
     def below(
         self, parent: SpanContext, name: str, at: float, attributes: Attributes = NONE, links: Sequence[Link] = ()
     ) -> Begun:
-        """A span in the trace of `parent`."""
+        """Start a span in the trace of `parent`."""
         span_id = self._tracer.id_generator.generate_span_id()
         context = SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
         return Begun(name, context, parent, at, attributes, links)
@@ -123,12 +123,12 @@ class Spans:
         parts: Sequence[Part] = (),
         events: Sequence[Event] = (),
     ) -> None:
-        """It ended then, with what is known of it now: all that is below it where nobody had to know its id before."""
+        """End a span, with its attributes and the child spans that were not started before."""
         if span.sampled:
             self._send(1 + len(parts), partial(self._made, span, ended, attributes, status, parts, events))
 
     def ns(self, monotonic_s: float) -> int:
-        """Nanoseconds since the epoch."""
+        """Return nanoseconds since the epoch."""
         return self._epoch_ns + int(monotonic_s * 1e9)
 
     def _made(
@@ -140,7 +140,7 @@ class Spans:
         parts: Sequence[Part],
         events: Sequence[Event],
     ) -> Iterable[ReadableSpan]:
-        """The span, then its parts. On the thread that sends them, which has time, and makes many in a row."""
+        """Yield the span, then its children, on the exporting thread."""
         yield self._readable(span, ended, {**span.attributes, **attributes}, status, events)
         for name, began, over, of_part, links in parts:
             yield self._readable(self.below(span.context, name, began, of_part, links), over, of_part, UNSET, ())

@@ -1,4 +1,4 @@
-"""Counts of several serving processes as one: written down to be sent, added up, read back for /metrics."""
+"""Metrics of several server processes as one: serialised, added up, and converted back for /metrics."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streamer.telemetry.exposition import by_pieces
 from streamer.telemetry.instruments import Instruments
 
 _GROWING = frozenset({"counter", "histogram"})
-"""Kinds of which the sum over processes never falls, if those that are gone stay in it."""
+"""Kinds whose sum over processes never decreases, if exited ones stay in it."""
 _NOT_A_SUM: Mapping[str, Callable[[float, float], float]] = {
     "streamer_build_info": max,
-    "streamer_ready": min,  # all are
-    "streamer_draining": max,  # one is
+    "streamer_ready": min,  # all must be ready
+    "streamer_draining": max,  # one is enough
     "streamer_certificate_expiry_timestamp_seconds": min,
     "process_start_time_seconds": min,
     "process_max_fds": min,
 }
-"""Gauges whose values are not added up."""
+"""Gauges that are not summed."""
 
 _Labels = tuple[tuple[str, str], ...]
 _Exemplar = tuple[dict[str, str], float, float | None]
@@ -48,38 +48,38 @@ _DECODER = msgspec.msgpack.Decoder(list[_Family])
 
 
 def pack(metrics: Iterable[Metric]) -> bytes:
-    """What a registry collects, to be sent."""
+    """Serialise the metrics of a registry."""
     return msgspec.msgpack.encode([_family(metric) for metric in metrics])
 
 
 async def pack_by_pieces(metrics: Iterable[Metric]) -> bytes:
-    """The same, with turns for the event loop in between."""
+    """Serialise the metrics of a registry, and let the event loop run in between."""
     return msgspec.msgpack.encode([_family(metric) async for metric in by_pieces(metrics)])
 
 
 def unpack(packed: bytes) -> Iterator[Metric]:
-    """As a registry would collect it, each metric made when it is asked for."""
+    """Return the metrics of a registry, generated lazily."""
     return map(_metric, _DECODER.decode(packed))
 
 
 class Tally:
-    """Adds up; a `runtime.supervisor.Tally`."""
+    """Adds up metrics; implements `runtime.supervisor.Tally`."""
 
     def __init__(self) -> None:
-        # Not among telemetry.metrics, which would bring all of the server into a process that serves nothing.
+        # Not in telemetry.metrics, which would load the whole server into the supervisor.
         self._own = make = Instruments("streamer_")
-        self._processes = make.gauge("processes", "Serving processes by what they do.", state=tuple(State))
-        self._restarts = make.counter("process_restarts", "Serving processes that died and were replaced.")
+        self._processes = make.gauge("processes", "Server processes, by state.", state=tuple(State))
+        self._restarts = make.counter("process_restarts", "Server processes that died and were replaced.")
 
     def own(self, states: Mapping[State, int], restarts: int) -> bytes:
-        """What a supervisor itself has to say."""
+        """Return the metrics of the supervisor itself."""
         for state in State:
             self._processes.child(state).set(states.get(state, 0))
         self._restarts.child().value = float(restarts)
         return pack(self._own.collect())
 
     def merge(self, now: Sequence[bytes], past: Sequence[bytes]) -> bytes:
-        """Counters and histograms are added up over all, gauges over `now` only. Empty ones count nothing."""
+        """Add up counters and histograms over all, gauges over `now` only. Empty ones are ignored."""
         families: dict[str, _Family] = {}
         sums: dict[tuple[str, _Labels], _Series] = {}
         living = [_DECODER.decode(packed) for packed in now if packed]
@@ -114,7 +114,7 @@ def _growing(families: Iterable[_Family]) -> list[_Family]:
 
 
 def _add(whole: _Family, series: Iterable[_Series], sums: dict[tuple[str, _Labels], _Series]) -> None:
-    """Series are of the same instruments, so their labels come in the same order in every process."""
+    """Add series. The labels of an instrument have the same order in every process."""
     join = _NOT_A_SUM.get(whole.name)
     for one in series:
         key = one.name, one.labels

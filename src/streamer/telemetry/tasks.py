@@ -1,4 +1,4 @@
-"""How an event loop's tasks spend their time: what tokio-metrics is to tokio. See docs/how/task-metrics.md."""
+"""Timing of an event loop's tasks, like tokio-metrics for tokio. See docs/how/task-metrics.md."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import coroutine
 from typing import Any, TypeVar
 
 SLOW_POLL_S = 0.010
-"""A poll that lasts longer kept everything else on the loop waiting."""
+"""Duration in seconds above which a poll is slow: it blocks everything else on the loop."""
 
 T = TypeVar("T")
 
 
 class TaskStats:
-    """Sums over all tasks of one subsystem; seconds. Added to by one thread."""
+    """Sums over all tasks of one subsystem, in seconds. Written by one thread."""
 
     __slots__ = (
         "dropped",
@@ -30,27 +30,27 @@ class TaskStats:
 
     def __init__(self) -> None:
         self.instrumented = 0
-        """Tasks begun."""
+        """Tasks started."""
         self.dropped = 0
-        """Tasks that are over: returned, raised, cancelled, or never run."""
+        """Tasks finished: returned, raised, cancelled, or never run."""
         self.polls = 0
-        """Times that a task was run until it had to wait, or ended."""
+        """Polls: times that a task was resumed."""
         self.slow_polls = 0
         self.poll_s = 0.0
         self.first_poll_delay_s = 0.0
-        """From making a task to its first poll."""
+        """Time from the creation of tasks to their first poll."""
         self.idle_s = 0.0
-        """Waiting for a future, and then for the loop to come round (asyncio does not say when a future was done)."""
+        """Time waiting for a future, and then for the loop (asyncio does not report when a future was done)."""
         self.scheduled_s = 0.0
-        """Ready and not run: before the first poll, and after a bare yield (`sleep(0)`)."""
+        """Time ready but not running: before the first poll, and after a bare yield (`sleep(0)`)."""
 
     def task(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        """The same coroutine, counted; for `create_task` or `await`."""
+        """Return the same coroutine with timing, for `create_task` or `await`."""
         return _counted(work, self, _Life(self, work), perf_counter())
 
 
 class _Life:
-    """Goes with its coroutine, however that goes: one that is cancelled before it ever ran has no `finally`."""
+    """Counts the end of a coroutine, also of one that is cancelled before its start and has no `finally`."""
 
     __slots__ = ("_stats", "_work")
 
@@ -70,13 +70,13 @@ async def _counted(
     life: _Life,  # noqa: ARG001 (it ends with this frame)
     made: float,
 ) -> T:
-    """`work` as a coroutine of its own, which is what `create_task` wants."""
+    """Return `work` as a coroutine, which `create_task` requires."""
     return await _timed(work, stats, made)
 
 
 @coroutine
 def _timed(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Generator[Any, Any, T]:
-    """Run `work`, timing each step. A generator, because its locals are twice as fast as an object's attributes."""
+    """Run `work` and time each step. A generator, because its locals are twice as fast as an object's attributes."""
     step: Callable[[Any], Any] = work.send
     value: Any = None
     began = perf_counter()
@@ -92,7 +92,7 @@ def _timed(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Gen
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         finally:
-            value = None  # an error that leaves here keeps this frame: kept by it in turn, both wait for the collector
+            value = None  # an error references this frame; a reference back would be a cycle for the collector
             paused = perf_counter()
             took_s = paused - began
             stats.polls += 1
@@ -103,13 +103,13 @@ def _timed(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Gen
         try:
             value = yield waits_for
             step = work.send
-        except BaseException as error:  # noqa: BLE001 (a cancellation, or the end: the work's own affair)
+        except BaseException as error:  # noqa: BLE001 (a cancellation, or the end, of the work itself)
             step, value = work.throw, error
         began = perf_counter()
 
 
 async def watch_lag(observe: Callable[[float], None], interval_s: float = 0.1) -> None:
-    """Tell, for ever, by how much a timer of the loop is late: what everybody on it has to wait."""
+    """Measure forever by how much a timer of the loop is late."""
     while True:
         began = perf_counter()
         await asyncio.sleep(interval_s)

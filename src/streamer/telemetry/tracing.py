@@ -1,4 +1,4 @@
-"""What spans a server tells of: handshake, session, each segment and what became of it, each batch of the model."""
+"""The spans of a server: handshake, session, each segment and its phases, each batch of the model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from streamer.inference.observer import Ended
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.chronicle import Passage, Reader
-from streamer.telemetry.context import Ids
+from streamer.telemetry.logs import Ids
 from streamer.telemetry.observer import SessionInfo
 from streamer.telemetry.spans import NONE, UNSET, Attributes, Begun, Part, Send, Spans, remote, traceparent
 
 LONG_S = 300.0
-"""In a session older than this, segments are roots of their own: a span that never ends is never seen."""
+"""Age of a session in seconds above which segments are separate traces, because an open span is not visible."""
 
 
 class Tracing:
-    """Traces sessions and batches. Times come in as monotonic seconds."""
+    """Traces sessions and batches. Times are monotonic seconds."""
 
     def __init__(self, provider: TracerProvider, send: Send, model: str) -> None:
         self._provider = provider
@@ -30,29 +30,29 @@ class Tracing:
         self._batches: dict[int, Begun] = {}
         self.segments: dict[Passage, Begun] = {}
         self.calls: dict[Passage, SpanContext] = {}
-        """The batch in which each of them went to the model last."""
+        """Last batch of each segment."""
 
     def close(self) -> None:
-        """Send what waits, within a bound. May block for that long."""
+        """Send queued spans within a time-out, for which it may block."""
         self._provider.shutdown()
 
     def reader(self, info: SessionInfo, ids: Ids, now: float) -> Reader:
-        """Traces one session."""
+        """Return the tracer of one session."""
         return _SessionTracing(self, info, ids, now, self._model)
 
     def leave(self, passage: Passage) -> tuple[Begun | None, SpanContext | None]:
-        """A segment is over: its span, and its last call of the model."""
+        """Remove a segment that has ended; return its span and its last model call."""
         return self.segments.pop(passage, None), self.calls.pop(passage, None)
 
     def trace_of(self, passage: Passage) -> str | None:
-        """The trace id of a segment, where it is sampled."""
+        """Return the trace id of a segment, if it is sampled."""
         span = self.segments.get(passage)
         return f"{span.context.trace_id:032x}" if span is not None and span.sampled else None
 
     def batch_started(self, worker: int, passages: Sequence[Passage], now: float) -> str | None:
-        """The model is called for these segments. Returns the traceparent of the call, where any of them is sampled.
+        """Start the span of a batch; return its traceparent, if any of the segments is sampled.
 
-        One trace has to be the batch's own: that of its first segment. It links to all.
+        A batch belongs to one trace: that of its first segment. It links to all.
         """
         spans = [span for passage in passages if (span := self.segments.get(passage)) and span.sampled]
         if not spans:
@@ -76,7 +76,7 @@ class Tracing:
 
 
 class _SessionTracing(Reader):
-    """Traces one session. Its span begins with the connection and is made once the client's context is known."""
+    """Traces one session. Its span starts with the connection and is created when the client's context is known."""
 
     def __init__(self, tracing: Tracing, info: SessionInfo, ids: Ids, now: float, model: str) -> None:
         self._tracing = tracing
@@ -150,14 +150,17 @@ class _SessionTracing(Reader):
         span.end(self._tracing.spans.ns(now))
 
     def _session(self) -> Span:
-        """The session's span, also where no start ever came."""
+        """Return the session's span, also without a start message."""
         if self._span is None:
             self._begin(None)
         assert self._span is not None
         return self._span
 
     def _begin(self, said: SpanContext | None) -> None:
-        """`said`: the start's own word on the trace; it comes before that of the headers, which is then linked."""
+        """Start the session's span.
+
+        `said`: context of the start message; it precedes that of the headers, which is linked.
+        """
         handshake, spans = self._info.handshake, self._tracing.spans
         came = remote(handshake.traceparent, handshake.tracestate)
         links = [Link(came)] if said is not None and came is not None and said.trace_id != came.trace_id else []
@@ -169,7 +172,7 @@ class _SessionTracing(Reader):
 
 
 def _parts(passage: Passage, call: SpanContext | None) -> list[Part]:
-    """What became of a segment, as far as its times are known."""
+    """Return the phases of a segment whose times are known."""
     links = [Link(call)] if call is not None else []
     told: tuple[tuple[str, float | None, float | None, Attributes, list[Link]], ...] = (
         ("decode", passage.began, passage.heard, {"streamer.busy_s": passage.busy_s}, []),

@@ -1,4 +1,4 @@
-"""Whether the standard OTEL_* variables ask for traces: read without importing what would make them."""
+"""The standard OTEL_* variables, read without importing OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 
 
 def traces_wanted(environment: Mapping[str, str]) -> bool:
-    """True where an exporter or an endpoint is named, and nothing says no."""
+    """Return True if an exporter or an endpoint is set, and traces are not disabled."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     named = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
@@ -19,7 +19,7 @@ def traces_wanted(environment: Mapping[str, str]) -> bool:
 
 
 def protocol_of(environment: Mapping[str, str]) -> str:
-    """`grpc`, `http/protobuf` (the standard's default) or `console`. Raises ConfigError for another."""
+    """Return `grpc`, `http/protobuf` (the standard's default) or `console`. Raises ConfigError for another value."""
     named = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower() or "otlp"
     if named == "console":
         return named

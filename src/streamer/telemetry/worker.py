@@ -1,4 +1,4 @@
-"""A worker's part of a trace: one span around each call of the model, under which the model may make its own."""
+"""A worker's part of a trace: one span around each call of the model, which may have children."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamer.telemetry.spans import Attributes, Begun, Spans, parsed
 
 
 class TracedWorker(WorkerObserver):
-    """Made in the worker, from the OTEL_* variables of its own environment."""
+    """Traces calls in the worker, configured by the OTEL_* variables of its own environment."""
 
     def __init__(self) -> None:
         self._provider, self._queue = provider(os.environ)
@@ -38,7 +38,7 @@ class TracedWorker(WorkerObserver):
 
 
 class _Call:
-    """A call of the model: what OpenTelemetry says is the current span meanwhile."""
+    """A call of the model, whose span is OpenTelemetry's current span meanwhile."""
 
     __slots__ = ("_before", "_span", "_spans")
 
@@ -64,7 +64,7 @@ class _Call:
 
 
 def _event(error: Exception) -> Event:
-    """As the semantic conventions would have an exception told."""
+    """Return an exception as an event of the semantic conventions."""
     told = {
         "exception.type": type(error).__qualname__,
         "exception.message": str(error),

@@ -1,4 +1,4 @@
-"""What a user's own tests import: fakes, signals, in-memory pair, manual clock."""
+"""Helpers for a user's own tests: fakes, signals, in-memory transport, manual clock."""
 
 from streamer.testing.clock import ManualClock
 from streamer.testing.fakes import ScriptedEngine, ScriptedScoring

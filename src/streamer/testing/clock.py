@@ -1,4 +1,4 @@
-"""Time that only a test moves."""
+"""A clock that only a test advances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Call:
 
 
 class ManualClock:
-    """Monotonic seconds and timers; a `clock.Clock`. Nothing happens until `advance` or `jump`."""
+    """Monotonic seconds and timers; implements `clock.Clock`. Time changes only by `advance` and `jump`."""
 
     paused_s = 0.0
 
@@ -26,7 +26,7 @@ class ManualClock:
         self._calls: list[tuple[float, int, _Call]] = []
         self._cpu = 0.0
         self.cpu_step = 0.0
-        """Seconds of the CPU from one look at them to the next."""
+        """CPU seconds between two readings."""
 
     def cpu(self) -> float:
         self._cpu += self.cpu_step
@@ -42,11 +42,11 @@ class ManualClock:
 
     @property
     def timers(self) -> int:
-        """Calls that are still to come."""
+        """Return the number of scheduled calls."""
         return sum(call.callback is not None for _, _, call in self._calls)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass; timers fire in order, each at its own time."""
+        """Advance the time; timers fire in order, each at its own time."""
         until = self._now + seconds
         while self._calls and self._calls[0][0] <= until:
             when, _, call = heapq.heappop(self._calls)
@@ -57,6 +57,6 @@ class ManualClock:
         self._now = until
 
     def jump(self, seconds: float) -> None:
-        """Let time pass in which nothing runs, as in a process that is stopped; then timers fire late, in order."""
+        """Advance the time of a process that does not run; then timers fire late, in order."""
         self._now += seconds
         self.advance(0.0)

@@ -1,4 +1,4 @@
-"""Real implementations of the contracts that do what a test tells them, when it tells them."""
+"""Fake implementations of the interfaces, which a test scripts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WINDOW = 512
 
 
 def loudness(samples: NDArray[np.float32]) -> Probabilities:
-    """A speech scorer for signals: 1 where a window is loud, else 0."""
+    """Score signals: 1 for a loud window, else 0."""
     loudest: NDArray[np.float32] = np.abs(samples).reshape(-1, WINDOW).max(axis=1)
     return (loudest > 0.01).astype(np.float32)
 
 
 class ScriptedScoring:
-    """A speech scorer that answers with `score` of the samples, on the loop's next turn or when `held` is let go."""
+    """A speech scorer that answers with `score` of the samples, in the loop's next iteration or after `held` ends."""
 
     def __init__(self, score: Callable[[NDArray[np.float32]], Probabilities] = loudness) -> None:
         self._score = score
@@ -65,19 +65,19 @@ class ScriptedScoring:
             asyncio.get_running_loop().call_soon(answer)
 
     def let_go(self) -> None:
-        """Answer what was held."""
+        """Send the held answers."""
         waiting, self.waiting = self.waiting, []
         for answer in waiting:
             answer()
 
 
 def count_samples(job: Job) -> Outcome:
-    """What the stub model answers."""
-    return Output({"count": len(job.samples)})
+    """Return the output of the stub model."""
+    return Output.of({"count": len(job.samples)})
 
 
 class ScriptedEngine:
-    """An inference engine that answers with `answer` of the job, on the loop's next turn or when `held` is let go."""
+    """An inference engine that answers with `answer` of the job, in the loop's next iteration or after `held` ends."""
 
     def __init__(self, answer: Callable[[Job], Outcome] = count_samples) -> None:
         self._answer = answer
@@ -119,7 +119,7 @@ class ScriptedEngine:
             self.jobs = {key: value for key, value in self.jobs.items() if key[0] != session_id}
 
     def let_go(self) -> None:
-        """Answer what was held."""
+        """Send the held answers."""
         for key in tuple(self.jobs):
             self._deliver(key)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks the network between a client and a server, on purpose and exactly."""
+"""A TCP proxy that injects network faults between a client and a server."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _RESET_ON_CLOSE = b"\x01\0\0\0\0\0\0\0"
 
 @dataclass(frozen=True, slots=True)
 class Toxics:
-    """What happens to bytes on one way."""
+    """Faults of one direction."""
 
     latency_s: float = 0.0
-    """Each piece comes so much later."""
+    """Delay of each piece in seconds."""
     bytes_per_s: float | None = None
-    """Bandwidth. What does not fit waits, and makes the sender wait."""
+    """Bandwidth. Excess bytes wait and block the sender."""
     slice_bytes: int | None = None
-    """Pieces of so many bytes, each in a packet of its own."""
+    """Size of the pieces, each of which is a packet."""
     limit_bytes: int | None = None
-    """After so many bytes in all the connection is reset."""
+    """Bytes after which the connection is reset."""
     silent: bool = False
-    """Nothing comes through and nothing ends: no FIN, no RST, no answer."""
+    """Nothing is forwarded and nothing ends: no FIN, no RST, no answer."""
 
 
 HEALTHY = Toxics()
@@ -41,12 +41,12 @@ class _Way:
         self.passed = 0
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until the reader's end, which is passed on."""
+        """Forward bytes until EOF, which is forwarded as well."""
         while data := await self._read(reader):
             for piece in self._sliced(data):
                 await self._delay(len(piece))
                 await self._heard()
-                if writer.is_closing():  # to write to it is an error on some loops and nothing on others
+                if writer.is_closing():  # writing to it is an error on some loops and has no effect on others
                     raise ConnectionResetError("the other end is gone")
                 writer.write(piece[: self._room()])
                 await writer.drain()
@@ -59,7 +59,7 @@ class _Way:
             writer.write_eof()
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        """A second's worth at most: a narrow way leaves what waits with the sender."""
+        """Read at most one second's worth of bytes: with a low bandwidth, the rest stays with the sender."""
         rate = self._toxics().bytes_per_s
         return await reader.read(_CHUNK if rate is None else max(1, min(_CHUNK, int(rate))))
 
@@ -83,7 +83,7 @@ class _Way:
 
 
 class FaultProxy:
-    """Stands in front of a server; `up` is the way to it, `down` the way back. Both may be changed at any time.
+    """Proxy in front of a server; `up` is the direction to it, `down` the one back. Both can be changed at any time.
 
     ```python
     async with fault_proxy("127.0.0.1", server_port) as proxy:
@@ -96,23 +96,23 @@ class FaultProxy:
         self._target = (host, port)
         self.up = self.down = HEALTHY
         self.port = 0
-        """Where it listens, on 127.0.0.1."""
+        """Port of the proxy on 127.0.0.1."""
         self._changed = asyncio.Condition()
         self._idle = asyncio.Event()
         self._live: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
 
     def __len__(self) -> int:
-        """Connections that are open."""
+        """Return the number of open connections."""
         return len(self._live)
 
     async def set(self, *, up: Toxics | None = None, down: Toxics | None = None) -> None:
-        """Change what happens from now on; None leaves a way as it is."""
+        """Change the faults from now on; None leaves a direction unchanged."""
         async with self._changed:
             self.up, self.down = up or self.up, down or self.down
             self._changed.notify_all()
 
     def reset(self) -> None:
-        """Cut every connection with an RST, both ways."""
+        """Reset every connection with an RST, in both directions."""
         for writers in tuple(self._live.values()):
             _reset(writers)
 
@@ -123,7 +123,7 @@ class FaultProxy:
             await self._idle.wait()
 
     async def stop(self) -> None:
-        """Reset whoever is left."""
+        """Reset all connections and stop."""
         self.reset()
         tasks = tuple(self._live)
         for task in tasks:
@@ -131,14 +131,14 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client."""
+        """Serve one client."""
         task = asyncio.current_task()
         assert task is not None
         self._live[task] = (writer,)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             self._live[task] = writers = (writer, far_writer)
-            with suppress(asyncio.CancelledError):  # by `stop`, which waits for this
+            with suppress(asyncio.CancelledError):  # by `stop`, which waits for this task
                 await self._join(reader, writer, far_reader, far_writer)
             for one in writers:
                 one.close()
@@ -162,8 +162,8 @@ class FaultProxy:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(up.carry(reader, far_writer))
                 ways.create_task(down.carry(far_reader, writer))
-        except* OSError:  # a reset, or an end that can no longer be passed on
-            cut()  # what breaks on one side is broken on the other
+        except* OSError:  # a reset, or an end that cannot be forwarded any more
+            cut()  # an error on one side ends the other
 
 
 def _reset(writers: tuple[asyncio.StreamWriter, ...]) -> None:
@@ -176,7 +176,7 @@ def _reset(writers: tuple[asyncio.StreamWriter, ...]) -> None:
 
 @asynccontextmanager
 async def fault_proxy(host: str, port: int) -> AsyncIterator[FaultProxy]:
-    """A proxy in front of host:port on a free port."""
+    """Run a proxy in front of host:port on a free port."""
     proxy = FaultProxy(host, port)
     server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

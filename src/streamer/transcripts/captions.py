@@ -52,7 +52,7 @@ def cues(words: Sequence[Word]) -> list[Cue]:
 
 
 def _shortened(cue: Cue, after: Cue) -> Cue:
-    """A cue never outlives the beginning of the next."""
+    """Return the cue with its end limited to the start of the next cue."""
     return Cue(cue.start_time, min(cue.end_time, after.start_time), cue.lines)
 
 
@@ -102,7 +102,7 @@ def _at_clause(group: list[Word], word: Word) -> tuple[list[Word], list[Word]]:
 
 
 def _lines(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the words in as few lines as hold them; two lines are cut at a clause or where they are about equal."""
+    """Return the words in as few lines as possible; two lines are split after a clause, or about equally."""
     text = " ".join(words)
     if len(text) <= LINE:
         return (text,)

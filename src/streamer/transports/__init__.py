@@ -1,1 +1,1 @@
-"""Thin shells around sockets."""
+"""Transports: thin adapters of sockets."""

@@ -1,4 +1,4 @@
-"""Listening sockets, and the connections that come to them: accepted a few at a time, before anything is read."""
+"""Listening sockets. Connections are accepted a few at a time, before anything is read."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from streamer.errors import ListenFailed
 log = logging.getLogger(__name__)
 
 BACKLOG = 4_096
-"""Connections that the kernel keeps while the loop is busy (Linux's own bound, unless net.core.somaxconn is raised).
-When all clients come back at once, few should have to wait for TCP's retransmissions, which get minutes apart."""
+"""Connections that the kernel queues while the loop is busy (Linux's own limit, unless net.core.somaxconn is raised).
+When all clients reconnect at once, few should wait for TCP's retransmissions, which are soon minutes apart."""
 MAX_ACCEPTS_PER_TURN = 16
-"""Connections accepted on a socket before the loop's other work has its turn."""
+"""Connections accepted on a socket per iteration of the event loop."""
 PAUSE_S = 1.0
-"""How long none is accepted if the process or the machine is out of descriptors or memory."""
+"""Pause in seconds when the process or the machine has no descriptors or memory left."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 async def listening_sockets(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Return a listening socket for each address of a host; port 0 takes one that is free for the first of them.
+    """Return a listening socket for each address of a host. With port 0, all get the free port of the first one.
 
-    `shared`: other processes listen there too, and the kernel shares the connections out (SO_REUSEPORT). Raises
-    ListenFailed.
+    `shared`: other processes listen on the port as well, and the kernel distributes the connections (SO_REUSEPORT).
+    Raises ListenFailed.
     """
     listening: list[socket.socket] = []
     try:
@@ -72,9 +72,9 @@ async def accept(listening: socket.socket, on_accepted: Callable[[socket.socket,
             connection, address = await loop.sock_accept(listening)
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                log.error("no connection can be accepted for %g s: %s", PAUSE_S, error)
+                log.error("cannot accept connections for %g s: %s", PAUSE_S, error)
                 await asyncio.sleep(PAUSE_S)
-            continue  # anything else is the end of one connection before it was accepted
+            continue  # any other error concerns one connection that ended before it was accepted
         on_accepted(connection, str(address[0]) if address else "unknown")
         accepted += 1
         if accepted % MAX_ACCEPTS_PER_TURN == 0:

@@ -1,4 +1,4 @@
-"""A transport that can be taken back: aiohttp answers HTTP on it, and lets go when the connection becomes another's."""
+"""A detachable transport: aiohttp answers HTTP on it, until another protocol takes the connection over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 
 class ByteProtocol(Protocol):
-    """What is needed of a protocol that takes a connection over, beside what the event loop asks of it."""
+    """Requirements of a protocol that takes a connection over, besides those of the event loop."""
 
     def data_received(self, data: bytes) -> None: ...
 
@@ -17,14 +17,16 @@ ProtocolT = TypeVar("ProtocolT", bound=ByteProtocol)
 
 
 class DetachableTransport(asyncio.Transport):
-    """Passes everything on to the connection's transport until `detach`; from then on it is closed to its user.
+    """Forwards everything to the connection's transport until `detach`; then it looks closed to its user.
 
-    `request.transport` of aiohttp is one, so a handler can take the connection over by public means alone.
+    `request.transport` of aiohttp is one, so a handler can take the connection over with public methods only.
     """
 
     def __init__(self, transport: asyncio.Transport, take_over: Callable[[], bytes]) -> None:
-        """`take_over` ends the use of the connection for HTTP, and returns what the client has sent since its
-        request."""
+        """Wrap a transport.
+
+        `take_over` ends the use of the connection for HTTP, and returns the bytes after the request.
+        """
         super().__init__()
         self._transport = transport
         self._take_over: Callable[[], bytes] | None = take_over
@@ -42,9 +44,9 @@ class DetachableTransport(asyncio.Transport):
         transport.write(first_bytes)
         protocol = protocol_on(transport)
         transport.set_protocol(protocol)  # type: ignore[arg-type] # compiled classes inherit from no asyncio.Protocol
-        if early:
-            protocol.data_received(early)
         transport.resume_reading()
+        if early:
+            protocol.data_received(early)  # which may pause reading again
         return protocol
 
     @property
@@ -53,14 +55,14 @@ class DetachableTransport(asyncio.Transport):
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait to be sent. Over TLS, up to 64 KiB more may wait encrypted."""
+        """Unsent bytes. Over TLS, up to 64 KiB more may be encrypted already."""
         return self._transport.get_write_buffer_size()
 
     def abort_connection(self) -> None:
-        """Close the connection at once, whoever has it."""
+        """Close the connection immediately."""
         self._transport.abort()
 
-    # What its user may ask, until it is detached ------------------------------------------------
+    # Interface of its user, until it is detached ------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)

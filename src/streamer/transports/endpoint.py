@@ -1,4 +1,4 @@
-"""From a request for an upgrade to a running session: who it is, whether there is room, and the answer where not."""
+"""The handshake of a WebSocket: authentication, admission, and the refusal or the running session."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from streamer.clock import Clock, timeout
 from streamer.errors import BadRequest, StreamerError, brief
 from streamer.protocols.codec import Codec
 from streamer.runtime.admission import Admission
-from streamer.runtime.budget import WorkLimits
+from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
+from streamer.runtime.meter import Meter
 from streamer.session.events import Failed
 from streamer.session.messages import Auth
 from streamer.session.settings import SessionSettings
@@ -44,7 +45,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may take: to say who it is, and to answer a close."""
+    """Time-outs in seconds: of authentication, and of the peer's answer to a close."""
 
     handshake_s: float = 5.0
     close_s: float = 5.0
@@ -52,18 +53,18 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address that speaks one dialect in one mode."""
+    """One path with its protocol version and mode."""
 
     path: str
     settings: SessionSettings
     codec: Codec[Frame]
     subprotocols: tuple[str, ...]
     hears_auth: bool = False
-    """The dialect has a word for a token in a first message."""
+    """The protocol version has a message for a token."""
 
 
 class Upgrades:
-    """Runs what follows a request for an upgrade in a task of its own, beyond the life of the request."""
+    """Runs each upgraded connection in its own task, beyond the life of the request."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[web.StreamResponse | None]] = set()
@@ -71,8 +72,10 @@ class Upgrades:
     async def answer(
         self, transport: WebSocketTransport, conversation: Coroutine[None, None, web.StreamResponse | None]
     ) -> web.StreamResponse:
-        """Start a conversation on a transport, and return what aiohttp has to answer: the refusal that it ends with, or
-        nothing once it has upgraded."""
+        """Start a conversation on a transport; return the answer for aiohttp.
+
+        The answer is the refusal with which the conversation ends, or a placeholder after the upgrade.
+        """
         task = asyncio.create_task(conversation)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -90,10 +93,10 @@ class Upgrades:
     def _ended(self, task: asyncio.Task[web.StreamResponse | None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # an answer that nobody waits for any more is no error
+            task.exception()  # an unused answer is not an error
 
     async def stop(self, timeout_s: float) -> None:
-        """Wait for the conversations to end; cancel those that have not within `timeout_s`."""
+        """Wait for the conversations to end; cancel those that do not within `timeout_s`."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
             for task in late:
@@ -101,59 +104,97 @@ class Upgrades:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-def endpoint_handler(
-    endpoint: Endpoint,
-    conductor: Conductor,
-    admission: Admission,
-    door: Door,
-    timeouts: Timeouts,
-    patience: Patience,
-    upgrades: Upgrades,
-) -> Handler:
+class EndpointHandler:
     """The aiohttp handler of an endpoint."""
-    limits = endpoint.settings.limits
-    most = max(limits.max_audio_message_bytes, limits.max_control_bytes)
-    work = WorkLimits(limits.max_control_share)
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        headers = request.headers
-        handshake = Handshake(conductor.services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
-        transport = WebSocketTransport(request, endpoint.subprotocols, most, timeouts.close_s, patience, work)
-        visit = Visit(transport, request, endpoint, door)
-        return await upgrades.answer(transport, converse(transport, visit, handshake))
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        conductor: Conductor,
+        admission: Admission,
+        door: Door,
+        timeouts: Timeouts,
+        patience: Patience,
+        upgrades: Upgrades,
+    ) -> None:
+        self._endpoint = endpoint
+        self._conductor = conductor
+        self._services = conductor.services
+        self._admission = admission
+        self._door = door
+        self._timeouts = timeouts
+        self._patience = patience
+        self._upgrades = upgrades
+        limits = endpoint.settings.limits
+        self._max_message_bytes = max(limits.max_audio_message_bytes, limits.max_control_bytes)
+        self._work = WorkLimits(limits.max_control_share)
 
-    async def converse(transport: WebSocketTransport, visit: Visit, handshake: Handshake) -> web.StreamResponse | None:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Return the refusal of a request, or nothing that aiohttp would have to send once it has upgraded."""
+        headers, services = request.headers, self._services
+        handshake = Handshake(services.clock.now(), headers.get("traceparent"), headers.get("tracestate"))
+        transport = WebSocketTransport(
+            request,
+            self._endpoint.subprotocols,
+            self._max_message_bytes,
+            self._timeouts.close_s,
+            self._patience,
+            WorkBudget(self._work, services.addresses.of(request.remote)),
+            services.memory,
+        )
+        visit = Visit(transport, request, self._endpoint, self._door)
+        return await self._upgrades.answer(transport, self._measure(transport, visit, handshake))
+
+    async def _measure(
+        self, transport: WebSocketTransport, visit: Visit, handshake: Handshake
+    ) -> web.StreamResponse | None:
+        """Converse, and charge the peer's address for the time that this takes."""
+        meter = Meter(self._services.clock.cpu)
         try:
-            await conductor.services.turns.take()
-            admission.check()
-            identity = await visit.introduced(conductor.services.clock, admission, timeouts.handshake_s)
-            with admission.place(transport.address, identity):
+            return await meter.run(self._converse(transport, visit, handshake))
+        finally:
+            self._services.addresses.charge_session(transport.address, meter.spent_s, visit.audio_s)
+
+    async def _converse(
+        self, transport: WebSocketTransport, visit: Visit, handshake: Handshake
+    ) -> web.StreamResponse | None:
+        """Return the refusal of a request, or None at the end of the conversation that followed it."""
+        services = self._services
+        try:
+            await services.turns.take()
+            self._admission.check()
+            identity = await visit.introduced(services.clock, self._admission, self._timeouts.handshake_s)
+            with self._admission.place(transport.address, identity):
                 transport.upgrade()
-                lease = door.lease(identity, conductor.services.clock.now())
-                settings = granted(endpoint.settings, identity)
-                await conductor.run(transport, endpoint.codec, settings, measure=len, handshake=handshake, lease=lease)
+                lease = self._door.lease(identity, services.clock.now())
+                settings = granted(self._endpoint.settings, identity)
+                summary = await self._conductor.run(
+                    transport, self._endpoint.codec, settings, measure=len, handshake=handshake, lease=lease
+                )
+                visit.audio_s = summary.received_s
         except StreamerError as error:
             if isinstance(error, ForbiddenOrigin):
                 visit.log_forbidden_origin()
-            conductor.services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
+            services.observer.refused(WebSocketTransport.name, error.code, transport.peer)
             return await visit.refuse(error)
-        except ConnectionError:  # gone before the upgrade was answered: nobody to tell, and no error of ours
+        except ConnectionError:  # the client disconnected before the upgrade, which is not an error
             return None
         except web.HTTPException:
-            raise  # the answer to a request that is no upgrade
+            raise  # the answer to a request that is not an upgrade
         except Exception as error:
-            log.exception("a connection to %s failed", endpoint.path)
-            conductor.services.observer.broken(Subsystem.API_ROUTING, error)
+            log.exception("a connection to %s failed", self._endpoint.path)
+            services.observer.broken(Subsystem.API_ROUTING, error)
             return await visit.refuse(UNFORESEEN)
         finally:
             transport.abort()
         return None
 
-    return handle
-
 
 class Visit:
     """One request for an upgrade, until it is answered."""
+
+    audio_s = 0.0
+    """Seconds of audio that came of it."""
 
     def __init__(self, transport: WebSocketTransport, request: web.Request, endpoint: Endpoint, door: Door) -> None:
         self._transport = transport
@@ -167,7 +208,10 @@ class Visit:
         )
 
     async def introduced(self, clock: Clock, admission: Admission, timeout_s: float) -> Identity | None:
-        """Who this is; None where nobody has to say. Upgrades where a first message is to say it."""
+        """Authenticate the client; return None if authentication is disabled.
+
+        Upgrades first if the credential must be in a first message.
+        """
         self._check_subprotocols()
         by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
         if self._credential is not None or not by_message:
@@ -179,16 +223,16 @@ class Visit:
         return self._door.show(credential)
 
     def log_forbidden_origin(self) -> None:
-        """Say what to set if the page may connect after all. (The log keeps repeats of one message few.)"""
+        """Log the setting that would allow the page. (The log limits repeated messages.)"""
         log.warning(
-            "a page of %s was refused at the host %s. If it may connect, add it to access.origins. If it is this "
-            "server's own page behind a proxy, have the proxy keep the Host header",
+            "origin %s was refused at the host %s: add it to access.origins if its pages may connect. If it is this "
+            "server's own page behind a proxy, have the proxy forward the Host header",
             brief(self._origin),
             brief(self._host),
         )
 
     async def refuse(self, error: StreamerError) -> web.StreamResponse | None:
-        """Over HTTP; over the WebSocket where that is open already, or is to be opened so that browsers can read it."""
+        """Refuse over HTTP, or over the WebSocket if it is open or must be opened for browsers."""
         if self._door.refuse_after_upgrade and error.code in ACCESS_CODES:
             try:
                 self._transport.upgrade()
@@ -204,7 +248,7 @@ class Visit:
         return None
 
     def _check_subprotocols(self) -> None:
-        """A token among subprotocols of which none can be chosen: no browser could go on."""
+        """Raise BadRequest if a token is offered without a subprotocol that the server can select."""
         offered = self._offered
         carried = any(word.startswith(BEARER_PREFIX) for word in offered)
         if carried and not any(word in self._endpoint.subprotocols for word in offered):

@@ -1,4 +1,4 @@
-"""Frames of a WebSocket client (RFC 6455, 5.2): read whole binary messages, and find the ends of all other frames."""
+"""Frames of a WebSocket client (RFC 6455, 5.2): reads whole binary messages, and finds the ends of all other frames."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FIN, _RESERVED, _OPCODE = 0x80, 0x70, 0x0F
 _OPCODES = frozenset({0x0, 0x1, 0x2, CLOSE, 0x9, 0xA})
 _MASKED = 0x80
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
-"""In place of a length: the length follows in that many bytes."""
+"""Values of the length field: the length follows in two or eight bytes."""
 _MAX_CONTROL_BYTES = 125
 
 
 class FrameError(Exception):
-    """A frame header that breaks the protocol or a limit.
+    """A frame header that violates the protocol or a limit.
 
-    `code`: the WebSocket close code that says so.
+    `code`: the corresponding WebSocket close code.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -43,9 +43,9 @@ class FrameLimits:
     """Bounds, in bytes of payload."""
 
     frame: int
-    """The longest frame that is accepted."""
+    """Longest accepted frame."""
     joined: int = 0
-    """Binary messages that are together no longer than this may be read as one."""
+    """Total length up to which binary messages may be joined."""
 
 
 def read_binary_messages(
@@ -74,11 +74,10 @@ def read_binary_messages(
 
 
 def end_of_frame(data: bytes | bytearray, at: int, limit: int) -> int:
-    """Return the position after the frame that begins at `data[at]`; 0 if it has not arrived whole.
+    """Return the position after the frame that begins at `data[at]`; 0 if it is incomplete.
 
-    Raises FrameError as soon as the header shows that the frame cannot be accepted, so that nobody waits for its
-    payload: reserved bits or opcodes, no mask, a control frame in pieces or longer than 125 bytes, more than `limit`
-    bytes.
+    Raises FrameError as soon as the header is invalid, without waiting for the payload: reserved bits or opcodes, no
+    mask, a fragmented control frame or one longer than 125 bytes, more than `limit` bytes.
     """
     if len(data) - at < 2:
         return 0
@@ -101,7 +100,7 @@ def is_close(first: int) -> bool:
 
 
 def continues(first: int, fragmented: bool) -> bool:
-    """Return whether a message is still in pieces after a frame that begins with this byte, and was before it."""
+    """Return whether a message is incomplete after a frame that begins with this byte. `fragmented`: before it."""
     return fragmented if first & CONTROL else not first & _FIN
 
 

@@ -1,4 +1,4 @@
-"""Plain HTTP beside the streams: health, readiness, what is served, metrics; and refusals."""
+"""Plain HTTP: probes, information, metrics, and refusals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -15,31 +15,37 @@ from aiohttp.typedefs import Middleware
 
 from streamer.access import QUERY_NAME, Credential, Door, ForbiddenHost, Hosts, find_credential
 from streamer.errors import StreamerError, brief
+from streamer.runtime.address_budgets import AddressBudgets
+from streamer.runtime.admission import TooMany
+from streamer.runtime.budget import TOO_MUCH_OF_ADDRESS
 from streamer.runtime.lifecycle import Lifecycle
+from streamer.runtime.meter import Meter
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.wire import HTTP_STATUS
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
 UNFORESEEN = StreamerError("internal server error")
-"""What a client hears where our own code failed."""
+"""Error for a client after an unexpected error of the server."""
 
 log = logging.getLogger(__name__)
 
+_REQUEST_S = 0.0002
+"""CPU time that aiohttp itself takes for a request, an estimate: it is spent where it cannot be measured."""
 _JSON = "application/json"
 _WEBSOCKET = "websocket"
-"""The name of the transport, by which its refusals are counted."""
+"""Name of the transport by which its refusals are counted."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """The model that is served; `sample_rate` in Hz."""
+    """The served model; `sample_rate` in Hz."""
 
     name: str
     sample_rate: int
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What `/api/v2/info` says."""
+    """Body of `/api/v2/info`."""
 
     version: str
     model: ModelInfo
@@ -62,7 +68,7 @@ class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
-    """The middlewares that refuse requests for other hosts; none if every host is answered."""
+    """Return the middlewares that refuse requests for other hosts; none if every host is accepted."""
 
     @web.middleware
     async def check(request: web.Request, handler: Answer) -> web.StreamResponse:
@@ -70,9 +76,9 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
             for host in request.headers.getall("Host", ()):
                 hosts.check(host)
         except ForbiddenHost as error:
-            # The log keeps repeats of one message few.
+            # The log limits repeated messages.
             log.warning(
-                "a request for the host %s was refused. If that is a name of this server, add it to server.hosts",
+                "a request for the host %s was refused: add it to server.hosts if it is a name of this server",
                 brief(host),
             )
             if "Upgrade" in request.headers:
@@ -83,13 +89,33 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
     return [check] if hosts.checked else []
 
 
+def budget_check(addresses: AddressBudgets) -> Middleware:
+    """Return the middleware that charges requests to the work budget of their address, and refuses beyond it."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Answer) -> web.StreamResponse:
+        wait_s = addresses.wait_s(request.remote)
+        if wait_s > 0:
+            response: web.StreamResponse = refusal(TooMany(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s))
+            response.force_close()
+            return response
+        meter = Meter(addresses.clock.cpu)
+        try:
+            return await meter.run(cast("Coroutine[Any, Any, web.StreamResponse]", handler(request)))
+        finally:
+            if "Upgrade" not in request.headers:  # whose cost is known when its session ends
+                addresses.charge(request.remote, meter.spent_s + _REQUEST_S)
+
+    return check
+
+
 def credential_of(request: web.Request) -> Credential | None:
-    """The credential of a plain request: by its header, or by its address."""
+    """Return the credential of a plain request, from its header or its URL."""
     return find_credential(request.headers.get("Authorization"), (), request.query.get(QUERY_NAME))
 
 
 def needs_credential(handler: Handler, door: Door) -> Handler:
-    """The same handler for whoever shows a key or a token, if the server knows any; others are refused with 401."""
+    """Return a handler that requires a key or token, if authentication is enabled; otherwise it answers 401."""
 
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
@@ -102,7 +128,7 @@ def needs_credential(handler: Handler, door: Door) -> Handler:
 
 
 def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
-    """What orchestrators and load balancers ask; it never needs a credential."""
+    """Return the routes for orchestrators and load balancers, which never need a credential."""
 
     def get(path: str, handler: Handler) -> web.RouteDef:
         return web.get(path, watched(handler, observer, Subsystem.API_ROUTING))
@@ -122,7 +148,7 @@ def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
 
 
 def info_route(info: Info, observer: Observer, door: Door | None) -> web.RouteDef:
-    """What is served. `door`: it is told to whoever has a credential; None: to everybody."""
+    """Return the route of the server's information. `door`: require a credential; None: public."""
 
     async def describe(_: web.Request) -> web.StreamResponse:
         return _json(info)
@@ -132,7 +158,7 @@ def info_route(info: Info, observer: Observer, door: Door | None) -> web.RouteDe
 
 
 def watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
-    """The same handler, its polls and its errors counted."""
+    """Return a handler that counts polls and errors."""
 
     async def watched(request: web.Request) -> web.StreamResponse:
         try:
@@ -148,12 +174,12 @@ def watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
 
 
 def failure(status: str, reason: str) -> web.Response:
-    """A server that cannot answer now, in the words of a probe: 503."""
+    """Return a 503 for a probe."""
     return _json(_Status(status, reason), status=503)
 
 
 def refusal(error: StreamerError) -> web.Response:
-    """A failure before the upgrade: status, code and message in JSON, and when to come back."""
+    """Return the HTTP answer of an error before the upgrade: status, code and message in JSON, and a retry time."""
     body = _Refusal(error.code, error.message, error.retryable, error.retry_after_s)
     response = _json(body, status=HTTP_STATUS[error.code])
     if error.retry_after_s is not None:

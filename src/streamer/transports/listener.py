@@ -1,4 +1,4 @@
-"""Accept connections: bounded in number until they are sessions, timed, and handed to aiohttp or to a WebSocket."""
+"""Accepts connections: limits their number and time until they are sessions, and gives them to aiohttp."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import re
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
@@ -21,55 +20,40 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from streamer.errors import ErrorCode
 from streamer.runtime.admission import network_of
+from streamer.runtime.meter import Meter
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
+from streamer.transports.limits import Buffers, HandshakeLimits
 
 log = logging.getLogger(__name__)
 
 TLS_SHUTDOWN_TIMEOUT_S = 5.0
-"""How long a peer may take to end TLS before its connection is cut."""
+"""Time in seconds for a peer to end TLS before its connection is cut off."""
 MIN_SILENCE_S = 0.5
-"""A connection that is younger gives way to none: its request may be under way."""
+"""Age in seconds below which a connection is not replaced: its request may be on its way."""
 _MAX_LOOKS = 64
-"""Of the oldest connections that are looked at for one that may give way."""
+"""Oldest connections that are checked for one to replace."""
+_MAX_UNCHARGED_S = 0.001
+"""CPU time of one connection beyond which it is charged before the connection ends."""
+_TLS_HANDSHAKE_S = 0.001
+"""CPU time of a TLS handshake, an estimate: it is spent in the event loop, where it cannot be measured."""
 _TURN_AWAY_S = 0.2
 _MAX_TURNED_AWAY = 100
-"""Connections that are told they are too many; the others are closed without a word."""
+"""Connections that are answered with 503 at a time; further ones are closed without an answer."""
 _TIMER_S = 0.01
-"""What a timer of the loop may be early by."""
+"""Time in seconds by which a timer of the loop may be early."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_MUCH = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _END_OF_HEAD = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
-"""Past them it is not looked at; aiohttp refuses much shorter ones."""
+"""Bytes of a head up to which it is examined; aiohttp refuses much shorter ones."""
 _MAX_EARLY_BYTES = 64 * 1024
-"""Past them a connection is not read until it is known who goes on with it."""
+"""Bytes after which reading a connection pauses until its protocol is known."""
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeLimits:
-    """Bounds on connections that are no sessions (yet)."""
-
-    max_connections: int
-    timeout_s: float
-    """From the accept to the end of the first request's head, TLS included; and for the next head on a connection that
-    is kept."""
-    on_refused: Callable[[ErrorCode, str], None]
-    """Called for each connection that was one too many or took too long, with its address."""
-    max_per_address: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Buffers:
-    """Bytes that the kernel keeps of one connection: not read yet, not taken yet. 0 leaves it to the kernel, which may
-    keep megabytes: memory that nothing else bounds, and a reader that stopped would be noticed that much later."""
-
-    receive: int = 0
-    send: int = 0
-
-
 class _HttpLog(logging.LoggerAdapter[logging.Logger]):
-    """What aiohttp's server logs, but for strangers who do not speak HTTP: they would fill the log with tracebacks."""
+    """The log of aiohttp's server, without errors of clients that do not speak HTTP, which would fill the log."""
 
     def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
         if isinstance(kwargs.get("exc_info"), HttpProcessingError):
@@ -92,10 +76,10 @@ class Listener:
     ) -> None:
         self.limits = limits
         self.connections: dict[HttpConnection, None] = {}
-        """Connections that are no sessions (yet), from the accept on, the oldest first."""
+        """Connections that are not sessions (yet), in the order of their accept."""
         self._of_network: Counter[str] = Counter()
         self.opening: set[asyncio.Task[None]] = set()
-        """One for each connection until its protocol is set, and TLS agreed."""
+        """A task for each connection until its protocol is set and TLS is negotiated."""
         self._tls = tls
         self._buffers = buffers or Buffers()
         self._sockets: list[socket.socket] = []
@@ -111,9 +95,9 @@ class Listener:
         )
 
     async def start(self, host: str, port: int, *, shared: bool = False) -> int:
-        """Listen; returns the port, the one that was taken if 0 was asked for. Raises ListenFailed.
+        """Listen; return the port. Raises ListenFailed.
 
-        `shared`: other processes listen there too, and the kernel shares the connections out (SO_REUSEPORT).
+        `shared`: other processes listen on the port as well, and the kernel distributes the connections (SO_REUSEPORT).
         """
         self._sockets = await listening_sockets(host, port, shared=shared)
         await self._runner.setup()
@@ -125,7 +109,7 @@ class Listener:
         return taken
 
     async def stop(self) -> None:
-        """Accept no more, let requests under way end within the shutdown time, and close the rest."""
+        """Stop accepting, let running requests end within the shutdown time, and close the rest."""
         await _cancelled(self._accepting)
         self._accepting.clear()
         while self._sockets:
@@ -137,11 +121,11 @@ class Listener:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether TLS is used."""
         return self._tls is not None
 
     def http_protocol(self) -> web.RequestHandler:
-        """Return aiohttp's protocol for one more connection."""
+        """Return aiohttp's protocol for a new connection."""
         server = self._runner.server
         assert server is not None
         return server()
@@ -152,29 +136,36 @@ class Listener:
         self._of_network[connection.network] += 1
 
     def remove(self, connection: HttpConnection) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         del self.connections[connection]
         self._of_network[connection.network] -= 1
         if not self._of_network[connection.network]:
             del self._of_network[connection.network]
 
     def _accepted(self, connection: socket.socket, address: str) -> None:
-        if not self._has_room(address):
-            self._turn_away(connection)
-            self.limits.on_refused(ErrorCode.OVERLOADED, address)
+        addresses = self.limits.addresses
+        began, wait_s = addresses.clock.cpu(), addresses.wait_s(address)
+        if wait_s > 0 or not self._has_room(address):
+            self._turn_away(connection, _TOO_MUCH % math.ceil(wait_s) if wait_s else _BUSY)
+            self.limits.on_refused(ErrorCode.RATE_LIMITED if wait_s else ErrorCode.OVERLOADED, address)
+            addresses.charge(address, addresses.clock.cpu() - began)
             return
         if self._buffers.receive:
-            # Set where it listens, it would narrow the scale of the window for good (RFC 7323), and then the kernel
-            # acknowledges small messages from within our reads: with 20 ms, a twentieth of a server's CPU.
+            # On the listening socket it would limit the window scale for good (RFC 7323), and then the kernel
+            # acknowledges small messages within our reads: with 20 ms, a twentieth of a server's CPU.
             connection.setsockopt(SOL_SOCKET, SO_RCVBUF, self._buffers.receive)
         protocol = HttpConnection(self, address)
-        task = protocol.opening = asyncio.create_task(self._open(connection, protocol), name="open-connection")
+        opening = protocol.meter.run(self._open(connection, protocol))
+        task = protocol.opening = asyncio.create_task(opening, name="open-connection")
         self.opening.add(task)
         task.add_done_callback(self.opening.discard)
 
     def _has_room(self, address: str) -> bool:
-        """Whether one more connection of an address may come. If all places are taken, the one that has been silent for
-        the longest gives way, so that silence cannot shut out who speaks at once."""
+        """Return whether another connection of an address may be accepted.
+
+        If the limit is reached, the connection that has been silent for the longest is closed, so that silent
+        connections cannot lock out others.
+        """
         if self._of_network[network_of(address)] >= self.limits.max_per_address:
             return False
         if len(self.connections) < self.limits.max_connections:
@@ -199,7 +190,7 @@ class Listener:
             }
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection, **tls)
-        except OSError as error:  # ssl.SSLError and TimeoutError are of the kind
+        except OSError as error:  # includes ssl.SSLError and TimeoutError
             log.debug("connection from %s failed before it was open: %s", protocol.address, error)
             protocol.forget()
             connection.close()
@@ -210,15 +201,14 @@ class Listener:
         finally:
             protocol.opening = None
 
-    def _turn_away(self, connection: socket.socket) -> None:
-        """Say that it is one connection too many, without looking at what it says; not over TLS, which would have to
-        be negotiated first.
+    def _turn_away(self, connection: socket.socket, answer: bytes) -> None:
+        """Send `answer` without reading the request; not over TLS, which would have to be negotiated first.
 
-        It is closed soon, not now: to close with bytes unread would be a reset, and lose the answer.
+        The connection is closed soon afterwards: closing it with unread bytes would be a reset and lose the answer.
         """
         if self._tls is None and len(self._turned_away) < _MAX_TURNED_AWAY:
             with suppress(OSError):
-                connection.send(_BUSY)
+                connection.send(answer)
                 connection.shutdown(socket.SHUT_WR)
                 self._turned_away.add(connection)
                 asyncio.get_running_loop().call_later(_TURN_AWAY_S, self._close, connection)
@@ -239,16 +229,17 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection, until it ends or becomes a WebSocket. Its bytes go to aiohttp.
+    """One connection until it ends or becomes a WebSocket. Its bytes go to aiohttp.
 
-    Of the first request, if it asks for a WebSocket, aiohttp gets the head alone: what follows is not for HTTP. (RFC
-    6455, 4.1, has clients wait for the answer. On a connection that is kept after another request they have to.)
+    If the first request asks for a WebSocket, aiohttp gets only its head: the following bytes are not HTTP. (RFC 6455,
+    4.1, has clients wait for the answer. On a connection that is kept after another request they must.)
     """
 
     def __init__(self, listener: Listener, address: str) -> None:
         loop = asyncio.get_running_loop()
         self.address = address
         self.network = network_of(address)
+        self.meter = Meter(listener.limits.addresses.clock.cpu)
         self._listener = listener
         self.accepted_at = loop.time()
         self.opening: asyncio.Task[None] | None = None
@@ -256,19 +247,27 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._http: web.RequestHandler | None = None
         self._head: bytearray | None = bytearray()
-        """What has come of the first request's head; None once it is there."""
+        """Received part of the first request's head; None once it is complete."""
         self._early = b""
-        """What came after the head of an upgrade, before anyone could take it."""
+        """Bytes after the head of an upgrade, until a protocol takes them."""
         self._is_upgrade = False
-        """The first request asks for a WebSocket."""
+        """Whether the first request asks for a WebSocket."""
         listener.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        connection = self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses
+        connection = self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not subclasses
+        if self._listener.is_encrypted:
+            self.meter.spent_s += _TLS_HANDSHAKE_S
         self._http = self._listener.http_protocol()
         self._http.connection_made(DetachableTransport(connection, self._take_over))
 
     def data_received(self, data: bytes) -> None:
+        with self.meter:
+            self._data_received(data)
+        if self.meter.spent_s > _MAX_UNCHARGED_S:
+            self._charge()
+
+    def _data_received(self, data: bytes) -> None:
         if self._head is not None:
             data = self._first_head(data)
         if self._is_upgrade:
@@ -292,18 +291,24 @@ class HttpConnection(asyncio.Protocol):
             self._http.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.forget()
-        http, self._http = self._http, None
-        if http is not None:
-            http.connection_lost(exc)
+        with self.meter:
+            self.forget()
+            http, self._http = self._http, None
+            if http is not None:
+                http.connection_lost(exc)
+        self._charge()
+
+    def _charge(self) -> None:
+        """Count what the connection has cost for its address, if it was no session."""
+        self._listener.limits.addresses.charge(self.address, self.meter.take())
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether the head of the first request, or TLS's handshake, has not come whole."""
+        """Whether the head of the first request, or the TLS handshake, is incomplete."""
         return self._head is not None
 
     def give_way(self) -> None:
-        """Close the connection for one that came later."""
+        """Close the connection in favour of a newer one."""
         self._head = None  # it was not too slow: there were too many
         self.forget()
         if self._transport is None:
@@ -315,7 +320,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def forget(self) -> None:
-        """Count it no more: it is a session now, or gone. It may have taken too long."""
+        """Stop counting the connection: it is a session now, or has ended, perhaps by its time-out."""
         if self not in self._listener.connections:
             return
         self._listener.remove(self)
@@ -325,7 +330,7 @@ class HttpConnection(asyncio.Protocol):
             self._listener.limits.on_refused(ErrorCode.START_TIMEOUT, self.address)
 
     def _first_head(self, data: bytes) -> bytes:
-        """Give aiohttp what belongs to the head of the first request; returns what follows it."""
+        """Give aiohttp the head of the first request; return the bytes after it."""
         head = self._head
         assert head is not None
         searched = max(0, len(head) - len(_END_OF_HEAD) + 1)
@@ -345,7 +350,7 @@ class HttpConnection(asyncio.Protocol):
         return rest
 
     def _take_over(self) -> bytes:
-        """The connection becomes another's: it counts no more, and aiohttp lets go of it."""
+        """Hand the connection over: stop counting it, and detach aiohttp."""
         self.forget()
         early, self._early = self._early, b""
         http, self._http = self._http, None
@@ -354,7 +359,7 @@ class HttpConnection(asyncio.Protocol):
         return early
 
     def _time_out(self) -> None:
-        """No whole head of a request came in time. (TLS's handshake has the same time, and ends by itself.)"""
+        """Close a connection without a complete head in time. (The TLS handshake has the same time-out.)"""
         if self._transport is not None:
             self._transport.close()
 
@@ -365,7 +370,7 @@ class HttpConnection(asyncio.Protocol):
 
 
 async def _end_after_refusal(request: web.Request, response: web.StreamResponse) -> None:
-    """Close a connection after an answer to an upgrade that did not become a WebSocket: it is not read any more."""
+    """Close a connection after refusing an upgrade: the following bytes are not HTTP."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         response.force_close()
         response.headers["Connection"] = "close"

@@ -1,4 +1,4 @@
-"""A connection without a network: two ends joined by bounded queues, for tests and simulations."""
+"""An in-memory transport: two ends joined by bounded queues, for tests and simulations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FrameT = TypeVar("FrameT")
 
 
 class _Pipe(Generic[FrameT]):
-    """One way: at most `bound` frames, one putter, one getter."""
+    """One direction: at most `bound` frames, one producer, one consumer."""
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
@@ -29,7 +29,7 @@ class _Pipe(Generic[FrameT]):
             await self._change()
 
     def offer(self, frame: FrameT) -> bool:
-        """Put it if there is room."""
+        """Put a frame if there is space; return whether there was."""
         if self.ended or len(self._frames) >= self._bound:
             return False
         self._frames.append(frame)
@@ -37,7 +37,7 @@ class _Pipe(Generic[FrameT]):
         return True
 
     async def get(self) -> FrameT | None:
-        """The next frame; None after the last."""
+        """Return the next frame; None after the last."""
         while not self._frames:
             if self.ended:
                 return None
@@ -66,7 +66,7 @@ class Goodbye:
 
 
 class MemoryTransport(Generic[FrameT]):
-    """The server's end; a `runtime.transport.Transport`."""
+    """The server's end; implements `runtime.transport.Transport`."""
 
     name = "memory"
 
@@ -81,7 +81,7 @@ class MemoryTransport(Generic[FrameT]):
         return await self._incoming.get()
 
     def hand_over(self, ear: Ear[FrameT] | None) -> None:
-        """Everything goes through `receive`."""
+        """Do nothing: all frames go through `receive`."""
 
     async def send(self, frame: FrameT) -> None:
         await self._outgoing.put(frame)
@@ -116,19 +116,19 @@ class MemoryClient(Generic[FrameT]):
         return self._server.goodbye
 
     async def send(self, frame: FrameT) -> None:
-        """Raises ConnectionError where the server has closed."""
+        """Send a frame. Raises ConnectionError if the server has closed."""
         await self._outgoing.put(frame)
 
     async def receive(self) -> FrameT | None:
-        """The next frame; None when the server has closed and everything it said has been read."""
+        """Return the next frame; None when the server has closed and all frames were read."""
         return await self._incoming.get()
 
     def ping(self) -> None:
-        """A control frame, as WebSocket clients send by themselves."""
+        """Send a control frame, as WebSocket clients do by themselves."""
         self._server.signs += 1
 
     def close(self) -> None:
-        """Leave; what was sent still arrives."""
+        """Disconnect; sent frames still arrive."""
         self._outgoing.end()
         self._incoming.end(drop=True)
 
@@ -136,7 +136,7 @@ class MemoryClient(Generic[FrameT]):
 def memory_pair(
     *, bound: int = 64, peer: str = "memory"
 ) -> tuple[MemoryClient[str | bytes], MemoryTransport[str | bytes]]:
-    """Two ends of one connection for frames of text and bytes; `bound`: frames that may wait each way."""
+    """Return the two ends of a connection for frames of text and bytes. `bound`: frames queued per direction."""
     up: _Pipe[str | bytes] = _Pipe(bound)
     down: _Pipe[str | bytes] = _Pipe(bound)
     server = MemoryTransport(up, down, peer)

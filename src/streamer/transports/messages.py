@@ -1,4 +1,4 @@
-"""Messages of a WebSocket from their pieces (RFC 6455, 5.4)."""
+"""Assembly of WebSocket messages from their fragments (RFC 6455, 5.4)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ INVALID_UTF8 = 1007
 
 
 class MessageAssembler:
-    """Puts the pieces of messages together. Empty pieces take no room; whoever parses the frames bounds the sum."""
+    """Joins the fragments of messages. Empty ones need no memory; the frame parser limits the total."""
 
     def __init__(self) -> None:
         self._pieces: bytearray | None = None
         self._is_text = False
 
-    def add(self, opcode: Opcode, data: bytes, is_last: bool) -> str | bytes | None:
-        """Return the message that this piece completes, text as str; None if its end has not come.
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pieces of a message whose end has not come."""
+        return len(self._pieces) if self._pieces is not None else 0
 
-        Raises FrameError if text is not in UTF-8.
+    def add(self, opcode: Opcode, data: bytes, is_last: bool) -> str | bytes | None:
+        """Return the message that this fragment completes, text as str; None if it is incomplete.
+
+        Raises FrameError if text is not UTF-8.
         """
         if opcode is not Opcode.CONT:
             self._is_text = opcode is Opcode.TEXT

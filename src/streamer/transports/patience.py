@@ -1,9 +1,9 @@
-"""In a crowd, a socket is read once there is enough to do something with: the kernel keeps the small pieces meanwhile.
+"""Coalescing of received data: with many connections, a socket is read once a useful amount of data has arrived.
 
-A window of speech is 32 ms; a client that sends 8 ms at a time has its socket read four times for it, and three times
-nothing can be done. SO_RCVLOWAT has the kernel say nothing until so many bytes are there (an end is always told). It
-costs no time: the piece that completes the window is the one that wakes the reader. But a client may say less and wait
-for an answer. So a socket that was not read for a while has whatever it has read at once. See docs/design/patience.md.
+A speech window is 32 ms. A client that sends 8 ms at a time has its socket read four times for it, and three reads are
+of no use. SO_RCVLOWAT makes the kernel report data only above a low-water mark (the end is always reported). This adds
+no delay: the data that complete the window wake the reader. But a client may send less and wait for an answer, so a
+socket that was not read for a while is read in any case. See docs/design/patience.md.
 """
 
 from __future__ import annotations
@@ -15,37 +15,39 @@ from typing import Protocol
 from streamer.clock import Clock, LoopClock, Timer
 
 CROWD = 64
-"""Connections up to which every byte is read at once."""
+"""Connections up to which all data are read at once."""
 HELD_S = 0.040
-"""A socket that was not read for so long is not held any more: a window's time, and some jitter."""
+"""Seconds without a read after which the mark is lowered: the time of a window, and some jitter."""
 LOOK_S = 0.010
-"""Between two looks for such sockets."""
+"""Seconds between two checks for such sockets."""
+MIN_MESSAGES_TO_WAIT_FOR = 2
+"""It pays to wait for more input only if more messages than this are needed."""
 
 
 class Socket(Protocol):
-    """What is needed of one."""
+    """Required part of a socket."""
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
 class Patience:
-    """Of all connections of a server. Belongs to its event loop."""
+    """The low-water marks of all connections of a server. Belongs to its event loop."""
 
     def __init__(self, *, crowd: int = CROWD, clock: Clock | None = None) -> None:
         self._crowd = crowd
         self._clock = clock or LoopClock()
         self._connections = 0
         self._held: dict[Level, float] = {}
-        """When they were read last; the one that waits longest comes first."""
+        """Time of the last read of each raised socket, the oldest first."""
         self._timer: Timer | None = None
 
     @property
     def held(self) -> int:
-        """Sockets that are not read for a few bytes."""
+        """Number of sockets with a raised mark."""
         return len(self._held)
 
     def enter(self, socket: Socket) -> Level:
-        """A connection begins; `leave` ends it."""
+        """Add a connection, until its `leave`."""
         self._connections += 1
         return Level(self, socket)
 
@@ -58,14 +60,14 @@ class Patience:
         return self._connections > self._crowd
 
     def hold(self, level: Level) -> None:
-        """It was read now."""
+        """Store the time of a read."""
         self._held.pop(level, None)
         now = self._held[level] = self._clock.now()
         if self._timer is None:
             self._timer = self._clock.call_at(now + LOOK_S, self._look)
 
     def release(self, level: Level) -> None:
-        """It is read for any byte."""
+        """Remove a socket whose mark is lowered."""
         self._held.pop(level, None)
 
     def _look(self) -> None:
@@ -83,7 +85,7 @@ class Patience:
 
 
 class Level:
-    """From how many bytes on one socket is read."""
+    """The low-water mark of one socket."""
 
     def __init__(self, patience: Patience, socket: Socket) -> None:
         self._patience = patience
@@ -91,7 +93,7 @@ class Level:
         self._bytes = 1
 
     def set(self, wanted: int) -> None:
-        """It was read, and will be again once `wanted` bytes are there; 1 for any."""
+        """Set the low-water mark after a read; 1 wakes on any data."""
         if wanted > 1 and not self._patience.crowded:
             wanted = 1
         if wanted != self._bytes:
@@ -103,7 +105,14 @@ class Level:
         if wanted > 1:
             self._patience.hold(self)
 
+    def adapt(self, wanted: int, messages: int, size: int) -> None:
+        """After a read of `messages` in `size` bytes: wait for `wanted` bytes if that takes several such messages."""
+        if wanted * messages > MIN_MESSAGES_TO_WAIT_FOR * size:
+            self.set(wanted)
+        elif self._bytes > 1:
+            self.set(1)
+
     def leave(self) -> None:
-        """The connection ends: its last bytes, a goodbye of a few, are read at once."""
+        """Lower the mark at the end of the connection, so that its last few bytes are read at once."""
         self.set(1)
         self._patience.leave(self)

@@ -1,4 +1,4 @@
-"""/metrics: written down in pieces, once at a time for whoever asks, and at most ten times a second."""
+"""/metrics: written in slices, one scrape at a time, and at most ten per second."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from streamer.transports.http import Handler, credential_of, failure, refusal, w
 Collect = Callable[[], Awaitable[Iterable[Metric]]]
 
 INTERVAL_S = 0.1
-"""From the begin of a scrape to that of the next. One costs some 3 ms: scrapers have a thirtieth of the loop."""
+"""Seconds between the starts of two scrapes. One takes some 3 ms: a thirtieth of the loop's time."""
 MAX_INTERVAL_S = 1.0
-"""The same for many processes, of which each has a part in the scrapes of all."""
+"""The same for many processes, each of which takes part in all scrapes."""
 MAX_WAITING = 20
-"""Requests that wait for an answer; more are sent away."""
+"""Requests that may wait for an answer; more are refused."""
 
 _TO_OPEN = (
-    "Send a key (Authorization: Bearer ...), set server.metrics_address to an address that strangers do not reach, or "
+    "Send a key (Authorization: Bearer ...), set server.metrics_address to a private address, or set "
     "server.metrics to open"
 )
 
@@ -34,22 +34,22 @@ log = logging.getLogger(__name__)
 
 
 class Scrapes:
-    """Answers of one server to its scrapers. Those that come while a scrape waits or runs share it."""
+    """Answers the scrapes of one server. Requests that arrive while a scrape waits or runs share it."""
 
     def __init__(self, collect: Collect, processes: int = 1) -> None:
-        """`processes`: how many serve together, and are scraped together."""
+        """Create the queue. `processes`: number of processes that are scraped together."""
         self._interval_s = min(INTERVAL_S * processes, MAX_INTERVAL_S)
         self._collect = collect
         self._running: dict[Format, asyncio.Task[bytes]] = {}
         self._turn = asyncio.Lock()
         self._next_at = 0.0
         self.waiting = 0
-        """Requests that have no answer yet."""
+        """Number of requests without an answer."""
 
     async def answer(self, format: Format) -> bytes:
-        """The metrics as text. Raises Overloaded, and whatever `collect` raises."""
+        """Return the metrics as text. Raises Overloaded, and the errors of `collect`."""
         if self.waiting >= MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} scrapers wait already, which is all")
+            raise Overloaded(f"the server has reached its limit of {MAX_WAITING} waiting scrapes")
         self.waiting += 1
         try:
             return await asyncio.shield(self._scrape(format))
@@ -75,15 +75,15 @@ class Scrapes:
 
 
 def _retrieve(task: asyncio.Task[bytes]) -> None:
-    """Take the error of a scrape that nobody waits for any more, which nobody has to be told."""
+    """Retrieve the error of a scrape that no request waits for."""
     if not task.cancelled():
         task.exception()
 
 
 def metrics_route(scrapes: Scrapes, observer: Observer, policy: MetricsPolicy, door: Door) -> web.RouteDef:
-    """The metrics, as Prometheus text or OpenMetrics if asked for; 503 if a process cannot answer, or too many ask.
+    """Return the route of the metrics, as Prometheus text or OpenMetrics.
 
-    Whom the policy keeps out is told what to set.
+    It answers 503 if a process cannot answer or too many requests wait. A refusal by the policy names the settings.
     """
 
     async def metrics(request: web.Request) -> web.StreamResponse:
@@ -94,7 +94,7 @@ def metrics_route(scrapes: Scrapes, observer: Observer, policy: MetricsPolicy, d
             return failure("no metrics", "the supervisor of this process does not answer")
         except Overloaded as error:
             response = refusal(error)
-            response.force_close()  # whoever sends requests without waiting for answers has to connect again
+            response.force_close()  # a client that pipelines requests must reconnect
             return response
         return web.Response(body=body, headers={"Content-Type": kind.value})
 
@@ -103,15 +103,15 @@ def metrics_route(scrapes: Scrapes, observer: Observer, policy: MetricsPolicy, d
 
 
 def _guarded(handler: Handler, policy: MetricsPolicy, door: Door) -> Handler:
-    """The same handler for those whom the policy lets read the metrics."""
+    """Return the handler with the policy of the metrics."""
 
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
             if policy is MetricsPolicy.CLOSED:
-                raise Forbidden("this server has no keys, and its address is public")
+                raise Forbidden("the address is public and no keys are set")
             door.show(credential_of(request))
         except StreamerError as error:
-            message = f"/metrics is not for strangers: {error.message}. {_TO_OPEN}"
+            message = f"/metrics is closed: {error.message}. {_TO_OPEN}"
             log.warning("%s", message)
             return refusal(StreamerError(message, code=error.code))
         return await handler(request)

@@ -1,4 +1,4 @@
-"""TLS by files: read at the start, and again when they change, without dropping a connection."""
+"""TLS files: loaded at the start, and again when they change, without dropping a connection."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _Stamp = tuple[tuple[int, int], ...]
 
 
 class Certificate:
-    """A certificate and its key. New handshakes use the newest pair that could be read; running ones keep theirs."""
+    """A certificate and its key. New handshakes use the newest usable pair; open connections keep theirs."""
 
     def __init__(self, settings: TlsSettings, wall_clock: Callable[[], float] | None = None) -> None:
-        """`wall_clock`: seconds since 1970; without it, nothing is said of the certificate's dates.
+        """Load the pair. Raises ConfigError.
 
-        Raises ConfigError.
+        `wall_clock`: seconds since 1970; without it, the validity is not checked.
         """
         self._certificate = settings.certificate
         self._key = settings.key or settings.certificate
@@ -35,21 +35,21 @@ class Certificate:
         self._wall_clock = wall_clock
         self._logged: tuple[Validity, Phase] | None = None
         self.validity: Validity | None = None
-        """From when to when the newest pair is valid; None if that cannot be read."""
+        """Validity of the newest pair; None if it cannot be read."""
         self._read = self._stamp()
         self._load()
         self._log_phase()
 
     @property
     def expiry(self) -> float | None:
-        """When the newest pair expires, in seconds since 1970; None if that cannot be read."""
+        """Expiry of the newest pair in seconds since 1970; None if it cannot be read."""
         return None if self.validity is None else self.validity.not_after
 
     def refresh(self) -> bool:
-        """Read the files again if they have changed, and log it when the certificate's dates ask for something.
+        """Reload the files if they have changed, and log problems of the validity. Return True for a new pair.
 
-        Returns True if there is a new pair. A pair that cannot be read (half of it may be written) changes nothing, is
-        logged, and is tried again when it changes.
+        A pair that cannot be read (half of it may be written) changes nothing, is logged, and is tried again when it
+        changes.
         """
         is_new = self._read_again()
         self._log_phase()
@@ -63,24 +63,24 @@ class Certificate:
             self._read = stamp
             self._load()
         except ConfigError as error:
-            log.error("the old certificate stays: %s", error.message)
+            log.error("the old certificate stays in use: %s", error.message)
             return False
         log.info("read a new certificate from %s", self._certificate)
         return True
 
     async def watch(self, observer: Observer) -> None:
-        """Refresh for ever. An error that nobody foresaw is logged and counted, and the old pair stays."""
+        """Refresh forever. An unexpected error is logged and counted, and the old pair stays in use."""
         while True:
             await asyncio.sleep(self._check_s)
             try:
                 self.refresh()
             except Exception as error:
-                log.exception("the old certificate stays: %s could not be looked at", self._certificate)
+                log.exception("the old certificate stays in use: %s could not be read", self._certificate)
                 observer.broken(Subsystem.OTHER, error)
 
     def _load(self) -> None:
         try:
-            # A context is spoilt by a pair that does not match, so it is tried on another one first.
+            # A pair that does not match would spoil the context, so it is tried on another one first.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key, _no_password)
             self.context.load_cert_chain(self._certificate, self._key, _no_password)
             self.validity = _validity(self._certificate)
@@ -88,7 +88,7 @@ class Certificate:
             raise _wrong(f"{self._certificate}, {self._key}: {_reason(error)}") from None
 
     def _log_phase(self) -> None:
-        """Log what an operator has to do, once for each certificate and phase."""
+        """Log the state of the validity, once for each certificate and phase."""
         if self._wall_clock is None or self.validity is None:
             return
         phase = self.validity.phase(self._wall_clock())
@@ -105,7 +105,7 @@ class Certificate:
                 log.warning("the certificate %s expires at %s: renew it", self._certificate, end)
 
     def _stamp(self) -> _Stamp:
-        """What tells that a file is another one now."""
+        """Return a value that changes when a file is replaced."""
         try:
             stats = [os.stat(path) for path in (self._certificate, self._key)]
         except OSError as error:
@@ -114,7 +114,7 @@ class Certificate:
 
 
 def _validity(path: str) -> Validity | None:
-    """When the certificate of a file is valid; None if that cannot be read, which is no reason not to serve it."""
+    """Return the validity of a certificate file; None if it cannot be read, which is no reason not to serve it."""
     try:
         return read_validity(Path(path).read_text("utf-8", "replace"))
     except ValueError as error:
@@ -123,7 +123,7 @@ def _validity(path: str) -> Validity | None:
 
 
 def _no_password() -> str:
-    """A server cannot ask; without this OpenSSL would, on the terminal."""
+    """Raise for an encrypted key; otherwise OpenSSL would ask for the password on the terminal."""
     return ""
 
 

@@ -1,4 +1,4 @@
-"""From when to when a certificate is valid: the one part of X.509 that is read here, and that `ssl` does not tell."""
+"""The validity of a certificate, the one part of X.509 that `ssl` does not provide."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 EXPIRES_SOON_S = 14 * 86_400
-"""What remains when a certificate should have been renewed: a renewal by ACME comes weeks earlier."""
+"""Remaining validity in seconds below which a certificate should have been renewed; ACME renews weeks earlier."""
 
 _PEM = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
 _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0xA0, 0x17, 0x18
 _BEFORE_VALIDITY = 3
 """Fields of a certificate between its version and its validity: serial number, algorithm, issuer."""
 _LONG = 0x80
-"""A length of more than a byte; the rest of the byte is how many follow."""
+"""A length of more than one byte; the rest of the byte is the number of the following ones."""
 
 
 class Phase(StrEnum):
-    """How a certificate stands at a time."""
+    """State of a certificate at a time."""
 
     VALID = "valid"
     NOT_YET_VALID = "not yet valid"
@@ -32,13 +32,13 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Seconds since 1970, both included (RFC 5280, 4.1.2.5)."""
+    """Validity in seconds since 1970, both included (RFC 5280, 4.1.2.5)."""
 
     not_before: float
     not_after: float
 
     def phase(self, now: float) -> Phase:
-        """How the certificate stands at `now`, in seconds since 1970."""
+        """Return the state at `now`, in seconds since 1970."""
         if now > self.not_after:
             return Phase.EXPIRED
         if now < self.not_before:
@@ -47,7 +47,7 @@ class Validity:
 
 
 def read_validity(pem: str) -> Validity:
-    """The validity of the first certificate of a PEM file: the one that a server shows. Raises ValueError."""
+    """Return the validity of the first certificate of a PEM file, which is the server's own. Raises ValueError."""
     match = _PEM.search(pem)
     if match is None:
         raise ValueError("no certificate")
@@ -58,27 +58,27 @@ def read_validity(pem: str) -> Validity:
         begin, end = _elements(fields[_BEFORE_VALIDITY])
         return Validity(_time(*begin), _time(*end))
     except (StopIteration, IndexError):
-        raise ValueError("a certificate without its parts") from None
+        raise ValueError("a malformed certificate: parts are missing") from None
 
 
 def utc(seconds: float) -> str:
-    """Seconds since 1970 as people read them."""
+    """Format seconds since 1970 for people."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the tag and the content of each element of a DER sequence. Raises ValueError for one that is cut short."""
+    """Yield the tag and the content of each element of a DER sequence. Raises ValueError for a truncated one."""
     at = 0
     while at < len(der):
         tag, length, start = der[at], *_length(der, at + 1)
         at = start + length
         if at > len(der):
-            raise ValueError("a certificate that is cut short")
+            raise ValueError("a truncated certificate")
         yield tag, der[start:at]
 
 
 def _length(der: bytes, at: int) -> tuple[int, int]:
-    """Return the length that stands at a place, and where its content begins."""
+    """Return a DER length and the position of its content."""
     first = int.from_bytes(der[at : at + 1], "big")
     if first < _LONG:
         return first, at + 1
@@ -87,11 +87,11 @@ def _length(der: bytes, at: int) -> tuple[int, int]:
 
 
 def _time(tag: int, content: bytes) -> float:
-    """Seconds since 1970 of a UTCTime (two digits of the year, from 1950 on) or a GeneralizedTime (four)."""
+    """Parse a UTCTime (two digits of the year, from 1950 on) or a GeneralizedTime (four) to seconds since 1970."""
     text = content.decode("ascii").removesuffix("Z")
     if tag == _UTC_TIME:
         text = ("19" if text >= "50" else "20") + text
     elif tag != _GENERALIZED_TIME:
-        raise ValueError("a certificate without times")
+        raise ValueError("a malformed certificate: its dates are missing")
     year, *rest = int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2))
     return float(timegm((year, *rest)))

@@ -1,4 +1,4 @@
-"""WebSocket connections: the upgrade, messages, and closes. Nothing is interpreted."""
+"""WebSocket connections: upgrade, messages and closes, which are not interpreted here."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from websockets.typing import Subprotocol
 from streamer.errors import ErrorCode, StreamerError
 from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.runtime.transport import Ear
+from streamer.session.memory import MemoryAccount, MemoryPool
 from streamer.transports.detachable import DetachableTransport
 from streamer.transports.frames import MESSAGE_TOO_BIG, FrameError, Unmask
 from streamer.transports.messages import INVALID_UTF8
 from streamer.transports.patience import Patience
-from streamer.transports.websocket_protocol import RATE_LIMITED, WebSocketProtocol
-from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE
+from streamer.transports.websocket_protocol import WebSocketProtocol
+from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE, RATE_LIMITED_CLOSE, TRY_AGAIN_LATER_CLOSE
 
 _unmask: Unmask
 try:
@@ -35,33 +36,34 @@ except ImportError:  # no C extension for this platform, or another version of t
 Frame = str | bytes
 
 MAX_BYTES_AT_ONCE = 8_192
-"""Characters or bytes that may be written while nothing else waits to be: far below the 64 KiB past which a writer has
+"""Characters or bytes that are written at once if nothing else is queued: far below the 64 KiB above which a writer has
 to wait for its peer."""
 FAIR_SHARE = 16
-"""Messages of one peer that its reader takes before other tasks have their turn (which costs some 2 us)."""
+"""Messages of one peer that its reader takes before other tasks run (which costs some 2 us)."""
 
 _FAILURES = {
     INVALID_UTF8: ErrorCode.INVALID_UTF8,
     MESSAGE_TOO_BIG: ErrorCode.MESSAGE_TOO_BIG,
     1011: ErrorCode.INTERNAL,
-    RATE_LIMITED: ErrorCode.RATE_LIMITED,
+    TRY_AGAIN_LATER_CLOSE: ErrorCode.OVERLOADED,
+    RATE_LIMITED_CLOSE: ErrorCode.RATE_LIMITED,
 }
-"""Close codes with which a connection is failed; anything else is a protocol error."""
+"""Close codes of failed connections; any other is a protocol error."""
 
 _log = logging.getLogger("streamer.websocket")
-_log.setLevel(logging.WARNING)  # the library says of each connection that it was opened and closed
+_log.setLevel(logging.WARNING)  # the library logs each opened and closed connection
 
 
 class ServerHandshake(ServerProtocol):
     """The Sans-I/O layer of `websockets` for one request for an upgrade."""
 
     def __init__(self, served: Sequence[str]) -> None:
-        """`served`: subprotocols."""
+        """Create a handshake. `served`: supported subprotocols."""
         super().__init__(logger=_log)
         self._served = served
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Choose the first one that is offered and served; to offer none that is served is no error."""
+        """Select the first offered subprotocol that is supported; if none is, no subprotocol is selected."""
         return next((name for name in subprotocols if name in self._served), None)
 
 
@@ -69,20 +71,20 @@ class ServerFrames(ServerProtocol):
     """The Sans-I/O layer of `websockets` for the frames of one open connection."""
 
     failure: tuple[int, str] | None = None
-    """Close code with which the peer was failed, and what was wrong."""
+    """Close code and reason with which the peer was failed."""
 
     def __init__(self, max_message_bytes: int) -> None:
         super().__init__(state=State.OPEN, max_size=max_message_bytes, logger=_log)
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
-        """Fail the connection; the peer reads the name of the error as the reason."""
+        """Fail the connection; the reason for the peer is the name of the error."""
         if code != CloseCode.ABNORMAL_CLOSURE:
             self.failure = (int(code), reason)
         super().fail(code, _FAILURES.get(code, ErrorCode.PROTOCOL_ERROR).value)
 
 
 class SwitchedProtocols(web.StreamResponse):
-    """Stands for the answer that has been written already, when aiohttp has no part in the connection any more."""
+    """Placeholder for the answer that was written already; aiohttp has no part in the connection any more."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None
@@ -92,10 +94,10 @@ class SwitchedProtocols(web.StreamResponse):
 
 
 class WebSocketTransport:
-    """One accepted WebSocket; a `runtime.transport.Transport`.
+    """One accepted WebSocket; implements `runtime.transport.Transport`.
 
-    Text frames are str, binary frames bytes. Invalid UTF-8 (1007), broken framing (1002) and messages past the limit
-    (1009) are refused before a byte of them is kept.
+    Text frames are str, binary frames bytes. Invalid UTF-8 (1007), invalid frames (1002) and messages above the limit
+    (1009) are refused before any byte of them is stored.
     """
 
     name = "websocket"
@@ -107,8 +109,10 @@ class WebSocketTransport:
         max_message_bytes: int,
         close_timeout_s: float,
         patience: Patience | None = None,
-        work: WorkLimits | None = None,
+        budget: WorkBudget | None = None,
+        memory: MemoryPool | None = None,
     ) -> None:
+        """`memory`: for what has not been read whole; None: it is not bounded."""
         self.address = request.remote
         self.peer = self.address or "unknown"
         self._request: web.Request | None = request
@@ -116,27 +120,29 @@ class WebSocketTransport:
         self._max_message_bytes = max_message_bytes
         self._close_timeout_s = close_timeout_s
         self._patience = patience
-        self._work = work or WorkLimits()
+        self._budget = budget or WorkBudget(WorkLimits())
+        self._memory = memory or MemoryPool()
         self._received = 0
         self._connection: DetachableTransport | None = None
         self._protocol: WebSocketProtocol | None = None
         self.upgraded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the request has been answered with 101."""
+        """Done once the request was answered with 101."""
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the request has been answered with 101."""
+        """Whether the request was answered with 101."""
         return self._protocol is not None
 
     @property
     def signs(self) -> int:
-        """Pings and pongs that came."""
+        """Number of pings and pongs received."""
         return self._protocol.control_frames if self._protocol is not None else 0
 
     def upgrade(self) -> None:
         """Answer with 101, once.
 
-        Raises ConnectionError if the client is gone, and web.HTTPException for a request that is no upgrade.
+        Raises ConnectionError if the client has disconnected, and web.HTTPException for a request that is not an
+        upgrade.
         """
         if self._request is None:
             return
@@ -193,8 +199,8 @@ class WebSocketTransport:
             self._connection.abort_connection()
 
     def _protocol_on(self, transport: asyncio.Transport) -> WebSocketProtocol:
-        budget = WorkBudget(self._work)
-        return WebSocketProtocol(ServerFrames, transport, self._max_message_bytes, _unmask, self._patience, budget)
+        most, memory = self._max_message_bytes, MemoryAccount(self._memory)
+        return WebSocketProtocol(ServerFrames, transport, most, _unmask, self._patience, self._budget, memory)
 
     def _upgraded(self) -> WebSocketProtocol:
         assert self._protocol is not None, "upgrade() comes first"
@@ -202,10 +208,10 @@ class WebSocketTransport:
 
 
 def _handshake(request: web.Request, subprotocols: Sequence[str]) -> bytes:
-    """Return the bytes of the answer 101. Raises web.HTTPException for a request that is no upgrade."""
+    """Return the bytes of the answer 101. Raises web.HTTPException for a request that is not an upgrade."""
     handshake = ServerHandshake(subprotocols)
     answer = handshake.accept(Request(request.path_qs, Headers(request.headers.items()), request.method))
-    vars(handshake).clear()  # it refers to itself, and would be left to Python's collector
+    vars(handshake).clear()  # it references itself, and would wait for Python's collector
     if answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         return answer.serialize()
     text = (answer.body or b"").decode().strip()

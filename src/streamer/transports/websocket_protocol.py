@@ -1,8 +1,8 @@
-"""The server's end of one WebSocket, between the event loop and its reader: bytes in, messages out.
+"""The server's end of one WebSocket, between the event loop and its reader: parses bytes to messages.
 
-A message that only adds audio costs some 4 us to deal with. To have it read by a task costs as much again: a future,
-a turn of the loop, and a dozen coroutines to come down through. So while the reader waits, whole binary messages go
-straight to its ear, small ones together. Everything else is parsed and judged by the Sans-I/O layer of `websockets`.
+A message that only adds audio takes some 4 us. Reading it with a task would double that: a future, an iteration of the
+loop, and a dozen coroutines. So while the reader waits, whole binary messages go directly to its ear, small ones
+joined. All other frames are parsed by the Sans-I/O layer of `websockets`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from websockets.frames import Opcode
 
 from streamer.runtime.budget import TOO_MUCH, WorkBudget
 from streamer.runtime.transport import Ear
+from streamer.session.memory import MemoryAccount
 from streamer.transports.frames import (
+    BINARY_MESSAGE,
     CONTROL,
     FrameError,
     FrameLimits,
@@ -29,26 +31,24 @@ from streamer.transports.frames import (
 )
 from streamer.transports.messages import MessageAssembler
 from streamer.transports.patience import Level, Patience
+from streamer.transports.wire import RATE_LIMITED_CLOSE, TRY_AGAIN_LATER_CLOSE
 
 MAX_MESSAGES_PER_TURN = 32
-"""Messages and control frames of one peer that are dealt with in one go: then the loop's other work has its turn."""
-MIN_MESSAGES_TO_WAIT_FOR = 2
-"""It pays to wait for more input only if more messages than this are needed."""
+"""Messages and control frames of one peer that are processed per iteration of the loop."""
 CLOSING_TURN_S = 0.01
-"""Between two turns of a peer whose close is awaited: nothing else that it sends is worth any hurry."""
+"""Seconds between two iterations for a peer whose close is awaited: its other input is not urgent."""
 MAX_UNREAD_BYTES = 64 * 1024
-"""Bytes that wait for the reader; past them, the socket is not read."""
+"""Unread bytes above which the socket is not read."""
 MAX_SMALL_BYTES = 64
-"""A data frame of no more than this is counted as work like a control frame: it carries nearly nothing."""
-RATE_LIMITED = 4429
+"""Size up to which a data frame is charged like a control frame, because it carries almost no audio."""
 
 _CLOSE = Opcode.CLOSE
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
-_limits = cache(FrameLimits)  # one for all connections: what many read is in the cache
+_limits = cache(FrameLimits)  # one for all connections, so that it stays in the cache
 
 
 class WebSocketProtocol:
-    """An asyncio protocol for one upgraded connection. Frames wait as bytes until the reader asks for them."""
+    """An asyncio protocol for one upgraded connection. Frames wait as bytes until the reader requests them."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class WebSocketProtocol:
         unmask: Unmask,
         patience: Patience | None,
         budget: WorkBudget,
+        memory: MemoryAccount,
     ) -> None:
-        """`new_frames(max_message_bytes)`: makes a `websocket.ServerFrames`. `transport`: of asyncio, on which this
-        protocol is set."""
+        """Create the protocol. `new_frames`: creates a `websocket.ServerFrames`. `memory`: for incomplete messages."""
         self._new_frames = new_frames
         self._frames = new_frames(max_message_bytes)
         self._transport = transport
@@ -70,41 +70,41 @@ class WebSocketProtocol:
         self._asking = False
         """The reader waits for a message."""
         self._listening = False
-        """The ear has not had enough since the reader asked."""
+        """The ear accepts messages."""
         self._fragmented = False
-        """Part of a message has come, and its end has not."""
+        """A message is incomplete."""
         self._unread: bytearray | None = None
-        """Bytes that no one has dealt with."""
+        """Bytes that are not processed yet."""
         self._message: str | bytes | None = None
-        """For the reader."""
+        """Message for the reader."""
         self._assembler = MessageAssembler()
         self._waiter: asyncio.Future[None] | None = None
         self._turn_is_due = False
         self._reading = True
         self._writing: asyncio.Future[None] | None = None
-        """Set while the peer takes nothing."""
+        """Set while the peer does not read."""
         self._closing = False
-        """A close was sent. Nothing but the peer's close is parsed."""
+        """A close was sent. Only the peer's close is parsed."""
         self._ended = False
         """No message follows."""
         self._failure: tuple[int, str] | None = None
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._patience = patience
         self._level: Level | None = None
-        self._is_patient = False
         self._budget = budget
+        self._memory = memory
         self._throttled: asyncio.TimerHandle | None = None
         self.control_frames = 0
-        """Pings and pongs that came."""
+        """Number of pings and pongs received."""
 
     # The reader's side --------------------------------------------------------------------------
 
     def hand_over(self, ear: Ear[str | bytes] | None) -> None:
-        """Give binary messages to this ear from now on; see `runtime.transport.Transport`."""
+        """Pass binary messages to this ear from now on; see `runtime.transport.Transport`."""
         self._ear = ear
         if self._level is not None:
             self._level.leave()
-            self._level, self._is_patient = None, False
+            self._level = None
         if ear is None:
             return
         self._limits = _limits(self._limits.frame, ear.joined)
@@ -114,7 +114,7 @@ class WebSocketProtocol:
     async def receive(self) -> str | bytes | None:
         """Return the next message that did not go to the ear, or None after the last.
 
-        Raises FrameError if the peer has broken the protocol or a limit; it has been told by then.
+        Raises FrameError if the peer violated the protocol or a limit; it has been told then.
         """
         self._listening = True
         while True:
@@ -141,12 +141,12 @@ class WebSocketProtocol:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # What the event loop asks of a protocol -----------------------------------------------------
+    # Calls of the event loop --------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the peer."""
+        """Process received bytes."""
         if self._ended:
-            return  # read and dropped, so that what was sent arrives: a close with input unread is a reset
+            return  # read and dropped, so that the close arrives: closing with unread input would be a reset
         left = MAX_MESSAGES_PER_TURN
         if self._unread is not None:
             self._unread += data
@@ -161,26 +161,26 @@ class WebSocketProtocol:
         self._regulate()
 
     def eof_received(self) -> bool:
-        """Nothing more comes. Returns False: the event loop closes the connection."""
+        """Handle the end of input. Returns False: the event loop closes the connection."""
         self._end()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Let go of everything."""
+        """Free everything."""
         self._end()
         self.hand_over(None)
         self.resume_writing()
         if not self._lost.done():
             self._lost.set_result(None)
-        vars(self._frames).clear()  # it refers to itself, and would be left to Python's collector
+        vars(self._frames).clear()  # it references itself, and would wait for Python's collector
 
     def pause_writing(self) -> None:
-        """The peer takes too little."""
+        """Handle a peer that reads too slowly."""
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        """The peer has caught up, or is gone."""
+        """Handle a peer that has caught up or disconnected."""
         writing, self._writing = self._writing, None
         if writing is not None and not writing.done():
             writing.set_result(None)
@@ -190,7 +190,7 @@ class WebSocketProtocol:
     # In -----------------------------------------------------------------------------------------
 
     def _deliver(self, data: bytes | bytearray, at: int, count: int) -> tuple[int, int]:
-        """Give the ear the binary messages from `data[at]` on, at most `count`; returns their end and their number."""
+        """Pass the binary messages from `data[at]` on to the ear, at most `count`; return their end and number."""
         ear, limits = self._ear, self._limits
         if not self._asking or not self._listening or ear is None or self._fragmented or self._closing:
             return at, 0
@@ -210,18 +210,17 @@ class WebSocketProtocol:
                     wanted = ear.wanted()
                 break
         if self._level is not None:
-            patient = wanted * delivered > MIN_MESSAGES_TO_WAIT_FOR * (at - begin)
-            if patient or self._is_patient:
-                self._level.set(wanted if patient else 1)
-                self._is_patient = patient
+            self._level.adapt(wanted, delivered, at - begin)
         return at, delivered
 
     def _work_through(self, left: int) -> None:
-        """Deal with at most `left` of the frames that wait; the rest has its turn later, or when the reader asks."""
+        """Process at most `left` of the unread frames; the rest follows later, or when the reader asks."""
         unread = self._unread
         assert unread is not None
-        at, spent_s = 0, 0.0
+        at, spent_s, is_work = 0, 0.0, False
         while left > 0 and self._may_go_on():
+            if is_work and at < len(unread) and unread[at] == BINARY_MESSAGE:
+                is_work, spent_s = False, spent_s + thread_time()
             end, delivered = self._deliver(unread, at, left)
             if not delivered:
                 try:
@@ -232,16 +231,14 @@ class WebSocketProtocol:
                 if not end:
                     break
                 delivered = 1
-                if unread[at] & CONTROL or end - at <= MAX_SMALL_BYTES:
-                    began = thread_time()
-                    self._take_frame(bytes(unread[at:end]))
-                    spent_s += thread_time() - began
-                else:
-                    self._take_frame(bytes(unread[at:end]))
+                was_work, is_work = is_work, bool(unread[at] & CONTROL) or end - at <= MAX_SMALL_BYTES
+                if is_work != was_work:
+                    spent_s += thread_time() if was_work else -thread_time()
+                self._take_frame(bytes(unread[at:end]))
             at = end
             left -= delivered
-        if spent_s:
-            self._pay(spent_s)
+        if is_work or spent_s:
+            self._pay(spent_s + thread_time() if is_work else spent_s)
         if self._ended or at == len(unread):
             self._unread = None
         else:
@@ -250,13 +247,13 @@ class WebSocketProtocol:
                 self._take_turn_soon()
 
     def _pay(self, spent_s: float) -> None:
-        """Do not look at the peer for a while that sends too much that is no audio; end one that goes on."""
+        """Pause parsing for a peer above its work budget; end one that continues."""
         loop = asyncio.get_running_loop()
         wait_s = self._budget.charge(spent_s, loop.time())
         if wait_s == 0.0 or self._ended:
             return
         if self._budget.is_exhausted:
-            self._fail(RATE_LIMITED, TOO_MUCH)
+            self._fail(RATE_LIMITED_CLOSE, TOO_MUCH)
         else:
             self._throttled = loop.call_later(wait_s, self._unthrottle)
 
@@ -265,7 +262,7 @@ class WebSocketProtocol:
         self._take_turn()
 
     def _may_go_on(self) -> bool:
-        """Whether anybody wants the next frame. A ping is not answered while answers are not taken."""
+        """Return whether the next frame may be parsed. Pings wait while the peer does not read."""
         if self._ended or self._writing is not None or self._throttled is not None:
             return False
         return self._closing or (self._asking and self._message is None)
@@ -286,9 +283,12 @@ class WebSocketProtocol:
         self._regulate()
 
     def _regulate(self) -> None:
-        """Read the socket while what it gives is dealt with."""
+        """Read the socket while its bytes are being processed."""
         waits = self._turn_is_due or not self._may_go_on()
-        full = waits and not self._ended and self._unread is not None and len(self._unread) > MAX_UNREAD_BYTES
+        unread = len(self._unread) if self._unread is not None else 0
+        if self._memory.update(unread + self._assembler.nbytes) and not waits:
+            self._fail(TRY_AGAIN_LATER_CLOSE, "no memory is left for the rest of a message (server.max_audio_bytes)")
+        full = waits and not self._ended and unread > MAX_UNREAD_BYTES
         if full == self._reading:
             self._reading = not full
             if full:
@@ -297,10 +297,10 @@ class WebSocketProtocol:
                 self._transport.resume_reading()
 
     def _take_frame(self, frame: bytes) -> None:
-        """Have a whole frame parsed and answered."""
+        """Parse a whole frame, and answer it."""
         first = frame[0]
         if is_close(first):
-            if self._fragmented and not self._closing:  # which RFC 6455, 5.4, allows and the library does not
+            if self._fragmented and not self._closing:  # RFC 6455, 5.4, allows this and the library does not
                 vars(self._frames).clear()
                 self._frames = self._new_frames(self._limits.frame)
         elif self._closing:
@@ -350,14 +350,14 @@ class WebSocketProtocol:
         self._flush()
 
     async def drain(self) -> None:
-        """Wait while the peer takes too little. Raises ConnectionError if the connection ends first."""
+        """Wait while the peer reads too slowly. Raises ConnectionError if the connection ends first."""
         if self._writing is not None:
             await asyncio.shield(self._writing)
             if self._lost.done():
                 raise ConnectionResetError("the WebSocket is closed")
 
     async def close(self, code: int, reason: str) -> None:
-        """Say goodbye, and wait until the connection is gone. Idempotent."""
+        """Close, and wait until the connection has ended. Idempotent."""
         if self.is_open:
             self._closing = True
             self._frames.send_close(code, reason)
@@ -374,9 +374,9 @@ class WebSocketProtocol:
             if data:
                 self._transport.write(data)
             elif frames.failure is None:
-                self._transport.close()  # both sides have said goodbye: nothing follows
+                self._transport.close()  # both sides have closed
             elif self._transport.can_write_eof():
-                self._transport.write_eof()  # and what the peer still sends is dropped until it goes, too
+                self._transport.write_eof()  # further input is dropped until the peer disconnects
         if frames.failure is not None and self._failure is None:
             self._failure = frames.failure
             self._end()
@@ -386,9 +386,10 @@ class WebSocketProtocol:
         self._flush()
 
     def _end(self) -> None:
-        """No message follows."""
+        """Stop: no message follows."""
         self._ended = True
         self._unread = None
+        self._memory.update(0)
         if self._throttled is not None:
             self._throttled.cancel()
             self._throttled = None

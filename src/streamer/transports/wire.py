@@ -1,4 +1,4 @@
-"""What each failure is on the wire of HTTP and WebSocket; both tables are total over ErrorCode."""
+"""Status codes of errors in HTTP and WebSocket. Both tables cover all of ErrorCode."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from types import MappingProxyType
 from streamer.errors import ErrorCode
 
 NORMAL_CLOSE = 1000
+TRY_AGAIN_LATER_CLOSE = 1013
+RATE_LIMITED_CLOSE = 4429
 
 CLOSE_CODES: Mapping[ErrorCode, int] = MappingProxyType(
     {
@@ -38,10 +40,10 @@ CLOSE_CODES: Mapping[ErrorCode, int] = MappingProxyType(
         ErrorCode.INTERNAL: 1011,
     }
 )
-"""WebSocket close codes; the reason is the code's name. 4xxx follow HTTP where HTTP has a word."""
+"""WebSocket close codes; the reason is the error's code. 4xxx follow HTTP if it has an equivalent."""
 
 ACCESS_CODES = frozenset(code for code, number in CLOSE_CODES.items() if number in (4401, 4403))
-"""Failures of access."""
+"""Errors of authentication and authorisation."""
 
 HTTP_STATUS: Mapping[ErrorCode, int] = MappingProxyType(
     {
@@ -72,4 +74,4 @@ HTTP_STATUS: Mapping[ErrorCode, int] = MappingProxyType(
         ErrorCode.INTERNAL: 500,
     }
 )
-"""Status of a refusal before the upgrade."""
+"""HTTP status of a refusal before the upgrade."""

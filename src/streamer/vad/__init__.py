@@ -1,6 +1,6 @@
-"""Finding speech: the batched scorer, the endpointer, and both over a whole recording.
+"""Speech detection: the batched scorer, the endpointer, and both over a whole recording.
 
-Names come in when they are first asked for, so that the endpointer alone costs no network.
+Names are imported on first use, so that the endpointer alone does not load the network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which detector finds what is worth the model's time: by name, or anybody's own."""
+"""Selection of the detector: by name, or by an import path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From window probabilities to the start and end of speech: a pure machine over integer sample positions."""
+"""The endpointer: window probabilities to start and end of speech. Pure, over integer sample positions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamer.vad.settings import VadConfig
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Speech opened at sample `start`."""
+    """Speech started at sample `start`."""
 
     start: int
 
@@ -34,10 +34,10 @@ Boundaries = list[SpeechStarted | SpeechEnded]
 
 
 class Endpointer:
-    """Speech boundaries of one channel. Positions count samples at `sample_rate` from the first push.
+    """Endpointer of one channel. Positions count samples at `sample_rate` from the first push.
 
-    The rules are those of the silero crate's VadSession (two thresholds with hysteresis, redemption), with a bound on
-    the length of speech added.
+    The rules are those of the silero crate's VadSession (two thresholds with hysteresis, redemption), plus a maximum
+    length of speech.
     """
 
     def __init__(self, config: VadConfig, sample_rate: int) -> None:
@@ -58,23 +58,23 @@ class Endpointer:
 
     @property
     def speaking(self) -> bool:
-        """Whether a SpeechStarted still waits for its SpeechEnded."""
+        """Whether a SpeechStarted has no SpeechEnded yet."""
         return self._state is _SPEECH
 
     @property
     def speech_start(self) -> int:
-        """Where the open speech began; meaningful while `speaking`."""
+        """Start of the open speech; valid while `speaking`."""
         return self._start
 
     @property
     def needed_from(self) -> int:
-        """The first sample that may still belong to speech not yet ended; older audio can be forgotten."""
+        """First sample that may still belong to speech; older audio can be forgotten."""
         if self._state is _IDLE:
             return max(self.position - self._pre, self._last_end)
         return self._start
 
     def push(self, samples: int, probability: float) -> Boundaries:
-        """Take the next window of `samples` samples with its speech probability."""
+        """Process the next window of `samples` samples with its speech probability; return the events."""
         window_start = self.position
         self.position = position = window_start + samples
         silent = probability < self._silent_below
@@ -100,17 +100,17 @@ class Endpointer:
         return []
 
     def finish(self) -> Boundaries:
-        """The audio ends here (a stop, a flush, a stall): open speech ends with it. More may be pushed after."""
+        """End the open speech (a stop, a flush, a stall); return the event. More windows may follow."""
         if self._state is _SPEECH:
             return self._end(self.position)
         self._state = _IDLE
         return []
 
     def _cut(self, end: int) -> list[SpeechStarted | SpeechEnded]:
-        """Pieces of `max_speech_time` off the front of speech that goes on to `end`. What remains is not empty.
+        """Split pieces of `max_speech_time` off speech that continues to `end`. The remainder is not empty.
 
-        Silence alone does not cut: whether it belongs to the speech is only known when a voiced window comes, or
-        `redemption_time` is over. So speech not yet ended is never longer than the two times together and a window.
+        Silence alone does not split: only a voiced window or the end of `redemption_time` shows whether it belongs to
+        the speech. So open speech is never longer than the two times together and a window.
         """
         events: list[SpeechStarted | SpeechEnded] = []
         while end - self._start > self._max:

@@ -1,4 +1,4 @@
-"""Sound that stands out of the noise around it: no network, for machines, music, animals, and cheap gating."""
+"""Detector of sound that is louder than the noise around it: without a network, for machines, music and animals."""
 
 from __future__ import annotations
 

@@ -1,13 +1,16 @@
-"""Silero VAD v6 as numpy matrix products over a batch of windows: the arithmetic alone, without streams."""
+"""Silero VAD v6 as numpy matrix products over a batch of windows, without state of streams."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float32]
 
@@ -15,28 +18,28 @@ SAMPLE_RATE = 16_000
 WINDOW = 512
 """Samples per window (32 ms)."""
 CONTEXT = 64
-"""Samples before each window that the network sees as well."""
+"""Samples before each window that are also input of the network."""
 PADDED = CONTEXT + WINDOW + 64
-"""Samples the network looks at: context, window, and 64 reflected on the right."""
+"""Input samples of the network: context, window, and 64 reflected on the right."""
 HIDDEN = 128
-"""Width of the LSTM: a stream carries two such vectors."""
+"""Width of the LSTM: a stream has two such vectors."""
 GATES = 4 * HIDDEN
 BATCH = 128
-"""Windows in one pass: bounds the work arrays to 2 MB; more would gain a twentieth (docs/design/scorer.md)."""
+"""Windows in one pass: limits the work arrays to 2 MB; more would gain a twentieth (docs/design/scorer.md)."""
 
 _HOP, _FRAME, _FRAMES, _BINS = 128, 256, 4, 129
 
 
 class Network:
-    """The published graph, with every array it works in allocated once. Not thread-safe.
+    """The published graph, with every work array allocated once. Not thread-safe.
 
     Run it under `np.errstate(over="ignore")`: exp(89) is infinite in float32 and its sigmoid 0, as it should be.
 
     The graph: reflect-pad 64 on the right; a convolution as STFT (258 filters of 256, stride 128: 4 frames); the
     magnitude of 129 bins; four convolutions of width 3 with ReLU (129-128 stride 1, 128-64 stride 2, 64-64 stride 2,
     64-128 stride 1); an LSTM cell of 128; ReLU; a linear unit; sigmoid. Each convolution is a few matrix products over
-    [window, frame * channel] rows. A tap that would only see padding is left out: of the third convolution two taps
-    remain, of the fourth one.
+    [window, frame * channel] rows. A tap that sees only padding is omitted: two taps of the third convolution remain,
+    one of the fourth.
     """
 
     def __init__(self) -> None:
@@ -55,7 +58,7 @@ class Network:
         self._lstm_bias = _gates(weights["lstm_bias_input"] + weights["lstm_bias_hidden"])
         self._out, self._out_bias = weights["out_weight"].reshape(HIDDEN), weights["out_bias"]
 
-        # What is done with lends its memory to what comes next: the less there is, the more of it stays in the cache.
+        # A finished array lends its memory to the next one: a smaller working set stays in the cache.
         one, two, three = np.empty((3, BATCH * _FRAMES * _BINS), np.float32)
         self._even, self._imaginary = _shaped(one, _FRAMES, _BINS), _shaped(one, _FRAMES * (_BINS - 2))
         self._odd, self._first = _shaped(two, _FRAMES, _BINS - 2), _shaped(two, _FRAMES * 128)
@@ -63,7 +66,7 @@ class Network:
         self._second, self._third, self._fourth = (_shaped(one, 2 * 64), _shaped(two, 64), _shaped(one, HIDDEN))
 
     def encode(self, windows: Floats, gates: Floats) -> None:
-        """The part that knows no time: `windows` [n, PADDED] -> the LSTM's input share in `gates` [n, GATES].
+        """Compute the part without time: `windows` [n, PADDED] -> the LSTM's input share in `gates` [n, GATES].
 
         n is at most BATCH. The last 64 samples of each row of `windows` are overwritten with the reflection.
         """
@@ -92,7 +95,7 @@ class Network:
         gates += self._lstm_bias
 
     def _spectrogram(self, windows: Floats) -> Floats:
-        """Magnitudes [n, 4 * 129] of the four frames of each window.
+        """Return the magnitudes [n, 4 * 129] of the four frames of each window.
 
         The filters are cosines and sines under a symmetric window: row k reads the same (or negated) from sample 1 up
         as from sample 255 down, exactly. So each frame is folded onto itself first, which halves the product.
@@ -117,11 +120,11 @@ class Network:
         return magnitude
 
     def step(self, gates: Floats, hidden: Floats, cell: Floats) -> None:
-        """One step of the LSTM for n streams: `hidden`, `cell` [n, HIDDEN] move on in place; `gates` is used up.
+        """Advance the LSTM of n streams: `hidden`, `cell` [n, HIDDEN] change in place; `gates` is overwritten.
 
-        The gates i, f and o come negated (see _gates), so that 1 / (1 + exp(gate)) is their sigmoid. It must be this
-        form: (1 + tanh(x / 2)) / 2 needs one call less, but its error of 6e-8 near 0, times a large cell, shows as
-        1e-5 in the probability.
+        The gates i, f and o are negated (see _gates), so that 1 / (1 + exp(gate)) is their sigmoid. It must be this
+        form: (1 + tanh(x / 2)) / 2 needs one call less, but its error of 6e-8 near 0, times a large cell, shows as 1e-5
+        in the probability.
         """
         gates += np.matmul(hidden, self._lstm_hidden, out=self._recurrent[: len(hidden)])
         sigmoids, new = gates[:, : 3 * HIDDEN], gates[:, 3 * HIDDEN :]
@@ -138,7 +141,7 @@ class Network:
         hidden *= show
 
     def probabilities(self, hidden: Floats) -> Floats:
-        """Speech probabilities [n] from the LSTM's outputs [n, HIDDEN], which are used up."""
+        """Return speech probabilities [n] of the LSTM's outputs [n, HIDDEN], which are overwritten."""
         np.maximum(hidden, 0.0, out=hidden)
         logits: Floats = hidden @ self._out
         logits += self._out_bias
@@ -149,22 +152,22 @@ class Network:
 
 
 def _shaped(memory: Floats, *shape: int) -> Floats:
-    """The beginning of it as [BATCH, *shape]."""
+    """Return the beginning of the memory as [BATCH, *shape]."""
     return memory[: BATCH * math.prod(shape)].reshape(BATCH, *shape)
 
 
 def _matrix(weight: Floats) -> Floats:
-    """[out, ..., in] -> [in, out], laid out for `x @ matrix`."""
+    """Convert [out, ..., in] to [in, out], laid out for `x @ matrix`."""
     return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
 
 
 def _taps(weight: Floats) -> Floats:
-    """[out, in, tap] -> [tap * in, out]: rows of neighbouring frames times this give one output frame."""
+    """Convert [out, in, tap] to [tap * in, out]: rows of neighbouring frames times this give one output frame."""
     return _matrix(weight.transpose(0, 2, 1))
 
 
 def _gates(weight: Floats) -> Floats:
-    """PyTorch's gate order i, f, g, o -> -i, -f, -o, g, laid out for `x @`."""
+    """Convert PyTorch's gate order i, f, g, o to -i, -f, -o, g, laid out for `x @`."""
     take, keep, new, show = np.split(weight, 4)
     return np.ascontiguousarray(np.concatenate([-take, -keep, -show, new]).T, dtype=np.float32)
 
@@ -172,3 +175,14 @@ def _gates(weight: Floats) -> Floats:
 def _bias_relu(values: Floats, bias: Floats) -> None:
     values += bias
     np.maximum(values, 0.0, out=values)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Limit numpy's matrix products to the calling thread in a context.
+
+    BLAS keeps this limit per process, so products of other threads are limited as well. The figures are in
+    docs/design/scorer.md.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

@@ -1,4 +1,4 @@
-"""Speech in a whole recording: the network and the endpointer run over it in one call."""
+"""Speech detection in a whole recording, with the network and the endpointer."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import soxr
 from numpy.typing import NDArray
 
 from streamer.errors import InvalidFormat
-from streamer.vad.blas import one_blas_thread
 from streamer.vad.endpointer import Endpointer, SpeechEnded
-from streamer.vad.network import SAMPLE_RATE, WINDOW
+from streamer.vad.network import SAMPLE_RATE, WINDOW, one_blas_thread
 from streamer.vad.scorer import SpeechScorer
 from streamer.vad.settings import VadConfig
 from streamer.vad.silero import SileroScorer
 
 _BLOCK = 4096
-"""Windows scored in one call: bounds the memory of a long recording (8 MB)."""
+"""Windows scored in one call: limits the memory for a long recording (8 MB)."""
 
 
 def speech_probabilities(
     samples: NDArray[np.float32], sample_rate: int, detector: SpeechScorer | None = None
 ) -> NDArray[np.float32]:
-    """The probability of speech in each 32 ms of a recording, float32 [windows].
+    """Return the speech probability of each 32 ms of a recording, float32 [windows].
 
-    `samples`: float32 [n] in [-1, 1], one channel, at any `sample_rate` in Hz. Window i covers the samples from
-    i * 0.032 * sample_rate on; the last is filled up with silence. What is not finite counts as silence. `detector`:
-    None for Silero's network.
-    Raises InvalidFormat for another shape or rate.
+    `samples`: float32 [n] in [-1, 1], one channel, at any `sample_rate` in Hz. Window i covers the samples from i *
+    0.032 * sample_rate on; the last is padded with silence. Values that are not finite count as silence. `detector`:
+    None for Silero's network. Raises InvalidFormat for another shape or rate.
     """
     if sample_rate <= 0:
         raise InvalidFormat(field="sample_rate", expected="a positive number of Hz", got=sample_rate)
@@ -47,9 +45,9 @@ def speech_probabilities(
 def speech_segments(
     samples: NDArray[np.float32], sample_rate: int, config: VadConfig | None = None
 ) -> list[SpeechEnded]:
-    """Where speech is in a recording: the segments a stream of it would give, in samples at `sample_rate`.
+    """Return the speech segments of a recording, in samples at `sample_rate`, as a stream would have them.
 
-    Takes what `speech_probabilities` takes; `config` defaults to VadConfig().
+    Takes the arguments of `speech_probabilities`; `config` defaults to VadConfig().
     """
     return segments_from(speech_probabilities(samples, sample_rate), len(samples), sample_rate, config or VadConfig())
 
@@ -57,7 +55,7 @@ def speech_segments(
 def segments_from(
     probabilities: NDArray[np.float32], length: int, sample_rate: int, config: VadConfig
 ) -> list[SpeechEnded]:
-    """Segments of a recording of `length` samples whose window probabilities are known."""
+    """Return the segments of a recording of `length` samples from its window probabilities."""
     endpointer = Endpointer(config, SAMPLE_RATE)
     events = [event for value in probabilities.tolist() for event in endpointer.push(WINDOW, value)]
     events += endpointer.finish()

@@ -1,4 +1,4 @@
-"""When speech begins and ends: the numbers an operator or a client chooses, checked."""
+"""Endpointing settings of an operator or a client, validated."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _MAX_MS = 600_000.0
 
 @dataclass(frozen=True, slots=True)
 class VadConfig:
-    """When speech begins and ends. Thresholds are probabilities; times are milliseconds.
+    """Endpointing rules. Thresholds are probabilities; times are milliseconds.
 
     Raises BadRequest, naming the field, for thresholds outside [0, 1], a negative threshold above the positive one,
     times that are not finite or not within 0..600 000, or a `max_speech_time_ms` not above `min_speech_time_ms`.
     """
 
     positive_speech_threshold: float = 0.5
-    """A window above it may open speech."""
+    """A window above it may start speech."""
     negative_speech_threshold: float = 0.35
-    """A window below it is silence; between the two nothing changes."""
+    """A window below it is silence; between the two, the state does not change."""
     pre_speech_pad_ms: float = 600.0
-    """Audio before the opening window that belongs to the speech."""
+    """Audio before the first speech window that belongs to the speech."""
     post_speech_pad_ms: float = 0.0
     """Audio after the last voiced window that belongs to the speech."""
     redemption_time_ms: float = 600.0
     """Silence that ends speech."""
     min_speech_time_ms: float = 90.0
-    """A candidate shorter than this was a noise."""
+    """Shorter speech is discarded as noise."""
     max_speech_time_ms: float = 30_000.0
-    """Longer speech is cut here, without a gap."""
+    """Longer speech is split, without a gap."""
 
     def __post_init__(self) -> None:
         for field in fields(VadConfig):
@@ -56,10 +56,10 @@ class VadConfig:
 
 @dataclass(frozen=True, slots=True)
 class VadSection(VadConfig):
-    """What an operator sets of the detector: its endpointing, which a client may change for itself, and which it is."""
+    """Settings of the detector: the rules of endpointing, which a client may change for itself, and the detector."""
 
     detector: str = "silero"
-    """silero (speech), energy (what is louder than the noise around it), none (one segment until a flush), or
+    """silero (speech), energy (sound louder than the noise around it), none (one segment until a flush), or
     package.module:Detector."""
 
 

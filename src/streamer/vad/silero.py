@@ -1,4 +1,4 @@
-"""The batched Silero scorer: each stream's state is a row; windows of all streams go through together."""
+"""The batched Silero scorer: the state of a stream is a row; windows of all streams are scored together."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from streamer.vad.scorer import Row
 Floats = NDArray[np.float32]
 
 MIN_ROWS = 64
-"""Rows kept even when no stream is open."""
+"""Rows that are kept even without open streams."""
 ROW_BYTES = 4 * (2 * HIDDEN + CONTEXT)
-"""What one open stream costs: the LSTM's two vectors and the last samples heard (1 280 bytes)."""
+"""Bytes of one open stream: the LSTM's two vectors and the last samples (1 280 bytes)."""
 
 
 class SileroScorer:
-    """Scores speech in 16 kHz windows of 512 samples for any number of streams; see SpeechScorer for the contract.
+    """Scores speech in 16 kHz windows of 512 samples for any number of streams; implements SpeechScorer.
 
-    The convolutions know no time, so they take up to BATCH pending windows at once, whoever they belong to: a long
-    recording fills a batch as well as many streams do. Only the LSTM walks window by window, all streams side by side.
-    Where a window stood in its batch changes its probability by no more than the rounding of float32 sums (about 1e-7).
+    The convolutions have no time, so they process up to BATCH pending windows at once, of any streams: a long recording
+    fills a batch as well as many streams do. Only the LSTM advances window by window, with all streams side by side.
+    The place of a window in its batch changes its probability only by the rounding of float32 sums (about 1e-7).
     """
 
     sample_rate = network.SAMPLE_RATE
@@ -37,18 +37,18 @@ class SileroScorer:
         self._cell = np.zeros((MIN_ROWS, HIDDEN), np.float32)
         self._context = np.zeros((MIN_ROWS, CONTEXT), np.float32)
         self._open: set[Row] = set()
-        self._free = list(range(MIN_ROWS))  # a heap: low rows are used first, so that the high ones can be given back
+        self._free = list(range(MIN_ROWS))  # a heap: low rows are used first, so that high ones can be freed
         self._windows = np.empty((BATCH, PADDED), np.float32)
         self._gates = np.empty((BATCH, GATES), np.float32)
 
     @property
     def rows(self) -> int:
-        """Open rows."""
+        """Number of open rows."""
         return len(self._open)
 
     @property
     def capacity(self) -> int:
-        """Rows there is memory for, ROW_BYTES each."""
+        """Number of allocated rows, of ROW_BYTES each."""
         return len(self._hidden)
 
     def open(self) -> Row:
@@ -75,7 +75,10 @@ class SileroScorer:
         self._hidden[row] = self._cell[row] = self._context[row] = 0.0
 
     def score(self, pending: Sequence[tuple[Row, Floats]]) -> list[Floats]:
-        """See SpeechScorer. Raises ValueError for a row that is not open or comes twice, and for half a window."""
+        """Implement `SpeechScorer.score`.
+
+        Raises ValueError for a closed or repeated row, and for an incomplete window.
+        """
         counts = [_whole_windows(samples) for _, samples in pending]
         chosen = [index for index, count in enumerate(counts) if count]
         results = [np.empty(0, np.float32)] * len(pending)
@@ -89,8 +92,10 @@ class SileroScorer:
         return results
 
     def score_windows(self, rows: Sequence[Row], counts: Sequence[int], windows: Floats) -> Floats:
-        """See SpeechScorer. Raises ValueError for a row that is not open or comes twice, and where counts and windows
-        do not agree."""
+        """Implement `SpeechScorer.score_windows`.
+
+        Raises ValueError for a closed or repeated row, and if counts and windows do not match.
+        """
         self._check(rows)
         if not len(rows) == len(counts) or sum(counts) != len(windows) or min(counts, default=1) < 1:
             raise ValueError(f"expected the windows of each row, at least one, got {len(windows)} for {len(rows)} rows")
@@ -100,8 +105,10 @@ class SileroScorer:
             return self._score(np.array(rows, np.intp), np.array(counts, np.intp), windows)
 
     def _score_one_each(self, rows: NDArray[np.intp], windows: Floats) -> Floats:
-        """What is live, mostly: no window waits for one of the same row, so each part of a batch goes straight through
-        while it is in the cache."""
+        """Score one window of each row, the usual case of live streams.
+
+        No window waits for one of the same row, so each part of a batch is processed while it is in the cache.
+        """
         scores = np.empty(len(rows), np.float32)
         size = _even(len(rows))
         for start in range(0, len(rows), size):
@@ -123,7 +130,7 @@ class SileroScorer:
         firsts = ends - counts
         gates = self._encoded(rows, firsts, windows)
         self._context[rows] = windows[ends - 1, -CONTEXT:]
-        # Most windows first: those who still have one at step t are then the first so many.
+        # Rows with the most windows first: the rows with a window at step t are then the first ones.
         order = np.argsort(-counts, kind="stable")
         rows, firsts = rows[order], firsts[order]
         hidden, cell = self._hidden[rows], self._cell[rows]
@@ -141,7 +148,7 @@ class SileroScorer:
         return self._network.probabilities(outputs)
 
     def _encoded(self, rows: NDArray[np.intp], firsts: NDArray[np.intp], windows: Floats) -> Floats:
-        """The LSTM's input for all windows [n, GATES], in batches of even size, at most BATCH each."""
+        """Return the LSTM's input for all windows [n, GATES], in batches of even size, at most BATCH each."""
         total = len(windows)
         if total > len(self._gates):
             self._gates = np.empty((max(total, 2 * len(self._gates)), GATES), np.float32)
@@ -150,7 +157,7 @@ class SileroScorer:
             end = min(start + size, total)
             padded = self._windows[: end - start]
             padded[:, CONTEXT : CONTEXT + WINDOW] = windows[start:end]
-            # Before a window stands the end of the one before it, before a row's first what that row heard last.
+            # The context of a window is the end of the previous one; of a row's first window, the row's last samples.
             padded[1:, :CONTEXT] = windows[start : end - 1, -CONTEXT:]
             if start:
                 padded[0, :CONTEXT] = windows[start - 1, -CONTEXT:]
@@ -176,7 +183,7 @@ class SileroScorer:
 
 
 def _even(total: int) -> int:
-    """Windows in each of as few passes as it takes, alike but for the last."""
+    """Return the batch size for the fewest passes of nearly equal size."""
     return -(-total // -(-total // BATCH)) if total else BATCH
 
 

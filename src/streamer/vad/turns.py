@@ -1,4 +1,4 @@
-"""A stage behind the detector: in a pause, does the turn end here, or does the speaker only think?
+"""End-of-turn stage behind the detector: decides in a pause whether the speaker's turn has ended.
 
 It holds the probability of a pause in which the turn has not ended between the two thresholds, where the endpointer
 counts no silence. So a turn that has ended is over after `vad.redemption_time_ms`, and one that has not waits for more.
@@ -38,15 +38,15 @@ class TurnModel(Protocol):
     """Tells whether turns have ended."""
 
     def ended(self, audio: Sequence[Floats]) -> list[float]:
-        """Return for each the probability that the turn ends here: float32 [n], at most 8 s at 16 kHz."""
+        """Return the probability of an end of turn for each entry: float32 [n], at most 8 s at 16 kHz."""
         ...
 
 
 class SmartTurn:
-    """Smart Turn v3 on onnxruntime, one thread. Some 60 ms for a pause."""
+    """Smart Turn v3 on onnxruntime, with one thread: about 60 ms per pause."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ConfigError when onnxruntime is missing or the file is no such network."""
+        """Load the network. Raises ConfigError if onnxruntime is missing or the file has another network."""
         try:
             import onnxruntime  # noqa: PLC0415 (an extra)
         except ImportError as error:
@@ -72,7 +72,7 @@ class SmartTurn:
 
 
 def _normalised(samples: Floats) -> Floats:
-    """The last 8 s, silence before them when there is less, with a mean of 0 and a variance of 1."""
+    """Return the last 8 s, padded with silence in front, with mean 0 and variance 1."""
     padded = np.zeros(_KEPT, np.float32)
     used = samples[-_KEPT:]
     padded[_KEPT - len(used) :] = used

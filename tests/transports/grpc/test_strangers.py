@@ -166,3 +166,12 @@ async def test_a_watcher_hears_of_each_change_even_if_another_one_sees_it_first(
             assert await status_of(channel) == status
             assert (await watch.read()).status == status
         watch.cancel()
+
+
+async def test_an_address_that_owes_for_work_is_refused() -> None:
+    async with serving_all() as (app, _), channel_to(app) as channel:
+        app._addresses.charge("127.0.0.1", 10.0)
+        call = channel.stream_stream("/streamer.v2.Streamer/Stream")()
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert ("streamer-code", "rate_limited") in tuple(await call.trailing_metadata())
+        assert await code_of_health(channel) is OK

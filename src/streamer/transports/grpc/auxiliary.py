@@ -1,4 +1,4 @@
-"""Calls that are no sessions (health checks, watchers of health, reflection): bounded in number and in time."""
+"""Limits of calls that are not sessions (health, reflection), in number and in time."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import grpc.aio
 from streamer.clock import Clock, timeout
 
 MAX_WAITING = 100
-"""Calls at a time whose only request has not come. One more takes the place of the oldest: a client that means it sends
-its request at once, so a health check is answered beside any number of calls that never say what they ask."""
+"""Concurrent calls whose only request has not arrived. One more replaces the oldest: a real client sends its request at
+once, so health checks are answered beside any number of silent calls."""
 MAX_STREAMING = 200
-"""Calls at a time that may have any number of requests, as reflection's have (health.py bounds its watchers itself)."""
+"""Concurrent calls with any number of requests, such as reflection (health.py limits its own watches)."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Call = grpc.aio.ServicerContext[Any, Any]
 
 
 class AuxiliaryCalls(grpc.aio.ServerInterceptor):
-    """Bound of all calls but those to one service, to which they have to leave room.
+    """Limits all calls except those of one service, for which capacity must remain.
 
-    gRPC itself waits for ever for the request of a call that has only one.
+    gRPC itself waits forever for the request of a call that has only one.
     """
 
     def __init__(self, service: str, clock: Clock, request_timeout_s: float) -> None:
-        """`service`: the full name of the one that is not bounded here."""
+        """Create the limiter. `service`: full name of the service that is not limited here."""
         self._unbounded = f"/{service}/"
         self._clock = clock
         self._request_timeout_s = request_timeout_s
         self._waiting: dict[asyncio.Timeout, None] = {}
-        """In the order in which they came."""
+        """In the order of arrival."""
         self._streaming = 0
 
     async def intercept_service(
@@ -42,11 +42,11 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler of a call: as it is, or within the bounds."""
+        """Return the handler of a call: unchanged, or with the limits."""
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith(self._unbounded):
             return handler
-        # On the wire, one message is a stream of one. gRPC would read it before it asks anybody.
+        # On the wire, one message is a stream of one. gRPC would read it before calling the handler.
         bounded: Handler = grpc.stream_stream_rpc_method_handler(
             partial(self._serve, handler), handler.request_deserializer, handler.response_serializer
         )
@@ -57,7 +57,7 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
             await _answer(handler, await self._request(call), call)
             return
         if self._streaming >= MAX_STREAMING:
-            text = f"{MAX_STREAMING} streams beside sessions are open, which is all"
+            text = f"the server has reached its limit of {MAX_STREAMING} streaming calls beside sessions"
             await call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self._streaming += 1
         try:
@@ -66,7 +66,7 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
             self._streaming -= 1
 
     async def _request(self, call: Call) -> Any:
-        """The only request of a call, which has its time, unless its place is needed."""
+        """Return the only request of a call, within its time-out, unless a newer call replaces it."""
         if len(self._waiting) >= MAX_WAITING:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
@@ -79,10 +79,10 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
                 finally:
                     self._waiting.pop(scope, None)
         except TimeoutError:
-            text = f"no request within {self._request_timeout_s:g} s, or too many calls wait for theirs"
+            text = f"no request within {self._request_timeout_s:g} s, or too many calls wait for a request"
             await call.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
         if request is grpc.aio.EOF:
-            await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "no request came")
+            await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a request")
         return request
 
 

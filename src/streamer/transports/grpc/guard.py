@@ -1,4 +1,4 @@
-"""Asks callers of health and reflection who they are, if strangers may not use them."""
+"""Requires a credential for health and reflection, depending on the settings."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
 SERVICES = {"health": health.SERVICE_NAME, "reflection": reflection.SERVICE_NAME}
-"""Full names of services by the words of `access.anonymous`."""
+"""Full names of services by their words in `access.anonymous`."""
 _KINDS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
-"""What makes a handler, by whether its requests and its responses are streams."""
+"""Factory of a handler, by whether its requests and its responses are streams."""
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Lets calls of some services through with a credential only. Other services ask for themselves."""
+    """Requires a credential for some services. Other services authenticate by themselves."""
 
     def __init__(self, door: Door, settings: AccessSettings, observer: Observer) -> None:
         self._door = door
@@ -56,7 +56,7 @@ class Guard(grpc.aio.ServerInterceptor):
         return handler
 
     def _refusing(self, handler: Handler, error: StreamerError) -> Handler:
-        """A handler of the same kind that answers with the error."""
+        """Return a handler of the same kind that answers with the error."""
 
         async def answer(_: object, call: Call) -> None:
             self._observer.refused(GrpcTransport.name, error.code, address(call.peer()))

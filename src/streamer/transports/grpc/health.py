@@ -1,4 +1,4 @@
-"""grpc.health.v1 as the server's readiness has it, asked anew each time."""
+"""grpc.health.v1 with the server's readiness, which is read for each request."""
 
 from __future__ import annotations
 
@@ -18,30 +18,33 @@ from streamer.transports.grpc.transport import address
 Call = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 
 LOOK_AGAIN_S = 0.5
-"""How long a watcher may not know of a change."""
+"""Time in seconds after which a watcher learns of a change."""
 MAX_WATCHERS = 1_000
-"""Of all addresses. One that waits costs memory, and no time until something changes."""
+"""Maximum watches of all addresses. A watch costs memory, and CPU only when something changes."""
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """SERVING while new work should be sent here: a model worker answers, and the server is not draining."""
+    """Reports SERVING if new sessions can be accepted: a model worker is available, and the server is not draining."""
 
     def __init__(self, readiness: Callable[[], Readiness], services: frozenset[str], max_per_address: float) -> None:
-        """`services`: the names that can be asked for, "" (the server as a whole) among them. `max_per_address`:
-        watchers of one IPv4 address or IPv6 /64 at a time."""
+        """Create the service.
+
+        `services`: names that may be queried, including "" (the whole server). `max_per_address`: watches of one IPv4
+        address or IPv6 /64.
+        """
         self._readiness = readiness
         self._services = services
         self._max_per_address = max_per_address
         self._watchers: Counter[str] = Counter()
-        """By address."""
+        """Watches by address."""
         self._was_ready: bool | None = None
         self._changed = asyncio.Event()
-        """Set, and replaced by another one, when readiness has changed or the server stops."""
+        """Set, and replaced by another one, when readiness changes or the server stops."""
         self._looking: asyncio.TimerHandle | None = None
         self._is_stopped = False
 
     def stop(self) -> None:
-        """Let the watchers go, so that the server can."""
+        """End all watches, so that the server can stop."""
         self._is_stopped = True
         if self._looking is not None:
             self._looking.cancel()
@@ -49,7 +52,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     async def Check(self, request: HealthCheckRequest, context: Call) -> HealthCheckResponse:  # noqa: N802
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return self._status(request.service)
 
     async def Watch(  # noqa: N802
@@ -69,16 +72,16 @@ class Health(health_pb2_grpc.HealthServicer):
                 await changed.wait()
 
     def _full(self, network: str) -> str | None:
-        """Why one more cannot watch; None if it can."""
+        """Return the reason why another watch is refused; None if it is accepted."""
         if self._watchers[network] >= self._max_per_address:
-            return f"{self._max_per_address:g} of this address watch already, which is all"
+            return f"this address has reached its limit of {self._max_per_address:g} health watches"
         if self._watchers.total() >= MAX_WATCHERS:
-            return f"{MAX_WATCHERS} watch already, which is all"
+            return f"the server has reached its limit of {MAX_WATCHERS} health watches"
         return None
 
     @contextmanager
     def _watching(self, network: str) -> Iterator[None]:
-        """Count a watcher, and look for changes while there is one."""
+        """Count a watch, and check for changes while there is one."""
         self._watchers[network] += 1
         if self._looking is None:
             self._look()
@@ -95,7 +98,7 @@ class Health(health_pb2_grpc.HealthServicer):
         return HealthCheckResponse(status="SERVING" if self._is_ready() else "NOT_SERVING")
 
     def _is_ready(self) -> bool:
-        """Whether the server is ready; whoever finds a change tells all watchers."""
+        """Return whether the server is ready. A change wakes all watches."""
         ready = self._readiness().ready
         if ready != self._was_ready:
             self._was_ready = ready

@@ -1,4 +1,4 @@
-"""The gRPC server: takes calls on, has them conducted, ends them with their status."""
+"""The gRPC server: accepts calls, runs their connections, and ends them with a status."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
 from streamer.protocols.grpc import Frame, introduction, size
 from streamer.protocols.pb import streamer_pb2 as pb
-from streamer.runtime.admission import Admission
+from streamer.runtime.admission import Admission, TooMany
+from streamer.runtime.budget import TOO_MUCH_OF_ADDRESS
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
+from streamer.runtime.meter import Meter
+from streamer.session.memory import MemoryAccount
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.grpc.auxiliary import AuxiliaryCalls
@@ -40,15 +43,15 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["Streamer"].full_name
 log = logging.getLogger(__name__)
 
 _CUT_OFF_S = 0.1
-"""A client that does not read does not take a status, either."""
+"""Time in seconds to send a status, which a client that does not read does not take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a call comes to: one method for both modes."""
+    """Parts of the service: one method for both modes."""
 
     session: SessionSettings
-    """Of a start that names no mode."""
+    """Settings of a start without a mode."""
     codec: Codec[Frame]
     conductor: Conductor
     admission: Admission
@@ -56,12 +59,15 @@ class Service:
 
 
 class GrpcServer:
-    """Serves on a port of its own from `start` to `stop`."""
+    """Serves on its own port from `start` to `stop`."""
 
     def __init__(
         self, service: Service, settings: Settings, readiness: Callable[[], Readiness], *, shared: bool = False
     ) -> None:
-        """`shared`: other processes listen on the same port, and the kernel shares the connections out."""
+        """Create a server.
+
+        `shared`: other processes listen on the same port, and the kernel distributes the connections.
+        """
         self._settings = settings
         self._shared = shared
         self._reception = Reception(service, settings.server)
@@ -73,7 +79,7 @@ class GrpcServer:
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
-        """Listen; returns the port. Raises ListenFailed, and ConfigError for a certificate that cannot be read."""
+        """Listen; return the port. Raises ListenFailed, and ConfigError for an unreadable certificate."""
         settings = self._settings
         guards = [self._guard] if self._guard.services else []
         server = grpc.aio.server(
@@ -92,7 +98,7 @@ class GrpcServer:
         return port
 
     async def stop(self, grace_s: float) -> None:
-        """Calls that end by themselves have `grace_s`; the rest is cut off."""
+        """Stop. Calls may end by themselves within `grace_s`; the rest is cut off."""
         self._health.stop()
         if self._server is not None:
             await self._server.stop(grace_s)
@@ -106,28 +112,39 @@ class GrpcServer:
             if tls.certificate:
                 return server.add_secure_port(address, credentials(tls))
             return server.add_insecure_port(address)
-        except RuntimeError:  # gRPC logs why, and does not say it
-            raise ListenFailed(f"cannot listen on {address} for gRPC: is the port taken?") from None
+        except RuntimeError:  # gRPC logs the reason but does not return it
+            raise ListenFailed(f"cannot listen on {address} for gRPC: is the port in use?") from None
 
 
 class Reception:
-    """Takes one call after the other from its metadata to its status."""
+    """Handles a call from its metadata to its status."""
 
     def __init__(self, service: Service, settings: ServerSettings) -> None:
         self._service = service
         self._settings = settings
 
     async def stream(self, _: object, call: Call) -> None:
-        """The handler of the method."""
-        service, transport = self._service, GrpcTransport(call)
+        """Handle a call of the method."""
+        transport, services = GrpcTransport(call), self._service.conductor.services
+        meter = Meter(services.clock.cpu)
+        try:
+            await meter.run(self._serve(call, transport))
+        finally:
+            services.addresses.charge_session(transport.peer, meter.spent_s, transport.audio_s)
+
+    async def _serve(self, call: Call, transport: GrpcTransport) -> None:
+        service = self._service
         observer = service.conductor.services.observer
         metadata = {key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)}
         handshake = Handshake(
             service.conductor.services.clock.now(), metadata.get("traceparent"), metadata.get("tracestate")
         )
         await service.conductor.services.turns.take()
+        unread = MemoryAccount(service.conductor.services.memory)
         try:
+            self._check_address(transport.peer)
             service.admission.check()
+            unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
             identity = await self._introduced(metadata.get("authorization"), transport)
             with service.admission.place(transport.peer, identity):
                 await transport.accept()
@@ -136,15 +153,22 @@ class Reception:
             observer.refused(GrpcTransport.name, error.code, transport.peer)
             await refuse(call, error)
         except ConnectionError:
-            pass  # the client went before it was answered, which is no error of ours
+            pass  # the client disconnected before the answer, which is not an error
         except Exception as error:
             log.exception("a gRPC call failed")
             observer.broken(Subsystem.API_ROUTING, error)
             await refuse(call, UNFORESEEN)
+        finally:
+            unread.update(0)
         await self._end(transport, call)
 
+    def _check_address(self, address: str) -> None:
+        """Raise TooMany if the address has exceeded its work budget."""
+        if wait_s := self._service.conductor.services.addresses.wait_s(address):
+            raise TooMany(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s)
+
     async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
-        """Who this is, by metadata or by a first message; None where nobody has to say."""
+        """Authenticate the client by metadata or a first message; return None if authentication is disabled."""
         door = self._service.door
         credential = find_credential(authorization, (), None)
         if credential is None and door.locked and door.first_message:
@@ -167,7 +191,7 @@ class Reception:
         return None if auth is None else Credential(auth.secret, Carrier.MESSAGE)
 
     async def _conduct(self, transport: GrpcTransport, identity: Identity | None, handshake: Handshake) -> None:
-        """Run the connection. gRPC cancels its handler where the client cancels or its deadline passes: a hang-up."""
+        """Run the connection. gRPC cancels the handler if the client cancels or its deadline passes: a disconnect."""
         service = self._service
         lease = service.door.lease(identity, service.conductor.services.clock.now())
         settings = granted(service.session, identity)
@@ -175,18 +199,18 @@ class Reception:
             service.conductor.run(transport, service.codec, settings, measure=size, handshake=handshake, lease=lease)
         )
         try:
-            await asyncio.shield(running)
+            transport.audio_s = (await asyncio.shield(running)).received_s
         except asyncio.CancelledError:
             transport.hang_up()
-            await running
+            transport.audio_s = (await running).received_s
             raise
 
     async def _end(self, transport: GrpcTransport, call: Call) -> None:
-        """Send the status, for as long as the client may take to read what comes before it."""
+        """Send the status, within the client's time to read the preceding events."""
         ending = transport.ending
         if ending is None:
             await self._cut_off(call)
-            raise asyncio.CancelledError  # the client is gone, or does not listen
+            raise asyncio.CancelledError  # the client has disconnected or does not read
         if ending.code is not None:
             after_s = self._service.session.retry_after_s if ending.code in RETRY_AFTER else None
             with suppress(TimeoutError):
@@ -194,7 +218,7 @@ class Reception:
                     await call.abort(STATUS[ending.code], ending.reason, trailers(ending.code, after_s))
 
     async def _cut_off(self, call: Call) -> None:
-        """A call whose handler is cancelled would stay open to its client: it is told, if it is there and listens."""
+        """Abort a call whose handler is cancelled, which would otherwise stay open to its client."""
         with suppress(TimeoutError, grpc.aio.BaseError):
             async with asyncio.timeout(_CUT_OFF_S):
                 await call.abort(grpc.StatusCode.CANCELLED, "cut off")

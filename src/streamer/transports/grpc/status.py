@@ -1,4 +1,4 @@
-"""What each failure is on the wire of gRPC: a status, and trailing metadata that a program can read."""
+"""Statuses of errors in gRPC, with trailing metadata for programs."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ STATUS: Mapping[ErrorCode, StatusCode] = MappingProxyType(
         ErrorCode.INTERNAL: StatusCode.INTERNAL,
     }
 )
-"""Total over ErrorCode; the proto's comment on the service says the same."""
+"""Covers all of ErrorCode; the proto's comment on the service lists the same."""
 
 CODE_KEY = "streamer-code"
 RETRY_KEY = "retry-after-ms"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""What gRPC's own retries mind (proposal A6)."""
+"""Key that gRPC's own retries use (proposal A6)."""
 
 
 def trailers(code: ErrorCode, retry_after_s: float | None = None) -> tuple[tuple[str, str], ...]:
-    """The trailing metadata of a failure."""
+    """Return the trailing metadata of an error."""
     named = ((CODE_KEY, code.value),)
     if retry_after_s is None:
         return named
@@ -59,5 +59,5 @@ def trailers(code: ErrorCode, retry_after_s: float | None = None) -> tuple[tuple
 
 
 async def refuse(call: ServicerContext[Any, Any], error: StreamerError) -> None:
-    """End a call with the status of an error, its code, and the time after which to come back."""
+    """End a call with the status of an error, its code and its retry time."""
     await call.abort(STATUS[error.code], error.message, trailers(error.code, error.retry_after_s))

@@ -1,4 +1,4 @@
-"""TLS by files, for gRPC: read at the start, and again when a handshake finds that they have changed."""
+"""TLS files for gRPC: loaded at the start, and again when a handshake finds them changed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ log = logging.getLogger(__name__)
 
 
 def credentials(settings: TlsSettings) -> grpc.ServerCredentials:
-    """Raises ConfigError for a pair that cannot be used."""
+    """Return the server credentials. Raises ConfigError for an unusable pair."""
     pair = _Pair(settings)
-    # The stubs do not know that a fetcher may answer None, for "as before".
+    # The stubs do not know that a fetcher may return None for "unchanged".
     return grpc.dynamic_ssl_server_credentials(pair.read(), pair.newer)  # type: ignore[arg-type]
 
 
 class _Pair:
-    """A certificate and its key. gRPC asks at each handshake, on a thread of its own."""
+    """A certificate and its key. gRPC calls it at each handshake, on its own thread."""
 
     def __init__(self, settings: TlsSettings) -> None:
-        Certificate(settings)  # says what is wrong with it, as for HTTPS
+        Certificate(settings)  # raises the same errors as for HTTPS
         self._settings = settings
         self._paths = [Path(settings.key or settings.certificate), Path(settings.certificate)]
         self._seen = self._stamps()
@@ -36,7 +36,7 @@ class _Pair:
         return grpc.ssl_server_certificate_configuration([(key, chain)])
 
     def newer(self) -> grpc.ServerCertificateConfiguration | None:
-        """The pair, where it has changed and can be used; None keeps the one before."""
+        """Return the pair if it has changed and is usable; None keeps the previous one."""
         try:
             stamps = self._stamps()
             if stamps == self._seen:
@@ -45,7 +45,7 @@ class _Pair:
             Certificate(self._settings)
             return self.read()
         except (StreamerError, OSError) as error:  # half of a pair may be written
-            log.error("gRPC keeps the old certificate: %s", error)
+            log.error("gRPC: the old certificate stays in use: %s", error)
             return None
 
     def _stamps(self) -> list[tuple[int, int]]:

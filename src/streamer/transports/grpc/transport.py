@@ -1,4 +1,4 @@
-"""One gRPC call as a connection. Nothing is interpreted: a frame is a message as it was serialized."""
+"""One gRPC call as a transport. A frame is a serialized message, which is not interpreted here."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
 ACCEPTED = (("streamer-protocol", "streamer.v2"),)
-"""In the initial metadata of a call that was taken on; a refusal is a status without it."""
+"""Initial metadata of an accepted call; a refusal is a status without it."""
 _MOMENT_S = 0.01
-"""A few milliseconds were seen between the EOF of a cancelled call and the cancellation."""
+"""Time in seconds to wait for a cancellation after the EOF of a call; a few milliseconds were measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the server ends a call."""
+    """Status by which the server ends a call."""
 
     code: ErrorCode | None
     reason: str
 
 
 class GrpcTransport:
-    """One accepted call; a `runtime.transport.Transport`.
+    """One accepted call; implements `runtime.transport.Transport`.
 
-    A call ends when its handler returns, so `close` and `abort` only say how, and wake whoever waits on the call.
+    A call ends when its handler returns, so `close` and `abort` only store how, and wake the tasks that wait for the
+    call.
     """
 
     name = "grpc"
@@ -44,9 +45,11 @@ class GrpcTransport:
         self._call = call
         self.peer = address(call.peer())
         self.signs = 0
-        """Pings of HTTP/2 are answered below us and never seen; a client that is silent sends `keepalive`."""
+        """Always 0: gRPC answers HTTP/2 pings itself. A silent client sends `keepalive`."""
         self.ending: Ending | None = None
-        """None: the client went first, or was cut off."""
+        """None if the client disconnected or was cut off."""
+        self.audio_s = 0.0
+        """Seconds of audio that the call sent, once it is over."""
         self._over = False
         self._half_closed = False
         self._unread: Frame | None = None
@@ -55,20 +58,20 @@ class GrpcTransport:
         self._woken: set[asyncio.Task[Any]] = set()
 
     async def accept(self) -> None:
-        """Tell the client that somebody listens, once: without it, it hears nothing before the first event.
+        """Send the initial metadata, once; without it, the client would receive nothing before the first event.
 
-        Raises ConnectionError when the client is gone.
+        Raises ConnectionError if the client has disconnected.
         """
         if not self._accepted:
             self._accepted = True
             await self._unless_over(self._call.send_initial_metadata, ACCEPTED)
 
     def unread(self, frame: Frame) -> None:
-        """Have a frame received again."""
+        """Return a frame to the front of the receive queue."""
         self._unread = frame
 
     def hand_over(self, ear: Ear[Frame] | None) -> None:
-        """Everything goes through `receive`."""
+        """Do nothing: all frames go through `receive`."""
 
     async def receive(self) -> Frame | None:
         if self._unread is not None:
@@ -85,7 +88,7 @@ class GrpcTransport:
         return await self._last_word()
 
     async def _last_word(self) -> Frame | None:
-        """After gRPC's EOF: a half-close, or a call that was cancelled, of which it tells the same a moment earlier."""
+        """Return the frame after gRPC's EOF, which means a half-close, or a cancellation that follows in a moment."""
         self._half_closed = True
         try:
             await self._unless_over(asyncio.sleep, _MOMENT_S)
@@ -98,7 +101,7 @@ class GrpcTransport:
         await self._unless_over(self._call.write, frame)
 
     def send_now(self, frame: Frame) -> bool:
-        """Everything goes through `send`."""
+        """Return False: all frames go through `send`."""
         return False
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
@@ -111,14 +114,14 @@ class GrpcTransport:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """The call is over: the client cancelled it, its deadline passed, or we end it."""
+        """End the call: the client cancelled it, its deadline passed, or the server ends it."""
         self._over = True
         for task in self._waiting - self._woken:
             self._woken.add(task)
             task.cancel()
 
     async def _unless_over(self, step: Callable[P, Awaitable[ResultT]], *args: P.args, **kwargs: P.kwargs) -> ResultT:
-        """The step's result. Raises ConnectionError where the call ends first."""
+        """Return the step's result. Raises ConnectionError if the call ends first."""
         task = asyncio.current_task()
         assert task is not None
         if self._over:
@@ -128,7 +131,7 @@ class GrpcTransport:
             return await step(*args, **kwargs)
         except asyncio.CancelledError:
             if task not in self._woken or task.uncancel():
-                raise  # somebody else cancels
+                raise  # this task itself is cancelled
             raise _over() from None
         except grpc.aio.BaseError as error:
             raise _over() from error
@@ -138,7 +141,7 @@ class GrpcTransport:
 
 
 def address(peer: str) -> str:
-    """The address alone, of gRPC's `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`, as the other transports name it."""
+    """Return the address in gRPC's `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`."""
     kind, _, rest = unquote(peer).partition(":")
     return rest.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else peer
 
@@ -148,4 +151,4 @@ async def _forever() -> None:
 
 
 def _over() -> ConnectionError:
-    return ConnectionResetError("the call is over")
+    return ConnectionResetError("the call has ended")

@@ -1,4 +1,4 @@
-"""The page at `/`: speak to the server from a browser and see what it hears."""
+"""The page at `/`: streams a browser's microphone to the server and shows the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILES = {
 }
 
 _HEADERS = {
-    # Nothing comes from elsewhere, and nobody frames a page that may use the microphone.
+    # Nothing is loaded from elsewhere, and the page, which may use the microphone, cannot be framed.
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
     "Permissions-Policy": "microphone=(self)",
     "Cache-Control": "no-cache",
@@ -23,7 +23,7 @@ _HEADERS = {
 
 
 def routes() -> list[web.RouteDef]:
-    """The page and its parts, read once."""
+    """Return the routes of the page and its parts, which are read once."""
     return [_route(path, *_FILES[path]) for path in _FILES]
 
 
