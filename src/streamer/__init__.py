@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from streamer.errors import ModelFailed
     from streamer.media.formats import Container, MediaFormat
     from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.transcripts.transcript import Transcript, Word
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,8 @@ __all__ = [
     "Segment",
     "StreamInfo",
     "StreamingModel",
+    "Transcript",
+    "Word",
     "__version__",
     "connect",
     "model",
@@ -38,6 +41,8 @@ _HOME = {
     "Segment": "streamer.models.contract",
     "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",
+    "Transcript": "streamer.transcripts.transcript",
+    "Word": "streamer.transcripts.transcript",
     "connect": "streamer.client.stream",
     "model": "streamer.models.contract",
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli.overrides import overrides
+from streamer.cli.weights import fetch_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,7 @@ def check(
     console = Console()
     try:
         loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
+        fetch_weights(loaded)
         spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
         with console.status("loading the model and timing calls at each batch size"):
             findings = asyncio.run(measure(spec))

@@ -33,6 +33,7 @@ async def stream_recording(
     chunk_bytes: int = 256,
     real_time: bool = False,
     interim_results: bool = False,
+    interim_interval_ms: int | None = None,
     simple: bool = False,
     traceparent: str | None = None,
 ) -> Failure | None:
@@ -44,6 +45,7 @@ async def stream_recording(
             format=source.format,
             mode=mode,
             interim_results=interim_results,
+            interim_interval_ms=interim_interval_ms,
             token=token,
             traceparent=traceparent,
         )

@@ -76,6 +76,14 @@ class BaseModel:
     memory_limit_mb: int = 0
     """Resident memory of a worker process above which it is replaced between batches; 0: no limit."""
 
+    def fetch(self) -> object:
+        """Get the files that load() reads.
+
+        `streamer serve` calls it once before any worker starts, because a download may take longer than the time-out of
+        load(). It is called for built-in models only.
+        """
+        return None
+
     def load(self) -> None:
         """Load weights, once per worker, before the server is ready."""
 
