@@ -338,7 +338,7 @@ class App:
     def _info(self) -> http.Info:
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(self.model.name, self.model.sample_rate),
+            model=http.ModelInfo(self.model.name, self.model.sample_rate, self.model.word_times),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),

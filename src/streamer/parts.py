@@ -27,6 +27,8 @@ class ServedModel:
     sample_rate: int
     stateful: bool
     max_inflight: int
+    word_times: str = ""
+    """See `models.contract.BaseModel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def build(settings: Settings) -> Parts:
     card = engine.model
     telemetry = Telemetry(card.name, os.environ)
     listeners.add(telemetry)
-    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
+    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight, card.word_times)
     return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
 
 

@@ -70,6 +70,9 @@ def show(findings: Findings, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if card.word_times:
+        source = "the model" if card.word_times == "model" else "estimated from the lengths of the words"
+        console.print(f"times of words: {source}", highlight=False)
     _answers(findings, console)
     _paces(findings, console)
     _inside(findings, console)

@@ -45,6 +45,7 @@ class StreamInfo:
 
 
 Executor = Literal["thread", "process"]
+WordTimes = Literal["", "model", "estimated"]
 
 
 class BaseModel:
@@ -75,6 +76,9 @@ class BaseModel:
     """Time-out of a call: floor + factor * seconds of audio in its batch. A worker process is killed after it."""
     memory_limit_mb: int = 0
     """Resident memory of a worker process above which it is replaced between batches; 0: no limit."""
+    word_times: WordTimes = ""
+    """Source of the times of words in a Transcript: the `model`, or `estimated` from the lengths of the words by the
+    reader. Empty: the model returns no Transcript."""
 
     def fetch(self) -> object:
         """Get the files that load() reads.

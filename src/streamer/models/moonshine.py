@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.models.catalogue import MOONSHINE_FILES
-from streamer.models.contract import Model, Segment
+from streamer.models.contract import Model, Segment, WordTimes
 from streamer.models.moonshine_network import RATE, Decoded, MoonshineNetwork
 from streamer.models.weights import find_weights
 from streamer.transcripts.transcript import Transcript
@@ -35,6 +35,7 @@ class Moonshine(Model):
     sample_rate = RATE
     max_batch_size = 8
     max_batch_seconds = 40.0
+    word_times: WordTimes = "estimated"
     timeout_floor_s = 20.0
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamer.errors import ModelFailed, ModelLoadError
-from streamer.models.contract import Executor, Model, Segment
+from streamer.models.contract import Executor, Model, Segment, WordTimes
 from streamer.models.directory import missing_package
 from streamer.transcripts.transcript import Transcript, Word
 
@@ -27,6 +27,7 @@ class PocketSphinx(Model):
 
     name = "pocketsphinx"
     sample_rate = 16_000
+    word_times: WordTimes = "model"
     executor: Executor = "process"
     workers = 1
     max_batch_size = 1

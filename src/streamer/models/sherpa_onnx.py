@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamer.models.catalogue import SHERPA_FILES
-from streamer.models.contract import Executor, Model, Segment, StreamInfo, StreamingModel
+from streamer.models.contract import Executor, Model, Segment, StreamInfo, StreamingModel, WordTimes
 from streamer.models.directory import existing, find, missing_package, need
 from streamer.models.weights import find_weights
 from streamer.transcripts.transcript import Transcript, Word
@@ -39,6 +39,7 @@ class SherpaOnnx(Model):
     name = "sherpa_onnx"
     executor: Executor = "process"
     max_batch_size = 8
+    word_times: WordTimes = "model"
 
     def __init__(
         self,
@@ -52,6 +53,9 @@ class SherpaOnnx(Model):
         self._where = weights or existing("directory", directory)
         self._type = type_of_transducer
         self._kind = kind
+        known = _guess(self._where) if kind == "auto" and isinstance(self._where, Path) else kind
+        if known == "whisper":  # the only kind without times
+            self.word_times = "estimated"
         self._int8 = int8
         self._threads = threads
         self._recognizer: Any = None
@@ -99,6 +103,7 @@ class SherpaOnnxStreaming(StreamingModel[Any]):
     name = "sherpa_onnx_streaming"
     executor: Executor = "process"
     max_batch_size = 16
+    word_times: WordTimes = "estimated"
 
     def __init__(
         self, directory: Path | None = None, int8: bool = True, threads: int = 1, weights: Named | None = None

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from streamer.audio.mel import RATE, SECONDS
 from streamer.errors import ModelFailed
 from streamer.models.catalogue import WHISPER_FILES
-from streamer.models.contract import Model, Segment
+from streamer.models.contract import Model, Segment, WordTimes
 from streamer.models.weights import find_weights
 from streamer.models.whisper_network import Hypothesis, Request, WhisperNetwork
 from streamer.transcripts.transcript import Transcript, Word
@@ -41,6 +41,7 @@ class Whisper(Model):
     name = "whisper"
     sample_rate = RATE
     max_batch_size = 8
+    word_times: WordTimes = "model"
     max_batch_seconds = 240.0
     timeout_floor_s = 60.0
 
