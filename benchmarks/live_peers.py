@@ -42,8 +42,11 @@ class Heard:
     """What one client has been shown: (monotonic seconds, words) of each change."""
 
     changes: list[tuple[float, str]] = field(default_factory=list)
+    last: float = 0.0
+    """Monotonic seconds of the last message with words."""
 
     def show(self, text: str) -> None:
+        self.last = monotonic()
         words = " ".join("".join(c if c.isalnum() or c == "'" else " " for c in text.lower()).split())
         if words and (not self.changes or self.changes[-1][1] != words):
             self.changes.append((monotonic(), words))
@@ -98,6 +101,8 @@ async def stream(contender: Contender, port: int, clip: Clip) -> tuple[Heard, fl
             await asyncio.sleep(max(0.0, began + (at + CHUNK) / RATE - monotonic()))
             piece = audio[at : at + CHUNK]
             await ws.send_bytes(piece.tobytes() if contender.floats else (piece * 32767).astype("<i2").tobytes())
+        while contender.linger_s and monotonic() - max(heard.last, began + len(audio) / RATE) < contender.linger_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
         await (ws.send_str if isinstance(contender.stop, str) else ws.send_bytes)(contender.stop)
         await asyncio.wait([reading], timeout=PATIENCE_S)
         reading.cancel()

@@ -81,6 +81,8 @@ class Contender:
     ready: str | None = None
     stop: str | bytes = b""
     floats: bool = False
+    linger_s: float = 0.0
+    """Wait for this long without an answer before the end of a stream, as its own client does."""
     env: dict[str, str] = field(default_factory=dict)
 
 
@@ -179,6 +181,7 @@ def contenders(peers: Path) -> list[Contender]:
             ready="SERVER_READY",
             stop=b"END_OF_AUDIO",
             floats=True,
+            linger_s=5.0,
             env={"PYTHONPATH": str(peers / "wlc")},
         ),
     ]
