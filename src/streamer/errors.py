@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+DISTRIBUTION = "streamer-audio"
+"""Name of this package on the index, where `streamer` is another project. The import is `streamer`."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs this package with an extra, for messages about a missing one."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
 
 class ErrorCode(StrEnum):
     """The closed set of error codes. The wire tables of each transport cover all of them."""
