@@ -122,9 +122,13 @@ class ListenFailed(StreamerError):
 
 
 class ModelLoadError(StreamerError):
-    """The user's model cannot be imported, built or loaded."""
+    """The user's model cannot be imported, built or loaded. `detail`: the traceback of the author's code, if any."""
 
     code = ErrorCode.MODEL_ERROR
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class ModelFailed(StreamerError):

@@ -52,6 +52,7 @@ def serve(
     """
     began = monotonic()
 
+    from streamer.cli.refusal import say
     from streamer.config import describe, load
     from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 
@@ -70,7 +71,7 @@ def serve(
             return
         code = _run(loaded, began)
     except (ConfigError, ListenFailed, ModelLoadError) as error:
-        typer.echo(f"error: {error.message}", err=True)
+        say(error)
         raise typer.Exit(1 if isinstance(error, ListenFailed) else 2) from None
     raise typer.Exit(code)
 

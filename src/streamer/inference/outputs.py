@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, nullcontext
@@ -18,6 +17,7 @@ import numpy as np
 from streamer.errors import ErrorCode, ModelFailed, StreamerError
 from streamer.inference.answer_tasks import AnswerTasks, Put
 from streamer.inference.calls import Answer, Fault
+from streamer.models.author_errors import BadOutput, author_traceback, error_line
 
 FAILED = "the model failed on this segment"
 UNCAUGHT = "Internal server error"
@@ -36,14 +36,14 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 def to_json(value: object, max_bytes: int) -> bytes:
     """Return `value` as JSON: types that msgspec supports (dataclasses, structs, datetimes, ...) and numpy.
 
-    NaN becomes null. Raises ModelFailed, which names the value that is not JSON, or the size or depth beyond the limit.
+    NaN becomes null. Raises BadOutput, which names the value that is not JSON, or the size or depth beyond the limit.
     """
     try:
         encoded = _ENCODER.encode(value)
-    except Exception as error:
-        raise ModelFailed(f"the model's output is not JSON: {_first_line(error)}") from error
+    except Exception as error:  # noqa: BLE001 (reported as the output's error, which names the value)
+        raise BadOutput(f"the model's output is not JSON: {_first_line(error)}") from None
     if len(encoded) > max_bytes:
-        raise ModelFailed(f"the model's output has {len(encoded)} bytes, more than {max_bytes}")
+        raise BadOutput(f"the model's output has {len(encoded)} bytes, more than {max_bytes}")
     if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
         _check_depth(encoded)
     return encoded
@@ -55,7 +55,7 @@ def _check_depth(encoded: bytes) -> None:
     for part in _NESTING.finditer(encoded):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(part[0], 0)
         if depth > MAX_DEPTH:
-            raise ModelFailed(f"the model's output has more than {MAX_DEPTH} levels of nesting")
+            raise BadOutput(f"the model's output has more than {MAX_DEPTH} levels of nesting")
 
 
 def _numpy(value: object) -> object:
@@ -73,10 +73,11 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_numpy)
 
 def fault_of(error: BaseException, message: str = FAILED) -> Fault:
     """Return an error of the model as a client-safe message and a detail for the log."""
-    detail = "".join(traceback.format_exception(error))[-MAX_DETAIL:]
+    detail = author_traceback(error)[-MAX_DETAIL:].rstrip()
     if isinstance(error, StreamerError):
-        return Fault(error.code, error.message, detail)
-    return Fault(ErrorCode.MODEL_ERROR, message, detail)
+        intended = isinstance(error, ModelFailed) and not isinstance(error, BadOutput)
+        return Fault(error.code, error.message, detail, error_line(error), intended)
+    return Fault(ErrorCode.MODEL_ERROR, message, detail, error_line(error))
 
 
 class Outputs:
@@ -170,7 +171,7 @@ class Outputs:
             return None
         partials.count += 1
         if partials.count > self._max_partials:
-            raise ModelFailed(f"the model yielded more than {self._max_partials} outputs for one segment")
+            raise BadOutput(f"the model yielded more than {self._max_partials} outputs for one segment")
         return Answer(partials.index, to_json(held, self._max_bytes), partial=True)
 
     def _last(self, index: int, output: object) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,24 +123,22 @@ AnyModel = Model | StreamingModel[Any]
 class FunctionModel(Model):
     """A function of samples as a model; created by `@streamer.model`. It can still be called as a function."""
 
-    _function: Callable[[Samples], Any]
-
     def __init__(self, function: Callable[[Samples], Any], **settings: Any) -> None:
-        self._function = function
+        self.function = function
         self.name = settings.pop("name", "") or getattr(function, "__name__", "model")
         self.__doc__ = function.__doc__
         for key, value in settings.items():
             setattr(self, key, value)
 
     def __call__(self, samples: Samples) -> Any:
-        return self._function(samples)
+        return self.function(samples)
 
     def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
         return [self._one(item) for item in batch]
 
     def _one(self, item: Segment) -> Any:
         try:
-            return self._function(item.samples)
+            return self.function(item.samples)
         except Exception as error:  # noqa: BLE001 (returned as this item's answer, which the engine counts and logs)
             return error
 
@@ -150,8 +148,18 @@ SETTINGS: frozenset[str] = frozenset(
 )
 
 
-def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel]:
-    """Decorate a function `float32 [n] -> anything JSON` to make it a model.
+@overload
+def model(function: Callable[[Samples], Any], /) -> FunctionModel: ...
+
+
+@overload
+def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel]: ...
+
+
+def model(
+    function: Callable[[Samples], Any] | None = None, /, **settings: Any
+) -> FunctionModel | Callable[[Callable[[Samples], Any]], FunctionModel]:
+    """Decorate a function `float32 [n] -> anything JSON` to make it a model: `@model`, or `@model(sample_rate=8_000)`.
 
     `settings` are the attributes of BaseModel (sample_rate, executor, workers, ...); an unknown one is a TypeError.
     """
@@ -165,7 +173,7 @@ def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel
             )
         return FunctionModel(function, **settings)
 
-    return decorate
+    return decorate if function is None else decorate(function)
 
 
 __all__ = [
