@@ -1,4 +1,4 @@
-"""Speech recognition with faster-whisper and weights from a directory: `pip install streamer[faster-whisper]`."""
+"""Speech recognition with faster-whisper and weights from a directory: `pip install streamer-audio[faster-whisper]`."""
 
 from __future__ import annotations
 

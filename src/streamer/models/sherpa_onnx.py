@@ -1,4 +1,4 @@
-"""Speech recognition with sherpa-onnx and weights from a directory: `pip install streamer[sherpa-onnx]`."""
+"""Speech recognition with sherpa-onnx and weights from a directory: `pip install streamer-audio[sherpa-onnx]`."""
 
 from __future__ import annotations
 
