@@ -124,8 +124,12 @@ def test_an_error_in_the_model_is_shown_with_the_line_and_traceback_of_its_autho
 def test_a_model_that_hangs_is_given_up_at_its_own_time(tmp_path):
     path = tmp_path / "hangs.py"
     path.write_text(
-        "import threading, streamer\nclass Hangs(streamer.Model):\n    timeout_floor_s = 0.01\n    timeout_factor = 0.0\n"
-        "    def infer(self, batch):\n        return threading.Event().wait()\n"
+        "import threading, streamer\n"
+        "class Hangs(streamer.Model):\n"
+        "    timeout_floor_s = 0.01\n"
+        "    timeout_factor = 0.0\n"
+        "    def infer(self, batch):\n"
+        "        return threading.Event().wait()\n"
     )
     done = run(f"{path}:Hangs")
     assert done.returncode == 2

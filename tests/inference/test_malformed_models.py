@@ -81,7 +81,7 @@ def divides(samples):
 @pytest.mark.parametrize(
     ("make", "words", "change"),
     [
-        (lambda: FunctionModel(without_argument), r"expected a function that takes \(samples\), got \(\)", without_argument),
+        (lambda: FunctionModel(without_argument), r"a function that takes \(samples\), got \(\)", without_argument),
         (NoInfer, r"expected a method infer\(self, batch\), as every Model has, got none", NoInfer),
         (NoStep, r"expected a method step\(self, states, batch\), as every StreamingModel has, got none", NoStep),
         (NoOpen, r"expected a method open\(self, info\), as every StreamingModel has, got none", NoOpen),
