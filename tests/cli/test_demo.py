@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.cli.child import ServerFailed, serving
+from streamer.errors import install_command
 
-pytest.importorskip("pocketsphinx")
+PACKAGE, EXTRA = "pocketsphinx", "pocketsphinx"
+pytest.importorskip(PACKAGE)
 
 BUSY = ("warning lagging:", "warning interims_shed:")
 """Lines that say how busy the machine is."""
@@ -56,6 +60,19 @@ async def test_a_server_that_does_not_come_up_is_named_with_its_last_words() -> 
         async with serving("no.such.module:model"):
             pass
     assert "no.such.module" in str(caught.value)
+
+
+async def test_a_demo_without_its_recogniser_says_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / f"{PACKAGE}.py").write_text("raise ModuleNotFoundError('it is not here')\n")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streamer", "demo"),
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert f"{PACKAGE} is not installed: {install_command(EXTRA)}" in err.decode()
 
 
 async def test_the_server_is_ready_when_it_is_handed_out_and_gone_afterwards() -> None:

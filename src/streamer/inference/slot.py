@@ -220,7 +220,7 @@ class Slot(Generic[WorkT]):
 
     def _loaded(self, running: Running[WorkT], reply: Reply) -> None:
         if reply.fault is not None:
-            self.load_error = reply.fault.detail
+            self.load_error = "" if reply.fault.detail in reply.fault.line else reply.fault.detail
             self._lose(Lost.LOAD_FAILED, f"worker {self.index}: {reply.fault.line}", kill=False)
             return
         seconds = self.clock.now() - running.since

@@ -7,7 +7,7 @@ import inspect
 import traceback
 from pathlib import Path
 
-from streamer.errors import ModelFailed, StreamerError
+from streamer.errors import ConfigError, ModelFailed, ModelLoadError, StreamerError
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _IMPORT_SYSTEM = ("<frozen ", str(Path(importlib.__file__).parent))
@@ -25,8 +25,10 @@ class BadOutput(ModelFailed):
 def author_traceback(error: BaseException) -> str:
     """Format an error, without the frames of this package and of the import system that led to the author's code.
 
-    An error without any frame of theirs is formatted in full, unless its message is enough.
+    An error without any frame of theirs is formatted in full. Of a ModelLoadError or ConfigError the message is enough.
     """
+    if isinstance(error, ModelLoadError | ConfigError):
+        return error.message
     formatted = traceback.TracebackException.from_exception(error)
     if not _strip(formatted) and not isinstance(error, ContractBroken | StreamerError | SyntaxError):
         formatted = traceback.TracebackException.from_exception(error)
