@@ -36,9 +36,9 @@ def extras() -> Iterator[tuple[str, str]]:
             yield from ((path.name, extra) for extra in named.split(","))
         if path.suffix == ".py":
             for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "install_command":
-                    if isinstance(node.args[0], ast.Constant):
-                        yield path.name, node.args[0].value
+                is_one = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "install_command"
+                if is_one and isinstance(node.args[0], ast.Constant):
+                    yield path.name, node.args[0].value
 
 
 def test_the_project_has_the_name_that_messages_say() -> None:

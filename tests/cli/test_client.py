@@ -168,7 +168,7 @@ async def test_a_server_that_wants_a_key_is_told_with_the_option(wav: Path) -> N
 async def test_an_output_that_is_full_is_one_line_and_exit_1(wav: Path) -> None:
     async with App(Settings(server={"port": 0})) as app:
         address = f"ws://127.0.0.1:{app.port}{V2}"
-        with Path("/dev/full").open("wb") as full:
+        with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "streamer", "client", "-i", str(wav), "-a", address, "--json"),
                 stdout=full,

@@ -41,6 +41,9 @@ def serve(
         list[str] | None,
         typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Restart the server when a file beside the model's changes. For development.")
+    ] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML, with explanations, and exit.")
     ] = False,
@@ -69,11 +72,18 @@ def serve(
         if print_config:
             typer.echo(describe(loaded))
             return
-        code = _run(loaded, began)
+        code = _run_again_after_changes(loaded) if dev else _run(loaded, began)
     except (ConfigError, ListenFailed, ModelLoadError) as error:
         say(error)
         raise typer.Exit(1 if isinstance(error, ListenFailed) else 2) from None
     raise typer.Exit(code)
+
+
+def _run_again_after_changes(loaded: Loaded) -> int:
+    from streamer.cli.dev import serve_and_reload
+
+    serve_and_reload(loaded)
+    return 0
 
 
 def _run(loaded: Loaded, began: float) -> int:

@@ -286,7 +286,8 @@ class Slot(Generic[WorkT]):
 
     def _log_loss(self, text: str) -> None:
         # Formatted before the call: the rate limit compares messages, and causes differ.
-        self.log.error(f"{text}\n{self.load_error}" if self.load_error else text)
+        detail = self.load_error
+        self.log.error(f"{text}\n{detail}" if detail else text, extra={"detail": detail})
 
     def _replace(self, delay: float) -> str:
         """Schedule another worker after `delay` seconds, unless too many threads are hung. Return text for the log."""
