@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any
@@ -115,6 +115,19 @@ class Outputs:
             left -= not answer.partial
             yield [answer], not left
 
+    def wait_for(self, outputs: Awaitable[Any]) -> Any:
+        """Await what an `async def infer` returns, on the worker's event loop."""
+
+        async def wait() -> Any:
+            return await outputs
+
+        return self._loop().run(wait())
+
+    def _loop(self) -> asyncio.Runner:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
     def close(self) -> None:
         """Stop the remaining tasks of outputs on the worker's event loop, and close the loop."""
         if self._runner is not None:
@@ -149,9 +162,7 @@ class Outputs:
     def _together(self, awaited: Sequence[tuple[int, Any]]) -> AnswerTasks | nullcontext[None]:
         if not awaited:
             return nullcontext()
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        return AnswerTasks(self._runner, {index: partial(self._answer, index, output) for index, output in awaited})
+        return AnswerTasks(self._loop(), {index: partial(self._answer, index, output) for index, output in awaited})
 
     async def _answer(self, index: int, output: Any, put: Put) -> Answer:
         """Await an output. Put its partial answers, return its last one."""

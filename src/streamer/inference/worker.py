@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -136,7 +137,10 @@ class ModelHost:
         model = self._loaded
         if isinstance(model, StreamingModel):
             return self._step(model, batch, lanes)
-        return _outputs_of(model.infer, model.infer(batch), len(batch))
+        outputs = model.infer(batch)
+        if inspect.isawaitable(outputs):
+            outputs = self._outputs.wait_for(outputs)
+        return _outputs_of(model.infer, outputs, len(batch))
 
     def _step(self, model: StreamingModel[Any], batch: Sequence[Segment], lanes: Sequence[Lane]) -> list[Any]:
         outputs: list[Any] = [self._open(model, item, lane) for item, lane in zip(batch, lanes, strict=True)]

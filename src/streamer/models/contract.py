@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -89,8 +90,8 @@ class BaseModel:
 class Model(BaseModel):
     """A model for independent pieces or segments: a batch in, one output (or exception, or generator) per item out."""
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
-        """Return one entry per item, in order.
+    def infer(self, batch: Sequence[Segment]) -> Sequence[Any] | Awaitable[Sequence[Any]]:
+        """Return one entry per item, in order. May be `async def`.
 
         An entry is a JSON-able value; an Exception (only this item failed); an iterator, whose items become interims
         and the last one the final; or an awaitable or async iterator of the same. Async entries of one call run
@@ -127,6 +128,8 @@ class FunctionModel(Model):
         self.function = function
         self.name = settings.pop("name", "") or getattr(function, "__name__", "model")
         self.__doc__ = function.__doc__
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            self.max_batch_size = ASYNC_CALLS
         for key, value in settings.items():
             setattr(self, key, value)
 
@@ -142,6 +145,9 @@ class FunctionModel(Model):
         except Exception as error:  # noqa: BLE001 (returned as this item's answer, which the engine counts and logs)
             return error
 
+
+ASYNC_CALLS = 32
+"""Default `max_batch_size` of an `async def` function: its calls wait for something else, so they run together."""
 
 SETTINGS: frozenset[str] = frozenset(
     name for name in vars(BaseModel) if not name.startswith("_") and not callable(getattr(BaseModel, name))
