@@ -32,6 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## speak to it: a recording streamed in real time, its words printed while they are said
 	@$(BIN)/python -m streamer demo
+	@echo "The command is $(BIN)/streamer."
 
 serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
 	@$(BIN)/streamer serve $(MODEL) --host $(HOST) --port $(PORT)

@@ -20,6 +20,11 @@ def test_the_map_forgets_no_page() -> None:
     assert not forgotten, f"docs/index.md links none of: {sorted(str(page.relative_to(DOCS)) for page in forgotten)}"
 
 
+def test_the_navigation_has_every_page() -> None:
+    listed = re.findall(r"^\s+- (?:.*: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
 def test_links_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "src").rglob("*.md")]
     broken = [f"{page.relative_to(ROOT)} -> {link}" for page in pages for link in links(page) if not link.exists()]
