@@ -59,7 +59,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "telemetry": (*BELOW_SHELL, "root"),
     "transports": (*BELOW_SHELL, "root", "telemetry"),
     "client": ("errors", "audio", "protocols", "telemetry.observer", "root", *WORDS),
-    "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "samples"),
+    "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "app", "samples"),
     "parts": (*BELOW_SHELL, "root", "telemetry"),
     "app": (*BELOW_SHELL, "root", "transports", "telemetry", "parts"),
     "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "app"),
