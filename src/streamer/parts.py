@@ -44,7 +44,10 @@ class Parts:
 
 
 def build(settings: Settings, source: ModelSource | None = None) -> Parts:
-    """Build the parts. `source`: replaces the model of the settings. Reads the model's attributes without loading it. Raises ModelLoadError or ConfigError."""
+    """Build the parts. Reads the model's attributes without loading it. Raises ModelLoadError or ConfigError.
+
+    `source` replaces the model of the settings.
+    """
     listeners = EngineObservers()
     clock = PauseAwareClock()
     engine = Engine(
