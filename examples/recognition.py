@@ -1,6 +1,6 @@
 """A recogniser as a class: loaded once per worker process, killed and replaced if it hangs or crashes.
 
-pip install 'streamer[pocketsphinx]'
+pip install 'streamer-audio[pocketsphinx]'
 streamer serve examples/recognition.py:Recogniser
 streamer client -i FILE --real-time --interim-results
 

@@ -23,7 +23,7 @@ from streamer.access import Hosts, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
-from streamer.errors import ConfigError, ListenFailed
+from streamer.errors import ConfigError, ListenFailed, install_command
 from streamer.inference.contract import InferenceEngine
 from streamer.media.libopus import load_libopus
 from streamer.media.packets import UnsupportedMedia
@@ -299,7 +299,7 @@ class App:
         except ModuleNotFoundError as error:
             if self._grpc is Grpc.IF_POSSIBLE:
                 return
-            raise ConfigError(f"gRPC needs the extra: pip install 'streamer[grpc]' ({error})") from None
+            raise ConfigError(f"gRPC needs the extra: {install_command('grpc')} ({error})") from None
         from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
 
         settings = self.settings

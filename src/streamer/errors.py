@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+DISTRIBUTION = "streamer-audio"
+"""Name of this package on the index, where `streamer` is another project. The import is `streamer`."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs this package with an extra, for messages about a missing one."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
 
 class ErrorCode(StrEnum):
     """The closed set of error codes. The wire tables of each transport cover all of them."""
@@ -114,9 +122,13 @@ class ListenFailed(StreamerError):
 
 
 class ModelLoadError(StreamerError):
-    """The user's model cannot be imported, built or loaded."""
+    """The user's model cannot be imported, built or loaded. `detail`: the traceback of the author's code, if any."""
 
     code = ErrorCode.MODEL_ERROR
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class ModelFailed(StreamerError):

@@ -10,6 +10,7 @@ from streamer.config import Settings
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
 from streamer.inference.observer import EngineObservers
+from streamer.inference.worker import ModelSource
 from streamer.models.loading import ModelSpec
 from streamer.runtime.places import OwnThread
 from streamer.runtime.scoring import Batch, Scores, ScoringService
@@ -44,12 +45,15 @@ class Parts:
     """None for a new one."""
 
 
-def build(settings: Settings) -> Parts:
-    """Build the parts. Reads the model's attributes without loading it. Raises ModelLoadError or ConfigError."""
+def build(settings: Settings, source: ModelSource | None = None) -> Parts:
+    """Build the parts. Reads the model's attributes without loading it. Raises ModelLoadError or ConfigError.
+
+    `source` replaces the model of the settings.
+    """
     listeners = EngineObservers()
     clock = PauseAwareClock()
     engine = Engine(
-        ModelSpec(settings.server.model, settings.model),
+        source or ModelSpec(settings.server.model, settings.model),
         settings.engine,
         clock=clock,
         observer=listeners,

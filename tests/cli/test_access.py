@@ -28,6 +28,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+def test_a_key_needs_no_name_and_its_commands_are_told() -> None:
+    done = CliRunner().invoke(app, ["key", "new"])
+    key, kept = (line.split()[1] for line in done.stdout.splitlines())
+    assert kept.startswith("default:")
+    assert f"STREAMER_ACCESS__KEYS={kept} streamer serve" in done.stderr
+    assert f"STREAMER_TOKEN={key} streamer client" in done.stderr
+
+
 async def status(url: str, secret: str | None) -> int:
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     async with aiohttp.ClientSession() as http:

@@ -103,3 +103,34 @@ def test_command_says_in_one_line_what_it_cannot_load():
     assert done.returncode == 2
     assert done.stderr.startswith("error: no model 'no_such_model'")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_error_in_the_model_is_shown_with_the_line_and_traceback_of_its_author(tmp_path):
+    path = tmp_path / "live.py"
+    path.write_text(
+        "import streamer\nclass Live(streamer.Model):\n    def infer(self, batch):\n"
+        "        if batch[0].session_id:\n            raise ValueError('live only')\n        return [1]\n"
+    )
+    findings = asyncio.run(measure(ModelSpec(f"{path}:Live")))
+    assert not findings.works
+    assert findings.answers[0].error == f"ValueError: live only ({path}, line 5)"
+    text = shown(findings)
+    assert "on silence, noise, recording:" in text
+    assert f'File "{path}", line 5, in infer' in text
+    assert text.count("Traceback") == 1
+    assert "Internal server error" not in text
+
+
+def test_a_model_that_hangs_is_given_up_at_its_own_time(tmp_path):
+    path = tmp_path / "hangs.py"
+    path.write_text(
+        "import threading, streamer\n"
+        "class Hangs(streamer.Model):\n"
+        "    timeout_floor_s = 0.01\n"
+        "    timeout_factor = 0.0\n"
+        "    def infer(self, batch):\n"
+        "        return threading.Event().wait()\n"
+    )
+    done = run(f"{path}:Hangs")
+    assert done.returncode == 2
+    assert done.stderr.endswith("the first call, on 1 s of silence, took more than 0.01 s\n")

@@ -14,12 +14,14 @@ import pytest
 import soundfile
 from aiohttp import web
 
+from streamer.access import new_key
 from streamer.app import App
 from streamer.audio.files import read_audio
 from streamer.cli.sources import Recording
 from streamer.cli.streaming import stream_recording
 from streamer.cli.view import PlainView
 from streamer.client.sources import wire_audio
+from streamer.config import Settings
 from tests.client.scripted import FINISHED, answering, serving, until_stop
 from tests.transports.serving import serving as served
 
@@ -151,6 +153,32 @@ async def test_a_refused_handshake_is_one_line_and_exit_1(wav: Path) -> None:
     assert (code, out) == (1, "")
     assert err.startswith(f"error: {address}{V1} refused the connection: HTTP 401")
     assert err.count("\n") == 1
+
+
+async def test_a_server_that_wants_a_key_is_told_with_the_option(wav: Path) -> None:
+    settings = Settings(server={"port": 0}, access={"keys": (str(new_key("alice")[1]),)})
+    async with App(settings) as app:
+        address = f"ws://127.0.0.1:{app.port}{V2}"
+        code, out, err = await run("-i", wav, "-a", address)
+        assert (code, out) == (1, "")
+        assert err.splitlines()[-1].endswith("give a key or token with --token, or in STREAMER_TOKEN")
+        code, _, err = await run("-i", wav, "-a", address, "--token", "sk_unknown")
+        assert code == 1
+        assert "does not know the key or token" in err.splitlines()[-1]
+
+
+async def test_an_output_that_is_full_is_one_line_and_exit_1(wav: Path) -> None:
+    async with App(Settings(server={"port": 0})) as app:
+        address = f"ws://127.0.0.1:{app.port}{V2}"
+        with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "streamer", "client", "-i", str(wav), "-a", address, "--json"),
+                stdout=full,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err.decode() == "error: the output cannot be written: No space left on device\n"
 
 
 async def test_an_address_that_names_no_dialect_is_one_line_and_exit_2(wav: Path) -> None:

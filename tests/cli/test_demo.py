@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import re
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -62,6 +64,19 @@ async def test_a_server_that_does_not_come_up_is_named_with_its_last_words() -> 
         async with serving("no.such.module:model"):
             pass
     assert "no.such.module" in str(caught.value)
+
+
+async def test_a_demo_without_its_recogniser_says_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / "moonshine_voice.py").write_text("raise ModuleNotFoundError('it is not here')\n")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streamer", "demo"),
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "HF_HOME": str(tmp_path), "STREAMER_OFFLINE": "1"},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert "pip install 'moonshine-voice==" in err.decode()
 
 
 async def test_the_server_is_ready_when_it_is_handed_out_and_gone_afterwards() -> None:

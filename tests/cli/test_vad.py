@@ -91,7 +91,7 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_picture_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "streamer.cli.vad_plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install 'streamer[plot]'" in refusal(SAMPLE, "--plot", tmp_path / "out.png")
+    assert "pip install 'streamer-audio[plot]'" in refusal(SAMPLE, "--plot", tmp_path / "out.png")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -77,5 +77,5 @@ def test_a_missing_package_is_told_with_what_to_install(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "jiwer", None)
-    with pytest.raises(BadRequest, match=r"jiwer is not installed: pip install 'streamer\[evaluate\]'"):
+    with pytest.raises(BadRequest, match=r"jiwer is not installed: pip install 'streamer-audio\[evaluate\]'"):
         compare("a", "a", normaliser("none"))

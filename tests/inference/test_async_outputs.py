@@ -5,12 +5,12 @@ import contextlib
 
 import pytest
 
-from streamer.errors import ErrorCode
+from streamer.errors import ErrorCode, ModelLoadError
 from streamer.inference.calls import Call, Item, Op
 from streamer.inference.observer import Ended
 from streamer.inference.settings import EngineSettings
 from streamer.inference.worker import ModelHost
-from streamer.models.contract import StreamingModel, model
+from streamer.models.contract import ASYNC_CALLS, FunctionModel, Model, StreamingModel, model
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobFailed, Output
 from tests.inference.harness import PATIENCE_S, Made, Outcomes, Recorder, job, running
@@ -241,7 +241,7 @@ def test_a_call_that_hangs_keeps_no_answer_of_its_batch_back():
         return item.session_id
 
     host = ModelHost(Made(lambda: Acts([hangs, answers])), max_output_bytes=100, max_partials=1)
-    [loaded] = host.run(Call(Op.LOAD))
+    *_, loaded = host.run(Call(Op.LOAD))
     assert loaded.fault is None
     items = [Item.of(job(0, f"s{n}", value=float(n > 0))) for n in range(4)]
     replies = host.run(Call(Op.INFER, items))
@@ -324,3 +324,45 @@ async def test_what_an_output_left_running_ends_with_the_worker():
     assert ended
     with contextlib.suppress(asyncio.CancelledError):
         leaves_something.task.exception()
+
+
+async def test_an_async_function_answers_several_streams_at_once_without_any_setting():
+    barrier = None
+
+    async def meet(samples):
+        nonlocal barrier
+        barrier = barrier or asyncio.Barrier(3)
+        if samples[0]:
+            await barrier.wait()  # only together do they get on
+        return float(samples[0])
+
+    got = Outcomes()
+    async with running(lambda: FunctionModel(meet, max_batch_wait_ms=1000.0)) as engine:
+        assert engine.model.max_batch_size == ASYNC_CALLS
+        for n in range(3):
+            got.submit(engine, job(n, f"s{n}", value=1.0))
+        assert await got.wait_all([(f"s{n}", n) for n in range(3)]) == [Output.of(1.0)] * 3
+
+
+async def test_infer_may_be_async():
+    class Remote(Model):
+        max_batch_size = 4
+
+        async def infer(self, batch):
+            await asyncio.sleep(0)
+            return [float(item.samples[0]) for item in batch]
+
+    got = Outcomes()
+    async with running(Remote) as engine:
+        got.submit(engine, job(value=2.0))
+        assert await got.wait() == Output.of(2.0)
+
+
+async def test_an_async_infer_that_returns_no_list_is_refused_before_ready():
+    class Remote(Model):
+        async def infer(self, batch):
+            return {"text": "x"}
+
+    with pytest.raises(ModelLoadError, match="must return one output per item"):
+        async with running(Remote):
+            pass

@@ -101,6 +101,9 @@ async def test_no_worker_that_loads_is_an_error_that_says_why():
         def load(self):
             raise OSError("no weights in /models")
 
+        def infer(self, batch):
+            return [0]
+
     with pytest.raises(
         ModelLoadError, match=r"model 'Broken': loading the model failed: OSError: no weights in /models"
     ):

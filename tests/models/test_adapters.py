@@ -37,7 +37,7 @@ def library(monkeypatch):
 @pytest.mark.parametrize("name", PACKAGES)
 def test_missing_package_is_told_with_what_to_install(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
-    with pytest.raises(ModelLoadError, match=r"is not installed: pip install 'streamer\["):
+    with pytest.raises(ModelLoadError, match=r"is not installed: pip install 'streamer-audio\["):
         load_model(name, {"directory": str(tmp_path)}).load()
 
 

@@ -113,5 +113,7 @@ def test_weights_come_by_name_or_from_a_directory(recogniser, speech, tmp_path):
 
 def test_a_missing_library_is_told_with_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(ModelLoadError, match=r"onnxruntime is not installed: pip install 'streamer\[moonshine\]'"):
+    with pytest.raises(
+        ModelLoadError, match=r"onnxruntime is not installed: pip install 'streamer-audio\[moonshine\]'"
+    ):
         load_model("moonshine").load()

@@ -136,5 +136,5 @@ def test_wrong_weights_are_named(tmp_path):
 
 def test_a_missing_library_is_told_with_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)
-    with pytest.raises(ModelLoadError, match=r"ctranslate2 is not installed: pip install 'streamer\[whisper\]'"):
+    with pytest.raises(ModelLoadError, match=r"ctranslate2 is not installed: pip install 'streamer-audio\[whisper\]'"):
         load_model("whisper:tiny.en").load()

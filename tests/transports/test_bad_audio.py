@@ -137,7 +137,7 @@ async def test_a_codec_whose_library_is_missing_is_refused_with_the_remedy(monke
     finally:
         libav.load_av.cache_clear()
     assert set(refused) == {
-        (FORMAT, "AAC: expected PyAV, which is not installed here: pip install 'streamer[av]'"),
+        (FORMAT, "AAC: expected PyAV, which is not installed here: pip install 'streamer-audio[av]'"),
     }
 
 

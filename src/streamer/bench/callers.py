@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamer.bench.calling import Caller
 from streamer.bench.websocket import WebSocketCaller
 from streamer.client.stream import is_grpc
-from streamer.errors import BadRequest
+from streamer.errors import BadRequest, install_command
 
 
 def caller_of(url: str, token: str | None = None) -> Caller:
@@ -18,5 +18,5 @@ def caller_of(url: str, token: str | None = None) -> Caller:
     try:
         from streamer.bench.grpc_call import GrpcCaller  # noqa: PLC0415 (an extra)
     except ModuleNotFoundError as error:
-        raise BadRequest(f"grpc:// needs the extra: pip install 'streamer[grpc]' ({error})") from None
+        raise BadRequest(f"grpc:// needs the extra: {install_command('grpc')} ({error})") from None
     return GrpcCaller(url, token)

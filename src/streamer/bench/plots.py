@@ -1,4 +1,4 @@
-"""The plots of the report page, as PNG; matplotlib is the extra `streamer[plot]`."""
+"""The plots of the report page, as PNG; matplotlib is the extra `streamer-audio[plot]`."""
 
 from __future__ import annotations
 

@@ -95,7 +95,8 @@ class Order:
 
 
 def perform(order: Order) -> None:
-    """Run all steps. Raises StreamerError or ServerFailed if nothing could be measured."""
+    """Run all steps. Raises StreamerError or ServerFailed if nothing could be measured, or could not be written."""
+    _check_writable(order.out)
     console = Console()
     report = Report(
         version=streamer.__version__,
@@ -140,6 +141,20 @@ async def _step(order: Order, streams: int, watch: Watch) -> Step:
         step = await run_step(order.plan, target, streams, watch.news)
     watch.ended(step)
     return step
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ConfigError if the report could not be written: before the measurement, which may take minutes."""
+    path = out.with_name(out.name + ".json")
+    try:
+        with path.open("ab"):
+            pass
+        if not path.stat().st_size:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"--out: expected a name in a directory that can be written, got {path}: {error.strerror}", field="--out"
+        ) from None
 
 
 def _write(report: Report, out: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from streamer.bench.results import Distribution, Report, Step
 from streamer.bench.run import News
 from streamer.bench.verdict import duration, end, remarks
+from streamer.errors import install_command
 
 
 class Watch:
@@ -82,7 +83,7 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
         console.print(f"[bold]{found.most} streams[/bold] hold {found.goal}; {end(found)}", highlight=False)
     console.print("written: " + ", ".join(str(file) for file in files), highlight=False, soft_wrap=True)
     if len(files) == 1:
-        console.print("no HTML page: it needs matplotlib, pip install 'streamer\\[plot]'", highlight=False)
+        console.print(Text(f"no HTML page: it needs matplotlib, {install_command('plot')}"))
 
 
 Column = tuple[str, Callable[[Step], str]]

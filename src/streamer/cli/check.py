@@ -32,6 +32,7 @@ def check(
 ) -> None:
     """Run a model on silence, noise and a recording, and recommend settings for it.
 
+    An error in the model is shown with its traceback. A call that exceeds the model's time-out is given up.
     Exit codes: 1 if the model fails on one of them, 2 if it cannot be loaded.
     """
     import asyncio
@@ -40,6 +41,7 @@ def check(
     from rich.console import Console
 
     from streamer.cli.measure import measure
+    from streamer.cli.refusal import say
     from streamer.config import load
     from streamer.errors import ConfigError, ModelLoadError
     from streamer.models.loading import ModelSpec
@@ -53,7 +55,7 @@ def check(
         with console.status("loading the model and timing calls at each batch size"):
             findings = asyncio.run(measure(spec))
     except (ConfigError, ModelLoadError) as error:
-        typer.echo(f"error: {error.message}", err=True)
+        say(error)
         raise typer.Exit(2) from None
     show(findings, console)
     if not findings.works:
@@ -74,6 +76,7 @@ def show(findings: Findings, console: Console) -> None:
         source = "the model" if card.word_times == "model" else "estimated from the lengths of the words"
         console.print(f"times of words: {source}", highlight=False)
     _answers(findings, console)
+    _tracebacks(findings, console)
     _paces(findings, console)
     _inside(findings, console)
     if (advice := findings.advice) is not None:
@@ -87,9 +90,22 @@ def _answers(findings: Findings, console: Console) -> None:
     table = Table("input", "works", "seconds", "output, as JSON", title_justify="left", expand=False)
     for answer in findings.answers:
         mark = Text("no", "bold red") if answer.error else Text("yes", "green")
-        said = Text(answer.error or _short(answer.output), "red" if answer.error else "")
+        said = Text(_short(answer.error, 200) or _short(answer.output), "red" if answer.error else "")
         table.add_row(answer.input, mark, f"{answer.seconds:.3f}", said)
     console.print(table)
+
+
+def _tracebacks(findings: Findings, console: Console) -> None:
+    """Show each traceback once, with the inputs on which it came."""
+    from rich.text import Text
+
+    inputs: dict[str, list[str]] = {}
+    for answer in findings.answers:
+        if answer.traceback:
+            inputs.setdefault(answer.traceback, []).append(answer.input)
+    for traceback, names in inputs.items():
+        console.print(Text(f"\non {', '.join(names)}:", "bold"))
+        console.print(Text(traceback, "red"), soft_wrap=True)
 
 
 def _paces(findings: Findings, console: Console) -> None:
@@ -109,6 +125,9 @@ def _paces(findings: Findings, console: Console) -> None:
 
 def _inside(findings: Findings, console: Console) -> None:
     from rich.table import Table
+
+    if not findings.works:
+        return
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     if findings.probed is None:

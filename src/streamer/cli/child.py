@@ -14,6 +14,7 @@ from dataclasses import dataclass
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _LAST_LINES = 20
+_LAST_WORDS_S = 1.0
 _LISTENING = re.compile(r"listening on ((?:http|grpc)://\S+)")
 
 
@@ -38,7 +39,16 @@ async def serving(*arguments: str, grpc: bool = False) -> AsyncIterator[Child]:
     if necessary.
     """
     # No load balancer has to notice the drain.
-    private = ["--port", "0", "--grpc-port", "-1" if grpc else "0", "--set", "drain.lag_s=0"]
+    private = [
+        "--set",
+        "log.format=text",
+        "--port",
+        "0",
+        "--grpc-port",
+        "-1" if grpc else "0",
+        "--set",
+        "drain.lag_s=0",
+    ]
     command = [sys.executable, "-m", "streamer", "serve", *arguments, *private]
     process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
     said: deque[str] = deque(maxlen=_LAST_LINES)
@@ -49,7 +59,7 @@ async def serving(*arguments: str, grpc: bool = False) -> AsyncIterator[Child]:
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
                 where, *more = await asyncio.gather(*addresses)
-                await _ready(where, process)
+                await _ready(where, process, listening, said)
         except TimeoutError:
             raise ServerFailed(
                 f"the server was not ready within {_READY_TIMEOUT_S:.0f} s\n" + "\n".join(said)
@@ -77,7 +87,7 @@ async def _listen(process: Process, said: deque[str], addresses: list[asyncio.Fu
             address.set_exception(ServerFailed("the server ended before it listened\n" + "\n".join(said)))
 
 
-async def _ready(address: str, process: Process) -> None:
+async def _ready(address: str, process: Process, listening: asyncio.Task[None], said: deque[str]) -> None:
     """Wait until the server reports readiness."""
     import aiohttp
 
@@ -88,7 +98,8 @@ async def _ready(address: str, process: Process) -> None:
                     if answer.status == 200:
                         return
             await asyncio.sleep(0.05)
-    raise ServerFailed("the server ended before it was ready")
+    await asyncio.wait([listening], timeout=_LAST_WORDS_S)
+    raise ServerFailed("the server ended before it was ready\n" + "\n".join(said))
 
 
 async def _stop(process: Process) -> None:

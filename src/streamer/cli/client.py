@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from streamer.cli.sources import Source
     from streamer.cli.streaming import Failure
 
-ADDRESS = "ws://localhost:8080/api/v1/segmented"
+ADDRESS = "ws://localhost:8080/api/v2/segmented"
 
 Input = Annotated[
     str,
@@ -79,8 +79,8 @@ def client(
                     traceparent=traceparent,
                 )
             )
-    except* BrokenPipeError:
-        failure = _reader_left()
+    except* OSError as group:
+        failure = _output_lost(group)
     if failure is not None:
         typer.echo(f"error: {failure.message}", err=True)
         raise typer.Exit(failure.exit_code)
@@ -105,12 +105,20 @@ def _source(name: str, address: str, *, mic: bool) -> tuple[Source, str]:
     raise typer.Exit(2)
 
 
-def _reader_left() -> Failure:
-    """Report once that the output's reader has exited (`| head`), not again at the interpreter's last flush."""
+def _output_lost(group: BaseExceptionGroup[OSError]) -> Failure:
+    """Report once that stdout cannot be written, not again at the interpreter's last flush.
+
+    The errors of a connection have become results before; only the output is left.
+    """
     import os
     import sys
 
     from streamer.cli.streaming import Failure
 
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Failure("the output was closed by its reader")
+    if isinstance(error, BrokenPipeError):
+        return Failure("the output was closed by its reader")
+    return Failure(f"the output cannot be written: {getattr(error, 'strerror', None) or error}")

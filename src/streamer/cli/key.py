@@ -16,7 +16,9 @@ def _keys() -> None:
 
 @key.command()
 def new(
-    subject: Annotated[str, typer.Argument(help="Subject: the name of the key's owner in logs and limits.")],
+    subject: Annotated[
+        str, typer.Argument(help="Subject: the name of the key's owner in logs and limits.")
+    ] = "default",
 ) -> None:
     """Create a key. Give the key to the client and its hash to the server, as access.keys."""
     from streamer.access import new_key
@@ -30,6 +32,8 @@ def new(
     typer.echo(f"key:  {secret}")
     typer.echo(f"hash: {kept}")
     typer.echo(
-        "The key is not shown again. Give the server the hash: set STREAMER_ACCESS__KEYS, or access.keys in its file.",
+        "The key is not shown again. Nothing changes until the server has the hash:\n"
+        f"  STREAMER_ACCESS__KEYS={kept} streamer serve MODEL\n"
+        f"  STREAMER_TOKEN={secret} streamer client -i FILE",
         err=True,
     )

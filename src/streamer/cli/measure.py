@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import statistics
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from streamer.inference.card import ModelCard
 from streamer.inference.engine import Engine
 from streamer.inference.observer import Ended, EngineObserver
 from streamer.inference.probe import Probed, probe
+from streamer.inference.settings import EngineSettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output
 
@@ -39,17 +41,21 @@ WORTHWHILE = 1.2
 HEADROOM = 0.7
 """Share of the measured speed that live streams may use, because arrivals are uneven."""
 
+_SETTINGS = EngineSettings(first_call_timeout_s=0.001)
+"""A call that outlasts the model's own time-out is reported, and the first one is a call like the others."""
+
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The model's output for one kind of input. `error` is empty on success."""
+    """The model's output for one kind of input. `error` and `traceback` are for its author; empty on success."""
 
     input: str
     seconds: float
     output: str
     error: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +145,20 @@ async def measure(spec: ModelSpec) -> Findings:
 
     Raises ModelLoadError or ConfigError if it cannot be loaded.
     """
-    calls = _Calls()
-    engine = Engine(spec, observer=calls, workers=1)
+    calls, faults = _Calls(), _Faults()
+    engine = Engine(spec, _SETTINGS, observer=calls, workers=1, log=faults.logger)
     card = engine.model
     material = inputs(card.sample_rate)
     await engine.start()
     runner = _Runner(engine)
     try:
-        answers = [await _answer(runner, name, samples) for name, samples in material.items()]
+        answers = [await _answer(runner, faults, name, samples) for name, samples in material.items()]
         sizes = [] if answers[-1].error else _sizes(card.max_batch_size)
         tried = [await _pace(runner, calls, size, material["recording"]) for size in sizes]
     finally:
         await engine.stop(5.0)
-    probed, why = await _probed(spec, card, material["recording"])
+    works = all(answer.error == "" for answer in answers)
+    probed, why = await _probed(spec, card, material["recording"]) if works else (None, "not measured")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Findings(card, probed, why, answers, [pace for pace in tried if pace is not None], cores)
 
@@ -161,13 +168,34 @@ def _sizes(most: int) -> list[int]:
     return sorted({most, *(2**power for power in range(most.bit_length()))})
 
 
-async def _answer(runner: _Runner, name: str, samples: Samples) -> Answered:
+class _Faults(logging.Handler):
+    """Keeps the engine's latest error of a job, as its author should read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = self.traceback = ""
+        self.logger = logging.Logger("check")
+        self.logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.line, detail = getattr(record, "line", ""), getattr(record, "detail", "")
+        self.traceback = "" if detail == self.line else detail
+
+    def take(self) -> tuple[str, str]:
+        taken = self.line, self.traceback
+        self.line = self.traceback = ""
+        return taken
+
+
+async def _answer(runner: _Runner, faults: _Faults, name: str, samples: Samples) -> Answered:
     began = asyncio.get_running_loop().time()
     [outcome] = await runner.run([samples])
     took = asyncio.get_running_loop().time() - began
     if isinstance(outcome, Output):
         return Answered(name, took, msgspec.json.encode(outcome.value).decode(), "")
-    return Answered(name, took, "", outcome.message if isinstance(outcome, JobFailed) else "no answer")
+    line, traceback = faults.take()
+    message = outcome.message if isinstance(outcome, JobFailed) else "no answer"
+    return Answered(name, took, "", line or message, traceback)
 
 
 async def _pace(runner: _Runner, calls: _Calls, size: int, samples: Samples) -> Pace | None:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from streamer.config import Loaded
     from streamer.runtime.control import Ready
 
+Dev = Annotated[bool, typer.Option("--dev", help="Restart the server when a file beside the model changes.")]
+
 
 def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="package.module:name, path/to/file.py:name, or a built-in model, such as moonshine or whisper:small.",
+            help="package.module:name, path/to/file.py:name, or a built-in model, such as moonshine.",
             show_default="stub",
         ),
     ] = None,
@@ -46,6 +48,7 @@ def serve(
         typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights (as STREAMER_OFFLINE=1).")] = False,
+    dev: Dev = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML, with explanations, and exit.")
     ] = False,
@@ -57,6 +60,7 @@ def serve(
     """
     began = monotonic()
 
+    from streamer.cli.refusal import say
     from streamer.config import describe, load
     from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 
@@ -74,11 +78,18 @@ def serve(
             typer.echo(describe(loaded))
             return
         fetch_weights(loaded, offline=offline)
-        code = _run(loaded, began)
+        code = _run_again_after_changes(loaded) if dev else _run(loaded, began)
     except (ConfigError, ListenFailed, ModelLoadError) as error:
-        typer.echo(f"error: {error.message}", err=True)
+        say(error)
         raise typer.Exit(1 if isinstance(error, ListenFailed) else 2) from None
     raise typer.Exit(code)
+
+
+def _run_again_after_changes(loaded: Loaded) -> int:
+    from streamer.cli.dev import serve_and_reload
+
+    serve_and_reload(loaded)
+    return 0
 
 
 def _run(loaded: Loaded, began: float) -> int:

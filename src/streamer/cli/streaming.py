@@ -12,7 +12,7 @@ from streamer.cli.view import Times, View
 from streamer.client.errors import ConnectFailed, ConnectionClosed
 from streamer.client.events import Ack, Error, Started
 from streamer.client.stream import Stream, connect
-from streamer.errors import BadRequest, StreamerError
+from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.session.events import Mode
 
 
@@ -55,7 +55,15 @@ async def stream_recording(
     except BadRequest as error:
         return Failure(error.message, exit_code=2)
     except ConnectFailed as error:
-        return Failure(error.message)
+        return Failure(error.message + _remedy(error, token))
+
+
+def _remedy(error: ConnectFailed, token: str | None) -> str:
+    if error.code is not ErrorCode.UNAUTHENTICATED:
+        return ""
+    if token is None:
+        return "; give a key or token with --token, or in STREAMER_TOKEN"
+    return "; the server does not know the key or token of --token or STREAMER_TOKEN"
 
 
 async def _converse(

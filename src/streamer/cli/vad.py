@@ -189,12 +189,14 @@ def _strip(audio: AudioFile, channel: Channel) -> Text:
 
 
 def _plot(target: Path, title: str, audio: AudioFile, channels: list[Channel], config: VadConfig) -> None:
+    from streamer.errors import install_command
+
     try:
         from streamer.cli.vad_plot import draw
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise
-        raise _refused("--plot needs matplotlib: pip install 'streamer[plot]'") from None
+        raise _refused(f"--plot needs matplotlib: {install_command('plot')}") from None
     try:
         draw(target, title, audio, channels, config)
     except (OSError, ValueError) as error:

@@ -19,7 +19,7 @@ from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Error, Event, Finished, Started
 from streamer.client.link import LOST, Closed, Dialect, Link, Request, is_normal_end
 from streamer.client.unread import UnreadEvents
-from streamer.errors import BadRequest
+from streamer.errors import BadRequest, install_command
 from streamer.media.formats import Container, MediaFormat, provisional
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
@@ -268,7 +268,7 @@ async def _call(url: str, start: Start, token: str | None) -> AsyncIterator[Stre
         from streamer.client.grpc_dialect import GrpcDialect  # noqa: PLC0415 (an extra)
         from streamer.client.grpc_link import open_call  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise BadRequest(f"grpc:// needs the extra: pip install 'streamer[grpc]' ({error})") from None
+        raise BadRequest(f"grpc:// needs the extra: {install_command('grpc')} ({error})") from None
     async with open_call(url, token=token) as link, Stream.over(link, GrpcDialect()) as stream:
         await stream.start(start)
         yield stream

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from streamer.errors import BadRequest
+from streamer.errors import BadRequest, install_command
 
 Normalise = Callable[[str], str]
 Change = Literal["equal", "substitute", "insert", "delete"]
@@ -108,4 +108,4 @@ def _differences(output: Any) -> list[Difference]:
 
 
 def _missing(package: str) -> BadRequest:
-    return BadRequest(f"{package} is not installed: pip install 'streamer[evaluate]'")
+    return BadRequest(f"{package} is not installed: {install_command('evaluate')}")

@@ -66,11 +66,17 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
-    """An error. `message` is safe to show to a client; `detail` is for the log."""
+    """An error. `message` is safe to show to a client.
+
+    `detail`: the traceback of the author's code, and `line`: the error in one line with its place, for the log.
+    `intended`: the model said itself that it failed on the item, by a ModelFailed.
+    """
 
     code: ErrorCode
     message: str
     detail: str = ""
+    line: str = ""
+    intended: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):

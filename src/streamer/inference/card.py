@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from streamer.errors import ModelLoadError, brief
+from streamer.models.checking import check_model
 from streamer.models.contract import AnyModel, Executor, StreamingModel, WordTimes
 
 
@@ -29,7 +30,8 @@ class ModelCard:
 
     @classmethod
     def of(cls, model: AnyModel) -> ModelCard:
-        """Read and validate a model's attributes. Raises ModelLoadError, naming one that is out of range."""
+        """Read and validate a model's methods and attributes. Raises ModelLoadError, naming what is wrong."""
+        check_model(model)
         name = model.name or type(model).__name__
         if model.executor not in ("thread", "process"):
             raise _wrong(name, "executor", "'thread' or 'process'", model.executor)

@@ -330,7 +330,7 @@ class Engine:
             self._lanes.told(entry.lane)
             position_s = entry.job.end / entry.job.sample_rate
             message += f"; the model's state for this stream was lost, processing restarts at {position_s:.3f} s"
-        return Fault(ErrorCode.MODEL_TIMEOUT if hung else ErrorCode.MODEL_CRASHED, message, words)
+        return Fault(ErrorCode.MODEL_TIMEOUT if hung else ErrorCode.MODEL_CRASHED, message, words, words)
 
     def _drop(self, entry: _Entry) -> None:
         """Cancel a job. If it runs, it ends with its batch."""
@@ -346,7 +346,7 @@ class Engine:
     def _fail(self, entry: _Entry, fault: Fault) -> None:
         if entry.deliver is not None:
             job, detail = entry.job, fault.detail or fault.code
-            ids = {"session_id": job.session_id}
+            ids = {"session_id": job.session_id, "line": fault.line, "detail": fault.detail}
             self._log.warning(
                 "job %d of session %s failed: %s: %s", job.id, job.session_id, fault.message, detail, extra=ids
             )

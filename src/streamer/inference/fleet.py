@@ -18,6 +18,8 @@ from streamer.inference.settings import EngineSettings
 from streamer.inference.slot import Slot, SlotOwner, SlotState, Spawn, WorkT
 from streamer.inference.worker import ModelHost, ModelSource
 
+FAILED_START_STOP_S = 1.0
+"""Time in seconds for workers to end that could not load their model."""
 KILL_GRACE_S = 5.0
 """Time in seconds for a killed process to exit."""
 
@@ -61,13 +63,17 @@ class Fleet(Generic[WorkT]):
             for index in range(self._card.workers)
         ]
         for slot in self.slots:
+            slot.quiet = True
             slot.start()
         while any(slot.state is SlotState.STARTING and not slot.failures for slot in self.slots):
             await self._next_change()
         if not self.readiness.ready:
-            problems = "; ".join(sorted({slot.last_loss for slot in self.slots}))
-            await self.stop(0.0)
-            raise ModelLoadError(f"model {self._card.name!r}: {problems}")
+            problems = "; ".join(sorted({slot.last_loss.removeprefix(f"worker {slot.index}: ") for slot in self.slots}))
+            details = "\n".join(sorted({slot.load_error for slot in self.slots} - {""}))
+            await self.stop(FAILED_START_STOP_S)
+            raise ModelLoadError(f"model {self._card.name!r}: {problems}", detail=details)
+        for slot in self.slots:
+            slot.speak()
 
     async def stop(self, timeout_s: float) -> bool:
         """Let every worker finish its call, then stop. Kill those that do not stop in time, and return False then."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from streamer.errors import ErrorCode, ModelFailed, StreamerError
 from streamer.inference.answer_tasks import AnswerTasks, Put
 from streamer.inference.calls import Answer, Fault
+from streamer.models.author_errors import BadOutput, author_traceback, error_line
 from streamer.transcripts.transcript import Transcript, shift_words
 
 FAILED = "the model failed on this segment"
@@ -37,14 +37,14 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 def to_json(value: object, max_bytes: int) -> bytes:
     """Return `value` as JSON: types that msgspec supports (dataclasses, structs, datetimes, ...) and numpy.
 
-    NaN becomes null. Raises ModelFailed, which names the value that is not JSON, or the size or depth beyond the limit.
+    NaN becomes null. Raises BadOutput, which names the value that is not JSON, or the size or depth beyond the limit.
     """
     try:
         encoded = _ENCODER.encode(value)
-    except Exception as error:
-        raise ModelFailed(f"the model's output is not JSON: {_first_line(error)}") from error
+    except Exception as error:  # noqa: BLE001 (reported as the output's error, which names the value)
+        raise BadOutput(f"the model's output is not JSON: {_first_line(error)}") from None
     if len(encoded) > max_bytes:
-        raise ModelFailed(f"the model's output has {len(encoded)} bytes, more than {max_bytes}")
+        raise BadOutput(f"the model's output has {len(encoded)} bytes, more than {max_bytes}")
     if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
         _check_depth(encoded)
     return encoded
@@ -56,7 +56,7 @@ def _check_depth(encoded: bytes) -> None:
     for part in _NESTING.finditer(encoded):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(part[0], 0)
         if depth > MAX_DEPTH:
-            raise ModelFailed(f"the model's output has more than {MAX_DEPTH} levels of nesting")
+            raise BadOutput(f"the model's output has more than {MAX_DEPTH} levels of nesting")
 
 
 def _numpy(value: object) -> object:
@@ -74,10 +74,11 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_numpy)
 
 def fault_of(error: BaseException, message: str = FAILED) -> Fault:
     """Return an error of the model as a client-safe message and a detail for the log."""
-    detail = "".join(traceback.format_exception(error))[-MAX_DETAIL:]
+    detail = author_traceback(error)[-MAX_DETAIL:].rstrip()
     if isinstance(error, StreamerError):
-        return Fault(error.code, error.message, detail)
-    return Fault(ErrorCode.MODEL_ERROR, message, detail)
+        intended = isinstance(error, ModelFailed) and not isinstance(error, BadOutput)
+        return Fault(error.code, error.message, detail, error_line(error), intended)
+    return Fault(ErrorCode.MODEL_ERROR, message, detail, error_line(error))
 
 
 class Outputs:
@@ -120,6 +121,19 @@ class Outputs:
             left -= not answer.partial
             yield [answer], not left
 
+    def wait_for(self, outputs: Awaitable[Any]) -> Any:
+        """Await what an `async def infer` returns, on the worker's event loop."""
+
+        async def wait() -> Any:
+            return await outputs
+
+        return self._loop().run(wait())
+
+    def _loop(self) -> asyncio.Runner:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
     def close(self) -> None:
         """Stop the remaining tasks of outputs on the worker's event loop, and close the loop."""
         if self._runner is not None:
@@ -154,9 +168,7 @@ class Outputs:
     def _together(self, awaited: Sequence[tuple[int, Any]]) -> AnswerTasks | nullcontext[None]:
         if not awaited:
             return nullcontext()
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        return AnswerTasks(self._runner, {index: partial(self._answer, index, output) for index, output in awaited})
+        return AnswerTasks(self._loop(), {index: partial(self._answer, index, output) for index, output in awaited})
 
     async def _answer(self, index: int, output: Any, put: Put) -> Answer:
         """Await an output. Put its partial answers, return its last one."""
@@ -176,7 +188,7 @@ class Outputs:
             return None
         partials.count += 1
         if partials.count > self._max_partials:
-            raise ModelFailed(f"the model yielded more than {self._max_partials} outputs for one segment")
+            raise BadOutput(f"the model yielded more than {self._max_partials} outputs for one segment")
         return Answer(partials.index, self._encode(partials.index, held), partial=True)
 
     def _encode(self, index: int, output: object) -> bytes:

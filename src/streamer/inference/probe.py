@@ -72,7 +72,7 @@ def _probe(pipe: Connection, source: ModelSource, encoded: bytes) -> None:
     began = time.perf_counter()
     fault = _last(host, Call(Op.LOAD)).fault
     if fault is not None:
-        pipe.send((fault.detail.strip().splitlines() or [fault.message])[-1])
+        pipe.send(fault.line or fault.message)
         return
     load_s = time.perf_counter() - began
     share_alone = _share_of(lambda: time.sleep(0.2))

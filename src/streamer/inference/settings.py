@@ -20,7 +20,9 @@ class EngineSettings:
     max_expected_wait_s: float = 10.0
     """Maximum expected wait of a job, by recent calls. Beyond it, new sessions are refused."""
     load_timeout_s: float = 300.0
-    """Time-out of load() and the first call on silence, in each worker."""
+    """Time-out of load() and warm(), in each worker."""
+    first_call_timeout_s: float = 300.0
+    """Time-out of a worker's first call, on silence, if it is longer than the model's own: first calls may compile."""
     canary_interval_s: float = 10.0
     """Idle time of a worker after which it must pass a health check: an inference of silence."""
     restart_backoff_s: float = 0.5

@@ -19,6 +19,8 @@ from streamer.inference.observer import EngineObserver, Lost
 from streamer.inference.settings import EngineSettings
 from streamer.inference.worker import SILENCE_S
 
+FIRST_CALL = f"the first call, on {SILENCE_S:g} s of silence,"
+
 WorkT = TypeVar("WorkT")
 Spawn = Callable[[str, WorkerOwner], Worker]
 
@@ -80,6 +82,12 @@ class Slot(Generic[WorkT]):
     running: Running[WorkT] | None = None
     last_loss: str = ""
     """Why the previous worker was lost."""
+    load_error: str = ""
+    """Traceback of the author's code, if the load failed."""
+    loading: bool = False
+    """In load() or warm(), before the first call."""
+    quiet: bool = False
+    """Log no loss: the start of the server reports it."""
     failures: int = 0
     """Consecutive losses without an answer."""
     leaving: set[Worker] = field(default_factory=set)
@@ -95,6 +103,8 @@ class Slot(Generic[WorkT]):
         self.state = SlotState.STARTING
         self.problem = "loading" if not self.failures else f"{self.problem}; restarting"
         self.closing.clear()
+        self.load_error = ""
+        self.loading = True
         worker = self.spawn(f"streamer-worker-{self.index}", self)
         try:
             worker.start()
@@ -152,6 +162,12 @@ class Slot(Generic[WorkT]):
         """Whether a loaded worker is here that completed its last call."""
         return self.state in (SlotState.IDLE, SlotState.BUSY) and not self.problem
 
+    def speak(self) -> None:
+        """Log losses from now on, and the one that was kept during the start."""
+        self.quiet = False
+        if self.failures:
+            self._log_loss(self.problem)
+
     # -- what the worker says --------------------------------------------------------------------------------------
 
     def on_reply(self, worker: Worker, reply: Reply) -> None:
@@ -163,6 +179,8 @@ class Slot(Generic[WorkT]):
         elif reply.fault is not None and running.op is not Op.LOAD:
             self.log.warning("worker %d: %s failed: %s", self.index, running.op, reply.fault.detail)
         if not reply.done:
+            if running.op is Op.LOAD:
+                self._await_first_call(running)
             return
         if reply.spans_lost:
             self.observer.spans_lost(reply.spans_lost)
@@ -194,10 +212,16 @@ class Slot(Generic[WorkT]):
         self.running = Running(call.op, work, overdue, now)
         self.worker.call(call)
 
+    def _await_first_call(self, running: Running[WorkT]) -> None:
+        running.timer.cancel()
+        self.loading = False
+        timeout_s = max(self.card.timeout_s(SILENCE_S), self.settings.first_call_timeout_s)
+        running.timer = self.clock.call_at(self.clock.now() + timeout_s, partial(self._overdue, timeout_s))
+
     def _loaded(self, running: Running[WorkT], reply: Reply) -> None:
         if reply.fault is not None:
-            self.log.error("worker %d: loading the model failed: %s", self.index, reply.fault.detail)
-            self._lose(Lost.LOAD_FAILED, f"loading the model failed: {_last_line(reply.fault.detail)}", kill=False)
+            self.load_error = "" if reply.fault.detail in reply.fault.line else reply.fault.detail
+            self._lose(Lost.LOAD_FAILED, f"worker {self.index}: {reply.fault.line}", kill=False)
             return
         seconds = self.clock.now() - running.since
         self.log.info("worker %d: ready after %.2f s", self.index, seconds)
@@ -237,7 +261,11 @@ class Slot(Generic[WorkT]):
     def _overdue(self, timeout_s: float) -> None:
         assert self.running is not None
         if self.running.op is Op.LOAD:
-            self._lose(Lost.LOAD_FAILED, f"loading the model took more than {timeout_s:g} s")
+            self._lose(
+                Lost.LOAD_FAILED,
+                f"worker {self.index}: {'load() and warm()' if self.loading else FIRST_CALL} took more than "
+                f"{timeout_s:g} s",
+            )
         else:
             self._lose(Lost.HUNG, f"worker {self.index} did not answer within {timeout_s:.3g} s")
 
@@ -250,10 +278,16 @@ class Slot(Generic[WorkT]):
         self._part(kill=kill)
         self.problem = self.last_loss = words
         follows = self._replace(self._delay(cause))
-        self.log.error(words + follows)  # formatted here: the rate limit compares messages, and causes differ
+        if not self.quiet:
+            self._log_loss(words + follows)
         self.observer.worker_lost(self.index, cause)
         self.owner.lost(self, running.work if running is not None else None, cause, words)
         self.owner.changed()
+
+    def _log_loss(self, text: str) -> None:
+        # Formatted before the call: the rate limit compares messages, and causes differ.
+        detail = self.load_error
+        self.log.error(f"{text}\n{detail}" if detail else text, extra={"detail": detail})
 
     def _replace(self, delay: float) -> str:
         """Schedule another worker after `delay` seconds, unless too many threads are hung. Return text for the log."""

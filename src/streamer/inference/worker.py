@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
+from streamer.errors import brief
 from streamer.inference.batching import Lane
-from streamer.inference.calls import Call, Item, Op, Reply
+from streamer.inference.calls import Call, Fault, Item, Op, Reply
 from streamer.inference.observer import WorkerObserver
 from streamer.inference.outputs import UNCAUGHT, Outputs, fault_of
-from streamer.models.contract import AnyModel, Segment, StreamInfo, StreamingModel
+from streamer.models.author_errors import ContractBroken, place_of
+from streamer.models.contract import AnyModel, FunctionModel, Segment, StreamInfo, StreamingModel
 
 SILENCE_S = 1.0
 """Length of the silence for warming and health checks, in seconds."""
@@ -56,6 +59,7 @@ class ModelHost:
         self._model: AnyModel | None = None
         self._states: dict[Lane, Any] = {}
         self._outputs = Outputs(max_output_bytes, max_partials)
+        self._step_of_load = ""
 
     def close(self) -> None:
         """Close the event loop of outputs. May be called twice."""
@@ -73,6 +77,10 @@ class ModelHost:
             match call.op:
                 case Op.LOAD:
                     self._load()
+                    yield Reply(done=False)
+                    if (fault := self._first_call()) is not None:
+                        yield Reply(fault=self._named(fault))
+                        return
                 case Op.CANARY:
                     self._try()
                 case Op.UNLOAD:
@@ -87,30 +95,53 @@ class ModelHost:
                     return
             yield Reply()
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the call's answer; the engine counts and logs it)
-            yield Reply(fault=fault_of(error, UNCAUGHT))
+            fault = fault_of(error, UNCAUGHT)
+            yield Reply(fault=self._named(fault) if call.op is Op.LOAD else fault)
+
+    def _named(self, fault: Fault) -> Fault:
+        """Return an error of the load with the step that failed. No client reads it."""
+        return msgspec.structs.replace(fault, line=f"{self._step_of_load}: {fault.line}")
 
     def _load(self) -> None:
+        self._step_of_load = "building the model failed"
         self._model = self._source.load()
+        self._step_of_load = "loading the model failed"
         self._model.load()
+        self._step_of_load = "warming the model up failed"
         self._model.warm()
-        self._try()
 
-    def _try(self) -> None:
-        """Infer silence. An error of the item is acceptable; an uncaught one is raised."""
+    def _first_call(self) -> Fault | None:
+        """Let the model answer silence; return an error that it did not intend."""
+        self._step_of_load = f"the model failed on its first call, {SILENCE_S:g} s of silence"
+        fault = next((fault for fault in self._try() if not fault.intended), None)
+        if fault is None:
+            return None
+        hint = (
+            "; for audio that it cannot answer, a model raises streamer.ModelFailed"
+            if ", line " in fault.line
+            else f"; change {place_of(_answering_function(self._loaded))}"
+        )
+        return msgspec.structs.replace(fault, line=fault.line + hint)
+
+    def _try(self) -> list[Fault]:
+        """Infer silence; return the error of the item, if any. An uncaught error is raised."""
         rate = self._loaded.sample_rate
         silence = np.zeros(int(SILENCE_S * rate), np.float32)
         silence.flags.writeable = False
         lane = ("", 0, 0)
         outputs = self._infer([Segment(silence, rate, 0, True, "", 0, {})], [lane])
-        for _ in self._outputs.answers(outputs):
-            pass
+        replies = [answer for answers, _ in self._outputs.answers(outputs) for answer in answers]
         self._close(lane)
+        return [answer.fault for answer in replies if answer.fault is not None]
 
     def _infer(self, batch: Sequence[Segment], lanes: Sequence[Lane]) -> list[Any]:
         model = self._loaded
         if isinstance(model, StreamingModel):
             return self._step(model, batch, lanes)
-        return _checked("infer", model.infer(batch), len(batch))
+        outputs = model.infer(batch)
+        if inspect.isawaitable(outputs):
+            outputs = self._outputs.wait_for(outputs)
+        return _outputs_of(model.infer, outputs, len(batch))
 
     def _step(self, model: StreamingModel[Any], batch: Sequence[Segment], lanes: Sequence[Lane]) -> list[Any]:
         outputs: list[Any] = [self._open(model, item, lane) for item, lane in zip(batch, lanes, strict=True)]
@@ -118,7 +149,7 @@ class ModelHost:
         if not ready:
             return outputs
         pairs = model.step([self._states[lanes[index]] for index in ready], [batch[index] for index in ready])
-        for index, (state, output) in zip(ready, _checked("step", pairs, len(ready)), strict=True):
+        for index, (state, output) in zip(ready, _pairs_of(model.step, pairs, len(ready)), strict=True):
             self._states[lanes[index]] = state
             outputs[index] = output
         return outputs
@@ -173,11 +204,33 @@ def _segment(item: Item) -> Segment:
     return Segment(samples, item.sample_rate, item.start, item.is_final, item.session_id, item.channel, options)
 
 
-def _checked(method: str, outputs: object, expected: int) -> list[Any]:
-    """Return the model's outputs as a list of the expected length; a dict or a string is refused."""
-    if isinstance(outputs, str | bytes | dict) or not hasattr(outputs, "__iter__"):
-        raise TypeError(f"{method}() must return one output per item in a list, not {type(outputs).__name__}")
-    listed = list(outputs)
+def _answering_function(model: AnyModel) -> Callable[..., object]:
+    """Return the function of the author that makes the outputs."""
+    if isinstance(model, FunctionModel):
+        return model.function
+    return model.step if isinstance(model, StreamingModel) else model.infer
+
+
+def _outputs_of(method: Callable[..., object], returned: object, expected: int) -> list[Any]:
+    """Return what a method of the model returned as a list of `expected` entries. Raises ContractBroken."""
+    wanted = f"one output per item, a list of {expected} here"
+    if isinstance(returned, str | bytes | dict) or not hasattr(returned, "__iter__"):
+        raise _broken(method, wanted, returned)
+    listed = list(returned)
     if len(listed) != expected:
-        raise ValueError(f"{method}() returned {len(listed)} outputs for {expected} items")
+        raise _broken(method, wanted, listed, f"{len(listed)} outputs for {expected} items: ")
     return listed
+
+
+def _pairs_of(method: Callable[..., object], returned: object, expected: int) -> list[Any]:
+    """Return what `step` returned as a list of `expected` pairs. Raises ContractBroken."""
+    listed = _outputs_of(method, returned, expected)
+    for entry in listed:
+        if not isinstance(entry, tuple | list) or len(entry) != 2:
+            raise _broken(method, "a pair (state, output) per item", entry)
+    return listed
+
+
+def _broken(method: Callable[..., object], expected: str, got: object, more: str = "") -> ContractBroken:
+    name = getattr(method, "__name__", "the model")
+    return ContractBroken(f"{name}() must return {expected}; got {more}{brief(got)}; change {place_of(method)}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, Encoding
+from streamer.errors import install_command
 from streamer.media.packets import Codec, Track, UnsupportedMedia
 
 _NAMES = {Codec.AAC: "aac", Codec.MP3: "mp3float", Codec.AMR_NB: "amrnb", Codec.AMR_WB: "amrwb", Codec.G722: "g722"}
@@ -100,8 +101,6 @@ def load_av(codec: Codec) -> Any:
         import av  # noqa: PLC0415 (an extra, 50 ms)
     except ImportError:
         name = codec.value.upper()
-        raise UnsupportedMedia(
-            f"{name}: expected PyAV, which is not installed here: pip install 'streamer[av]'"
-        ) from None
+        raise UnsupportedMedia(f"{name}: expected PyAV, which is not installed here: {install_command('av')}") from None
     av.logging.set_level(None)
     return av

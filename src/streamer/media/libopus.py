@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.audio.format import AudioFormat, Encoding
+from streamer.errors import install_command
 from streamer.media.opus_header import CLOCK_RATE, MAX_PACKET_SAMPLES, OpusHeader
 from streamer.media.packets import DamagedMedia, UnsupportedMedia
 
@@ -95,7 +96,7 @@ def load_libopus(path: str = "") -> ctypes.CDLL:
         except (OSError, AttributeError):
             continue
     raise UnsupportedMedia(
-        "Opus: expected libopus, which is not installed here; install it (Debian: libopus0) or `streamer[av]`"
+        f"Opus: expected libopus, which is not installed here; install it (Debian: libopus0) or {install_command('av')}"
     )
 
 

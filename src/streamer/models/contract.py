@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,8 +102,8 @@ class BaseModel:
 class Model(BaseModel):
     """A model for independent pieces or segments: a batch in, one output (or exception, or generator) per item out."""
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
-        """Return one entry per item, in order.
+    def infer(self, batch: Sequence[Segment]) -> Sequence[Any] | Awaitable[Sequence[Any]]:
+        """Return one entry per item, in order. May be `async def`.
 
         An entry is a JSON-able value; an Exception (only this item failed); an iterator, whose items become interims
         and the last one the final; or an awaitable or async iterator of the same. Async entries of one call run
@@ -135,35 +136,48 @@ AnyModel = Model | StreamingModel[Any]
 class FunctionModel(Model):
     """A function of samples as a model; created by `@streamer.model`. It can still be called as a function."""
 
-    _function: Callable[[Samples], Any]
-
     def __init__(self, function: Callable[[Samples], Any], **settings: Any) -> None:
-        self._function = function
+        self.function = function
         self.name = settings.pop("name", "") or getattr(function, "__name__", "model")
         self.__doc__ = function.__doc__
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            self.max_batch_size = ASYNC_CALLS
         for key, value in settings.items():
             setattr(self, key, value)
 
     def __call__(self, samples: Samples) -> Any:
-        return self._function(samples)
+        return self.function(samples)
 
     def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
         return [self._one(item) for item in batch]
 
     def _one(self, item: Segment) -> Any:
         try:
-            return self._function(item.samples)
+            return self.function(item.samples)
         except Exception as error:  # noqa: BLE001 (returned as this item's answer, which the engine counts and logs)
             return error
 
+
+ASYNC_CALLS = 32
+"""Default `max_batch_size` of an `async def` function: its calls wait for something else, so they run together."""
 
 SETTINGS: frozenset[str] = frozenset(
     name for name in vars(BaseModel) if not name.startswith("_") and not callable(getattr(BaseModel, name))
 )
 
 
-def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel]:
-    """Decorate a function `float32 [n] -> anything JSON` to make it a model.
+@overload
+def model(function: Callable[[Samples], Any], /) -> FunctionModel: ...
+
+
+@overload
+def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel]: ...
+
+
+def model(
+    function: Callable[[Samples], Any] | None = None, /, **settings: Any
+) -> FunctionModel | Callable[[Callable[[Samples], Any]], FunctionModel]:
+    """Decorate a function `float32 [n] -> anything JSON` to make it a model: `@model`, or `@model(sample_rate=8_000)`.
 
     `settings` are the attributes of BaseModel (sample_rate, executor, workers, ...); an unknown one is a TypeError.
     """
@@ -177,7 +191,7 @@ def model(**settings: Any) -> Callable[[Callable[[Samples], Any]], FunctionModel
             )
         return FunctionModel(function, **settings)
 
-    return decorate
+    return decorate if function is None else decorate(function)
 
 
 __all__ = [

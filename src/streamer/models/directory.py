@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamer.errors import ConfigError, ModelLoadError
+from streamer.errors import ConfigError, ModelLoadError, install_command
 
 
 def existing(key: str, directory: Path | None) -> Path:
@@ -35,4 +35,4 @@ def need(directory: Path, what: str, *patterns: str) -> str:
 
 def missing_package(package: str, extra: str) -> ModelLoadError:
     """Return the error for an extra that is not installed."""
-    return ModelLoadError(f"{package} is not installed: pip install 'streamer[{extra}]'")
+    return ModelLoadError(f"{package} is not installed: {install_command(extra)}")

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from streamer.errors import ConfigError, ModelLoadError, StreamerError, brief
+from streamer.models.author_errors import author_traceback, error_line
 from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionModel, Model, StreamingModel
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
@@ -159,7 +160,9 @@ def _import_file(path: Path, spec: str) -> ModuleType:
 def _import_failed(spec: str, error: Exception) -> ModelLoadError:
     if isinstance(error, ModelLoadError):
         return error
-    return ModelLoadError(f"model {brief(spec)}: importing it failed: {_one_line(error)}")
+    return ModelLoadError(
+        f"model {brief(spec)}: importing it failed: {error_line(error)}", detail=author_traceback(error)
+    )
 
 
 def _build(spec: str, found: object, parameters: Mapping[str, object]) -> AnyModel:
@@ -178,7 +181,9 @@ def _build(spec: str, found: object, parameters: Mapping[str, object]) -> AnyMod
     except StreamerError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"model {brief(spec)}: building it failed: {_one_line(error)}") from error
+        raise ModelLoadError(
+            f"model {brief(spec)}: building it failed: {error_line(error)}", detail=author_traceback(error)
+        ) from error
     if not isinstance(model, Model | StreamingModel):
         raise ModelLoadError(f"model {brief(spec)}: expected a Model or StreamingModel, got {brief(model)}")
     return model
@@ -242,7 +247,3 @@ def _converted(key: str, value: object, hint: Any) -> object:
 
 def _type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

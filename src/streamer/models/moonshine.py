@@ -1,4 +1,4 @@
-"""Speech recognition by Moonshine on onnxruntime, made for live speech: `pip install streamer[moonshine]`."""
+"""Speech recognition by Moonshine on onnxruntime, made for live speech: `pip install streamer-audio[moonshine]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speech recognition of English with pocketsphinx and its included model: `pip install streamer[pocketsphinx]`."""
+"""English with pocketsphinx and its included model: `pip install streamer-audio[pocketsphinx]`."""
 
 from __future__ import annotations
 

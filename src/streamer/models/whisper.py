@@ -1,4 +1,4 @@
-"""Speech recognition by Whisper on CTranslate2, in up to 99 languages: `pip install streamer[whisper]`."""
+"""Speech recognition by Whisper on CTranslate2, in up to 99 languages: `pip install streamer-audio[whisper]`."""
 
 from __future__ import annotations
 

@@ -74,7 +74,11 @@ class Lifecycle:
         self.stage = Stage.DRAINING
         loop = asyncio.get_running_loop()
         began = loop.time() - late_s
-        log.info("draining %d sessions", len(self._conductor))
+        log.info(
+            "draining %d sessions, for %g s at most; a second Ctrl-C or SIGTERM ends them at once",
+            len(self._conductor),
+            max(0.0, times.hard_s - late_s),
+        )
         self._conductor.drain(max(0.0, times.soft_s - late_s))
         with suppress(TimeoutError):
             async with asyncio.timeout_at(began + times.hard_s):

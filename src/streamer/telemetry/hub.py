@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 
 import streamer
-from streamer.errors import ConfigError, ErrorCode
+from streamer.errors import ConfigError, ErrorCode, install_command
 from streamer.inference.contract import EngineDepth
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
 from streamer.session.actions import Job
@@ -217,7 +217,7 @@ def worker_observer(environment: Mapping[str, str]) -> Callable[[], WorkerObserv
 
 
 def _extra_missing(error: ImportError) -> ConfigError:
-    return ConfigError(f"OTEL_* variables enable traces, but {error}: pip install 'streamer[otel]'")
+    return ConfigError(f"OTEL_* variables enable traces, but {error}: {install_command('otel')}")
 
 
 class _End(Reader):

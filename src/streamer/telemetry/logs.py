@@ -261,6 +261,7 @@ def _lines(stream: Stream, formatter: logging.Formatter) -> Callable[[logging.Lo
 
 def _coloured(stream: Any) -> Callable[[logging.LogRecord], None]:
     from rich.console import Console  # noqa: PLC0415 (only on a terminal)
+    from rich.syntax import Syntax  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=stream, highlight=False, soft_wrap=True)
@@ -271,8 +272,12 @@ def _coloured(stream: Any) -> Callable[[logging.LogRecord], None]:
         line = Text(f"{at} ", style="dim")
         line.append(f"{record.levelname.lower():<8}", style=styles.get(record.levelname, ""))
         line.append(f"{record.name} ", style="dim")
-        line.append(told(record), style="")
+        text, detail = told(record), getattr(record, "detail", "")
+        before, found, after = text.partition(detail) if "\n" in detail else (text, "", "")
+        line.append(before + after.lstrip(), style="")
         console.print(line)
+        if found:
+            console.print(Syntax(found, "pytb", theme="ansi_dark", background_color="default"))
         if record.exc_text:
             console.print(Text(record.exc_text, style="red"))
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, install_command
 from streamer.telemetry.wanted import protocol_of
 
 if TYPE_CHECKING:
@@ -173,6 +173,6 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter:
     try:
         module = importlib.import_module(f"opentelemetry.exporter.otlp.proto.{kind}.trace_exporter")
     except ImportError as error:
-        raise ConfigError(f"traces over OTLP/{kind}: {error}; pip install 'streamer[otel]'") from None
+        raise ConfigError(f"traces over OTLP/{kind}: {error}; {install_command('otel')}") from None
     exporter: SpanExporter = module.OTLPSpanExporter()  # reads the other variables itself
     return exporter

@@ -3,6 +3,7 @@
 from streamer.testing.clock import ManualClock
 from streamer.testing.fakes import ScriptedEngine, ScriptedScoring
 from streamer.testing.faults import HEALTHY, FaultProxy, Toxics, fault_proxy
+from streamer.testing.serving import Served, serve
 from streamer.testing.signals import noise, s16le, silence, speech, tone
 from streamer.transports.memory import Goodbye, MemoryClient, MemoryTransport, memory_pair
 
@@ -15,11 +16,13 @@ __all__ = [
     "MemoryTransport",
     "ScriptedEngine",
     "ScriptedScoring",
+    "Served",
     "Toxics",
     "fault_proxy",
     "memory_pair",
     "noise",
     "s16le",
+    "serve",
     "silence",
     "speech",
     "tone",

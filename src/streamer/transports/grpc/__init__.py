@@ -1,1 +1,1 @@
-"""The gRPC transport: calls become connections, errors become statuses. Needs the extra `streamer[grpc]`."""
+"""The gRPC transport: calls become connections, errors become statuses. Needs the extra `streamer-audio[grpc]`."""

@@ -10,6 +10,8 @@ _FILES = {
     "": ("index.html", "text/html"),
     "page/style.css": ("style.css", "text/css"),
     "page/page.js": ("page.js", "text/javascript"),
+    "page/icon.svg": ("icon.svg", "image/svg+xml"),
+    "page/words.js": ("words.js", "text/javascript"),
     "page/capture.js": ("capture.js", "text/javascript"),
 }
 

@@ -1,9 +1,11 @@
 // Speak to the server: microphone or file -> 20 ms of PCM, or 100 ms of Opus, at a time -> /api/v2, and its events on the
 // page.
 
+import { browserError, closing, ending, outputText, refusal, seconds } from "./words.js";
+
 const by = (id) => document.getElementById(id);
-const seconds = (value) => `${value.toFixed(1)} s`;
 const WINDOW_S = 12; // shown of the past
+const MAX_ROWS = 200; // results that stay on the page
 
 let run = null; // the stream that is open
 
@@ -30,9 +32,7 @@ function protocols(token) {
 // A browser is not told why a WebSocket was refused.
 async function whyRefused() {
   const ready = await fetch("readyz").catch(() => null);
-  if (!ready) return "The server does not answer.";
-  if (ready.ok) return "The server refused the connection: is a token asked for?";
-  return `The server is not ready: ${(await ready.json()).reason}.`;
+  return refusal(ready) || `The server is not ready: ${(await ready.json()).reason}. Try again in a moment.`;
 }
 
 // What this browser can record, best first: WebM comes 300 ms earlier than MP4.
@@ -132,7 +132,8 @@ class Run {
       finished: () => {
         const rate = this.sampleRate(event);
         by("committed").textContent = seconds(event.processed / rate);
-        say(`Done: ${event.segments} results, ${seconds(event.received / rate)} received, nothing lost.`);
+        const { text, failed } = ending(event, rate);
+        say(text, failed);
       },
     }[event.type];
     act?.();
@@ -144,16 +145,19 @@ class Run {
   }
 
   show(event) {
-    this.interim ??= by("results").appendChild(document.createElement("li"));
-    const output = event.output;
-    const text = typeof output?.text === "string" ? output.text : JSON.stringify(output);
+    const text = outputText(event.output);
+    if (!text) {
+      if (event.is_final) this.dropInterim();
+      return;
+    }
+    this.interim ??= row();
     const time = document.createElement("time");
     time.textContent = `${event.start_time.toFixed(2)} – ${event.end_time.toFixed(2)} s`;
     const words = document.createElement("span");
-    words.textContent = event.is_final ? text || "(nothing)" : `${text} …`;
+    words.textContent = event.is_final ? text : `${text} …`;
     words.className = event.is_final ? "" : "interim";
     this.interim.replaceChildren(time, words);
-    this.interim.scrollIntoView({ block: "nearest" });
+    scrollDown();
     if (event.is_final) {
       this.interim = null;
       const late = performance.now() - this.began - 1000 * event.end_time;
@@ -162,11 +166,21 @@ class Run {
   }
 
   fail(event) {
-    say(`${event.code}: ${event.message}`, true);
+    say(event.fatal ? `The server ended the stream: ${event.message} (${event.code}).` : `A segment failed: ${event.message}.`, true);
     if (event.fatal) return;
-    this.interim ??= by("results").appendChild(document.createElement("li"));
-    this.interim.textContent = event.message;
+    this.interim ??= row();
+    const time = document.createElement("time");
+    if (event.start_time !== undefined) time.textContent = `${event.start_time.toFixed(2)} – ${event.end_time.toFixed(2)} s`;
+    const words = document.createElement("span");
+    words.textContent = event.message;
+    this.interim.replaceChildren(time, words);
     this.interim.className = "error";
+    this.interim = null;
+    scrollDown();
+  }
+
+  dropInterim() {
+    this.interim?.remove();
     this.interim = null;
   }
 
@@ -174,9 +188,20 @@ class Run {
     this.source.disconnect();
     this.stopTracks?.();
     if (this.context.state !== "closed") this.context.close();
-    if (code !== 1000) say(`The connection was closed (${code} ${reason || "without a word"}).`, true);
+    if (code !== 1000) say(closing(code, reason), true);
     if (run === this) end();
   }
+}
+
+function row() {
+  const results = by("results");
+  while (results.children.length >= MAX_ROWS) results.firstChild.remove();
+  return results.appendChild(document.createElement("li"));
+}
+
+// Scrolls the list alone, so that the controls stay in sight.
+function scrollDown() {
+  by("results").scrollTop = by("results").scrollHeight;
 }
 
 function end() {
@@ -185,10 +210,12 @@ function end() {
   by("speak").classList.remove("live");
 }
 
-async function begin(makeSource) {
+async function begin(makeSource, fileName) {
   run?.stop();
   by("results").replaceChildren();
   for (const id of ["latency", "first"]) by(id).textContent = "–";
+  for (const id of ["sent", "committed"]) by(id).textContent = seconds(0);
+  say("Starting …");
   const context = new AudioContext();
   try {
     const { source, stopTracks } = await makeSource(context);
@@ -199,12 +226,12 @@ async function begin(makeSource) {
   } catch (error) {
     context.close();
     end();
-    say(error.message, true);
+    say(browserError(error, fileName), true);
   }
 }
 
 async function microphone(context) {
-  if (!navigator.mediaDevices) throw new Error("a browser gives the microphone to https and localhost only");
+  if (!navigator.mediaDevices) throw new Error("Browsers give the microphone to pages from https or localhost only. Open this page so, or play a file.");
   const media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
   return { source: context.createMediaStreamSource(media), stopTracks: () => media.getTracks().forEach((t) => t.stop()) };
 }
@@ -241,6 +268,10 @@ function draw() {
 }
 
 by("speak").onclick = () => (run ? run.stop() : begin(microphone));
-by("file").onchange = ({ target }) => target.files[0] && begin(recording(target.files[0]));
-describe().catch(() => say("The server does not answer.", true));
+by("file").onchange = ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // so that the same file can be chosen again
+  if (file) begin(recording(file), file.name);
+};
+describe().catch(() => say(refusal(null), true));
 draw();
