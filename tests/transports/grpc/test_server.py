@@ -289,7 +289,7 @@ async def test_missing_packages_are_an_error_only_where_grpc_was_asked_for(monke
     monkeypatch.setitem(sys.modules, "grpc", None)
     monkeypatch.setitem(sys.modules, "grpc.aio", None)
     settings = Settings(server={"port": 0}, grpc={"port": -1})
-    with pytest.raises(ConfigError, match=r"pip install 'streamer\[grpc\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'streamer-audio\[grpc\]'"):
         async with App(settings, parts=scripted(), grpc=Grpc.NEEDED):
             pass
     async with App(settings, parts=scripted(), grpc=Grpc.IF_POSSIBLE) as app:
