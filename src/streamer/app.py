@@ -126,6 +126,7 @@ class App:
             ready=lambda: self.lifecycle.readiness.ready,
             draining=lambda: self.lifecycle.stage is Stage.DRAINING,
             depth=lambda: self.engine.depth,
+            load=lambda: self.admission.load,
         )
         self._listeners: list[Listener] = []
         self._upgrades = Upgrades()

@@ -156,6 +156,7 @@ class Engine:
             workers_idle=idle,
             workers_busy=busy,
             workers_down=len(self._fleet.slots) - idle - busy,
+            load=min(1.0, self._load()),
         )
 
     def check_admission(self) -> None:
@@ -163,17 +164,23 @@ class Engine:
 
         Interims do not count, because they can be dropped.
         """
-        workers = len(self._fleet.answering())
-        if not workers:
+        if not self._fleet.answering():
             raise Overloaded("no model worker is available", retry_after_s=5.0)
+        if self._load() >= 1.0:
+            raise Overloaded("the inference queue is full", retry_after_s=min(60.0, max(1.0, self._expected_wait_s())))
+
+    def _expected_wait_s(self) -> float:
+        """Return the expected wait of a new job, by recent calls, as if there were one worker at least."""
+        return self._backlog.owed * self._seconds_per_item / max(1, len(self._fleet.answering()))
+
+    def _load(self) -> float:
+        """Return the queue as a share of its limits; at 1 and above, new sessions are refused."""
         settings, waiting = self._settings, self._backlog
-        wait_s = waiting.owed * self._seconds_per_item / workers
-        if (
-            waiting.owed >= settings.max_pending_items
-            or waiting.owed_seconds >= settings.max_pending_seconds
-            or wait_s > settings.max_expected_wait_s
-        ):
-            raise Overloaded("the inference queue is full", retry_after_s=min(60.0, max(1.0, wait_s)))
+        return max(
+            waiting.owed / settings.max_pending_items,
+            waiting.owed_seconds / settings.max_pending_seconds,
+            self._expected_wait_s() / settings.max_expected_wait_s,
+        )
 
     # -- what sessions ask -----------------------------------------------------------------------------------------
 

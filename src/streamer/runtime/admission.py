@@ -80,6 +80,11 @@ class Admission:
             raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._engine.check_admission()
 
+    @property
+    def load(self) -> float:
+        """Share of the capacity in use (0 to 1): the greater of the slots' and the engine's."""
+        return min(1.0, max(self.active / self._max, self._engine.depth.load))
+
     @contextmanager
     def handshake(self) -> Iterator[None]:
         """Reserve a slot for a connection that is accepted before authentication, while its first message is awaited.
