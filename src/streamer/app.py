@@ -19,7 +19,7 @@ from aiohttp import web
 from prometheus_client import Metric
 
 import streamer
-from streamer.access import Hosts, Used
+from streamer.access import Hosts, Proxies, ProxyHeader, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
@@ -108,6 +108,7 @@ class App:
         self.scoring = parts.scoring
         server = settings.server
         has_tls = bool(settings.tls.certificate)
+        self._proxies = Proxies(server.trusted_proxies, ProxyHeader(server.proxy_header))
         self.door = open_door(settings.access, shared.used_tokens if shared else None, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
@@ -237,10 +238,12 @@ class App:
         routes = self._streams() if self._metrics_at else [*self._streams(), metrics]
         self._port = await self._serve(routes, server.host, server.port)
 
-    def _application(self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets) -> web.Application:
+    def _application(
+        self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets, proxies: Proxies
+    ) -> web.Application:
         """Return the application of one address: probes, and these routes."""
         checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
-        application = web.Application(middlewares=[http.budget_check(addresses), *checks])
+        application = web.Application(middlewares=[*http.forwarded(proxies), http.budget_check(addresses), *checks])
         application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
         return application
 
@@ -268,8 +271,9 @@ class App:
     async def _serve(self, routes: Iterable[web.RouteDef], host: str, port: int, *, for_clients: bool = True) -> int:
         server = self.settings.server
         addresses = self._addresses if for_clients else AddressBudgets()
+        proxies = self._proxies if for_clients else Proxies()
         listener = Listener(
-            self._application(host, routes, addresses),
+            self._application(host, routes, addresses, proxies),
             HandshakeLimits(
                 server.max_handshakes,
                 server.handshake_timeout_s,
@@ -278,6 +282,7 @@ class App:
                 addresses,
             ),
             tls=self._tls() if for_clients else None,
+            proxies=proxies,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )
@@ -301,7 +306,9 @@ class App:
         codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
         service = Service(session, codec, self.conductor, self.admission, self.door)
-        server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._shared is not None)
+        server = GrpcServer(
+            service, settings, lambda: self.lifecycle.readiness, self._proxies, shared=self._shared is not None
+        )
         try:
             self.grpc_port = await server.start()
             self._grpc_server = server

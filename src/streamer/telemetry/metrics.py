@@ -237,8 +237,8 @@ class Metrics:
         )
         self.load = make.gauge(
             "load",
-            "Load of this server, 0 to 1: the greatest of sessions, expected wait and event loop lag, each as a share of "
-            "its limit. With several processes: of the busiest. For autoscaling; not to be summed.",
+            "Load of this server, 0 to 1: the greatest of sessions, expected wait and event loop lag, each as a share "
+            "of its limit. With several processes: of the busiest. For autoscaling; not to be summed.",
         )
         self.draining = make.gauge("draining", "1 while the server is draining.")
         self.admission_rejected = make.counter(

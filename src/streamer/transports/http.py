@@ -13,7 +13,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as Answer
 from aiohttp.typedefs import Middleware
 
-from streamer.access import QUERY_NAME, Credential, Door, ForbiddenHost, Hosts, find_credential
+from streamer.access import (
+    QUERY_NAME,
+    Credential,
+    Door,
+    ForbiddenHost,
+    Hosts,
+    Proxies,
+    ProxyHeader,
+    find_credential,
+)
 from streamer.errors import StreamerError, brief
 from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import TooMany
@@ -87,6 +96,20 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
         return await handler(request)
 
     return [check] if hosts.checked else []
+
+
+def forwarded(proxies: Proxies) -> list[Middleware]:
+    """Return the middleware by which `request.remote` is the address of a trusted proxy's client."""
+
+    @web.middleware
+    async def find_client(request: web.Request, handler: Answer) -> web.StreamResponse:
+        peer = request.remote
+        if peer is not None and proxies.trusts(peer):
+            client = proxies.client_of(peer, request.headers.getall(proxies.header, ()))
+            request = request.clone(remote=client)
+        return await handler(request)
+
+    return [find_client] if proxies and proxies.header is not ProxyHeader.PROXY_PROTOCOL else []
 
 
 def budget_check(addresses: AddressBudgets) -> Middleware:
