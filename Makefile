@@ -16,7 +16,7 @@ LATEST := build/latest
 # Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow faults simulate soak conformance fuzz check format bench attacks docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,11 @@ conformance: $(STAMP) ## Autobahn's fuzzing client against our WebSocket setting
 fuzz: $(STAMP) ## fuzz whatever reads what strangers send (MINUTES=60)
 	@-$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	@$(BIN)/python -m tests.fuzz $(MINUTES)
+
+chart: $(STAMP) ## the Helm chart against helm, kubeconform and the last three versions of Kubernetes
+	@scripts/helm-tools
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group chart
+	@$(BIN)/python -m pytest tests/deploy/test_chart.py
 
 check: $(STAMP) ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .
