@@ -52,6 +52,7 @@ def build(settings: Settings) -> Parts:
         clock=clock,
         observer=listeners,
         worker_observer=worker_observer(os.environ),
+        ray=settings.ray,
     )
     card = engine.model
     telemetry = Telemetry(card.name, os.environ)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from streamer.errors import BadRequest, ConfigError
-from streamer.inference.settings import EngineSettings
+from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.session.events import Mode
 from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
 from streamer.vad.settings import VadConfig
@@ -224,6 +224,7 @@ class Settings(BaseModel):
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
+    ray: RaySettings = RaySettings()
     vad: VadConfig = VadConfig()
     session: SessionSection = SessionSection()
     limits: Limits = Limits()

@@ -30,8 +30,8 @@ class ModelCard:
     def of(cls, model: AnyModel) -> ModelCard:
         """Read and validate a model's attributes. Raises ModelLoadError, naming one that is out of range."""
         name = model.name or type(model).__name__
-        if model.executor not in ("thread", "process"):
-            raise _wrong(name, "executor", "'thread' or 'process'", model.executor)
+        if model.executor not in ("thread", "process", "ray"):
+            raise _wrong(name, "executor", "'thread', 'process' or 'ray'", model.executor)
         stateful = isinstance(model, StreamingModel)
         return cls(
             name=name,

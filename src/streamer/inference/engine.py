@@ -21,7 +21,7 @@ from streamer.inference.fleet import Fleet
 from streamer.inference.lanes import Lanes
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
 from streamer.inference.outputs import UNCAUGHT
-from streamer.inference.settings import EngineSettings
+from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.inference.slot import Slot, SlotState, Spawn
 from streamer.inference.worker import ModelSource, Prebuilt
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output, Shed
@@ -63,12 +63,12 @@ class _Flight(msgspec.Struct, frozen=True, eq=False):
 
 
 class Engine:
-    """Runs one model for all sessions, in threads or processes. Implements `contract.InferenceEngine`.
+    """Runs one model for all sessions, in threads, processes or Ray actors. Implements `contract.InferenceEngine`.
 
-    `source`: a `models.loading.ModelSpec`, or an object with a `load()` that builds a model (picklable if the executor
-    is "process"). The constructor builds the model once to read its attributes, and raises ModelLoadError or
+    `source`: a `models.loading.ModelSpec`, or an object with a `load()` that builds a model (picklable unless the
+    executor is "thread"). The constructor builds the model once to read its attributes, and raises ModelLoadError or
     ConfigError; the first worker thread uses this instance. `workers` overrides the model's number of workers. `spawn`
-    creates workers of another kind, for simulations.
+    creates workers of another kind, for simulations. `ray`: the cluster, if the executor is "ray".
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Engine:
         log: logging.Logger | None = None,
         workers: int | None = None,
         spawn: Spawn | None = None,
+        ray: RaySettings | None = None,
     ) -> None:
         model = source.load()
         self.model = card = ModelCard.of(model)
@@ -93,7 +94,7 @@ class Engine:
         self._log = log or logging.getLogger("streamer.inference")
         run = card if workers is None else replace(card, workers=workers)
         self._fleet: Fleet[_Flight] = Fleet(
-            source, run, settings, clock, self._observer, self._log, spawn, worker_observer
+            source, run, settings, clock, self._observer, self._log, spawn, worker_observer, ray
         )
         self._backlog = Backlog(
             BatchLimits(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
 from streamer.clock import Clock
-from streamer.errors import ModelLoadError
+from streamer.errors import ConfigError, ModelLoadError
 from streamer.inference.card import ModelCard
 from streamer.inference.contract import Readiness
 from streamer.inference.executor import Worker, WorkerOwner
 from streamer.inference.observer import EngineObserver, WorkerObserver
-from streamer.inference.settings import EngineSettings
+from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.inference.slot import Slot, SlotOwner, SlotState, Spawn, WorkT
 from streamer.inference.worker import ModelHost, ModelSource
 
@@ -35,8 +36,15 @@ class Fleet(Generic[WorkT]):
         log: logging.Logger,
         spawn: Spawn | None = None,
         observe: Callable[[], WorkerObserver] = WorkerObserver,
+        ray: RaySettings | None = None,
     ) -> None:
-        """Prepare the slots. `observe` is called in each worker, and must be picklable for worker processes."""
+        """Prepare the slots. `observe` is called in each worker, and must be picklable for worker processes.
+
+        `ray`: the cluster, if the executor is "ray". Raises ConfigError if Ray is needed and not installed.
+        """
+        if card.executor == "ray" and importlib.util.find_spec("ray") is None:
+            raise ConfigError('executor = "ray" needs the extra, which is not installed: pip install "streamer[ray]"')
+        self._ray = ray or RaySettings()
         self._start_worker = spawn or self._spawn
         self._card = card
         self._settings = settings
@@ -78,7 +86,7 @@ class Fleet(Generic[WorkT]):
             return True
         for slot in self.slots:
             slot.kill()
-        if not await self._ended(KILL_GRACE_S if self._card.executor == "process" else 0.0):
+        if not await self._ended(0.0 if self._card.executor == "thread" else KILL_GRACE_S):
             left = sum(len(slot.leaving) for slot in self.slots)
             self._log.warning("%d model workers did not stop and were abandoned", left)
         return False
@@ -120,10 +128,17 @@ class Fleet(Generic[WorkT]):
         await self._change.wait()
 
     def _spawn(self, name: str, owner: WorkerOwner) -> Worker:
+        if self._card.executor == "thread":
+            from streamer.inference.executor import ThreadWorker  # noqa: PLC0415
+
+            return ThreadWorker(name, owner, self._host)
+        from streamer.inference.process import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
+
         if self._card.executor == "process":
-            from streamer.inference.process import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
-
             return ProcessWorker(name, owner, self._host)
-        from streamer.inference.executor import ThreadWorker  # noqa: PLC0415
+        from streamer.inference.ray_host import RayHost  # noqa: PLC0415
 
-        return ThreadWorker(name, owner, self._host)
+        # Ray's core writes plain lines, which would be no JSON in the log.
+        return ProcessWorker(
+            name, owner, partial(RayHost, self._host, self._ray), partial(self._log.info, "%s: %s", name)
+        )

@@ -44,7 +44,7 @@ class StreamInfo:
     options: Mapping[str, Any]
 
 
-Executor = Literal["thread", "process"]
+Executor = Literal["thread", "process", "ray"]
 
 
 class BaseModel:
@@ -65,9 +65,10 @@ class BaseModel:
     max_batch_wait_ms: float = 5.0
     """Maximum wait of an item for others while a worker is idle."""
     executor: Executor = "thread"
-    """`thread` for a model that releases the GIL; `process` for one that does not, or that may crash or hang."""
+    """`thread` for a model that releases the GIL; `process` for one that does not, or that may crash or hang;
+    `ray` for one on other machines."""
     workers: int = 1
-    """Number of threads or processes, each with its own load()."""
+    """Number of threads, processes or actors, each with its own load()."""
     max_inflight: int = 4
     """Concurrent pieces of one channel on `simple` (always 1 for a StreamingModel)."""
     timeout_floor_s: float = 10.0
