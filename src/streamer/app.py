@@ -36,6 +36,8 @@ from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.ports import host_and_port
 from streamer.runtime.services import Services
+from streamer.runtime.shared_access import SharedAccess
+from streamer.runtime.store import RedisStore
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
 from streamer.session.settings import Limits, SessionSettings
@@ -109,11 +111,13 @@ class App:
         server = settings.server
         has_tls = bool(settings.tls.certificate)
         self._proxies = Proxies(server.trusted_proxies, ProxyHeader(server.proxy_header))
-        self.door = open_door(settings.access, shared.used_tokens if shared else None, tls=has_tls)
+        self._clock = parts.clock or PauseAwareClock()
+        self.store = _store(settings, self._clock)
+        used = self.store or (shared.used_tokens if shared else None)
+        self.door = open_door(settings.access, used, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
-        self.admission = _admission(server, self.engine, self.memory)
-        self._clock = parts.clock or PauseAwareClock()
+        self.admission = _admission(server, self.engine, self.memory, self.store)
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         services = Services(
@@ -170,6 +174,8 @@ class App:
         """
         self._clock.start()
         self.telemetry.start()
+        if self.store is not None:
+            self.store.start()
         await self._listen()
         await self._listen_grpc()
         await self.scoring.start()
@@ -192,6 +198,8 @@ class App:
 
             parts.callback(self._clock.stop)
             push("telemetry", self.telemetry.stop)
+            if self.store is not None:
+                push("the shared store", self.store.stop)
             push("speech scoring", self.scoring.stop)
             push("the engine", self.engine.stop, STOP_TIMEOUT_S)
             if self._grpc_server is not None:
@@ -347,7 +355,15 @@ class App:
         )
 
 
-def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPool) -> Admission:
+def _store(settings: Settings, clock: PauseAwareClock) -> SharedAccess | None:
+    if not settings.store.url:
+        return None
+    return SharedAccess(RedisStore(settings.store), settings.store, clock, retry_after_s=settings.server.retry_after_s)
+
+
+def _admission(
+    server: ServerSettings, engine: InferenceEngine, memory: MemoryPool, store: SharedAccess | None
+) -> Admission:
     return Admission(
         server.max_sessions,
         engine,
@@ -356,6 +372,7 @@ def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPo
         per_subject=server.max_sessions_per_subject or math.inf,
         max_handshakes=server.max_handshakes,
         memory=memory,
+        hold=store.hold if store is not None else None,
     )
 
 

@@ -60,7 +60,7 @@ class ServerSettings:
     """Of these from one IPv4 address or one IPv6 /64; 0: no limit. (Behind a proxy
     all clients have one address, unless it is in trusted_proxies.)"""
     max_sessions_per_subject: Share = 0
-    """Of these with one key, or with tokens of one subject; 0: no limit."""
+    """Of these with one key, or with tokens of one subject; 0: no limit. With a store, on all servers together."""
     max_audio_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 512 * 1024 * 1024
     """Memory for the audio of all sessions and for incomplete messages. A session may hold an eighth of what is free.
     If less than an eighth is free, new sessions are refused with `overloaded`."""
@@ -120,6 +120,23 @@ class AccessSettings:
     refuse_after_upgrade: bool = False
     """Open the WebSocket to refuse a client (4401, 4403) instead of answering 401 or 403, which a web page cannot see.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """A store that several servers share, for single-use tokens and sessions per subject. Off without a URL."""
+
+    url: str = ""
+    """`redis://host:port/0`, or `rediss://` for TLS: Valkey or Redis, 6 or newer."""
+    password_file: str = ""
+    """File of the password; empty: none, or it is in the URL."""
+    prefix: str = "streamer:"
+    """Start of every key."""
+    timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.25
+    """Time-out of a request to the store. Handshakes wait for it."""
+    session_ttl_s: Annotated[float, Field(ge=3, le=3_600)] = 30.0
+    """Time for which a session counts after its server was last heard of."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000)] = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +239,7 @@ class Settings(BaseModel):
     model: dict[str, Any] = Field(default_factory=dict)
     """The model's own parameters, and its attributes (`workers`, `executor`, `max_batch_size`, ...)."""
     access: AccessSettings = AccessSettings()
+    store: StoreSettings = StoreSettings()
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
     ray: RaySettings = RaySettings()

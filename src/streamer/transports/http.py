@@ -142,7 +142,7 @@ def needs_credential(handler: Handler, door: Door) -> Handler:
 
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
-            door.show(credential_of(request))
+            await door.show(credential_of(request))
         except StreamerError as error:
             return refusal(error)
         return await handler(request)

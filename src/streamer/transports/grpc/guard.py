@@ -51,7 +51,7 @@ class Guard(grpc.aio.ServerInterceptor):
         metadata = dict(handler_call_details.invocation_metadata)
         authorization = metadata.get("authorization")
         try:
-            self._door.show(find_credential(authorization if isinstance(authorization, str) else None, (), None))
+            await self._door.show(find_credential(authorization if isinstance(authorization, str) else None, (), None))
         except StreamerError as error:
             return self._refusing(handler, error)
         return handler

@@ -154,7 +154,7 @@ class Reception:
             service.admission.check()
             unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
             identity = await self._introduced(metadata.get("authorization"), transport)
-            with service.admission.place(transport.peer, identity):
+            async with service.admission.admit(transport.peer, identity):
                 await transport.accept()
                 await self._conduct(transport, identity, handshake)
         except StreamerError as error:
@@ -183,7 +183,7 @@ class Reception:
             with self._service.admission.handshake():
                 await transport.accept()
                 credential = await self._first_message(transport)
-        return door.show(credential)
+        return await door.show(credential)
 
     async def _first_message(self, transport: GrpcTransport) -> Credential | None:
         try:
