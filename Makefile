@@ -16,7 +16,7 @@ LATEST := build/latest
 # Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow test-ray faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,7 +37,7 @@ serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
 	@$(BIN)/streamer serve $(MODEL) --host $(HOST) --port $(PORT)
 
 test: $(STAMP) ## the test suite (JOBS=4 workers; one test: .venv/bin/python -m pytest PATH)
-	@scripts/system-packages sox flite prometheus
+	@scripts/system-packages sox flite prometheus haproxy redis-server
 	@scripts/actionlint
 	@$(BIN)/python $(PYTEST)
 
@@ -78,6 +78,10 @@ conformance: $(STAMP) ## Autobahn's fuzzing client against our WebSocket setting
 fuzz: $(STAMP) ## fuzz whatever reads what strangers send (MINUTES=60)
 	@-$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	@$(BIN)/python -m tests.fuzz $(MINUTES)
+
+test-ray: $(STAMP) ## models in a real Ray cluster, whose actors, nodes and head are killed (minutes)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group ray
+	@$(BIN)/python -m pytest -m slow --timeout 600 tests/inference/test_ray.py
 
 chart: $(STAMP) ## the Helm chart against helm, kubeconform and the last three versions of Kubernetes
 	@scripts/helm-tools
