@@ -110,8 +110,9 @@ bench: $(STAMP) ## the benchmarks (under ten minutes), compiled where that can b
 proto: $(STAMP) ## the Python code of proto/ anew
 	@mkdir -p build/proto
 	@$(BIN)/uv run --quiet --no-project --isolated --python $(BIN)/python --with grpcio-tools==1.71.2 --with setuptools \
-		python -m grpc_tools.protoc -Iproto --python_out=build/proto --pyi_out=build/proto streamer/v2/streamer.proto
+		python -m grpc_tools.protoc -Iproto --python_out=build/proto --pyi_out=build/proto streamer/v2/streamer.proto open_inference/open_inference.proto
 	@mv build/proto/streamer/v2/streamer_pb2.py build/proto/streamer/v2/streamer_pb2.pyi src/streamer/protocols/pb/
+	@mv build/proto/open_inference/open_inference_pb2.py build/proto/open_inference/open_inference_pb2.pyi src/streamer/models/pb/
 	@rm -r build/proto
 	@$(BIN)/python -m tests.protocols.proto_shape
 

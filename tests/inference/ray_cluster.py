@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -142,3 +143,45 @@ class Cluster:
         node = Node(process, output)
         self.nodes.append(node)
         return node
+
+
+def has_namespaces() -> bool:
+    """Whether hosts of a test's own can be made."""
+    return os.geteuid() == 0 and shutil.which("ip") is not None
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+class Network:
+    """Two hosts in network namespaces, and a bridge to them."""
+
+    PREFIX = "10.77.0"
+
+    def __enter__(self) -> Network:
+        self.__exit__()
+        ip("link", "add", "streamer-br", "type", "bridge")
+        ip("addr", "add", f"{self.PREFIX}.1/24", "dev", "streamer-br")
+        ip("link", "set", "streamer-br", "up")
+        for number in (11, 12):
+            space, veth = f"streamer-{number}", f"streamer-v{number}"
+            ip("netns", "add", space)
+            ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", space)
+            ip("link", "set", veth, "master", "streamer-br")
+            ip("link", "set", veth, "up")
+            ip("-n", space, "addr", "add", f"{self.PREFIX}.{number}/24", "dev", "eth0")
+            ip("-n", space, "link", "set", "eth0", "up")
+            ip("-n", space, "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for words in (["link", "del", "streamer-br"], *(["netns", "del", f"streamer-{number}"] for number in (11, 12))):
+            with contextlib.suppress(subprocess.CalledProcessError):
+                ip(*words)
+
+    def start_node(self, cluster: Cluster, number: int) -> Node:
+        return cluster.start_node(f"{self.PREFIX}.{number}", ["ip", "netns", "exec", f"streamer-{number}"])
+
+    def cable(self, number: int, state: str) -> None:
+        ip("link", "set", f"streamer-v{number}", state)

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -23,7 +21,7 @@ from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobFailed, JobKind, Output, Shed
 from tests.inference import harness
 from tests.inference.harness import Outcomes, Recorder
-from tests.inference.ray_cluster import Cluster, Node
+from tests.inference.ray_cluster import Cluster, Network, Node, has_namespaces
 from tests.inference.test_process import doing, pid_of
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -32,8 +30,6 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not HAS_RAY, reason='pip install "streamer[ray]"'),
 ]
-
-HAS_NAMESPACES = os.geteuid() == 0 and shutil.which("ip") is not None
 
 
 @pytest.fixture(autouse=True)
@@ -304,44 +300,7 @@ async def test_jobs_of_a_lost_node_are_answered_by_another(own_cluster, how):
     assert {cause for _, cause in record.lost} == {Lost.CRASHED}
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-class Network:
-    """Two hosts in network namespaces, and a bridge to them."""
-
-    PREFIX = "10.77.0"
-
-    def __enter__(self) -> Network:
-        self.__exit__()
-        ip("link", "add", "streamer-br", "type", "bridge")
-        ip("addr", "add", f"{self.PREFIX}.1/24", "dev", "streamer-br")
-        ip("link", "set", "streamer-br", "up")
-        for number in (11, 12):
-            space, veth = f"streamer-{number}", f"streamer-v{number}"
-            ip("netns", "add", space)
-            ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", space)
-            ip("link", "set", veth, "master", "streamer-br")
-            ip("link", "set", veth, "up")
-            ip("-n", space, "addr", "add", f"{self.PREFIX}.{number}/24", "dev", "eth0")
-            ip("-n", space, "link", "set", "eth0", "up")
-            ip("-n", space, "link", "set", "lo", "up")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for words in (["link", "del", "streamer-br"], *(["netns", "del", f"streamer-{number}"] for number in (11, 12))):
-            with contextlib.suppress(subprocess.CalledProcessError):
-                ip(*words)
-
-    def start_node(self, cluster: Cluster, number: int) -> Node:
-        return cluster.start_node(f"{self.PREFIX}.{number}", ["ip", "netns", "exec", f"streamer-{number}"])
-
-    def cable(self, number: int, state: str) -> None:
-        ip("link", "set", f"streamer-v{number}", state)
-
-
-@pytest.mark.skipif(not HAS_NAMESPACES, reason="network namespaces need root and iproute2")
+@pytest.mark.skipif(not has_namespaces(), reason="network namespaces need root and iproute2")
 async def test_jobs_behind_a_cut_cable_are_answered_once_by_the_other_node():
     got, record = Outcomes(), Recorder()
     with Network() as network:

@@ -28,7 +28,7 @@ def test_every_built_in_name_imports_without_its_package_or_weights():
         if name in ("stub", "pocketsphinx"):
             load_model(name)
         else:
-            with pytest.raises(ConfigError, match=r"model\.directory"):
+            with pytest.raises(ConfigError, match=r"model\.(directory|url)"):
                 load_model(name)
 
 

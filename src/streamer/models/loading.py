@@ -26,6 +26,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",
         "faster_whisper": "streamer.models.faster_whisper:FasterWhisper",
+        "open_inference": "streamer.models.open_inference:OpenInference",
+        "open_inference_streaming": "streamer.models.open_inference:OpenInferenceStreaming",
     }
 )
 """The included models by name."""
