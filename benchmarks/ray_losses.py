@@ -23,6 +23,7 @@ import psutil
 
 import streamer
 from streamer.client.events import Error, Finished, Segment
+from streamer.errors import StreamerError
 from tests.inference.ray_cluster import Cluster, Network
 
 RATE = 16_000
@@ -69,7 +70,7 @@ async def client(url: str, seconds: float, seen: Seen, delay_s: float) -> None:
     covered = sent = 0
     piece = bytes(int(RATE * PIECE_S) * 2)
     try:
-        async with streamer.connect(url, mode="simple", chunk_ms=int(PIECE_S * 1000)) as stream:
+        async with streamer.connect(url, chunk_ms=int(PIECE_S * 1000)) as stream:
             began = time.monotonic()
 
             async def speak() -> None:
@@ -85,15 +86,15 @@ async def client(url: str, seconds: float, seen: Seen, delay_s: float) -> None:
                 now = time.monotonic()
                 if isinstance(event, Segment):
                     seen.results += 1
-                    covered += round((event.end - event.start) * RATE)
-                    seen.latencies.append((now, now - began - event.end))
+                    covered += round((event.end_time - event.start_time) * RATE)
+                    seen.latencies.append((now, now - began - event.end_time))
                 elif isinstance(event, Error):
                     seen.errors[event.code] += 1
-                    covered += round(((event.end or 0) - (event.start or 0)) * RATE)
+                    covered += round(((event.end_time or 0) - (event.start_time or 0)) * RATE)
                 elif isinstance(event, Finished) and event.received != covered:
                     seen.unaccounted += 1
             await speaking
-    except (streamer.StreamerError, ConnectionError) as error:
+    except (StreamerError, ConnectionError) as error:
         seen.cut_off[type(error).__name__] += 1
 
 
@@ -168,8 +169,8 @@ async def lose(how: str, cluster: Cluster, network: Network, seconds: float) -> 
             await asyncio.to_thread(node.kill)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(cluster.start_head)
-        await asyncio.to_thread(network.start_node, cluster, 11)
-        await asyncio.to_thread(network.start_node, cluster, 12)
+        for number in (11, 12):
+            await asyncio.to_thread(network.start_node(cluster, number).wait)
         return seconds
     return 0.0
 
@@ -179,8 +180,8 @@ async def measure(how: str, streams: int, tell: Callable[[str], None]) -> None:
         cluster = Cluster(f"{network.PREFIX}.1")
         try:
             await asyncio.to_thread(cluster.start_head)
-            network.start_node(cluster, 11)
-            network.start_node(cluster, 12)
+            for number in (11, 12):
+                await asyncio.to_thread(network.start_node(cluster, number).wait)
             server = Server(cluster, Path(folder))
             await server.start()
             seen = Seen()

@@ -70,6 +70,10 @@ class Node:
     def find(self, name: str) -> list[psutil.Process]:
         return [each for each in self.family if name in each.name()]
 
+    def wait(self) -> None:
+        """Wait until it has joined. Two that start in one folder at the same time hinder each other."""
+        until(lambda: b"Ray runtime started" in self.output.read_bytes())
+
     def signal(self, number: int) -> None:
         for each in self.family:
             try:

@@ -21,6 +21,7 @@ from streamer.inference.fleet import Fleet
 from streamer.inference.lanes import Lanes
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
 from streamer.inference.outputs import UNCAUGHT
+from streamer.inference.scaling import Work
 from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.inference.slot import Slot, SlotState, Spawn
 from streamer.inference.worker import ModelSource, Prebuilt
@@ -92,9 +93,9 @@ class Engine:
         self._clock = clock = clock or LoopClock()
         self._observer = observer or EngineObserver()
         self._log = log or logging.getLogger("streamer.inference")
-        run = card if workers is None else replace(card, workers=workers)
+        run = card if workers is None else replace(card, workers=workers, min_workers=workers)
         self._fleet: Fleet[_Flight] = Fleet(
-            source, run, settings, clock, self._observer, self._log, spawn, worker_observer, ray
+            source, run, settings, clock, self._observer, self._log, spawn, worker_observer, ray, self._work
         )
         self._backlog = Backlog(
             BatchLimits(
@@ -156,7 +157,7 @@ class Engine:
             running_items=self._running_items,
             workers_idle=idle,
             workers_busy=busy,
-            workers_down=len(self._fleet.slots) - idle - busy,
+            workers_down=len(self._fleet.slots) - idle - busy - self._fleet.count(SlotState.PARKED),
             load=min(1.0, self._load()),
         )
 
@@ -169,6 +170,9 @@ class Engine:
             raise Overloaded("no model worker is available", retry_after_s=5.0)
         if self._load() >= 1.0:
             raise Overloaded("the inference queue is full", retry_after_s=min(60.0, max(1.0, self._expected_wait_s())))
+
+    def _work(self) -> Work:
+        return Work(self._backlog.owed * self._seconds_per_item, self._lanes.load)
 
     def _expected_wait_s(self) -> float:
         """Return the expected wait of a new job, by recent calls, as if there were one worker at least."""
@@ -278,7 +282,7 @@ class Engine:
         if self._stopping or not idle or not len(self._backlog):
             return
         if self.model.stateful:
-            self._lanes.settle(self._fleet.answering())
+            self._lanes.settle(self._fleet.staying())
         now = self._clock.now()
         expecting = len(self._sessions) > self._backlog.sessions
         plan = self._backlog.plan([slot.index for slot in idle], now, expecting=expecting, homes=self._lanes.homes)

@@ -15,6 +15,7 @@ from streamer.inference.card import ModelCard
 from streamer.inference.contract import Readiness
 from streamer.inference.executor import Worker, WorkerOwner
 from streamer.inference.observer import EngineObserver, WorkerObserver
+from streamer.inference.scaling import Load, ScalePolicy, Scaler, Work
 from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.inference.slot import Slot, SlotOwner, SlotState, Spawn, WorkT
 from streamer.inference.worker import ModelHost, ModelSource
@@ -37,14 +38,19 @@ class Fleet(Generic[WorkT]):
         spawn: Spawn | None = None,
         observe: Callable[[], WorkerObserver] = WorkerObserver,
         ray: RaySettings | None = None,
+        work: Callable[[], Work] = lambda: Work(0.0, lambda _: 0),
     ) -> None:
         """Prepare the slots. `observe` is called in each worker, and must be picklable for worker processes.
 
-        `ray`: the cluster, if the executor is "ray". Raises ConfigError if Ray is needed and not installed.
+        `ray`: the cluster, if the executor is "ray". `work`: returns the work that decides on the number of workers.
+        Raises ConfigError if Ray is needed and not installed.
         """
         if card.executor == "ray" and importlib.util.find_spec("ray") is None:
             raise ConfigError('executor = "ray" needs the extra, which is not installed: pip install "streamer[ray]"')
         self._ray = ray or RaySettings()
+        self._work = work
+        policy = ScalePolicy(card.min_workers, card.workers, settings)
+        self._scaler = Scaler(policy, self, self._load, clock) if card.min_workers < card.workers else None
         self._start_worker = spawn or self._spawn
         self._card = card
         self._settings = settings
@@ -58,6 +64,8 @@ class Fleet(Generic[WorkT]):
             max_partials=settings.max_partials,
             observe=observe,
         )
+        self._leaving: set[int] = set()
+        """Indices of the slots that get no new work, and are parked when that is done."""
         self._change = asyncio.Event()
         self._stopping = False
         self.slots: list[Slot[WorkT]] = []
@@ -68,18 +76,24 @@ class Fleet(Generic[WorkT]):
             Slot(index, self._card, self._settings, self._clock, self._start_worker, owner, self._observer, self._log)
             for index in range(self._card.workers)
         ]
-        for slot in self.slots:
+        for slot in self.slots[: self._card.min_workers]:
             slot.start()
+        for slot in self.slots[self._card.min_workers :]:
+            slot.park()
         while any(slot.state is SlotState.STARTING and not slot.failures for slot in self.slots):
             await self._next_change()
         if not self.readiness.ready:
-            problems = "; ".join(sorted({slot.last_loss for slot in self.slots}))
+            problems = "; ".join(sorted({slot.last_loss for slot in self.slots if slot.last_loss}))
             await self.stop(0.0)
             raise ModelLoadError(f"model {self._card.name!r}: {problems}")
+        if self._scaler is not None:
+            self._scaler.start()
 
     async def stop(self, timeout_s: float) -> bool:
         """Let every worker finish its call, then stop. Kill those that do not stop in time, and return False then."""
         self._stopping = True
+        if self._scaler is not None:
+            self._scaler.stop()
         for slot in self.slots:
             slot.stop()
         if await self._ended(timeout_s):
@@ -96,12 +110,50 @@ class Fleet(Generic[WorkT]):
         self._change.set()
 
     def idle(self) -> list[Slot[WorkT]]:
-        """Return the slots that can take a batch."""
-        return [slot for slot in self.slots if slot.state is SlotState.IDLE]
+        """Return the slots that can take a batch. Those that are let go take one for states that they have."""
+        leaving = frozenset() if self._card.stateful else self._leaving
+        return [slot for slot in self.slots if slot.state is SlotState.IDLE and slot.index not in leaving]
+
+    def staying(self) -> list[int]:
+        """Return the indices of the slots with an available worker that may get new states."""
+        answering = self.answering()
+        return [index for index in answering if index not in self._leaving] or answering
 
     def answering(self) -> list[int]:
         """Return the indices of the slots with an available worker."""
         return [slot.index for slot in self.slots if slot.answers]
+
+    def _load(self) -> Load:
+        return Load(self._work().owed_s, self.count(SlotState.BUSY))
+
+    @property
+    def active(self) -> int:
+        """Implement `scaling.Scalable.active`."""
+        return sum(slot.state is not SlotState.PARKED and slot.index not in self._leaving for slot in self.slots)
+
+    def scale(self, workers: int) -> None:
+        """Implement `scaling.Scalable.scale`. Workers that were let go and are still here come first."""
+        before, states = self.active, self._work().states
+        for index in sorted(self._leaving):
+            if self.active < workers:
+                self._leaving.discard(index)
+        for slot in self.slots:
+            if self.active < workers and slot.state is SlotState.PARKED:
+                slot.start()
+        while self.active > workers:
+            candidates = [slot for slot in self.slots if slot.state is not SlotState.PARKED]
+            candidates = [slot for slot in candidates if slot.index not in self._leaving]
+            self._leaving.add(min(candidates, key=lambda slot: (slot.answers, states(slot.index), -slot.index)).index)
+        self._log.info("workers: %d instead of %d, by the load", self.active, before)
+
+    def park(self) -> None:
+        """Implement `scaling.Scalable.park`."""
+        states = self._work().states
+        for index in tuple(self._leaving):
+            slot = self.slots[index]
+            if slot.running is None and not states(index):
+                self._leaving.discard(index)
+                slot.park()
 
     def count(self, state: SlotState) -> int:
         return sum(slot.state is state for slot in self.slots)
@@ -112,7 +164,8 @@ class Fleet(Generic[WorkT]):
             return Readiness(False, "stopping")
         if self.answering():
             return Readiness(True)
-        return Readiness(False, "; ".join(slot.problem for slot in self.slots) or "not started")
+        problems = [slot.problem for slot in self.slots if slot.state is not SlotState.PARKED]
+        return Readiness(False, "; ".join(problems) or "not started")
 
     async def _ended(self, timeout_s: float) -> bool:
         try:

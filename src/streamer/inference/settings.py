@@ -57,6 +57,12 @@ class EngineSettings:
     """Pause before the second consecutive restart of a worker (the first is immediate). It doubles with each further
     one."""
     max_restart_backoff_s: float = 30.0
+    scale_up_wait_s: float = 0.5
+    """Expected wait of a job above which a model with a range of workers gets more of them."""
+    scale_up_after_s: float = 2.0
+    """Time for which that must last."""
+    scale_down_after_s: float = 120.0
+    """Time for which one worker fewer must suffice until one is let go."""
     max_hung_threads: int = 4
     """Hung threads, which cannot be killed, beyond which no replacement is started."""
     max_output_bytes: int = 1_000_000

@@ -47,6 +47,14 @@ class StreamInfo:
 Executor = Literal["thread", "process", "ray"]
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerRange:
+    """Number of workers, which follows the load."""
+
+    min: int
+    max: int
+
+
 class BaseModel:
     """Attributes of both kinds of models, read once by the engine.
 
@@ -67,8 +75,9 @@ class BaseModel:
     executor: Executor = "thread"
     """`thread` for a model that releases the GIL; `process` for one that does not, or that may crash or hang;
     `ray` for one on other machines."""
-    workers: int = 1
-    """Number of threads, processes or actors, each with its own load()."""
+    workers: int | WorkerRange = 1
+    """Number of threads, processes or actors, each with its own load(); or `{"min": 1, "max": 4}`, which follows the
+    expected wait."""
     max_inflight: int = 4
     """Concurrent pieces of one channel on `simple` (always 1 for a StreamingModel)."""
     timeout_floor_s: float = 10.0
@@ -178,5 +187,6 @@ __all__ = [
     "Segment",
     "StreamInfo",
     "StreamingModel",
+    "WorkerRange",
     "model",
 ]

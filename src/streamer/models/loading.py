@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from streamer.errors import ConfigError, ModelLoadError, StreamerError, brief
-from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionModel, Model, StreamingModel
+from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionModel, Model, StreamingModel, WorkerRange
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
@@ -32,6 +32,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 )
 """The included models by name."""
 
+_WORKER_RANGE = f"{WorkerRange.__module__}.{WorkerRange.__qualname__}"
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -219,7 +220,11 @@ def _converted(key: str, value: object, hint: Any) -> object:
 
 
 def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    return (
+        hint.__name__
+        if isinstance(hint, type)
+        else str(hint).replace("typing.", "").replace(_WORKER_RANGE, "{min, max}")
+    )
 
 
 def _one_line(error: BaseException) -> str:
