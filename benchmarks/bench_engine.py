@@ -118,7 +118,7 @@ async def loss(how: str) -> tuple[float, float]:
 def main(seconds: float = SECONDS, ray_address: str = "") -> None:
     """`ray_address`: of a Ray cluster whose nodes have the resource `gpu_node`; empty: without Ray."""
     logging.disable()
-    ray = RaySettings(ray_address, num_cpus=0.0, resources={"gpu_node": 1.0})
+    ray = RaySettings(ray_address, num_cpus=0.0, num_gpus=0.0, resources={"gpu_node": 1.0})
     executors = ("thread", "process", "ray") if ray_address else ("thread", "process")
     print("milliseconds of a call through the engine")
     for executor in executors:

@@ -46,6 +46,7 @@ timeout_floor_s = 20.0
 [ray]
 address = "{address}"
 num_cpus = 0.0
+num_gpus = 0.0
 resources = {{ gpu_node = 3 }}
 """
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -103,3 +104,8 @@ def test_command_says_in_one_line_what_it_cannot_load():
     assert done.returncode == 2
     assert done.stderr.startswith("error: no model 'no_such_model'")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_model_on_ray_stays_there():
+    findings = found([Pace(1, 0.1)], gil_free=0.05)
+    assert replace(findings, card=replace(findings.card, executor="ray")).advice.executor == "ray"

@@ -65,7 +65,7 @@ async def running(cluster, spec, settings=None, *, observer=None, stop_s=5.0, **
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.environment.items():
             patch.setenv(name, value)
-        options = {"address": cluster.address, "num_cpus": 0.0, "resources": {"gpu_node": 1.0}, **ray}
+        options = {"address": cluster.address, "num_cpus": 0.0, "num_gpus": 0.0, "resources": {"gpu_node": 1.0}, **ray}
         engine = Engine(spec, settings or EngineSettings(), observer=observer, ray=RaySettings(**options))
         await engine.start()
         try:

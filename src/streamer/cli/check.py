@@ -49,7 +49,7 @@ def check(
         loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
         spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
         with console.status("loading the model and timing calls at each batch size"):
-            findings = asyncio.run(measure(spec))
+            findings = asyncio.run(measure(spec, loaded.settings.ray))
     except (ConfigError, ModelLoadError) as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(2) from None

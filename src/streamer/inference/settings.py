@@ -16,8 +16,8 @@ class RaySettings:
     address: str = "auto"
     """`host:port` of the head's GCS, or `auto`: the Ray node on this machine. The token is Ray's own
     (RAY_AUTH_TOKEN_PATH)."""
-    num_gpus: float = 0.0
-    """GPUs of each actor; may be a fraction."""
+    num_gpus: float = 1.0
+    """GPUs of each actor; may be a fraction, or 0."""
     num_cpus: float = 1.0
     """CPUs of each actor."""
     resources: Mapping[str, float] = field(default_factory=dict)
