@@ -198,7 +198,7 @@ async def measure(how: str, streams: int, tell: Callable[[str], None]) -> None:
             report = {
                 "loss": how,
                 "lasted_s": lasted,
-                "known_after_s": [round(each, 2) for each in server.times("restarting", at)],
+                "known_after_s": [round(each, 2) for each in server.times("exited with code", at)],
                 "ready_again_s": [round(each, 2) for each in server.times("ready after", at)],
                 "streams": seen.streams,
                 "cut_off": dict(seen.cut_off),
@@ -209,7 +209,7 @@ async def measure(how: str, streams: int, tell: Callable[[str], None]) -> None:
                 "longest_wait_s": round(max(each for _, each in after), 2),
                 "last_result_later_than_1_s": round(max(late, default=0.0), 2),
                 "causes": sorted({json.loads(line)["message"][:160] for when, line in server.lines
-                                  if when > at and "restarting" in line}),
+                                  if when > at and "exited with code" in line}),
             }  # fmt: skip
             tell(json.dumps(report))
             await server.stop()
