@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler as Answer
 from aiohttp.typedefs import Middleware
 
@@ -44,6 +45,16 @@ _REQUEST_S = 0.0002
 _JSON = "application/json"
 _WEBSOCKET = "websocket"
 """Name of the transport by which its refusals are counted."""
+
+
+class HttpLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of aiohttp's server, without errors of clients that do not speak HTTP, which would fill the log."""
+
+    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        if isinstance(kwargs.get("exc_info"), HttpProcessingError):
+            self.debug(msg, *args)
+        else:
+            super().exception(msg, *args, **kwargs)
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

@@ -16,7 +16,6 @@ from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from streamer.access import Proxies
 from streamer.errors import ErrorCode
@@ -24,6 +23,7 @@ from streamer.runtime.admission import network_of
 from streamer.runtime.meter import Meter
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
+from streamer.transports.http import HttpLog
 from streamer.transports.limits import Buffers, HandshakeLimits
 from streamer.transports.proxy_protocol import Introductions
 
@@ -52,16 +52,6 @@ _MAX_HEAD_BYTES = 64 * 1024
 _MAX_EARLY_BYTES = 64 * 1024
 """Bytes after which reading a connection pauses until its protocol is known."""
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
-
-
-class _HttpLog(logging.LoggerAdapter[logging.Logger]):
-    """The log of aiohttp's server, without errors of clients that do not speak HTTP, which would fill the log."""
-
-    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
-        if isinstance(kwargs.get("exc_info"), HttpProcessingError):
-            self.debug(msg, *args)
-        else:
-            super().exception(msg, *args, **kwargs)
 
 
 class Listener:
@@ -95,7 +85,7 @@ class Listener:
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            logger=_HttpLog(log),
+            logger=HttpLog(log),
             keepalive_timeout=limits.timeout_s,
             shutdown_timeout=shutdown_timeout_s,
         )
