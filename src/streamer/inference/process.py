@@ -102,6 +102,7 @@ class ProcessWorker(Worker):
         pipe.send_bytes(encode(call))
         while True:
             reply = decode_reply(pipe.recv_bytes())
+            self._last_line = ""  # lines before an answer are not the cause of a death
             self._post(reply)
             if reply.done:
                 return
