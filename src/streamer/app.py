@@ -25,6 +25,8 @@ from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
+from streamer.media.libopus import load_libopus
+from streamer.media.packets import UnsupportedMedia
 from streamer.parts import Parts, build
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
@@ -51,6 +53,7 @@ from streamer.transports.listener import Listener
 from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
+from streamer.transports.upload import UploadHandler
 from streamer.transports.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
@@ -170,8 +173,9 @@ class App:
     async def start(self) -> None:
         """Listen, then load the model; until then, sessions are refused.
 
-        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC is required and not installed.
+        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC or `audio.libopus` is required and not installed.
         """
+        _check_libopus(self.settings.audio.libopus)
         self._clock.start()
         self.telemetry.start()
         if self.store is not None:
@@ -269,6 +273,9 @@ class App:
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
             yield web.get(endpoint.path, handler.handle)
+            if endpoint.hears_auth:  # v2
+                upload = UploadHandler(endpoint.settings, endpoint.codec, self.conductor, self.admission, self.door)
+                yield web.post(endpoint.path, upload.handle)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -347,10 +354,10 @@ class App:
     def _info(self) -> http.Info:
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(self.model.name, self.model.sample_rate),
+            model=http.ModelInfo(self.model.name, self.model.sample_rate, self.model.word_times),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
-            encodings=tuple(Encoding),
+            encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
 
@@ -379,3 +386,12 @@ def _admission(
 def _message_limits(limits: Limits) -> dict[str, int]:
     """Return the limits that a codec checks."""
     return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}
+
+
+def _check_libopus(path: str) -> None:
+    """Raise ConfigError if `path` is set and not libopus."""
+    try:
+        if path:
+            load_libopus(path)
+    except UnsupportedMedia:
+        raise ConfigError(field="audio.libopus", expected="the path of libopus", got=path) from None
