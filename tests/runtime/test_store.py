@@ -347,6 +347,7 @@ async def test_two_servers_take_a_token_once_and_count_a_subject_together(redis:
     import aiohttp
 
     from tests.access.makers import SECRET, token
+    from tests.media.material import read
     from tests.transports.serving import dialled
 
     secrets = tmp_path / "secrets"
@@ -373,12 +374,21 @@ async def test_two_servers_take_a_token_once_and_count_a_subject_together(redis:
             now = int(wall.time())
             return token(iat=now, exp=now + 60, **claims)
 
+        async def posted(app: App, made: str) -> int:
+            url, headers = f"{app.url}/api/v2/simple", {"Authorization": f"Bearer {made}"}
+            async with aiohttp.ClientSession(headers=headers) as http, http.post(url, data=read("opus60.ogg")) as got:
+                return got.status
+
         once = fresh(once=True)
         assert await status(one, once) == 101
         assert await status(other, once) == 401
+        assert await posted(other, once) == 401
         assert await status(other, fresh()) == 101
+        assert await posted(one, fresh()) == 429
         assert [await status(app, fresh()) for app in (one, other)] == [429, 429]
         await sessions.aclose()
         async with asyncio.timeout(PATIENT):
+            while await posted(one, fresh()) != 200:
+                await asyncio.sleep(0.01)
             while await status(other, fresh()) != 101:
                 await asyncio.sleep(0.01)

@@ -21,11 +21,12 @@ from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 from streamer.transports.proxy_protocol import SIGNATURE
 from tests.faults.raw import UPGRADE
+from tests.media.material import read
 from tests.transports.certificates import Authority
 from tests.transports.serving import scripted
 from tests.transports.test_crowded_door import let_go
 
-ALICE, BOB = "203.0.113.1", "203.0.113.2"
+ALICE, BOB, CAROL = "203.0.113.1", "203.0.113.2", "203.0.113.3"
 
 
 class Peers(Observer):
@@ -62,6 +63,16 @@ async def connected(
         await writer.start_tls(tls, server_hostname="localhost")
     writer.write(UPGRADE + headers + b"\r\n")
     return (await reader.readline()).strip()
+
+
+async def posted(stack: AsyncExitStack, app: App, *, first: bytes = b"", headers: bytes = b"") -> bytes:
+    """The first line of the answer to a file by POST, once all of the answer has come."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+    stack.callback(let_go, reader, writer)
+    body = read("opus60.ogg")
+    head = b"POST /api/v2/simple HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % len(body)
+    writer.write(first + head + headers + b"\r\n" + body)
+    return (await reader.read()).partition(b"\r\n")[0]
 
 
 def version_2(source: bytes, *, command: int = 0x21, family: int = 0x11, extensions: bytes = b"") -> bytes:
@@ -170,6 +181,21 @@ async def test_a_client_over_its_budget_is_refused_and_its_neighbour_behind_the_
         assert b" 101 " in await connected(stack, app, **WAYS[way](BOB))
         assert app._addresses.wait_s("127.0.0.1") == 0.0
     assert peers.sessions == [BOB]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_file_by_post_has_the_address_and_the_limits_of_its_client(way: str) -> None:
+    peers = Peers()
+    server = {"proxy_header": way, "max_sessions_per_address": 1, "max_handshakes_per_address": 1}
+    async with serving(peers, server=server) as app, AsyncExitStack() as stack:
+        assert b" 101 " in await connected(stack, app, **WAYS[way](ALICE))
+        assert b" 429 " in await posted(stack, app, **WAYS[way](ALICE))
+        assert b" 200 " in await posted(stack, app, **WAYS[way](BOB))
+        app._addresses.charge(BOB, 60.0)
+        assert b" 429 " in await posted(stack, app, **WAYS[way](BOB))
+        assert b" 200 " in await posted(stack, app, **WAYS[way](CAROL))
+    assert peers.sessions == [ALICE, BOB, CAROL]
+    assert peers.refusals[0] == (ALICE, ErrorCode.RATE_LIMITED)
 
 
 @pytest.mark.parametrize("way", ["forwarded", "x-forwarded-for"])
