@@ -16,7 +16,7 @@ LATEST := build/latest
 # Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow faults simulate soak conformance fuzz check format bench attacks docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow test-ray faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,7 @@ serve: $(STAMP) ## a server (MODEL=stub HOST=127.0.0.1 PORT=8080)
 	@$(BIN)/streamer serve $(MODEL) --host $(HOST) --port $(PORT)
 
 test: $(STAMP) ## the test suite (JOBS=4 workers; one test: .venv/bin/python -m pytest PATH)
-	@scripts/system-packages sox flite prometheus
+	@scripts/system-packages sox flite prometheus haproxy redis-server
 	@scripts/actionlint
 	@$(BIN)/python $(PYTEST)
 
@@ -80,6 +80,15 @@ fuzz: $(STAMP) ## fuzz whatever reads what strangers send (MINUTES=60)
 	@-$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	@$(BIN)/python -m tests.fuzz $(MINUTES)
 
+test-ray: $(STAMP) ## models in a real Ray cluster, whose actors, nodes and head are killed (minutes)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group ray
+	@$(BIN)/python -m pytest -m slow --timeout 600 tests/inference/test_ray.py
+
+chart: $(STAMP) ## the Helm chart against helm, kubeconform and the last three versions of Kubernetes
+	@scripts/helm-tools
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group chart
+	@$(BIN)/python -m pytest tests/deploy/test_chart.py
+
 check: $(STAMP) ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -102,8 +111,9 @@ bench: $(STAMP) ## the benchmarks (under ten minutes), compiled where that can b
 proto: $(STAMP) ## the Python code of proto/ anew
 	@mkdir -p build/proto
 	@$(BIN)/uv run --quiet --no-project --isolated --python $(BIN)/python --with grpcio-tools==1.71.2 --with setuptools \
-		python -m grpc_tools.protoc -Iproto --python_out=build/proto --pyi_out=build/proto streamer/v2/streamer.proto
+		python -m grpc_tools.protoc -Iproto --python_out=build/proto --pyi_out=build/proto streamer/v2/streamer.proto open_inference/open_inference.proto
 	@mv build/proto/streamer/v2/streamer_pb2.py build/proto/streamer/v2/streamer_pb2.pyi src/streamer/protocols/pb/
+	@mv build/proto/open_inference/open_inference_pb2.py build/proto/open_inference/open_inference_pb2.pyi src/streamer/models/pb/
 	@rm -r build/proto
 	@$(BIN)/python -m tests.protocols.proto_shape
 

@@ -18,6 +18,7 @@ import uvloop
 
 from streamer.inference.engine import Engine
 from streamer.inference.observer import EngineObserver, Lost
+from streamer.inference.settings import RaySettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import Job, JobId, JobKind, Outcome, Output
 
@@ -43,9 +44,9 @@ def asked(engine: Engine, new: Job, told: Callable[[Outcome], None] = lambda out
     return answer
 
 
-async def overhead(executor: str, seconds: float, calls: int = 300) -> float:
+async def overhead(executor: str, seconds: float, calls: int = 300, ray: RaySettings | None = None) -> float:
     """Milliseconds from submit to outcome on a model that costs nothing, median."""
-    engine = Engine(ModelSpec("stub", {"executor": executor}))
+    engine = Engine(ModelSpec("stub", {"executor": executor}), ray=ray)
     await engine.start()
     took = []
     for number in range(calls):
@@ -57,9 +58,10 @@ async def overhead(executor: str, seconds: float, calls: int = 300) -> float:
     return statistics.median(took) * 1e3
 
 
-async def live(executor: str, batch_size: int, seconds: float) -> np.ndarray:
+async def live(executor: str, batch_size: int, seconds: float, ray: RaySettings | None = None) -> np.ndarray:
     """Milliseconds from submit to outcome of CLIENTS that each send half a second of audio each half second."""
-    engine = Engine(ModelSpec("benchmarks.costly:Costly", {"executor": executor, "max_batch_size": batch_size}))
+    spec = ModelSpec("benchmarks.costly:Costly", {"executor": executor, "max_batch_size": batch_size})
+    engine = Engine(spec, ray=ray)
     await engine.start()
     loop, took = asyncio.get_running_loop(), []
 
@@ -113,24 +115,31 @@ async def loss(how: str) -> tuple[float, float]:
     return found
 
 
-def main(seconds: float = SECONDS) -> None:
+def main(seconds: float = SECONDS, ray_address: str = "") -> None:
+    """`ray_address`: of a Ray cluster whose nodes have the resource `gpu_node`; empty: without Ray."""
     logging.disable()
+    ray = RaySettings(ray_address, num_cpus=0.0, num_gpus=0.0, resources={"gpu_node": 1.0})
+    executors = ("thread", "process", "ray") if ray_address else ("thread", "process")
     print("milliseconds of a call through the engine")
-    for executor in ("thread", "process"):
-        times = [uvloop.run(overhead(executor, seconds)) for seconds in (1.0, 10.0)]
+    for executor in executors:
+        times = [uvloop.run(overhead(executor, seconds, ray=ray)) for seconds in (1.0, 10.0)]
         print(f"  {executor:8} 1 s of audio {times[0]:.2f}, 10 s {times[1]:.2f}")
     print("seconds until a worker killed by SIGKILL, or hung with a time of 1 s, is known / is back")
     for how in ("at rest", "in a call", "hung"):
         lost, back = uvloop.run(loss(how))
         print(f"  {how:9} {lost:.3f} / {back:.2f}")
     print(f"{CLIENTS} live clients, 20 ms a call and 1 ms an item: latency in ms over {seconds:g} s")
-    for executor in ("thread", "process"):
+    for executor in executors:
         for size in (1, 32):
-            p50, p95, p99 = uvloop.run(live(executor, size, seconds))
+            p50, p95, p99 = uvloop.run(live(executor, size, seconds, ray))
             print(f"  {executor:8} max_batch_size {size:2}: p50 {p50:.0f}, p95 {p95:.0f}, p99 {p99:.0f}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of the live clients (default: %(default)s)")
-    main(parser.parse_args().seconds)
+    parser.add_argument(
+        "--ray", default="", metavar="ADDRESS", help="measure a Ray cluster as well (docs/how/scale-out.md)"
+    )
+    options = parser.parse_args()
+    main(options.seconds, options.ray)

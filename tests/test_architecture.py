@@ -129,6 +129,18 @@ def test_only_tokens_logs_and_traces_know_what_time_it_is() -> None:
     assert not problems, list_of(problems)
 
 
+def test_ray_is_imported_in_the_bridge_alone() -> None:
+    """Its core ends the process of a driver whose cluster is gone."""
+    problems = [
+        f"{module.where}:{line} imports {imported}"
+        for module in MODULES
+        if module.where != "src/streamer/inference/ray_host.py"
+        for line, imported in module.imports()
+        if under(imported, "ray")
+    ]
+    assert not problems, list_of(problems)
+
+
 def test_files_stay_short() -> None:
     problems = []
     for module in MODULES:

@@ -19,7 +19,7 @@ from aiohttp import web
 from prometheus_client import Metric
 
 import streamer
-from streamer.access import Hosts, Used
+from streamer.access import Hosts, Proxies, ProxyHeader, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
@@ -38,6 +38,8 @@ from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.ports import host_and_port
 from streamer.runtime.services import Services
+from streamer.runtime.shared_access import SharedAccess
+from streamer.runtime.store import RedisStore
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
 from streamer.session.settings import Limits, SessionSettings
@@ -111,11 +113,14 @@ class App:
         self.scoring = parts.scoring
         server = settings.server
         has_tls = bool(settings.tls.certificate)
-        self.door = open_door(settings.access, shared.used_tokens if shared else None, tls=has_tls)
+        self._proxies = Proxies(server.trusted_proxies, ProxyHeader(server.proxy_header))
+        self._clock = parts.clock or PauseAwareClock()
+        self.store = _store(settings, self._clock)
+        used = self.store or (shared.used_tokens if shared else None)
+        self.door = open_door(settings.access, used, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
-        self.admission = _admission(server, self.engine, self.memory)
-        self._clock = parts.clock or PauseAwareClock()
+        self.admission = _admission(server, self.engine, self.memory, self.store)
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         services = Services(
@@ -129,6 +134,7 @@ class App:
             ready=lambda: self.lifecycle.readiness.ready,
             draining=lambda: self.lifecycle.stage is Stage.DRAINING,
             depth=lambda: self.engine.depth,
+            load=lambda: self.admission.load,
         )
         self._listeners: list[Listener] = []
         self._upgrades = Upgrades()
@@ -172,6 +178,8 @@ class App:
         _check_libopus(self.settings.audio.libopus)
         self._clock.start()
         self.telemetry.start()
+        if self.store is not None:
+            self.store.start()
         await self._listen()
         await self._listen_grpc()
         await self.scoring.start()
@@ -194,6 +202,8 @@ class App:
 
             parts.callback(self._clock.stop)
             push("telemetry", self.telemetry.stop)
+            if self.store is not None:
+                push("the shared store", self.store.stop)
             push("speech scoring", self.scoring.stop)
             push("the engine", self.engine.stop, STOP_TIMEOUT_S)
             if self._grpc_server is not None:
@@ -240,10 +250,12 @@ class App:
         routes = self._streams() if self._metrics_at else [*self._streams(), metrics]
         self._port = await self._serve(routes, server.host, server.port)
 
-    def _application(self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets) -> web.Application:
+    def _application(
+        self, host: str, routes: Iterable[web.RouteDef], addresses: AddressBudgets, proxies: Proxies
+    ) -> web.Application:
         """Return the application of one address: probes, and these routes."""
         checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
-        application = web.Application(middlewares=[http.budget_check(addresses), *checks])
+        application = web.Application(middlewares=[*http.forwarded(proxies), http.budget_check(addresses), *checks])
         application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
         return application
 
@@ -274,8 +286,9 @@ class App:
     async def _serve(self, routes: Iterable[web.RouteDef], host: str, port: int, *, for_clients: bool = True) -> int:
         server = self.settings.server
         addresses = self._addresses if for_clients else AddressBudgets()
+        proxies = self._proxies if for_clients else Proxies()
         listener = Listener(
-            self._application(host, routes, addresses),
+            self._application(host, routes, addresses, proxies),
             HandshakeLimits(
                 server.max_handshakes,
                 server.handshake_timeout_s,
@@ -284,6 +297,7 @@ class App:
                 addresses,
             ),
             tls=self._tls() if for_clients else None,
+            proxies=proxies,
             buffers=Buffers(server.receive_buffer_bytes, server.send_buffer_bytes),
             shutdown_timeout_s=STOP_TIMEOUT_S,
         )
@@ -307,7 +321,9 @@ class App:
         codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
         service = Service(session, codec, self.conductor, self.admission, self.door)
-        server = GrpcServer(service, settings, lambda: self.lifecycle.readiness, shared=self._shared is not None)
+        server = GrpcServer(
+            service, settings, lambda: self.lifecycle.readiness, self._proxies, shared=self._shared is not None
+        )
         try:
             self.grpc_port = await server.start()
             self._grpc_server = server
@@ -346,7 +362,15 @@ class App:
         )
 
 
-def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPool) -> Admission:
+def _store(settings: Settings, clock: PauseAwareClock) -> SharedAccess | None:
+    if not settings.store.url:
+        return None
+    return SharedAccess(RedisStore(settings.store), settings.store, clock, retry_after_s=settings.server.retry_after_s)
+
+
+def _admission(
+    server: ServerSettings, engine: InferenceEngine, memory: MemoryPool, store: SharedAccess | None
+) -> Admission:
     return Admission(
         server.max_sessions,
         engine,
@@ -355,6 +379,7 @@ def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPo
         per_subject=server.max_sessions_per_subject or math.inf,
         max_handshakes=server.max_handshakes,
         memory=memory,
+        hold=store.hold if store is not None else None,
     )
 
 

@@ -58,6 +58,7 @@ def build(settings: Settings, source: ModelSource | None = None) -> Parts:
         clock=clock,
         observer=listeners,
         worker_observer=worker_observer(os.environ),
+        ray=settings.ray,
     )
     card = engine.model
     telemetry = Telemetry(card.name, os.environ)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -134,3 +135,8 @@ def test_a_model_that_hangs_is_given_up_at_its_own_time(tmp_path):
     done = run(f"{path}:Hangs")
     assert done.returncode == 2
     assert done.stderr.endswith("the first call, on 1 s of silence, took more than 0.01 s\n")
+
+
+def test_a_model_on_ray_stays_there():
+    findings = found([Pace(1, 0.1)], gil_free=0.05)
+    assert replace(findings, card=replace(findings.card, executor="ray")).advice.executor == "ray"

@@ -74,7 +74,7 @@ def token(data: bytes) -> None:
         find_credential(None, (), text),
     ):
         with pytest.raises(StreamerError) as refused:
-            VERIFIER.verify(credential, NOW)
+            VERIFIER.begin(credential, NOW)
         assert len(refused.value.message) < MAX_ERROR
 
 

@@ -178,8 +178,11 @@ async def test_long_expected_wait_refuses_sessions():
     got.submit(engine, job(1))
     await entered(model)
     engine.check_admission()
+    assert engine.depth.load == 0.0  # nothing waits: the worker runs its last job
     got.submit(engine, job(2))
+    assert engine.depth.load == pytest.approx(0.9)
     got.submit(engine, job(3))
+    assert engine.depth.load == 1.0
     with pytest.raises(Overloaded):
         engine.check_admission()
     model.gate.set()

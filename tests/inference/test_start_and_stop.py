@@ -132,7 +132,7 @@ async def test_uncaught_error_on_silence_is_a_failed_start_but_an_items_error_is
     [
         ("workers", 0, "workers: expected an integer from 1 to 256, got 0"),
         ("max_batch_size", True, "max_batch_size: expected an integer from 1 to 4096, got True"),
-        ("executor", "gpu", "executor: expected 'thread' or 'process', got 'gpu'"),
+        ("executor", "gpu", "executor: expected 'thread', 'process' or 'ray', got 'gpu'"),
         ("timeout_floor_s", float("nan"), "timeout_floor_s: expected a number of at least 0.001, got nan"),
         ("sample_rate", 16_000.0, "sample_rate: expected an integer from 4000 to 192000, got 16000.0"),
     ],

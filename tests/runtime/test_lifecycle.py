@@ -142,3 +142,12 @@ async def test_a_broken_server_ends_its_sessions_and_takes_no_more() -> None:
         pass
     assert (await hear(client))[-1]["code"] == "internal"
     await theatre.over()
+
+
+async def test_the_load_is_the_share_of_the_slots_in_use() -> None:
+    _, admission, lifecycle = staged()
+    lifecycle.ready()
+    assert admission.load == 0.0
+    with admission.place(), admission.place():
+        assert admission.load == 0.2
+    assert admission.load == 0.0

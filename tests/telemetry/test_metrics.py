@@ -22,7 +22,7 @@ NAMES = [
     "processing_duration_seconds", "first_result_latency_seconds", "first_interim_latency_seconds",
     "final_latency_seconds", "endpoint_delay_seconds", "result_lag_seconds", "inference_seconds",
     "inference_queue_wait_seconds", "inference_batch_size", "inference_pending", "workers", "worker_restarts",
-    "interims_dropped", "event_loop_lag_seconds", "task_failures", "build_info", "ready", "draining",
+    "interims_dropped", "event_loop_lag_seconds", "task_failures", "build_info", "ready", "load", "draining",
     "admission_rejected", "telemetry_dropped",
 ]  # fmt: skip
 

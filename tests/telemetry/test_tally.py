@@ -135,3 +135,12 @@ def test_a_supervisor_says_where_its_processes_stand() -> None:
     assert value(own, "streamer_processes", state="serving") == 2
     assert value(own, "streamer_processes", state="starting") == 0
     assert value(own, "streamer_process_restarts_total") == 3
+
+
+def test_the_load_of_several_processes_is_that_of_the_busiest() -> None:
+    packed = []
+    for load in (0.25, 0.75):
+        make = Instruments("streamer_")
+        make.gauge("load", "Load.").child().set(load)
+        packed.append(pack(make.collect()))
+    assert value(unpack(Tally().merge(packed, [])), "streamer_load") == 0.75

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from streamer.telemetry.tasks import SLOW_POLL_S, TaskStats, watch_lag
+from streamer.telemetry.tasks import MAX_MEAN_LAG_S, SLOW_POLL_S, LagMean, TaskStats, watch_lag
 
 
 async def test_the_result_and_each_poll_come_through() -> None:
@@ -141,3 +141,13 @@ async def test_a_blocked_loop_lags() -> None:
     watch.cancel()
     assert max(lags) > 0.03
     assert min(lags) >= 0
+
+
+def test_a_loop_that_is_always_late_is_full_and_one_pause_of_the_process_is_not() -> None:
+    late, paused = LagMean(), LagMean()
+    for _ in range(1_000):
+        late.observe(2 * MAX_MEAN_LAG_S)
+        paused.observe(0.0)
+    paused.observe(3_600.0)
+    assert late.load == 1.0
+    assert 0.0 < paused.load < 0.2

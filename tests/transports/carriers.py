@@ -162,7 +162,7 @@ async def calling(app: App, carrier: str, mode: Mode, *, deadline_s: float | Non
 @asynccontextmanager
 async def _memory(app: App, mode: Mode, _: float | None) -> AsyncIterator[Peer]:
     app.admission.check()
-    identity = app.door.show(None)
+    identity = await app.door.show(None)
     client, server = memory_pair()
     settings = app._session(mode)
     with app.admission.place("memory", identity):

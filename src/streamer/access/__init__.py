@@ -14,6 +14,7 @@ from streamer.access.door import Door, Forbidden, Lease, Verifier
 from streamer.access.hosts import ForbiddenHost, Hosts, is_loopback
 from streamer.access.keys import Key, KeyRing, new_key
 from streamer.access.origins import ForbiddenOrigin, Origins
+from streamer.access.proxies import Proxies, ProxyHeader
 from streamer.access.replay import Used
 from streamer.access.tokens import TokenReader, mint, new_secret
 
@@ -33,6 +34,8 @@ __all__ = [
     "KeyRing",
     "Lease",
     "Origins",
+    "Proxies",
+    "ProxyHeader",
     "TokenReader",
     "Used",
     "Verifier",

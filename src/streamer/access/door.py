@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from streamer.access.carriers import Carrier, Credential, Identity
 from streamer.access.keys import KEY_PREFIX, KeyRing
 from streamer.access.origins import Origins
 from streamer.access.replay import ReplayCache, Used
-from streamer.access.tokens import Claims, TokenReader, Unauthenticated
+from streamer.access.tokens import TokenReader, Unauthenticated
 from streamer.errors import ErrorCode, StreamerError
 
 
@@ -26,25 +26,34 @@ class Verifier:
     def __init__(self, keys: KeyRing, tokens: TokenReader | None = None, used: Used | None = None) -> None:
         self._keys = keys
         self._tokens = tokens
-        self._used = used or ReplayCache()
+        self._used = used if used is not None else ReplayCache()  # an empty one is falsy
 
-    def verify(self, credential: Credential | None, now: float) -> Identity:
+    async def verify(self, credential: Credential | None, now: float) -> Identity:
         """Return the identity of a credential. A single-use token is used up by this call.
 
         Raises StreamerError with the code unauthenticated, token_expired, token_replayed, forbidden, or overloaded (too
-        many single-use tokens are in use). No message contains any part of the credential.
+        many single-use tokens are in use, or their store is away). No message contains any part of the credential.
+        """
+        identity, using = self.begin(credential, now)
+        if using is not None:
+            await using
+        return identity
+
+    def begin(self, credential: Credential | None, now: float) -> tuple[Identity, Awaitable[None] | None]:
+        """Verify a credential; return its identity, which holds once the second part has been awaited.
+
+        Raises the errors of `verify`, as the second part does. It is None unless another machine has to be asked.
         """
         if credential is None:
             raise Unauthenticated("authentication is required: send a key or a token")
         if credential.secret.startswith(KEY_PREFIX):
-            return self._key(credential)
+            return self._key(credential), None
         if self._tokens is None:
             raise Unauthenticated("the key is unknown to this server")
         claims = self._tokens.read(credential.secret, now)
         if credential.carrier is Carrier.QUERY and not claims.once:
             raise _not_in_the_address()
-        self._use(claims, now)
-        return claims.identity
+        return claims.identity, self._used.use(claims.jti, claims.exp, now) if claims.once else None
 
     def _key(self, credential: Credential) -> Identity:
         identity = self._keys.find(credential.secret)
@@ -53,10 +62,6 @@ class Verifier:
         if credential.carrier is Carrier.QUERY:
             raise _not_in_the_address()
         return identity
-
-    def _use(self, claims: Claims, now: float) -> None:
-        if claims.once:
-            self._used.use(claims.jti, claims.exp, now)
 
 
 def _not_in_the_address() -> Forbidden:
@@ -81,17 +86,17 @@ class Door:
     def locked(self) -> bool:
         return self.verifier is not None
 
-    def enter(self, origin: str | None, host: str | None, credential: Credential | None) -> Identity | None:
+    async def enter(self, origin: str | None, host: str | None, credential: Credential | None) -> Identity | None:
         """Authenticate a client; return None if authentication is disabled.
 
         Raises the errors of `Origins.check` and `Verifier.verify`.
         """
         self.origins.check(origin, host)
-        return self.show(credential)
+        return await self.show(credential)
 
-    def show(self, credential: Credential | None) -> Identity | None:
+    async def show(self, credential: Credential | None) -> Identity | None:
         """Verify a credential without an origin; return None if authentication is disabled."""
-        return self.verifier.verify(credential, self.wall_clock()) if self.verifier else None
+        return await self.verifier.verify(credential, self.wall_clock()) if self.verifier else None
 
     def lease(self, identity: Identity | None, now: float) -> Lease | None:
         """Return the lease of a client, or None if authentication is disabled. `now` is monotonic seconds."""
@@ -108,12 +113,22 @@ class Lease:
         self.until = self._ends(identity, now)
         """End of the lease in monotonic seconds; infinite for a key."""
 
-    def renew(self, secret: str, now: float) -> None:
-        """Extend the lease with a newer token of the same subject.
+    def renew(self, secret: str, now: float) -> Awaitable[None] | None:
+        """Extend the lease with a newer token of the same subject. Return None if that is done, or what to await.
 
         Raises StreamerError for any other credential, and changes nothing then.
         """
-        identity = self._verifier.verify(Credential(secret, Carrier.MESSAGE), self._wall_clock())
+        identity, using = self._verifier.begin(Credential(secret, Carrier.MESSAGE), self._wall_clock())
+        if using is not None:
+            return self._renew_after(using, identity, now)
+        self._renew(identity, now)
+        return None
+
+    async def _renew_after(self, using: Awaitable[None], identity: Identity, now: float) -> None:
+        await using
+        self._renew(identity, now)
+
+    def _renew(self, identity: Identity, now: float) -> None:
         if identity.subject != self._subject:
             raise Forbidden("the token belongs to another subject: send one of the same subject")
         self.until = self._ends(identity, now)

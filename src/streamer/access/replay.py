@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Awaitable
 from typing import Protocol
 
 from streamer.errors import ErrorCode, Overloaded, StreamerError
@@ -17,10 +18,10 @@ class TokenReplayed(StreamerError):
 class Used(Protocol):
     """Store of used single-use tokens."""
 
-    def use(self, token_id: str, expires_at: float, now: float) -> None:
-        """Mark a token as used; times in seconds since 1970.
+    def use(self, token_id: str, expires_at: float, now: float) -> Awaitable[None] | None:
+        """Mark a token as used; times in seconds since 1970. Return None if that is done, or what has to be awaited.
 
-        Raises TokenReplayed if it was used before, and Overloaded if the store is full.
+        Either raises TokenReplayed if it was used before, and Overloaded if the store is full or away.
         """
 
 

@@ -53,7 +53,7 @@ def check(
         fetch_weights(loaded)
         spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
         with console.status("loading the model and timing calls at each batch size"):
-            findings = asyncio.run(measure(spec))
+            findings = asyncio.run(measure(spec, loaded.settings.ray))
     except (ConfigError, ModelLoadError) as error:
         say(error)
         raise typer.Exit(2) from None

@@ -20,7 +20,7 @@ from streamer.inference.card import ModelCard
 from streamer.inference.engine import Engine
 from streamer.inference.observer import Ended, EngineObserver
 from streamer.inference.probe import Probed, probe
-from streamer.inference.settings import EngineSettings
+from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output
 
@@ -110,7 +110,10 @@ class Findings:
         near = [pace for pace in self.paces if pace.item_s <= best.item_s * 1.1]
         chosen = near[0] if one.item_s / best.item_s >= WORTHWHILE else one
         streams = HEADROOM * min(workers / max(chosen.rtf, 1e-9), 1 / SERVER_S)
-        return Advice("thread" if frees or short else "process", workers, chosen.size, int(streams))
+        executor = "thread" if frees or short else "process"
+        if self.card.executor == "ray":  # a decision about machines, which is not ours
+            executor = "ray"
+        return Advice(executor, workers, chosen.size, int(streams))
 
 
 @dataclass(slots=True)
@@ -140,13 +143,13 @@ def inputs(rate: int) -> dict[str, Samples]:
     return {"silence": np.zeros(n, np.float32), "noise": noise, "recording": speech.astype(np.float32)}
 
 
-async def measure(spec: ModelSpec) -> Findings:
-    """Measure the model in its executor, with one worker.
+async def measure(spec: ModelSpec, ray: RaySettings | None = None) -> Findings:
+    """Measure the model in its executor, with one worker. `ray`: the cluster, if the executor is `ray`.
 
     Raises ModelLoadError or ConfigError if it cannot be loaded.
     """
     calls, faults = _Calls(), _Faults()
-    engine = Engine(spec, _SETTINGS, observer=calls, workers=1, log=faults.logger)
+    engine = Engine(spec, _SETTINGS, observer=calls, workers=1, log=faults.logger, ray=ray)
     card = engine.model
     material = inputs(card.sample_rate)
     await engine.start()

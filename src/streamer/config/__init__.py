@@ -9,6 +9,7 @@ from streamer.config.settings import (
     ServerSettings,
     SessionSection,
     Settings,
+    StoreSettings,
     TlsSettings,
 )
 from streamer.config.sources import Loaded, Override, load
@@ -23,6 +24,7 @@ __all__ = [
     "ServerSettings",
     "SessionSection",
     "Settings",
+    "StoreSettings",
     "TlsSettings",
     "describe",
     "load",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from streamer.errors import BadRequest, ConfigError
-from streamer.inference.settings import EngineSettings
+from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.media.formats import Container
 from streamer.session.events import Mode
 from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
@@ -41,6 +41,12 @@ class ServerSettings:
     hosts: Names = ()
     """Host names that HTTP requests may use, without a port; `*.example.org` means all names below, `*` any. Empty: any
     on a public address, loopback names (localhost, 127.0.0.1, ::1) on a loopback address."""
+    trusted_proxies: Names = ()
+    """Addresses or networks of the proxies in front, such as 10.0.0.0/8. Their clients are known by proxy_header, and
+    every limit per address is the client's."""
+    proxy_header: Literal["forwarded", "x-forwarded-for", "proxy-protocol"] = "forwarded"
+    """How trusted proxies tell the address of their client. They must set or append this header themselves. With
+    `proxy-protocol` each of their connections must begin with a header of HAProxy's PROXY protocol (not over gRPC)."""
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Server processes on the same ports, each with its own model workers; more than one needs Linux. The limits below
     apply to each process."""
@@ -52,9 +58,10 @@ class ServerSettings:
     max_sessions: Count = 1_000
     """Concurrent sessions; more are refused with `overloaded`."""
     max_sessions_per_address: Share = 0
-    """Of these from one IPv4 address or one IPv6 /64; 0: no limit. (Behind a proxy all clients have one address.)"""
+    """Of these from one IPv4 address or one IPv6 /64; 0: no limit. (Behind a proxy
+    all clients have one address, unless it is in trusted_proxies.)"""
     max_sessions_per_subject: Share = 0
-    """Of these with one key, or with tokens of one subject; 0: no limit."""
+    """Of these with one key, or with tokens of one subject; 0: no limit. With a store, on all servers together."""
     max_audio_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 512 * 1024 * 1024
     """Memory for the audio of all sessions and for incomplete messages. A session may hold an eighth of what is free.
     If less than an eighth is free, new sessions are refused with `overloaded`."""
@@ -66,7 +73,8 @@ class ServerSettings:
     max_control_share_per_address: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
     """Share of a core for work other than audio, per IPv4 address or IPv6 /64: control messages, pings, HTTP,
     connections without audio. Beyond it, new connections are refused with 429 or `rate_limited`, and connections that
-    use more than their part are read more slowly, then closed. 0: no limit (a proxy gives all clients one address)."""
+    use more than their part are read more slowly, then closed. 0: no limit. (Behind a proxy
+    all clients have one address, unless it is in trusted_proxies.)"""
     handshake_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """Time for a connection to become a session and to authenticate. Over gRPC, a connection without a call is closed
     after this time as well."""
@@ -113,6 +121,23 @@ class AccessSettings:
     refuse_after_upgrade: bool = False
     """Open the WebSocket to refuse a client (4401, 4403) instead of answering 401 or 403, which a web page cannot see.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """A store that several servers share, for single-use tokens and sessions per subject. Off without a URL."""
+
+    url: str = ""
+    """`redis://host:port/0`, or `rediss://` for TLS: Valkey or Redis, 6 or newer."""
+    password_file: str = ""
+    """File of the password; empty: none, or it is in the URL."""
+    prefix: str = "streamer:"
+    """Start of every key."""
+    timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.25
+    """Time-out of a request to the store. Handshakes wait for it."""
+    session_ttl_s: Annotated[float, Field(ge=3, le=3_600)] = 30.0
+    """Time for which a session counts after its server was last heard of."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000)] = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +253,10 @@ class Settings(BaseModel):
     model: dict[str, Any] = Field(default_factory=dict)
     """The model's own parameters, and its attributes (`workers`, `executor`, `max_batch_size`, ...)."""
     access: AccessSettings = AccessSettings()
+    store: StoreSettings = StoreSettings()
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
+    ray: RaySettings = RaySettings()
     vad: VadSection = VadSection()
     turn: TurnConfig = TurnConfig()
     session: SessionSection = SessionSection()

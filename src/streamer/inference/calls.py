@@ -101,6 +101,9 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
     spans_lost: int = 0
 
 
+LAYOUT = 1
+"""Number of the layout of calls and replies. Both sides of a connection between machines must have the same."""
+
 encode = msgspec.msgpack.Encoder().encode
 decode_call = msgspec.msgpack.Decoder(Call).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamer.errors import ModelLoadError, brief
 from streamer.models.checking import check_model
-from streamer.models.contract import AnyModel, Executor, StreamingModel, WordTimes
+from streamer.models.contract import AnyModel, Executor, StreamingModel, WordTimes, WorkerRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class ModelCard:
     max_batch_wait_ms: float
     executor: Executor
     workers: int
+    """Most workers."""
+    min_workers: int
     max_inflight: int
     timeout_floor_s: float
     timeout_factor: float
@@ -33,11 +35,12 @@ class ModelCard:
         """Read and validate a model's methods and attributes. Raises ModelLoadError, naming what is wrong."""
         check_model(model)
         name = model.name or type(model).__name__
-        if model.executor not in ("thread", "process"):
-            raise _wrong(name, "executor", "'thread' or 'process'", model.executor)
+        if model.executor not in ("thread", "process", "ray"):
+            raise _wrong(name, "executor", "'thread', 'process' or 'ray'", model.executor)
         if model.word_times not in ("", "model", "estimated"):
             raise _wrong(name, "word_times", "'model', 'estimated' or ''", model.word_times)
         stateful = isinstance(model, StreamingModel)
+        low, high = _workers(name, model.workers)
         return cls(
             name=name,
             sample_rate=_whole(name, "sample_rate", model.sample_rate, 4_000, 192_000),
@@ -46,7 +49,8 @@ class ModelCard:
             max_batch_seconds=_number(name, "max_batch_seconds", model.max_batch_seconds, 0.001),
             max_batch_wait_ms=_number(name, "max_batch_wait_ms", model.max_batch_wait_ms),
             executor=model.executor,
-            workers=_whole(name, "workers", model.workers, 1, 256),
+            workers=high,
+            min_workers=low,
             max_inflight=1 if stateful else _whole(name, "max_inflight", model.max_inflight, 1, 1_000),
             timeout_floor_s=_number(name, "timeout_floor_s", model.timeout_floor_s, 0.001),
             timeout_factor=_number(name, "timeout_factor", model.timeout_factor),
@@ -57,6 +61,14 @@ class ModelCard:
     def timeout_s(self, seconds: float) -> float:
         """Return the time-out of a call on `seconds` of audio."""
         return self.timeout_floor_s + self.timeout_factor * seconds
+
+
+def _workers(name: str, workers: int | WorkerRange) -> tuple[int, int]:
+    if not isinstance(workers, WorkerRange):
+        number = _whole(name, "workers", workers, 1, 256)
+        return number, number
+    high = _whole(name, "workers.max", workers.max, 1, 256)
+    return _whole(name, "workers.min", workers.min, 1, high), high
 
 
 def _whole(name: str, field: str, value: object, low: int, high: int) -> int:

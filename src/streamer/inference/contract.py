@@ -30,6 +30,8 @@ class EngineDepth:
     workers_idle: int
     workers_busy: int
     workers_down: int
+    load: float = 0.0
+    """The greatest of the expected wait, the queued jobs and their seconds, each as a share of its limit (0 to 1)."""
 
 
 class InferenceEngine(Protocol):

@@ -21,7 +21,8 @@ from streamer.inference.fleet import Fleet
 from streamer.inference.lanes import Lanes
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
 from streamer.inference.outputs import UNCAUGHT
-from streamer.inference.settings import EngineSettings
+from streamer.inference.scaling import Work
+from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.inference.slot import Slot, SlotState, Spawn
 from streamer.inference.worker import ModelSource, Prebuilt
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output, Shed
@@ -63,12 +64,12 @@ class _Flight(msgspec.Struct, frozen=True, eq=False):
 
 
 class Engine:
-    """Runs one model for all sessions, in threads or processes. Implements `contract.InferenceEngine`.
+    """Runs one model for all sessions, in threads, processes or Ray actors. Implements `contract.InferenceEngine`.
 
-    `source`: a `models.loading.ModelSpec`, or an object with a `load()` that builds a model (picklable if the executor
-    is "process"). The constructor builds the model once to read its attributes, and raises ModelLoadError or
+    `source`: a `models.loading.ModelSpec`, or an object with a `load()` that builds a model (picklable unless the
+    executor is "thread"). The constructor builds the model once to read its attributes, and raises ModelLoadError or
     ConfigError; the first worker thread uses this instance. `workers` overrides the model's number of workers. `spawn`
-    creates workers of another kind, for simulations.
+    creates workers of another kind, for simulations. `ray`: the cluster, if the executor is "ray".
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Engine:
         log: logging.Logger | None = None,
         workers: int | None = None,
         spawn: Spawn | None = None,
+        ray: RaySettings | None = None,
     ) -> None:
         model = source.load()
         self.model = card = ModelCard.of(model)
@@ -91,9 +93,9 @@ class Engine:
         self._clock = clock = clock or LoopClock()
         self._observer = observer or EngineObserver()
         self._log = log or logging.getLogger("streamer.inference")
-        run = card if workers is None else replace(card, workers=workers)
+        run = card if workers is None else replace(card, workers=workers, min_workers=workers)
         self._fleet: Fleet[_Flight] = Fleet(
-            source, run, settings, clock, self._observer, self._log, spawn, worker_observer
+            source, run, settings, clock, self._observer, self._log, spawn, worker_observer, ray, self._work
         )
         self._backlog = Backlog(
             BatchLimits(
@@ -155,7 +157,8 @@ class Engine:
             running_items=self._running_items,
             workers_idle=idle,
             workers_busy=busy,
-            workers_down=len(self._fleet.slots) - idle - busy,
+            workers_down=len(self._fleet.slots) - idle - busy - self._fleet.count(SlotState.PARKED),
+            load=min(1.0, self._load()),
         )
 
     def check_admission(self) -> None:
@@ -163,17 +166,26 @@ class Engine:
 
         Interims do not count, because they can be dropped.
         """
-        workers = len(self._fleet.answering())
-        if not workers:
+        if not self._fleet.answering():
             raise Overloaded("no model worker is available", retry_after_s=5.0)
+        if self._load() >= 1.0:
+            raise Overloaded("the inference queue is full", retry_after_s=min(60.0, max(1.0, self._expected_wait_s())))
+
+    def _work(self) -> Work:
+        return Work(self._backlog.owed * self._seconds_per_item, self._lanes.load)
+
+    def _expected_wait_s(self) -> float:
+        """Return the expected wait of a new job, by recent calls, as if there were one worker at least."""
+        return self._backlog.owed * self._seconds_per_item / max(1, len(self._fleet.answering()))
+
+    def _load(self) -> float:
+        """Return the queue as a share of its limits; at 1 and above, new sessions are refused."""
         settings, waiting = self._settings, self._backlog
-        wait_s = waiting.owed * self._seconds_per_item / workers
-        if (
-            waiting.owed >= settings.max_pending_items
-            or waiting.owed_seconds >= settings.max_pending_seconds
-            or wait_s > settings.max_expected_wait_s
-        ):
-            raise Overloaded("the inference queue is full", retry_after_s=min(60.0, max(1.0, wait_s)))
+        return max(
+            waiting.owed / settings.max_pending_items,
+            waiting.owed_seconds / settings.max_pending_seconds,
+            self._expected_wait_s() / settings.max_expected_wait_s,
+        )
 
     # -- what sessions ask -----------------------------------------------------------------------------------------
 
@@ -270,7 +282,7 @@ class Engine:
         if self._stopping or not idle or not len(self._backlog):
             return
         if self.model.stateful:
-            self._lanes.settle(self._fleet.answering())
+            self._lanes.settle(self._fleet.staying())
         now = self._clock.now()
         expecting = len(self._sessions) > self._backlog.sessions
         plan = self._backlog.plan([slot.index for slot in idle], now, expecting=expecting, homes=self._lanes.homes)

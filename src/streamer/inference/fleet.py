@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
 from streamer.clock import Clock
-from streamer.errors import ModelLoadError
+from streamer.errors import ConfigError, ModelLoadError
 from streamer.inference.card import ModelCard
 from streamer.inference.contract import Readiness
 from streamer.inference.executor import Worker, WorkerOwner
 from streamer.inference.observer import EngineObserver, WorkerObserver
-from streamer.inference.settings import EngineSettings
+from streamer.inference.scaling import Load, ScalePolicy, Scaler, Work
+from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.inference.slot import Slot, SlotOwner, SlotState, Spawn, WorkT
 from streamer.inference.worker import ModelHost, ModelSource
 
@@ -37,8 +39,20 @@ class Fleet(Generic[WorkT]):
         log: logging.Logger,
         spawn: Spawn | None = None,
         observe: Callable[[], WorkerObserver] = WorkerObserver,
+        ray: RaySettings | None = None,
+        work: Callable[[], Work] = lambda: Work(0.0, lambda _: 0),
     ) -> None:
-        """Prepare the slots. `observe` is called in each worker, and must be picklable for worker processes."""
+        """Prepare the slots. `observe` is called in each worker, and must be picklable for worker processes.
+
+        `ray`: the cluster, if the executor is "ray". `work`: returns the work that decides on the number of workers.
+        Raises ConfigError if Ray is needed and not installed.
+        """
+        if card.executor == "ray" and importlib.util.find_spec("ray") is None:
+            raise ConfigError('executor = "ray" needs the extra, which is not installed: pip install "streamer[ray]"')
+        self._ray = ray or RaySettings()
+        self._work = work
+        policy = ScalePolicy(card.min_workers, card.workers, settings)
+        self._scaler = Scaler(policy, self, self._load, clock) if card.min_workers < card.workers else None
         self._start_worker = spawn or self._spawn
         self._card = card
         self._settings = settings
@@ -52,6 +66,8 @@ class Fleet(Generic[WorkT]):
             max_partials=settings.max_partials,
             observe=observe,
         )
+        self._leaving: set[int] = set()
+        """Indices of the slots that get no new work, and are parked when that is done."""
         self._change = asyncio.Event()
         self._stopping = False
         self.slots: list[Slot[WorkT]] = []
@@ -64,27 +80,36 @@ class Fleet(Generic[WorkT]):
         ]
         for slot in self.slots:
             slot.quiet = True
+        for slot in self.slots[: self._card.min_workers]:
             slot.start()
+        for slot in self.slots[self._card.min_workers :]:
+            slot.park()
         while any(slot.state is SlotState.STARTING and not slot.failures for slot in self.slots):
             await self._next_change()
         if not self.readiness.ready:
-            problems = "; ".join(sorted({slot.last_loss.removeprefix(f"worker {slot.index}: ") for slot in self.slots}))
+            problems = "; ".join(
+                sorted({slot.last_loss.removeprefix(f"worker {slot.index}: ") for slot in self.slots if slot.last_loss})
+            )
             details = "\n".join(sorted({slot.load_error for slot in self.slots} - {""}))
             await self.stop(FAILED_START_STOP_S)
             raise ModelLoadError(f"model {self._card.name!r}: {problems}", detail=details)
         for slot in self.slots:
             slot.speak()
+        if self._scaler is not None:
+            self._scaler.start()
 
     async def stop(self, timeout_s: float) -> bool:
         """Let every worker finish its call, then stop. Kill those that do not stop in time, and return False then."""
         self._stopping = True
+        if self._scaler is not None:
+            self._scaler.stop()
         for slot in self.slots:
             slot.stop()
         if await self._ended(timeout_s):
             return True
         for slot in self.slots:
             slot.kill()
-        if not await self._ended(KILL_GRACE_S if self._card.executor == "process" else 0.0):
+        if not await self._ended(0.0 if self._card.executor == "thread" else KILL_GRACE_S):
             left = sum(len(slot.leaving) for slot in self.slots)
             self._log.warning("%d model workers did not stop and were abandoned", left)
         return False
@@ -94,12 +119,50 @@ class Fleet(Generic[WorkT]):
         self._change.set()
 
     def idle(self) -> list[Slot[WorkT]]:
-        """Return the slots that can take a batch."""
-        return [slot for slot in self.slots if slot.state is SlotState.IDLE]
+        """Return the slots that can take a batch. Those that are let go take one for states that they have."""
+        leaving = frozenset() if self._card.stateful else self._leaving
+        return [slot for slot in self.slots if slot.state is SlotState.IDLE and slot.index not in leaving]
+
+    def staying(self) -> list[int]:
+        """Return the indices of the slots with an available worker that may get new states."""
+        answering = self.answering()
+        return [index for index in answering if index not in self._leaving] or answering
 
     def answering(self) -> list[int]:
         """Return the indices of the slots with an available worker."""
         return [slot.index for slot in self.slots if slot.answers]
+
+    def _load(self) -> Load:
+        return Load(self._work().owed_s, self.count(SlotState.BUSY))
+
+    @property
+    def active(self) -> int:
+        """Implement `scaling.Scalable.active`."""
+        return sum(slot.state is not SlotState.PARKED and slot.index not in self._leaving for slot in self.slots)
+
+    def scale(self, workers: int) -> None:
+        """Implement `scaling.Scalable.scale`. Workers that were let go and are still here come first."""
+        before, states = self.active, self._work().states
+        for index in sorted(self._leaving):
+            if self.active < workers:
+                self._leaving.discard(index)
+        for slot in self.slots:
+            if self.active < workers and slot.state is SlotState.PARKED:
+                slot.start()
+        while self.active > workers:
+            candidates = [slot for slot in self.slots if slot.state is not SlotState.PARKED]
+            candidates = [slot for slot in candidates if slot.index not in self._leaving]
+            self._leaving.add(min(candidates, key=lambda slot: (slot.answers, states(slot.index), -slot.index)).index)
+        self._log.info("workers: %d instead of %d, by the load", self.active, before)
+
+    def park(self) -> None:
+        """Implement `scaling.Scalable.park`."""
+        states = self._work().states
+        for index in tuple(self._leaving):
+            slot = self.slots[index]
+            if slot.running is None and not states(index):
+                self._leaving.discard(index)
+                slot.park()
 
     def count(self, state: SlotState) -> int:
         return sum(slot.state is state for slot in self.slots)
@@ -110,7 +173,8 @@ class Fleet(Generic[WorkT]):
             return Readiness(False, "stopping")
         if self.answering():
             return Readiness(True)
-        return Readiness(False, "; ".join(slot.problem for slot in self.slots) or "not started")
+        problems = [slot.problem for slot in self.slots if slot.state is not SlotState.PARKED]
+        return Readiness(False, "; ".join(problems) or "not started")
 
     async def _ended(self, timeout_s: float) -> bool:
         try:
@@ -126,10 +190,17 @@ class Fleet(Generic[WorkT]):
         await self._change.wait()
 
     def _spawn(self, name: str, owner: WorkerOwner) -> Worker:
+        if self._card.executor == "thread":
+            from streamer.inference.executor import ThreadWorker  # noqa: PLC0415
+
+            return ThreadWorker(name, owner, self._host)
+        from streamer.inference.process import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
+
         if self._card.executor == "process":
-            from streamer.inference.process import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
-
             return ProcessWorker(name, owner, self._host)
-        from streamer.inference.executor import ThreadWorker  # noqa: PLC0415
+        from streamer.inference.ray_host import RayHost  # noqa: PLC0415
 
-        return ThreadWorker(name, owner, self._host)
+        # Ray's core writes plain lines, which would be no JSON in the log.
+        return ProcessWorker(
+            name, owner, partial(RayHost, self._host, self._ray), partial(self._log.info, "%s: %s", name)
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -23,18 +24,31 @@ import psutil
 from streamer import parent_death
 from streamer.inference.calls import Call, decode_call, decode_reply, encode
 from streamer.inference.executor import Worker, WorkerOwner
-from streamer.inference.worker import ModelHost
+from streamer.inference.worker import Host
 
 STOPPED = "stopped"
+_LINES_S = 1.0
+"""Time in seconds to read the last lines of a child that has ended."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_MAX_LINE = 2_000
+"""Characters of a line; a longer one is several."""
 
 
 class ProcessWorker(Worker):
     """Parent side of a worker process. Its thread waits on the pipe, so the event loop never does."""
 
-    def __init__(self, name: str, owner: WorkerOwner, host: Callable[[], ModelHost]) -> None:
-        """Prepare a worker. `host` is called in the child and must be picklable."""
+    def __init__(
+        self, name: str, owner: WorkerOwner, host: Callable[[], Host], on_line: Callable[[str], None] | None = None
+    ) -> None:
+        """Prepare a worker. `host` is called in the child and must be picklable.
+
+        `on_line`: called on a thread with each line that the child writes to its standard output and error; None: they
+        are the server's own.
+        """
         super().__init__(name, owner)
         self._host = host
+        self._on_line = on_line
+        self._last_line = ""
         self._process: SpawnProcess | None = None
         self._killed = False
         self._lock = threading.Lock()
@@ -54,9 +68,15 @@ class ProcessWorker(Worker):
     def _serve(self) -> str:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_main, args=(theirs, self._host), name=self.name, daemon=True)
+        reading, writing = context.Pipe(duplex=False) if self._on_line is not None else (None, None)
+        process = context.Process(target=_main, args=(theirs, self._host, writing), name=self.name, daemon=True)
         process.start()
         theirs.close()
+        lines = None
+        if reading is not None and writing is not None:
+            writing.close()
+            lines = threading.Thread(target=self._read_lines, args=(reading,), name=f"{self.name}-lines", daemon=True)
+            lines.start()
         with self._lock:
             self._process = process
             if self._killed:
@@ -71,18 +91,30 @@ class ProcessWorker(Worker):
         ours.close()  # the child reads EOF and exits
         code = _exit_code(process)
         watch.join()
+        if lines is not None:
+            lines.join(_LINES_S)  # they end with the child, unless it left a child of its own
         with self._lock:
             self._process = None
         process.close()
-        return STOPPED if stopped and code == 0 else _cause(code)
+        return STOPPED if stopped and code == 0 else _cause(code, self._last_line)
 
     def _exchange(self, pipe: Connection, call: Call) -> None:
         pipe.send_bytes(encode(call))
         while True:
             reply = decode_reply(pipe.recv_bytes())
+            self._last_line = ""  # lines before an answer are not the cause of a death
             self._post(reply)
             if reply.done:
                 return
+
+    def _read_lines(self, reading: Connection) -> None:
+        with open(os.dup(reading.fileno()), encoding="utf-8", errors="replace") as lines:
+            reading.close()
+            while line := lines.readline(_MAX_LINE):
+                if text := _COLOUR.sub("", line).strip():
+                    self._last_line = text
+                    assert self._on_line is not None
+                    self._on_line(text)
 
     def _watch(self, sentinel: int) -> None:
         """Notice the death of an idle child at once: its thread waits at the queue then, not at the pipe."""
@@ -102,16 +134,20 @@ def _exit_code(process: BaseProcess) -> int:
     return code
 
 
-def _cause(exitcode: int) -> str:
+def _cause(exitcode: int, last_line: str = "") -> str:
     if exitcode < 0:
         with contextlib.suppress(ValueError):
             return f"killed by {signal.Signals(-exitcode).name}"
-    return f"exited with code {exitcode}"
+    return f"exited with code {exitcode}" + (f" ({last_line})" if last_line else "")
 
 
-def _main(pipe: Connection, make_host: Callable[[], ModelHost]) -> None:
-    """Run the child: answer calls until the pipe is closed."""
+def _main(pipe: Connection, make_host: Callable[[], Host], writing: Connection | None) -> None:
+    """Run the child: answer calls until the pipe is closed. `writing`: takes its standard output and error."""
     _die_with_parent()
+    if writing is not None:
+        for descriptor in (1, 2):
+            os.dup2(writing.fileno(), descriptor)
+        writing.close()
     # signals reach the whole process group: the server decides and drains
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -121,7 +157,8 @@ def _main(pipe: Connection, make_host: Callable[[], ModelHost]) -> None:
         while True:
             call = decode_call(pipe.recv_bytes())
             for reply in host.run(call):
-                told = msgspec.structs.replace(reply, rss=process.memory_info().rss) if reply.done else reply
+                own = reply.done and not reply.rss  # unless the model is elsewhere
+                told = msgspec.structs.replace(reply, rss=process.memory_info().rss) if own else reply
                 pipe.send_bytes(encode(told))
 
 

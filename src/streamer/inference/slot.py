@@ -33,6 +33,8 @@ class SlotState(Enum):
     """No worker until the next restart."""
     STUCK = auto()
     """No worker: too many threads are hung."""
+    PARKED = auto()
+    """No worker, because the load does not need it."""
     STOPPED = auto()
 
 
@@ -113,6 +115,18 @@ class Slot(Generic[WorkT]):
             return
         self.worker = worker
         self._call(Call(Op.LOAD), None, self.settings.load_timeout_s)
+
+    def park(self) -> None:
+        """Stop an idle worker, with unload(), or the attempts to start one, until `start`."""
+        assert self.running is None
+        self._disarm()
+        if self.worker is not None:
+            closing, self.closing = self.closing, []
+            self.worker.call(Call(Op.UNLOAD, [], closing))
+            self._part()
+        self.failures = 0
+        self.state = SlotState.PARKED
+        self.problem = "not needed"
 
     def run(self, items: list[Item], work: WorkT, seconds: float, trace: str | None) -> None:
         """Run a batch on an idle worker. `seconds`: length of its audio, which determines the time-out."""

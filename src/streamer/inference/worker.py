@@ -43,6 +43,14 @@ class Prebuilt:
             return self._source.load()
 
 
+class Host(Protocol):
+    """Answers the calls of a worker: with a model, or as a bridge to one elsewhere."""
+
+    def run(self, call: Call) -> Iterator[Reply]:
+        """Yield the replies to one call; the last one is done."""
+        ...
+
+
 class ModelHost:
     """One model in one worker."""
 

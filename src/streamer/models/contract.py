@@ -45,8 +45,16 @@ class StreamInfo:
     options: Mapping[str, Any]
 
 
-Executor = Literal["thread", "process"]
+Executor = Literal["thread", "process", "ray"]
 WordTimes = Literal["", "model", "estimated"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRange:
+    """Number of workers, which follows the load."""
+
+    min: int
+    max: int
 
 
 class BaseModel:
@@ -67,9 +75,11 @@ class BaseModel:
     max_batch_wait_ms: float = 5.0
     """Maximum wait of an item for others while a worker is idle."""
     executor: Executor = "thread"
-    """`thread` for a model that releases the GIL; `process` for one that does not, or that may crash or hang."""
-    workers: int = 1
-    """Number of threads or processes, each with its own load()."""
+    """`thread` for a model that releases the GIL; `process` for one that does not, or that may crash or hang;
+    `ray` for one on other machines."""
+    workers: int | WorkerRange = 1
+    """Number of threads, processes or actors, each with its own load(); or `{"min": 1, "max": 4}`, which follows the
+    expected wait."""
     max_inflight: int = 4
     """Concurrent pieces of one channel on `simple` (always 1 for a StreamingModel)."""
     timeout_floor_s: float = 10.0
@@ -203,5 +213,6 @@ __all__ = [
     "Segment",
     "StreamInfo",
     "StreamingModel",
+    "WorkerRange",
     "model",
 ]

@@ -18,7 +18,7 @@ import msgspec
 
 from streamer.errors import ConfigError, ModelLoadError, StreamerError, brief
 from streamer.models.author_errors import author_traceback, error_line
-from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionModel, Model, StreamingModel
+from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionModel, Model, StreamingModel, WorkerRange
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
@@ -30,6 +30,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "parakeet": "streamer.models.sherpa_onnx:parakeet",
         "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",
+        "open_inference": "streamer.models.open_inference:OpenInference",
+        "open_inference_streaming": "streamer.models.open_inference:OpenInferenceStreaming",
     }
 )
 """The included models by name."""
@@ -37,6 +39,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 WITH_WEIGHTS = frozenset({"moonshine", "whisper", "sherpa", "parakeet"})
 """Those of them after whose name the weights may stand: `moonshine:base-en`."""
 
+_WORKER_RANGE = f"{WorkerRange.__module__}.{WorkerRange.__qualname__}"
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -246,4 +249,8 @@ def _converted(key: str, value: object, hint: Any) -> object:
 
 
 def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    return (
+        hint.__name__
+        if isinstance(hint, type)
+        else str(hint).replace("typing.", "").replace(_WORKER_RANGE, "{min, max}")
+    )

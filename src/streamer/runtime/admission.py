@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from streamer.access import Identity
@@ -39,8 +39,13 @@ class Admission:
         per_subject: float = math.inf,
         max_handshakes: float = math.inf,
         memory: MemoryPool | None = None,
+        hold: Callable[[str, float], AbstractAsyncContextManager[None]] | None = None,
     ) -> None:
-        """`memory`: of the audio of all sessions; None: it is not bounded."""
+        """`memory`: of the audio of all sessions; None: it is not bounded.
+
+        `hold(subject, limit)`: counts a session on all servers, or raises TooMany; None: this is the only server.
+        """
+        self._hold = hold
         self._max = max_sessions
         self._max_handshakes = max_handshakes
         self._handshakes = 0
@@ -80,6 +85,11 @@ class Admission:
             raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._engine.check_admission()
 
+    @property
+    def load(self) -> float:
+        """Share of the capacity in use (0 to 1): the greater of the slots' and the engine's."""
+        return min(1.0, max(self.active / self._max, self._engine.depth.load))
+
     @contextmanager
     def handshake(self) -> Iterator[None]:
         """Reserve a slot for a connection that is accepted before authentication, while its first message is awaited.
@@ -114,13 +124,29 @@ class Admission:
                 if not self._held[share]:
                     del self._held[share]  # keep no entry for an address or subject without slots
 
+    @asynccontextmanager
+    async def admit(self, address: str | None = None, identity: Identity | None = None) -> AsyncIterator[None]:
+        """Reserve a slot here, and one of its subject on all servers, for the duration of the context.
+
+        Raises the errors of `place`.
+        """
+        with self.place(address, identity):
+            most = math.inf if identity is None else self._subject_limit(identity)
+            if identity is None or most == math.inf or self._hold is None:
+                yield
+            else:
+                async with self._hold(identity.subject, most):
+                    yield
+
+    def _subject_limit(self, identity: Identity) -> float:
+        return min(self._per_subject, identity.grant.max_sessions or math.inf)
+
     def _shares(self, address: str | None, identity: Identity | None) -> Iterator[tuple[Hashable, float, str]]:
         """Yield the quotas of a slot: (key, limit, name for the error)."""
         if address is not None and self._per_address < math.inf:
             yield ("address", network_of(address)), self._per_address, "this address"
         if identity is not None:
-            most = min(self._per_subject, identity.grant.max_sessions or math.inf)
-            yield ("subject", identity.subject), most, "this subject"
+            yield ("subject", identity.subject), self._subject_limit(identity), "this subject"
 
 
 def network_of(address: str) -> str:

@@ -19,6 +19,7 @@ from streamer.runtime.inlet import Inlet
 from streamer.runtime.meter import Meter
 from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
 from streamer.runtime.read_gate import ReadGate
+from streamer.runtime.renewal import renew
 from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
@@ -356,12 +357,8 @@ class Connection(Generic[FrameT]):
 
     def _renew(self, message: Auth, now: float) -> Sequence[Action]:
         """Renew the lease with a newer token; an invalid one changes nothing."""
-        try:
-            if self._lease is not None:
-                self._lease.renew(message.secret, now)
-        except StreamerError as error:
-            return [Emit(Failed.from_error(error))]
-        return self._session.receive(message, now)
+        refusal = renew(self._lease, message.secret, now, self._enter)
+        return refusal or self._session.receive(message, now)
 
     # Ends ---------------------------------------------------------------------------------------
 

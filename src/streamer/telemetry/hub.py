@@ -24,7 +24,7 @@ from streamer.telemetry.measuring import Measuring, untraced
 from streamer.telemetry.metrics import Metrics, Signal
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView, Subsystem
 from streamer.telemetry.session_log import SessionLog, log_refusal
-from streamer.telemetry.tasks import TaskStats, watch_lag
+from streamer.telemetry.tasks import LagMean, TaskStats, watch_lag
 from streamer.telemetry.wanted import traces_wanted
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Telemetry(Observer, EngineObserver):
         self._sessions: dict[str, tuple[Chronicle, Ids]] = {}
         self._spans_lost = 0
         self._lag: asyncio.Task[None] | None = None
+        self._loop_lag = LagMean()
         self._tracing: Tracing | None = None
         if traces_wanted(environment or {}):
             self._trace(model, environment or {})
@@ -60,10 +61,17 @@ class Telemetry(Observer, EngineObserver):
     # Life ---------------------------------------------------------------------------------------
 
     def watch(
-        self, *, ready: Callable[[], bool], draining: Callable[[], bool], depth: Callable[[], EngineDepth]
+        self,
+        *,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        depth: Callable[[], EngineDepth],
+        load: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Set the sources of gauges, which are read at each scrape."""
-        self._measuring.watch(ready=ready, draining=draining, depth=depth)
+        """Set the sources of gauges, which are read at each scrape. `load`: without the event loop's."""
+        self._measuring.watch(
+            ready=ready, draining=draining, depth=depth, load=lambda: max(load(), self._loop_lag.load)
+        )
 
     def watch_certificate(self, expiry: Callable[[], float | None]) -> None:
         """Set the source of the certificate's expiry, in seconds since 1970; None if unknown."""
@@ -89,7 +97,7 @@ class Telemetry(Observer, EngineObserver):
 
     def start(self) -> None:
         """Start to measure the running event loop."""
-        self._lag = asyncio.create_task(watch_lag(self._metrics.loop_lag.child().observe), name="event-loop-lag")
+        self._lag = asyncio.create_task(watch_lag(self._observe_lag), name="event-loop-lag")
 
     async def collect(self) -> Iterable[Metric]:
         """Return all metrics, generated lazily, as `registry` would.
@@ -176,6 +184,10 @@ class Telemetry(Observer, EngineObserver):
 
     def spans_lost(self, count: int) -> None:
         self._spans_lost += count
+
+    def _observe_lag(self, lag_s: float) -> None:
+        self._metrics.loop_lag.child().observe(lag_s)
+        self._loop_lag.observe(lag_s)
 
     # Inside -------------------------------------------------------------------------------------
 

@@ -61,16 +61,23 @@ class Measuring(Observer, EngineObserver):
         self._batch_size = metrics.batch_size.child()
 
     def watch(
-        self, *, ready: Callable[[], bool], draining: Callable[[], bool], depth: Callable[[], EngineDepth]
+        self,
+        *,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        depth: Callable[[], EngineDepth],
+        load: Callable[[], float],
     ) -> None:
         """Set the sources of gauges, which are read at each scrape."""
         metrics = self._metrics
+        total_load = metrics.load.child()
         is_ready, is_draining, pending = metrics.ready.child(), metrics.draining.child(), metrics.pending.child()
         workers = {state: metrics.workers.child(state) for state in WorkerState}
 
         def refresh() -> None:
             is_ready.set(ready())
             is_draining.set(draining())
+            total_load.set(load())
             now = depth()
             pending.set(now.pending_items)
             workers[WorkerState.IDLE].set(now.workers_idle)

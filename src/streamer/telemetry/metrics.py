@@ -235,6 +235,11 @@ class Metrics:
             "1 if new sessions can be accepted. With several processes: 1 if every serving process is ready; "
             "streamer_processes counts those that are starting or down.",
         )
+        self.load = make.gauge(
+            "load",
+            "Load of this server, 0 to 1: the greatest of sessions, expected wait and event loop lag, each as a share "
+            "of its limit. With several processes: of the busiest. For autoscaling; not to be summed.",
+        )
         self.draining = make.gauge("draining", "1 while the server is draining.")
         self.admission_rejected = make.counter(
             "admission_rejected", "Sessions rejected for lack of capacity.", reason=REFUSALS

@@ -18,6 +18,7 @@ _GROWING = frozenset({"counter", "histogram"})
 _NOT_A_SUM: Mapping[str, Callable[[float, float], float]] = {
     "streamer_build_info": max,
     "streamer_ready": min,  # all must be ready
+    "streamer_load": max,  # a mean would hide a process that refuses sessions
     "streamer_draining": max,  # one is enough
     "streamer_certificate_expiry_timestamp_seconds": min,
     "process_start_time_seconds": min,

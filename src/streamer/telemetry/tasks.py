@@ -11,6 +11,13 @@ from typing import Any, TypeVar
 SLOW_POLL_S = 0.010
 """Duration in seconds above which a poll is slow: it blocks everything else on the loop."""
 
+LAG_WEIGHT = 0.01
+"""Weight of the latest of ten measurements per second in the mean lag."""
+MAX_MEAN_LAG_S = 0.1
+"""Mean lag of the event loop that counts as full load, in seconds."""
+_MAX_SAMPLE_S = 1.0
+"""Lag beyond which one measurement counts no more: the process was stopped, not busy."""
+
 T = TypeVar("T")
 
 
@@ -114,3 +121,19 @@ async def watch_lag(observe: Callable[[float], None], interval_s: float = 0.1) -
         began = perf_counter()
         await asyncio.sleep(interval_s)
         observe(max(0.0, perf_counter() - began - interval_s))
+
+
+class LagMean:
+    """Running mean of the event loop's lag over the last ten seconds or so."""
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0
+
+    def observe(self, lag_s: float) -> None:
+        """Add one measurement of `watch_lag`."""
+        self.mean_s += LAG_WEIGHT * (min(lag_s, _MAX_SAMPLE_S) - self.mean_s)
+
+    @property
+    def load(self) -> float:
+        """Return the mean as a share of `MAX_MEAN_LAG_S`, at most 1."""
+        return min(1.0, self.mean_s / MAX_MEAN_LAG_S)

@@ -22,13 +22,15 @@ class DetachableTransport(asyncio.Transport):
     `request.transport` of aiohttp is one, so a handler can take the connection over with public methods only.
     """
 
-    def __init__(self, transport: asyncio.Transport, take_over: Callable[[], bytes]) -> None:
+    def __init__(self, transport: asyncio.Transport, take_over: Callable[[], bytes], address: str = "") -> None:
         """Wrap a transport.
 
-        `take_over` ends the use of the connection for HTTP, and returns the bytes after the request.
+        `take_over` ends the use of the connection for HTTP, and returns the bytes after the request. `address`: of the
+        client, if a proxy connected for it; empty: the transport's own.
         """
         super().__init__()
         self._transport = transport
+        self._address = address
         self._take_over: Callable[[], bytes] | None = take_over
 
     def detach(self, protocol_on: Callable[[Any], ProtocolT], first_bytes: bytes) -> ProtocolT:
@@ -65,6 +67,8 @@ class DetachableTransport(asyncio.Transport):
     # Interface of its user, until it is detached ------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peername" and self._address:
+            return (self._address, 0)
         return self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:

@@ -164,7 +164,7 @@ class EndpointHandler:
             await services.turns.take()
             self._admission.check()
             identity = await visit.introduced(services.clock, self._admission, self._timeouts.handshake_s)
-            with self._admission.place(transport.address, identity):
+            async with self._admission.admit(transport.address, identity):
                 transport.upgrade()
                 lease = self._door.lease(identity, services.clock.now())
                 settings = granted(self._endpoint.settings, identity)
@@ -215,12 +215,12 @@ class Visit:
         self._check_subprotocols()
         by_message = self._door.locked and self._door.first_message and self._endpoint.hears_auth
         if self._credential is not None or not by_message:
-            return self._door.enter(self._origin, self._host, self._credential)
+            return await self._door.enter(self._origin, self._host, self._credential)
         self._door.origins.check(self._origin, self._host)
         with admission.handshake():
             self._transport.upgrade()
             credential = await self._first_message(clock, timeout_s)
-        return self._door.show(credential)
+        return await self._door.show(credential)
 
     def log_forbidden_origin(self) -> None:
         """Log the setting that would allow the page. (The log limits repeated messages.)"""

@@ -10,10 +10,20 @@ from typing import Any, cast
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler as Answer
 from aiohttp.typedefs import Middleware
 
-from streamer.access import QUERY_NAME, Credential, Door, ForbiddenHost, Hosts, find_credential
+from streamer.access import (
+    QUERY_NAME,
+    Credential,
+    Door,
+    ForbiddenHost,
+    Hosts,
+    Proxies,
+    ProxyHeader,
+    find_credential,
+)
 from streamer.errors import StreamerError, brief
 from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import TooMany
@@ -35,6 +45,16 @@ _REQUEST_S = 0.0002
 _JSON = "application/json"
 _WEBSOCKET = "websocket"
 """Name of the transport by which its refusals are counted."""
+
+
+class HttpLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of aiohttp's server, without errors of clients that do not speak HTTP, which would fill the log."""
+
+    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        if isinstance(kwargs.get("exc_info"), HttpProcessingError):
+            self.debug(msg, *args)
+        else:
+            super().exception(msg, *args, **kwargs)
 
 
 class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,6 +110,20 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
     return [check] if hosts.checked else []
 
 
+def forwarded(proxies: Proxies) -> list[Middleware]:
+    """Return the middleware by which `request.remote` is the address of a trusted proxy's client."""
+
+    @web.middleware
+    async def find_client(request: web.Request, handler: Answer) -> web.StreamResponse:
+        peer = request.remote
+        if peer is not None and proxies.trusts(peer):
+            client = proxies.client_of(peer, request.headers.getall(proxies.header, ()))
+            request = request.clone(remote=client)
+        return await handler(request)
+
+    return [find_client] if proxies and proxies.header is not ProxyHeader.PROXY_PROTOCOL else []
+
+
 def budget_check(addresses: AddressBudgets) -> Middleware:
     """Return the middleware that charges requests to the work budget of their address, and refuses beyond it."""
 
@@ -120,7 +154,7 @@ def needs_credential(handler: Handler, door: Door) -> Handler:
 
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
-            door.show(credential_of(request))
+            await door.show(credential_of(request))
         except StreamerError as error:
             return refusal(error)
         return await handler(request)

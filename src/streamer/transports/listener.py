@@ -16,14 +16,16 @@ from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from streamer.access import Proxies
 from streamer.errors import ErrorCode
 from streamer.runtime.admission import network_of
 from streamer.runtime.meter import Meter
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
+from streamer.transports.http import HttpLog
 from streamer.transports.limits import Buffers, HandshakeLimits
+from streamer.transports.proxy_protocol import Introductions
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +54,6 @@ _MAX_EARLY_BYTES = 64 * 1024
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
 
 
-class _HttpLog(logging.LoggerAdapter[logging.Logger]):
-    """The log of aiohttp's server, without errors of clients that do not speak HTTP, which would fill the log."""
-
-    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
-        if isinstance(kwargs.get("exc_info"), HttpProcessingError):
-            self.debug(msg, *args)
-        else:
-            super().exception(msg, *args, **kwargs)
-
-
 class Listener:
     """Serves an aiohttp application on one port, from `start` to `stop`."""
 
@@ -72,9 +64,13 @@ class Listener:
         *,
         tls: ssl.SSLContext | None = None,
         buffers: Buffers | None = None,
+        proxies: Proxies | None = None,
         shutdown_timeout_s: float,
     ) -> None:
+        """Create a listener. `proxies`: trusted ones, whose connections have the limits of their clients."""
         self.limits = limits
+        self._proxies = proxies or Proxies()
+        self._introductions = Introductions(self._proxies, limits.max_connections, limits.timeout_s, self._admit)
         self.connections: dict[HttpConnection, None] = {}
         """Connections that are not sessions (yet), in the order of their accept."""
         self._of_network: Counter[str] = Counter()
@@ -89,7 +85,7 @@ class Listener:
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            logger=_HttpLog(log),
+            logger=HttpLog(log),
             keepalive_timeout=limits.timeout_s,
             shutdown_timeout=shutdown_timeout_s,
         )
@@ -104,7 +100,7 @@ class Listener:
         for listening in self._sockets:
             if self._buffers.send:
                 listening.setsockopt(SOL_SOCKET, SO_SNDBUF, self._buffers.send)
-            self._accepting.append(asyncio.create_task(accept(listening, self._accepted), name="accept"))
+            self._accepting.append(asyncio.create_task(accept(listening, self._introductions.begin), name="accept"))
         taken: int = self._sockets[0].getsockname()[1]
         return taken
 
@@ -116,6 +112,7 @@ class Listener:
             self._sockets.pop().close()
         for connection in tuple(self._turned_away):
             self._close(connection)
+        await self._introductions.stop()
         await _cancelled(self.opening)
         await self._runner.cleanup()
 
@@ -142,9 +139,10 @@ class Listener:
         if not self._of_network[connection.network]:
             del self._of_network[connection.network]
 
-    def _accepted(self, connection: socket.socket, address: str) -> None:
-        addresses = self.limits.addresses
-        began, wait_s = addresses.clock.cpu(), addresses.wait_s(address)
+    def _admit(self, connection: socket.socket, address: str) -> None:
+        """Open a connection, or turn it away. A trusted proxy's own address has no limits but the total."""
+        addresses, is_proxy = self.limits.addresses, self._proxies.trusts(address)
+        began, wait_s = addresses.clock.cpu(), 0.0 if is_proxy else addresses.wait_s(address)
         if wait_s > 0 or not self._has_room(address):
             self._turn_away(connection, _TOO_MUCH % math.ceil(wait_s) if wait_s else _BUSY)
             self.limits.on_refused(ErrorCode.RATE_LIMITED if wait_s else ErrorCode.OVERLOADED, address)
@@ -154,7 +152,7 @@ class Listener:
             # On the listening socket it would limit the window scale for good (RFC 7323), and then the kernel
             # acknowledges small messages within our reads: with 20 ms, a twentieth of a server's CPU.
             connection.setsockopt(SOL_SOCKET, SO_RCVBUF, self._buffers.receive)
-        protocol = HttpConnection(self, address)
+        protocol = HttpConnection(self, address, is_proxy=is_proxy)
         opening = protocol.meter.run(self._open(connection, protocol))
         task = protocol.opening = asyncio.create_task(opening, name="open-connection")
         self.opening.add(task)
@@ -166,7 +164,8 @@ class Listener:
         If the limit is reached, the connection that has been silent for the longest is closed, so that silent
         connections cannot lock out others.
         """
-        if self._of_network[network_of(address)] >= self.limits.max_per_address:
+        is_full = self._of_network[network_of(address)] >= self.limits.max_per_address
+        if is_full and not self._proxies.trusts(address):
             return False
         if len(self.connections) < self.limits.max_connections:
             return True
@@ -235,9 +234,11 @@ class HttpConnection(asyncio.Protocol):
     4.1, has clients wait for the answer. On a connection that is kept after another request they must.)
     """
 
-    def __init__(self, listener: Listener, address: str) -> None:
+    def __init__(self, listener: Listener, address: str, *, is_proxy: bool = False) -> None:
+        """Count a connection. `is_proxy`: it carries requests of many clients, so its address is not charged."""
         loop = asyncio.get_running_loop()
         self.address = address
+        self._is_proxy = is_proxy
         self.network = network_of(address)
         self.meter = Meter(listener.limits.addresses.clock.cpu)
         self._listener = listener
@@ -260,7 +261,7 @@ class HttpConnection(asyncio.Protocol):
         if self._listener.is_encrypted:
             self.meter.spent_s += _TLS_HANDSHAKE_S
         self._http = self._listener.http_protocol()
-        self._http.connection_made(DetachableTransport(connection, self._take_over))
+        self._http.connection_made(DetachableTransport(connection, self._take_over, self.address))
 
     def data_received(self, data: bytes) -> None:
         with self.meter:
@@ -313,7 +314,9 @@ class HttpConnection(asyncio.Protocol):
 
     def _charge(self) -> None:
         """Count what the connection has cost for its address, if it was no session."""
-        self._listener.limits.addresses.charge(self.address, self.meter.take())
+        spent_s = self.meter.take()
+        if not self._is_proxy:
+            self._listener.limits.addresses.charge(self.address, spent_s)
 
     @property
     def is_waited_for(self) -> bool:

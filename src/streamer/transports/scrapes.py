@@ -109,7 +109,7 @@ def _guarded(handler: Handler, policy: MetricsPolicy, door: Door) -> Handler:
         try:
             if policy is MetricsPolicy.CLOSED:
                 raise Forbidden("the address is public and no keys are set")
-            door.show(credential_of(request))
+            await door.show(credential_of(request))
         except StreamerError as error:
             message = f"/metrics is closed: {error.message}. {_TO_OPEN}"
             log.warning("%s", message)

@@ -137,11 +137,11 @@ class UploadHandler:
         try:
             await services.turns.take()
             self._admission.check()
-            identity = self._door.enter(
+            identity = await self._door.enter(
                 request.headers.get("Origin"), request.headers.get("Host"), credential_of(request)
             )
             start, answer = start_of(request), answer_to(request)
-            with self._admission.place(request.remote, identity):
+            async with self._admission.admit(request.remote, identity):
                 return await self._stream(request, answer, start, granted(self._settings, identity), identity)
         except StreamerError as error:
             services.observer.refused(UploadTransport.name, error.code, request.remote or "unknown")

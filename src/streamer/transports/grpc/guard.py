@@ -9,12 +9,12 @@ import grpc.aio
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from streamer.access import Door, find_credential
+from streamer.access import Door, Proxies, find_credential
 from streamer.config import AccessSettings
 from streamer.errors import StreamerError
 from streamer.telemetry.observer import Observer
 from streamer.transports.grpc.status import refuse
-from streamer.transports.grpc.transport import Call, GrpcTransport, address
+from streamer.transports.grpc.transport import Call, GrpcTransport, client_of
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
@@ -33,8 +33,9 @@ _KINDS = {
 class Guard(grpc.aio.ServerInterceptor):
     """Requires a credential for some services. Other services authenticate by themselves."""
 
-    def __init__(self, door: Door, settings: AccessSettings, observer: Observer) -> None:
+    def __init__(self, door: Door, settings: AccessSettings, observer: Observer, proxies: Proxies) -> None:
         self._door = door
+        self._proxies = proxies
         self._observer = observer
         asked = SERVICES.keys() - set(settings.anonymous) if door.locked else ()
         self.services = frozenset(SERVICES[word] for word in asked)
@@ -50,7 +51,7 @@ class Guard(grpc.aio.ServerInterceptor):
         metadata = dict(handler_call_details.invocation_metadata)
         authorization = metadata.get("authorization")
         try:
-            self._door.show(find_credential(authorization if isinstance(authorization, str) else None, (), None))
+            await self._door.show(find_credential(authorization if isinstance(authorization, str) else None, (), None))
         except StreamerError as error:
             return self._refusing(handler, error)
         return handler
@@ -59,7 +60,7 @@ class Guard(grpc.aio.ServerInterceptor):
         """Return a handler of the same kind that answers with the error."""
 
         async def answer(_: object, call: Call) -> None:
-            self._observer.refused(GrpcTransport.name, error.code, address(call.peer()))
+            self._observer.refused(GrpcTransport.name, error.code, client_of(call, self._proxies))
             await refuse(call, error)
 
         return _KINDS[handler.request_streaming, handler.response_streaming](answer)

@@ -11,9 +11,10 @@ import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from streamer.access import Proxies
 from streamer.inference.contract import Readiness
 from streamer.runtime.admission import network_of
-from streamer.transports.grpc.transport import address
+from streamer.transports.grpc.transport import client_of
 
 Call = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 
@@ -26,12 +27,19 @@ MAX_WATCHERS = 1_000
 class Health(health_pb2_grpc.HealthServicer):
     """Reports SERVING if new sessions can be accepted: a model worker is available, and the server is not draining."""
 
-    def __init__(self, readiness: Callable[[], Readiness], services: frozenset[str], max_per_address: float) -> None:
+    def __init__(
+        self,
+        readiness: Callable[[], Readiness],
+        services: frozenset[str],
+        max_per_address: float,
+        proxies: Proxies | None = None,
+    ) -> None:
         """Create the service.
 
         `services`: names that may be queried, including "" (the whole server). `max_per_address`: watches of one IPv4
-        address or IPv6 /64.
+        address or IPv6 /64. `proxies`: trusted ones.
         """
+        self._proxies = proxies or Proxies()
         self._readiness = readiness
         self._services = services
         self._max_per_address = max_per_address
@@ -58,7 +66,7 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Watch(  # noqa: N802
         self, request: HealthCheckRequest, context: Call
     ) -> AsyncIterator[HealthCheckResponse]:
-        network = network_of(address(context.peer()))
+        network = network_of(client_of(context, self._proxies))
         if (problem := self._full(network)) is not None:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
         with self._watching(network):

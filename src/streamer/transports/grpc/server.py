@@ -13,7 +13,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from streamer.access import Carrier, Credential, Door, Identity, find_credential
+from streamer.access import Carrier, Credential, Door, Identity, Proxies, find_credential
 from streamer.clock import timeout
 from streamer.config import ServerSettings, Settings
 from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
@@ -62,18 +62,25 @@ class GrpcServer:
     """Serves on its own port from `start` to `stop`."""
 
     def __init__(
-        self, service: Service, settings: Settings, readiness: Callable[[], Readiness], *, shared: bool = False
+        self,
+        service: Service,
+        settings: Settings,
+        readiness: Callable[[], Readiness],
+        proxies: Proxies,
+        *,
+        shared: bool = False,
     ) -> None:
         """Create a server.
 
-        `shared`: other processes listen on the same port, and the kernel distributes the connections.
+        `proxies`: trusted ones. `shared`: other processes listen on the same port, and the kernel distributes the
+        connections.
         """
         self._settings = settings
         self._shared = shared
-        self._reception = Reception(service, settings.server)
+        self._reception = Reception(service, settings.server, proxies)
         max_watches = settings.grpc.max_watches_per_address or math.inf
-        self._health = Health(readiness, frozenset({"", SERVICE}), max_watches)
-        self._guard = Guard(service.door, settings.access, service.conductor.services.observer)
+        self._health = Health(readiness, frozenset({"", SERVICE}), max_watches, proxies)
+        self._guard = Guard(service.door, settings.access, service.conductor.services.observer, proxies)
         clock = service.conductor.services.clock
         self._auxiliary = AuxiliaryCalls(SERVICE, clock, settings.server.handshake_timeout_s)
         self._server: grpc.aio.Server | None = None
@@ -119,13 +126,14 @@ class GrpcServer:
 class Reception:
     """Handles a call from its metadata to its status."""
 
-    def __init__(self, service: Service, settings: ServerSettings) -> None:
+    def __init__(self, service: Service, settings: ServerSettings, proxies: Proxies) -> None:
         self._service = service
+        self._proxies = proxies
         self._settings = settings
 
     async def stream(self, _: object, call: Call) -> None:
         """Handle a call of the method."""
-        transport, services = GrpcTransport(call), self._service.conductor.services
+        transport, services = GrpcTransport(call, self._proxies), self._service.conductor.services
         meter = Meter(services.clock.cpu)
         try:
             await meter.run(self._serve(call, transport))
@@ -146,7 +154,7 @@ class Reception:
             service.admission.check()
             unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
             identity = await self._introduced(metadata.get("authorization"), transport)
-            with service.admission.place(transport.peer, identity):
+            async with service.admission.admit(transport.peer, identity):
                 await transport.accept()
                 await self._conduct(transport, identity, handshake)
         except StreamerError as error:
@@ -175,7 +183,7 @@ class Reception:
             with self._service.admission.handshake():
                 await transport.accept()
                 credential = await self._first_message(transport)
-        return door.show(credential)
+        return await door.show(credential)
 
     async def _first_message(self, transport: GrpcTransport) -> Credential | None:
         try:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import grpc.aio
 
+from streamer.access import Proxies
 from streamer.errors import ErrorCode
 from streamer.protocols.grpc import Frame, HalfClose
 from streamer.runtime.transport import Ear
@@ -41,9 +42,10 @@ class GrpcTransport:
 
     name = "grpc"
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, proxies: Proxies | None = None) -> None:
+        """Wrap a call. `proxies`: trusted ones."""
         self._call = call
-        self.peer = address(call.peer())
+        self.peer = client_of(call, proxies or Proxies())
         self.signs = 0
         """Always 0: gRPC answers HTTP/2 pings itself. A silent client sends `keepalive`."""
         self.ending: Ending | None = None
@@ -138,6 +140,17 @@ class GrpcTransport:
         finally:
             self._waiting.discard(task)
             self._woken.discard(task)
+
+
+def client_of(call: grpc.aio.ServicerContext[Any, Any], proxies: Proxies) -> str:
+    """Return the address of the client of a call, which a trusted proxy names in its metadata."""
+    peer = address(call.peer())
+    if not proxies.trusts(peer):
+        return peer
+    metadata = call.invocation_metadata() or ()
+    return proxies.client_of(
+        peer, [value for key, value in metadata if key == proxies.header and isinstance(value, str)]
+    )
 
 
 def address(peer: str) -> str:
