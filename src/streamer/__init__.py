@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamer.audio.format import AudioFormat, Encoding
+    from streamer.audio.seams import Crossfade, OverlapAdd
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
-    from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.models.contract import AudioOut, Model, Segment, StreamInfo, StreamingModel, model
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioFormat",
+    "AudioOut",
+    "Crossfade",
     "Encoding",
     "Model",
     "ModelFailed",
+    "OverlapAdd",
     "Segment",
     "StreamInfo",
     "StreamingModel",
@@ -27,9 +31,12 @@ __all__ = [
 
 _HOME = {
     "AudioFormat": "streamer.audio.format",
+    "AudioOut": "streamer.models.contract",
+    "Crossfade": "streamer.audio.seams",
     "Encoding": "streamer.audio.format",
     "Model": "streamer.models.contract",
     "ModelFailed": "streamer.errors",
+    "OverlapAdd": "streamer.audio.seams",
     "Segment": "streamer.models.contract",
     "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",

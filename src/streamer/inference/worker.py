@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from streamer.inference.audio_check import AudioCheck
 from streamer.inference.batching import Lane
 from streamer.inference.calls import Call, Item, Op, Reply
 from streamer.inference.observer import WorkerObserver
@@ -89,7 +90,8 @@ class ModelHost:
             yield Reply(fault=fault_of(error, UNCAUGHT))
 
     def _load(self) -> None:
-        self._model = self._source.load()
+        self._model = model = self._source.load()
+        self._outputs.audio = AudioCheck(model.output_sample_rate, model.output_channels)
         self._model.load()
         self._model.warm()
         self._try()
@@ -164,7 +166,9 @@ class ModelHost:
 def _segment(item: Item) -> Segment:
     samples = np.frombuffer(item.samples, dtype=np.float32)
     options = msgspec.json.decode(item.options)
-    return Segment(samples, item.sample_rate, item.start, item.is_final, item.session_id, item.channel, options)
+    return Segment(
+        samples, item.sample_rate, item.start, item.is_final, item.session_id, item.channel, options, item.overlap
+    )
 
 
 def _checked(method: str, outputs: object, expected: int) -> list[Any]:
