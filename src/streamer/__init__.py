@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
     from streamer.models.contract import AudioOut, Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.session.messages import AudioOutFormat
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioFormat",
     "AudioOut",
+    "AudioOutFormat",
     "Crossfade",
     "Encoding",
     "Model",
@@ -32,6 +34,7 @@ __all__ = [
 _HOME = {
     "AudioFormat": "streamer.audio.format",
     "AudioOut": "streamer.models.contract",
+    "AudioOutFormat": "streamer.session.messages",
     "Crossfade": "streamer.audio.seams",
     "Encoding": "streamer.audio.format",
     "Model": "streamer.models.contract",

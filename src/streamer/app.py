@@ -311,13 +311,14 @@ class App:
 
     def _session(self, mode: Mode) -> SessionSettings:
         model = self.model
-        return self.settings.for_session(
+        settings = self.settings.for_session(
             mode,
             model=model.name,
             sample_rate=model.sample_rate,
             stateful=model.stateful,
             max_inflight=model.max_inflight,
         )
+        return replace(settings, model_output=model.output, overlap_ms=model.overlap_ms)
 
     def _endpoints(self) -> list[Endpoint]:
         endpoints = []
@@ -329,9 +330,10 @@ class App:
         return endpoints
 
     def _info(self) -> http.Info:
+        output = self.model.output
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(self.model.name, self.model.sample_rate),
+            model=http.ModelInfo(self.model.name, self.model.sample_rate, output.sample_rate if output else None),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
             encodings=tuple(Encoding),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings
 from streamer.session.events import Mode
-from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
+from streamer.session.settings import MEMORY_SHARES, AudioOutSettings, Limits, SessionSettings
 from streamer.vad.settings import VadConfig
 
 
@@ -219,6 +219,7 @@ class Settings(BaseModel):
     vad: VadConfig = VadConfig()
     session: SessionSection = SessionSection()
     limits: Limits = Limits()
+    audio_out: AudioOutSettings = AudioOutSettings()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
 
@@ -256,5 +257,6 @@ class Settings(BaseModel):
             stall_timeout_s=cut.stall_timeout_s,
             lag_warning_s=cut.lag_warning_s,
             retry_after_s=self.server.retry_after_s,
+            audio_out=self.audio_out,
             limits=self.limits,
         )

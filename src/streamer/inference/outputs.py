@@ -38,7 +38,8 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 def to_json(value: object, max_bytes: int, encoder: msgspec.json.Encoder | None = None) -> bytes:
     """Return `value` as JSON: types that msgspec supports (dataclasses, structs, datetimes, ...) and numpy.
 
-    NaN becomes null. `encoder`: one that knows further types. Raises ModelFailed, which names the value that is not JSON, or the size or depth beyond the limit.
+    NaN becomes null. `encoder`: one that knows further types. Raises ModelFailed, which names the value that is not
+    JSON, or the size or depth beyond the limit.
     """
     try:
         encoded = (encoder or _ENCODER).encode(value)

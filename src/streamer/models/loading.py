@@ -22,6 +22,7 @@ from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionMode
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "stub": "streamer.models.stub:Stub",
+        "passthrough": "streamer.models.passthrough:Passthrough",
         "pocketsphinx": "streamer.models.pocketsphinx:PocketSphinx",
         "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",

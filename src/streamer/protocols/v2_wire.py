@@ -13,7 +13,7 @@ import msgspec
 
 from streamer.audio.format import Encoding
 from streamer.session.events import Mode
-from streamer.session.messages import VadOverrides
+from streamer.session.messages import AudioOutFormat, VadOverrides
 
 MAX_FLUSH_ID = 256
 MAX_TOKEN = 4_096
@@ -48,6 +48,7 @@ class Start(ToServer, frozen=True, tag="start"):
     tracestate: str | None = None
     metadata: dict[str, str] = {}
     options: msgspec.Raw = msgspec.Raw(b"{}")
+    audio_out: AudioOutFormat | None = None
 
 
 class Flush(ToServer, frozen=True, tag="flush"):
@@ -62,6 +63,10 @@ class Stop(ToServer, frozen=True, tag="stop"):
     keep_open: bool = False
 
 
+class Clear(ToServer, frozen=True, tag="clear"):
+    """Drop the audio out that has not been sent."""
+
+
 class KeepAlive(ToServer, frozen=True, tag="keepalive"):
     """Reset the idle time-out."""
 
@@ -72,7 +77,7 @@ class Auth(ToServer, frozen=True, tag="auth"):
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)]
 
 
-ClientMessage = Start | Flush | Stop | KeepAlive | Auth
+ClientMessage = Start | Flush | Clear | Stop | KeepAlive | Auth
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -80,6 +85,15 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
     name: str
     sample_rate: int
+
+
+class AudioOutInfo(msgspec.Struct, frozen=True):
+    """Format of the binary messages. `sample_rate` in Hz; `channels` are interleaved; `latency_ms` is the model's."""
+
+    encoding: Encoding
+    sample_rate: int
+    channels: int
+    latency_ms: float
 
 
 class Started(ToClient, frozen=True, tag="started"):
@@ -90,6 +104,7 @@ class Started(ToClient, frozen=True, tag="started"):
     model: ModelInfo
     limits: Mapping[str, float]
     traceparent: str | None = None
+    audio_out: AudioOutInfo | None = None
 
 
 class SpeechStarted(ToClient, frozen=True, tag="speech_started"):
@@ -166,4 +181,48 @@ class Finished(ToClient, frozen=True, tag="finished"):
     failed: int
 
 
-ServerEvent = Started | SpeechStarted | SpeechEnded | Segment | Ack | Flushed | Warned | Error | Draining | Finished
+class AudioStarted(ToClient, frozen=True, tag="audio_started"):
+    """Binary messages with the audio of a segment's answer follow. `start_time`: of the segment."""
+
+    channel: int
+    segment_id: int
+    start_time: float
+
+
+class AudioResumed(ToClient, frozen=True, tag="audio_resumed"):
+    """The binary messages that follow belong to this answer again."""
+
+    channel: int
+    segment_id: int
+
+
+class AudioEnded(ToClient, frozen=True, tag="audio_ended"):
+    """The audio of a segment's answer was sent: `frames` at the asked rate."""
+
+    channel: int
+    segment_id: int
+    frames: int
+
+
+class Cleared(ToClient, frozen=True, tag="cleared"):
+    """Answer to `clear`: `frames` of audio were dropped."""
+
+    frames: int
+
+
+ServerEvent = (
+    Started
+    | SpeechStarted
+    | SpeechEnded
+    | Segment
+    | Ack
+    | Flushed
+    | Warned
+    | Error
+    | Draining
+    | Finished
+    | AudioStarted
+    | AudioResumed
+    | AudioEnded
+    | Cleared
+)

@@ -58,7 +58,8 @@ class Job(msgspec.Struct, frozen=True, eq=False):
 class Output(msgspec.Struct, frozen=True):
     """Output of the model. `partial`: more follow for the same job (an item of a generator).
 
-    `value`: JSON; empty if a partial one is audio alone. `audio`: samples, as float32 [channels, n] in bytes, at the model's output rate. `state_lost`: the state of a stateful model was lost with its worker, and processing restarted.
+    `value`: JSON; empty if a partial one is audio alone. `audio`: samples, as float32 [channels, n] in bytes, at the
+    model's output rate. `state_lost`: the state of a stateful model was lost with its worker, and processing restarted.
     """
 
     value: msgspec.Raw

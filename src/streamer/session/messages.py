@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from streamer.audio.format import AudioFormat
+from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.session.events import Mode
 
@@ -22,6 +22,17 @@ class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     redemption_time_ms: float | None = None
     min_speech_time_ms: float | None = None
     max_speech_time_ms: float | None = None
+
+
+class AudioOutFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The audio that a client wants to receive. `sample_rate` in Hz.
+
+    `paced`: on `segmented`, answers are sent at the speed of a listener; False for a client that saves them.
+    """
+
+    encoding: Encoding
+    sample_rate: int
+    paced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,8 @@ class Start:
     """A JSON object, passed to the model unchanged."""
     mode: Mode | None = None
     """None for the mode of the endpoint."""
+    audio_out: AudioOutFormat | None = None
+    """None for no audio."""
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +69,11 @@ class Flush:
     """End the running utterance here; its final follows, then `Flushed` with the same id. Times continue."""
 
     id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Drop the audio out that has not been sent (barge-in); `Cleared` says how much it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +109,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Flush | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | Flush | Clear | Stop | Leave | KeepAlive | Auth | Malformed

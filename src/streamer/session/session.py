@@ -9,16 +9,7 @@ from streamer.errors import RETRY_AFTER, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
 from streamer.session.boundary import Boundary
 from streamer.session.checking import checked_vad
-from streamer.session.events import (
-    Draining,
-    Failed,
-    Finished,
-    FinishReason,
-    Flushed,
-    Started,
-    Warned,
-    WarningCode,
-)
+from streamer.session.events import Cleared, Draining, Failed, Finished, FinishReason, Flushed, Warned, WarningCode
 from streamer.session.load import Load
 from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, Start, Stop
@@ -83,6 +74,18 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """Time of the next `tick`; None for never. Only a call that returns more than scores can bring it forward."""
+        silence, stream = self._silence_deadline, self._stream
+        if stream is None or stream.output is None or (due := stream.output.deadline) is None or silence is None:
+            return silence
+        return min(silence, due)
+
+    @property
+    def has_audio_out(self) -> bool:
+        """Whether the running stream sends audio, so that an answer may bring the deadline forward."""
+        return self._stream is not None and self._stream.output is not None
+
+    @property
+    def _silence_deadline(self) -> float | None:
         limits, stream = self.settings.limits, self._stream
         if self.state is State.CLOSED:
             return None
@@ -143,6 +146,10 @@ class Session:
         if deadline is None or now < deadline:
             return NOTHING
         out: list[Action] = []
+        self._play(out, now)
+        deadline = self._silence_deadline
+        if deadline is None or now < deadline:
+            return out
         limits = self.settings.limits
         if self.state is State.NEW:
             self._fail(ErrorCode.START_TIMEOUT, f"no start message within {limits.start_timeout_s:g} s", out)
@@ -154,6 +161,24 @@ class Session:
             self._end_here(Boundary(), State.FLUSHING, out, now)
             self._advance(out, now)
         return out
+
+    def audio_sent(self, size: int, now: float) -> Sequence[Action]:
+        """Note that the transport has taken `size` bytes of audio out; return what may follow."""
+        out: list[Action] = []
+        if self._stream is not None and self._stream.output is not None:
+            self._stream.output.sent(size)
+            self._play(out, now)
+        return out
+
+    def _play(self, out: list[Action], now: float) -> None:
+        """Send audio that is due. A client that listens is not idle."""
+        stream = self._stream
+        if stream is None or stream.output is None:
+            return
+        if not stream.output.is_idle:
+            self._heard = now
+        stream.play(out, now)
+        self._advance(out, now)
 
     def held(self, now: float) -> None:
         """Restart the silence time-outs after a pause of reading, which is not the client's fault."""
@@ -199,6 +224,9 @@ class Session:
             flushed = self._boundary.flushed if self._boundary else None
             self._boundary = replace(end, flushed=flushed)
             self.state = State.FINISHING
+        if self._stream is not None and self._stream.output is not None:
+            self._stream.output.hurry()
+            self._stream.play(out, now)
         self._advance(out, now)
         return out
 
@@ -232,15 +260,7 @@ class Session:
         self._stream = self.load.stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
         self._streams += 1
         self.state = State.STREAMING
-        started = Started(
-            session_id=self.id,
-            mode=settings.mode,
-            model=settings.model,
-            model_sample_rate=settings.model_sample_rate,
-            limits=settings.limits.announced(),
-            traceparent=self.traceparent or message.traceparent,
-        )
-        out.append(Emit(started))
+        out.append(Emit(settings.started(self.id, message, self.traceparent or message.traceparent)))
 
     def _reopen(self, message: Message, out: list[Action], now: float) -> None:
         assert self._agreed is not None
@@ -250,6 +270,10 @@ class Session:
     def _flush(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Flush)
         self._end_here(Boundary(flushed=Flushed(message.id)), State.FLUSHING, out, now)
+
+    def _clear(self, message: Message, out: list[Action], now: float) -> None:
+        frames = self._stream.clear(out, now) if self._stream is not None else 0
+        out.append(Emit(Cleared(frames)))
 
     def _stop(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Stop | Leave)
@@ -308,12 +332,12 @@ class Session:
         This is a loop because a queued message may start the next barrier. Recursion would let a client choose the
         depth of the stack.
         """
-        while self._boundary is None or self._pass_boundary(self._boundary, out):
+        while self._boundary is None or self._pass_boundary(self._boundary, out, now):
             if not self._pending:
                 return
             self._take(self._pending.pop(), out, now)
 
-    def _pass_boundary(self, boundary: Boundary, out: list[Action]) -> bool:
+    def _pass_boundary(self, boundary: Boundary, out: list[Action], now: float) -> bool:
         """Continue after this barrier; return False if scores or results before it are pending."""
         stream = self._stream
         if stream is None or not stream.settled:
@@ -324,7 +348,7 @@ class Session:
         if boundary.reason is None:
             stream.go_on()
             self.state = State.STREAMING
-        elif stream.finished:
+        elif stream.finished and stream.has_played(out, now):
             self._finish_stream(boundary, out)
         else:
             return False
@@ -390,6 +414,7 @@ _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] =
     Step.REOPEN: Session._reopen,
     Step.APPEND: Session._append,
     Step.FLUSH: Session._flush,
+    Step.CLEAR: Session._clear,
     Step.FINISH: Session._stop,
     Step.RESTART: Session._restart,
     Step.WAIT: Session._wait,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Auth, Flush, KeepAlive, Leave, Start, Stop
+from streamer.session.messages import Audio, Auth, Clear, Flush, KeepAlive, Leave, Start, Stop
 
 
 class State(Enum):
@@ -32,6 +32,8 @@ class Step(Enum):
     """Begin another stream in the agreed format, with this audio."""
     APPEND = "append"
     FLUSH = "flush"
+    CLEAR = "clear"
+    """Drop audio out at once; nothing else changes."""
     FINISH = "finish"
     RESTART = "restart"
     """Finish the running stream, then begin the new one."""
@@ -49,6 +51,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.OPEN,
         Audio: Step.REFUSE,
         Flush: Step.REFUSE,
+        Clear: Step.REFUSE,
         Stop: Step.REFUSE,
         Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
@@ -58,6 +61,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.RESTART,
         Audio: Step.APPEND,
         Flush: Step.FLUSH,
+        Clear: Step.CLEAR,
         Stop: Step.FINISH,
         Leave: Step.FINISH,
         KeepAlive: Step.IGNORE,
@@ -67,6 +71,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.WAIT,
         Audio: Step.WAIT,
         Flush: Step.WAIT,
+        Clear: Step.CLEAR,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
@@ -76,6 +81,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.WAIT,
         Audio: Step.WAIT,
         Flush: Step.WAIT,
+        Clear: Step.CLEAR,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
@@ -85,6 +91,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.OPEN,
         Audio: Step.REOPEN,
         Flush: Step.REFUSE,
+        Clear: Step.CLEAR,
         Stop: Step.LEAVE,
         Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
@@ -94,6 +101,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.IGNORE,
         Audio: Step.IGNORE,
         Flush: Step.IGNORE,
+        Clear: Step.IGNORE,
         Stop: Step.IGNORE,
         Leave: Step.IGNORE,
         KeepAlive: Step.IGNORE,

@@ -38,10 +38,11 @@ _WEBSOCKET = "websocket"
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """The served model; `sample_rate` in Hz."""
+    """The served model; rates in Hz. `output_sample_rate`: null for a model that answers without audio."""
 
     name: str
     sample_rate: int
+    output_sample_rate: int | None = None
 
 
 class Info(msgspec.Struct, frozen=True):
