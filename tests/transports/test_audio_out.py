@@ -1,4 +1,4 @@
-"""Audio out over real sockets: exact, bounded, and nobody else is disturbed by who asks for nonsense or does not read."""
+"""Audio out over real sockets: exact, bounded; a client that asks for nonsense or does not read disturbs no other."""
 
 from __future__ import annotations
 
@@ -145,6 +145,9 @@ async def test_a_client_may_iterate_over_the_audio_alone() -> None:
         await stream.send(data)
         await stream.stop()
         heard = b"".join([chunk.data async for chunk in stream.audio(others.append)])
+        value = app.registry.get_sample_value
+        assert value("streamer_audio_out_seconds_total") == 2.0
+        assert value("streamer_audio_out_delay_seconds_count") > 0
     assert heard == data
     assert isinstance(others[-1], Finished)
 
@@ -186,11 +189,13 @@ async def test_a_model_that_answers_wrong_is_silence_and_an_error_and_its_neighb
 
 async def test_a_model_that_answers_late_delays_its_own_stream_and_loses_nothing() -> None:
     data = bytes(range(256)) * 125
-    async with serving("tests.transports.talkers:Wrong") as app:
-        async with connect(
+    async with (
+        serving("tests.transports.talkers:Wrong") as app,
+        connect(
             f"{app.url}/api/v2/simple", audio_out=True, chunk_ms=100, options={"act": "late", "at": 1_600}
-        ) as stream:
-            assert audio_of(await hear(stream, data, 640)) == data
+        ) as stream,
+    ):
+        assert audio_of(await hear(stream, data, 640)) == data
 
 
 @pytest.mark.parametrize(
@@ -250,7 +255,7 @@ async def test_a_client_that_does_not_read_is_bounded_and_ended_and_its_neighbou
                 "audio_out": {"encoding": out.encoding, "sample_rate": out.sample_rate},
             }
             await deaf.send_str(json.dumps(start))
-            deaf._reader._protocol.pause_reading()  # type: ignore[union-attr]  # noqa: SLF001 (a client that is deaf)
+            deaf._reader._protocol.pause_reading()  # type: ignore[union-attr]
 
             async def pour() -> None:
                 while True:

@@ -9,7 +9,7 @@ from streamer.models.contract import AudioOut, Model, Segment
 
 
 class Passthrough(Model):
-    """What came goes out. `sample_rate` is also the rate of the output."""
+    """Answers with its input, unchanged. `sample_rate` is also the rate of the output."""
 
     name = "passthrough"
     max_batch_size = 64
