@@ -24,6 +24,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "stub": "streamer.models.stub:Stub",
         "passthrough": "streamer.models.passthrough:Passthrough",
         "pocketsphinx": "streamer.models.pocketsphinx:PocketSphinx",
+        "rnnoise": "streamer.models.rnnoise:RNNoise",
         "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",
         "faster_whisper": "streamer.models.faster_whisper:FasterWhisper",
