@@ -276,7 +276,7 @@ async def test_a_client_that_does_not_read_is_bounded_and_ended_and_its_neighbou
 
 async def test_a_client_that_reads_slowly_slows_the_model_and_loses_nothing() -> None:
     data = (np.arange(160_000) % 1_000).astype("<i2").tobytes()
-    async with serving(audio_out={"max_unsent_s": 2.0}, server={"send_buffer_bytes": 4_096}) as app:
+    async with serving(audio_out={"max_unsent_s": 2.0}, server={"send_buffer_bytes": 4_096}) as app:  # noqa: SIM117
         async with connect(f"{app.url}/api/v2/simple", audio_out=AudioOutFormat(Encoding.PCM_F64LE, 96_000)) as stream:
 
             async def speak() -> None:

@@ -27,18 +27,18 @@ class Denoiser:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
         self.handle: int | None = library.rnnoise_create(None)
-        self._input = np.empty(0, np.float32)
-        self._ready = np.zeros(FRAME, np.float32)
+        self._input: NDArray[np.float32] = np.empty(0, np.float32)
+        self._ready: NDArray[np.float32] = np.zeros(FRAME, np.float32)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take samples [n] at 48 kHz; return as many."""
-        pending = np.concatenate((self._input, samples * _SCALE))
+        pending: NDArray[np.float32] = np.concatenate((self._input, samples * _SCALE))
         whole = len(pending) // FRAME * FRAME
         address = pending.ctypes.data
         for at in range(0, whole, FRAME):  # in place
             frame = address + at * pending.itemsize
             self._library.rnnoise_process_frame(self.handle, frame, frame)
-        ready = np.concatenate((self._ready, pending[:whole] / _SCALE))
+        ready: NDArray[np.float32] = np.concatenate((self._ready, pending[:whole] / _SCALE))
         self._input, self._ready = pending[whole:], ready[len(samples) :]
         return ready[: len(samples)]
 

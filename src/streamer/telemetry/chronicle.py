@@ -152,7 +152,7 @@ class Chronicle(SessionObserver):
         answers = [reader.starting(start, now) for reader in self._readers]
         return next((answer for answer in answers if answer is not None), None)
 
-    def emitted(self, event: Event, now: float) -> None:
+    def emitted(self, event: Event, now: float) -> None:  # noqa: PLR0912 (one per event)
         if isinstance(event, Ack):
             self._beat(event.received, event.committed)
         elif isinstance(event, Segment):
@@ -177,7 +177,7 @@ class Chronicle(SessionObserver):
                 reader.warned(event)
         elif isinstance(event, Finished):
             self._beat(event.received, event.received)
-        elif self._playback is not None:
+        else:
             self._audio_event(event)
 
     def written(self, event: Event, now: float) -> None:
@@ -248,12 +248,14 @@ class Chronicle(SessionObserver):
             passage.finished = now
 
     def _audio_event(self, event: Event) -> None:
-        assert self._playback is not None
+        playback = self._playback
+        if playback is None:
+            return
         if isinstance(event, AudioStarted):
-            self._playback.started(event)
+            playback.started(event)
         elif isinstance(event, Cleared):
             for reader in self._readers:
-                reader.cleared(self._playback.seconds(event.frames))
+                reader.cleared(playback.seconds(event.frames))
 
     # Inside -------------------------------------------------------------------------------------
 
