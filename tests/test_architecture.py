@@ -9,7 +9,7 @@ import pytest
 from tests.architecture import ROOT, Module, modules, under
 from tests.rooms import LAYERS, PAGE, imported_modules, page, room
 
-PURE = ("access", "session", "audio", "vad.endpointer", "vad.settings", "protocols", "inference.batching")
+PURE = ("access", "media", "session", "audio", "vad.endpointer", "vad.settings", "protocols", "inference.batching")
 IMPURE = (
     "asyncio", "threading", "time", "socket", "logging", "random", "os",
     "opentelemetry", "prometheus_client", "grpc", "aiohttp",
@@ -18,7 +18,11 @@ IMPURE = (
 MAX_FILE = 600
 MAX_FILE_WITHOUT_REASON = 400
 MAX_FUNCTION = 60
-LONG_FILES: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {
+    "src/streamer/runtime/driver.py": "one connection in both directions; audio out gives credit where frames are written",
+    "src/streamer/session/session.py": "the steps of one state machine, each a few lines",
+    "src/streamer/session/stream.py": "the audio and the jobs of one stream share their bounds",
+}
 """Files past 400 lines, by path, each with the reason why it is not cut."""
 
 MODULES = modules()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from streamer.audio.seams import Crossfade, OverlapAdd
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
+    from streamer.media.formats import Container, MediaFormat
     from streamer.models.contract import AudioOut, Model, Segment, StreamInfo, StreamingModel, model
     from streamer.session.messages import AudioOutFormat
 
@@ -18,8 +19,10 @@ __all__ = [
     "AudioFormat",
     "AudioOut",
     "AudioOutFormat",
+    "Container",
     "Crossfade",
     "Encoding",
+    "MediaFormat",
     "Model",
     "ModelFailed",
     "OverlapAdd",
@@ -36,7 +39,9 @@ _HOME = {
     "AudioOut": "streamer.models.contract",
     "AudioOutFormat": "streamer.session.messages",
     "Crossfade": "streamer.audio.seams",
+    "Container": "streamer.media.formats",
     "Encoding": "streamer.audio.format",
+    "MediaFormat": "streamer.media.formats",
     "Model": "streamer.models.contract",
     "ModelFailed": "streamer.errors",
     "OverlapAdd": "streamer.audio.seams",

@@ -49,6 +49,7 @@ from streamer.transports.listener import Listener
 from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
+from streamer.transports.upload import UploadHandler
 from streamer.transports.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
@@ -257,6 +258,9 @@ class App:
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
             yield web.get(endpoint.path, handler.handle)
+            if endpoint.hears_auth:  # v2
+                upload = UploadHandler(endpoint.settings, endpoint.codec, self.conductor, self.admission, self.door)
+                yield web.post(endpoint.path, upload.handle)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -336,7 +340,7 @@ class App:
             model=http.ModelInfo(self.model.name, self.model.sample_rate, output.sample_rate if output else None),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
-            encodings=tuple(Encoding),
+            encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from streamer.cli.streaming import Failure, Recording
+    from streamer.cli.sources import Recording
+    from streamer.cli.streaming import Failure
 
 MODEL = "pocketsphinx"
 PATH = "/api/v2/segmented"
@@ -41,7 +42,7 @@ def _sample() -> Recording:
     from importlib.resources import as_file
 
     from streamer.audio.files import read_audio
-    from streamer.cli.streaming import Recording
+    from streamer.cli.sources import Recording
     from streamer.client.sources import wire_audio
     from streamer.samples import sample
 

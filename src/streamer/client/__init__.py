@@ -27,6 +27,7 @@ from streamer.client.events import (
 )
 from streamer.client.link import Closed
 from streamer.client.stream import Received, Stream, connect
+from streamer.media.formats import Container, MediaFormat
 from streamer.session.messages import AudioOutFormat, VadOverrides
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Closed",
     "ConnectFailed",
     "ConnectionClosed",
+    "Container",
     "Data",
     "Draining",
     "Encoding",
@@ -50,6 +52,7 @@ __all__ = [
     "Finished",
     "Flushed",
     "HandshakeRefused",
+    "MediaFormat",
     "ModelInfo",
     "NotOfTheProtocol",
     "Received",

@@ -20,6 +20,7 @@ from streamer.client.events import AudioChunk, Error, Event, Finished, Started
 from streamer.client.link import LOST, Closed, Dialect, Link, Request, is_normal_end
 from streamer.client.unread import UnreadEvents
 from streamer.errors import BadRequest
+from streamer.media.formats import Container, MediaFormat, provisional
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, AudioOutFormat, Clear, Flush, KeepAlive, Start, Stop, VadOverrides
 
@@ -212,10 +213,10 @@ class Stream:
 async def connect(
     url: str,
     *,
-    format: AudioFormat | None = None,
+    format: AudioFormat | MediaFormat | None = None,
     encoding: str = Encoding.PCM_S16LE,
     sample_rate: int = 16_000,
-    channels: int = 1,
+    channels: int | None = None,
     mode: Mode | str | None = None,
     interim_results: bool = False,
     interim_interval_ms: int | None = None,
@@ -236,14 +237,17 @@ async def connect(
     `format` is the format of the audio; or give `encoding`, `sample_rate` (Hz) and `channels` instead. `vad`,
     `options`, `metadata`, `chunk_ms`, `interim_interval_ms` and `audio_out` need v2.
 
-    `audio_out`: the format in which the model's audio is sent; True for the encoding and the rate of the input.
+    `audio_out`: the format in which the model's audio is sent; True for the encoding and the rate of the input, or
+    `pcm_s16le` at 16 kHz for compressed audio.
 
     Raises BadRequest or InvalidFormat for an invalid request, ConnectFailed if the server cannot be reached, and
     HandshakeRefused if it refuses the connection.
     """
     form = format or _format(encoding, sample_rate, channels)
+    media = form.check() if isinstance(form, MediaFormat) else None
     start = Start(
-        format=form,
+        format=provisional() if isinstance(form, MediaFormat) else form,
+        media=media,
         interim_results=interim_results,
         interim_interval_ms=interim_interval_ms,
         chunk_ms=chunk_ms,
@@ -309,14 +313,17 @@ def dialect_of(url: str) -> Dialect[str | bytes]:
     return V1Dialect() if match[1] == "1" else V2Dialect()
 
 
-def _format(encoding: str, sample_rate: int, channels: int) -> AudioFormat:
-    return AudioFormat(_one_of(Encoding, "encoding", encoding), sample_rate, channels)
+def _format(encoding: str, sample_rate: int, channels: int | None) -> AudioFormat | MediaFormat:
+    if encoding in list(Container):
+        return MediaFormat(Container(encoding), channels)
+    return AudioFormat(_one_of(Encoding, "encoding", encoding), sample_rate, 1 if channels is None else channels)
 
 
-def _audio_out(wanted: AudioOutFormat | bool, form: AudioFormat) -> AudioOutFormat | None:
-    if isinstance(wanted, bool):
-        return AudioOutFormat(form.encoding, form.sample_rate) if wanted else None
-    return wanted
+def _audio_out(wanted: AudioOutFormat | bool, form: AudioFormat | MediaFormat) -> AudioOutFormat | None:
+    if not isinstance(wanted, bool):
+        return wanted
+    same = form if isinstance(form, AudioFormat) else provisional()
+    return AudioOutFormat(same.encoding, same.sample_rate) if wanted else None
 
 
 def _one_of(words: type[WordT], field: str, word: str) -> WordT:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings
+from streamer.media.formats import Container
 from streamer.session.events import Mode
 from streamer.session.settings import MEMORY_SHARES, AudioOutSettings, Limits, SessionSettings
 from streamer.vad.settings import VadConfig
@@ -204,6 +205,16 @@ class LogSettings:
     """`auto`: text on a terminal, JSON lines elsewhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class AudioSettings:
+    """Compressed audio that clients may send."""
+
+    formats: Annotated[
+        tuple[Literal["aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm"], ...], BeforeValidator(_listed)
+    ] = ("aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm")
+    """Containers that are served, `opus` for raw packets. Those that are left out cannot be reached by any input."""
+
+
 class Settings(BaseModel):
     """All settings in two levels: section and key. `load` reads them from file, environment and flags."""
 
@@ -218,6 +229,7 @@ class Settings(BaseModel):
     engine: EngineSettings = EngineSettings()
     vad: VadConfig = VadConfig()
     session: SessionSection = SessionSection()
+    audio: AudioSettings = AudioSettings()
     limits: Limits = Limits()
     audio_out: AudioOutSettings = AudioOutSettings()
     drain: DrainSettings = DrainSettings()
@@ -258,5 +270,6 @@ class Settings(BaseModel):
             lag_warning_s=cut.lag_warning_s,
             retry_after_s=self.server.retry_after_s,
             audio_out=self.audio_out,
+            containers=frozenset(map(Container, self.audio.formats)),
             limits=self.limits,
         )

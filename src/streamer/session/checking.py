@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from streamer.errors import BadRequest
+from streamer.media.formats import Container
 from streamer.session.channel import kept_bytes_per_second
 from streamer.session.events import Mode
 from streamer.session.messages import Start, VadOverrides
@@ -60,6 +61,9 @@ def _check_audio_out(start: Start, settings: SessionSettings) -> None:
         return
     if settings.model_output is None:
         raise BadRequest(f"audio_out: the model {settings.model} answers without audio; leave audio_out out")
+    media = start.media
+    if settings.mode is Mode.SIMPLE and media is not None and not (media.downmix or media.container is Container.OPUS):
+        raise BadRequest("audio_out: on simple, compressed audio needs format.downmix: its channels are not known yet")
     _check_range("audio_out.sample_rate", wanted.sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
 
 

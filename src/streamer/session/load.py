@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamer.errors import ErrorCode
+from streamer.media.decoder import MediaDecoder
 from streamer.session.memory import MemoryAccount, MemoryPool
 from streamer.session.pending import PendingMessages
 from streamer.session.settings import Limits
@@ -17,6 +18,10 @@ class Load:
         self.pending = PendingMessages()
         self.stream: Stream | None = None
         """The running stream."""
+        self.media: MediaDecoder | None = None
+        """The decoder of a client that sends compressed audio."""
+        self.bad_packets = 0
+        """Number of packets of compressed audio that could not be decoded."""
         self.memory = MemoryAccount(pool, limits.max_session_bytes)
 
     @property
@@ -31,7 +36,8 @@ class Load:
     @property
     def held_bytes(self) -> int:
         """Bytes of memory for audio and queued messages."""
-        return self.pending.nbytes + (self.stream.held_bytes if self.stream is not None else 0)
+        media = self.media.nbytes if self.media is not None else 0
+        return self.pending.nbytes + media + (self.stream.held_bytes if self.stream is not None else 0)
 
     @property
     def is_stuck(self) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
+from streamer.media.formats import MediaFormat
 from streamer.session.events import Mode
 
 
@@ -49,10 +50,19 @@ class Start:
     metadata: Mapping[str, str] = field(default_factory=dict)
     options: bytes = b"{}"
     """A JSON object, passed to the model unchanged."""
+    media: MediaFormat | None = None
+    """Format of compressed audio. Then `format` is a guess until `SetFormat`. None for PCM."""
     mode: Mode | None = None
     """None for the mode of the endpoint."""
     audio_out: AudioOutFormat | None = None
     """None for no audio."""
+
+    @property
+    def declared_channels(self) -> int:
+        """Channels of the audio, as far as the client says."""
+        if self.media is None:
+            return self.format.channels
+        return 1 if self.media.downmix else self.media.channels or 1
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +72,13 @@ class Audio(msgspec.Struct, frozen=True, gc=False):
     """
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetFormat:
+    """The format of compressed audio is known now. Comes before the first `Audio` of the stream."""
+
+    format: AudioFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +126,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Flush | Clear | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | SetFormat | Flush | Clear | Stop | Leave | KeepAlive | Auth | Malformed

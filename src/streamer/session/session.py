@@ -12,7 +12,7 @@ from streamer.session.checking import checked_vad
 from streamer.session.events import Cleared, Draining, Failed, Finished, FinishReason, Flushed, Warned, WarningCode
 from streamer.session.load import Load
 from streamer.session.memory import MemoryPool
-from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, Start, Stop
+from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, SetFormat, Start, Stop
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -98,7 +98,7 @@ class Session:
 
     @property
     def summary(self) -> Summary:
-        return replace(self._with_stream(), code=self._code)
+        return replace(self._with_stream(), code=self._code, bad_packets=self.load.bad_packets)
 
     # Input --------------------------------------------------------------------------------------
 
@@ -248,19 +248,31 @@ class Session:
 
     def _open(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
-        settings = self.settings if message.mode is None else replace(self.settings, mode=message.mode)
+        if (settings := self._begin(message, out)) is not None:
+            self._streams += 1
+            self._refused_audio = False
+            self._heard_audio = now
+            self.state = State.STREAMING
+            out.append(Emit(settings.started(self.id, message, self.traceparent or message.traceparent)))
+
+    def _begin(self, start: Start, out: list[Action]) -> SessionSettings | None:
+        """Make a stream; return its settings, or None if it cannot be served."""
+        settings = self.settings if start.mode is None else replace(self.settings, mode=start.mode)
         try:
-            vad = checked_vad(message, settings)
+            vad = checked_vad(start, settings)
         except StreamerError as error:
             self._fail(error.code, error.message, out)
-            return
-        self._agreed = message
-        self._refused_audio = False
-        self._heard_audio = now
-        self._stream = self.load.stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
-        self._streams += 1
-        self.state = State.STREAMING
-        out.append(Emit(settings.started(self.id, message, self.traceparent or message.traceparent)))
+            return None
+        self._agreed = start
+        self._stream = self.load.stream = Stream(settings, start, vad, self.id, self._streams, self._next_job)
+        return settings
+
+    def _set_format(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, SetFormat)
+        assert self._agreed is not None
+        self._agreed = replace(self._agreed, format=message.format)
+        if self._stream is not None:
+            self._begin(self._agreed, out)
 
     def _reopen(self, message: Message, out: list[Action], now: float) -> None:
         assert self._agreed is not None
@@ -287,7 +299,7 @@ class Session:
         self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
-        assert isinstance(message, Start | Audio | Flush | Stop | Leave)
+        assert isinstance(message, Start | Audio | SetFormat | Flush | Stop | Leave)
         self._pending.put(message)
         self._check_load(out)
 
@@ -413,6 +425,7 @@ _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] =
     Step.OPEN: Session._open,
     Step.REOPEN: Session._reopen,
     Step.APPEND: Session._append,
+    Step.SET_FORMAT: Session._set_format,
     Step.FLUSH: Session._flush,
     Step.CLEAR: Session._clear,
     Step.FINISH: Session._stop,

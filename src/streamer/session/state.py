@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Auth, Clear, Flush, KeepAlive, Leave, Start, Stop
+from streamer.session.messages import Audio, Auth, Clear, Flush, KeepAlive, Leave, SetFormat, Start, Stop
 
 
 class State(Enum):
@@ -31,6 +31,8 @@ class Step(Enum):
     REOPEN = "reopen"
     """Begin another stream in the agreed format, with this audio."""
     APPEND = "append"
+    SET_FORMAT = "set_format"
+    """Begin the stream again, before any audio, in the format that its audio has."""
     FLUSH = "flush"
     CLEAR = "clear"
     """Drop audio out at once; nothing else changes."""
@@ -50,6 +52,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.NEW: {
         Start: Step.OPEN,
         Audio: Step.REFUSE,
+        SetFormat: Step.IGNORE,
         Flush: Step.REFUSE,
         Clear: Step.REFUSE,
         Stop: Step.REFUSE,
@@ -60,6 +63,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.STREAMING: {
         Start: Step.RESTART,
         Audio: Step.APPEND,
+        SetFormat: Step.SET_FORMAT,
         Flush: Step.FLUSH,
         Clear: Step.CLEAR,
         Stop: Step.FINISH,
@@ -70,6 +74,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.FLUSHING: {
         Start: Step.WAIT,
         Audio: Step.WAIT,
+        SetFormat: Step.WAIT,
         Flush: Step.WAIT,
         Clear: Step.CLEAR,
         Stop: Step.WAIT,
@@ -80,6 +85,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.FINISHING: {
         Start: Step.WAIT,
         Audio: Step.WAIT,
+        SetFormat: Step.WAIT,
         Flush: Step.WAIT,
         Clear: Step.CLEAR,
         Stop: Step.WAIT,
@@ -90,6 +96,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.IDLE: {
         Start: Step.OPEN,
         Audio: Step.REOPEN,
+        SetFormat: Step.SET_FORMAT,
         Flush: Step.REFUSE,
         Clear: Step.CLEAR,
         Stop: Step.LEAVE,
@@ -100,6 +107,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.CLOSED: {
         Start: Step.IGNORE,
         Audio: Step.IGNORE,
+        SetFormat: Step.IGNORE,
         Flush: Step.IGNORE,
         Clear: Step.IGNORE,
         Stop: Step.IGNORE,
