@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from streamer.cli.sinks import AudioSink
     from streamer.cli.sources import Source
     from streamer.cli.streaming import Failure
 
 ADDRESS = "ws://localhost:8080/api/v1/segmented"
+AUDIO_ADDRESS = "ws://localhost:8080/api/v2/simple"
+"""Default if audio out is requested."""
 
 Input = Annotated[
     str,
@@ -47,6 +51,11 @@ def client(
     token: Annotated[
         str | None, typer.Option(help="Key or token, if the server requires one.", envvar="STREAMER_TOKEN")
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Save the model's audio to a WAV file.", metavar="FILE", dir_okay=False),
+    ] = None,
+    play: Annotated[bool, typer.Option("--play", help="Play the model's audio (extra: streamer[play]).")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON event per line on stdout, everything else on stderr.")
     ] = False,
@@ -62,6 +71,9 @@ def client(
     from streamer.cli.views import view_for
     from streamer.telemetry.client_trace import client_trace
 
+    if (output or play) and address == ADDRESS:
+        address = AUDIO_ADDRESS
+    sinks = _sinks(output, play=play)
     source, address = _source(input_, address, mic=mic)
     view = view_for(source.seconds, source.format.channels or 1, as_json=json)
     try:
@@ -77,6 +89,7 @@ def client(
                     interim_results=interim_results,
                     simple=simple,
                     traceparent=traceparent,
+                    sinks=sinks,
                 )
             )
     except* BrokenPipeError:
@@ -84,6 +97,21 @@ def client(
     if failure is not None:
         typer.echo(f"error: {failure.message}", err=True)
         raise typer.Exit(failure.exit_code)
+
+
+def _sinks(output: Path | None, *, play: bool) -> list[AudioSink]:
+    """Return where audio out goes."""
+    from streamer.cli.sinks import LoudspeakerSink, WavSink
+    from streamer.errors import BadRequest
+
+    sinks: list[AudioSink] = [] if output is None else [WavSink(output)]
+    if play:
+        try:
+            sinks.append(LoudspeakerSink())
+        except BadRequest as error:
+            typer.echo(f"error: {error.message}", err=True)
+            raise typer.Exit(2) from None
+    return sinks
 
 
 def _source(name: str, address: str, *, mic: bool) -> tuple[Source, str]:
