@@ -1,4 +1,4 @@
-"""The page at `/`: streams a browser's microphone to the server and shows the results."""
+"""The page at `/`: streams a browser's microphone to the server, shows the results and plays audio out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ _FILES = {
     "page/style.css": ("style.css", "text/css"),
     "page/page.js": ("page.js", "text/javascript"),
     "page/capture.js": ("capture.js", "text/javascript"),
+    "page/hearing.js": ("hearing.js", "text/javascript"),
+    "page/playback.js": ("playback.js", "text/javascript"),
 }
 
 _HEADERS = {

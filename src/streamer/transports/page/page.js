@@ -1,11 +1,14 @@
 // Speak to the server: microphone or file -> 20 ms of PCM, or 100 ms of Opus, at a time -> /api/v2, and its events on the
 // page.
 
+import { Hearing } from "./hearing.js";
+
 const by = (id) => document.getElementById(id);
 const seconds = (value) => `${value.toFixed(1)} s`;
 const WINDOW_S = 12; // shown of the past
 
 let run = null; // the stream that is open
+let hasAudioOut = false; // the model answers with audio
 
 function say(text, failed = false) {
   by("state").textContent = text;
@@ -16,6 +19,8 @@ async function describe() {
   const answer = await fetch("api/v2/info");
   if (!answer.ok) return; // it may need a token
   const info = await answer.json();
+  hasAudioOut = Boolean(info.model.output_sample_rate);
+  for (const part of document.querySelectorAll(".out")) part.hidden = !hasAudioOut;
   by("served").textContent = `${info.model.name} at ${info.model.sample_rate / 1000} kHz, version ${info.version}`;
 }
 
@@ -47,6 +52,8 @@ class Run {
   constructor(context, source) {
     this.context = context;
     this.source = source;
+    this.monitor = new GainNode(context); // the input at the loudspeaker
+    this.source.connect(this.monitor).connect(context.destination);
     this.rate = context.sampleRate;
     this.frames = 0;
     this.peaks = []; // one per 20 ms
@@ -60,7 +67,13 @@ class Run {
     const url = new URL(`api/v2/${by("mode").value}`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     this.socket = new WebSocket(url, protocols(by("token").value));
-    this.socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.hearing?.take(data));
+    if (hasAudioOut) {
+      this.hearing = new Hearing(this);
+      await this.hearing.open();
+    }
+    this.listen();
     await new Promise((resolve, reject) => {
       this.socket.onopen = resolve;
       this.socket.onerror = async () => reject(new Error(await whyRefused()));
@@ -71,7 +84,8 @@ class Run {
       ? { encoding: "auto", downmix: true }
       : { encoding: "pcm_s16le", sample_rate: this.rate, channels: 1 };
     if (compressed) this.record();
-    this.socket.send(JSON.stringify({ type: "start", format, interim_results: by("interims").checked }));
+    const audio_out = this.hearing?.wanted;
+    this.socket.send(JSON.stringify({ type: "start", format, interim_results: by("interims").checked, audio_out }));
     await this.context.audioWorklet.addModule("page/capture.js");
     this.node = new AudioWorkletNode(this.context, "capture", { numberOfOutputs: 0 });
     this.node.port.onmessage = ({ data }) => this.send(data);
@@ -108,6 +122,14 @@ class Run {
     return this.frames / this.rate;
   }
 
+  // Switch between output and input. Unless it is chosen, a microphone is not heard, since it would hear itself.
+  listen() {
+    const isFile = !this.source.mediaStream;
+    const chosen = hasAudioOut ? by("listen").value : isFile ? "input" : "nothing";
+    this.hearing?.listen(chosen === "output");
+    this.monitor.gain.value = chosen === "input" ? 1 : 0;
+  }
+
   stop() {
     this.source.disconnect();
     this.stopTracks();
@@ -121,8 +143,10 @@ class Run {
       by("first").textContent = `after ${seconds((performance.now() - this.began) / 1000)}`;
     }
     const act = {
-      started: () => say("Listening."),
-      speech_started: () => { this.speech.push([event.time, null]); say("Speech …"); },
+      started: () => { this.hearing?.started(event); say("Listening."); },
+      audio_started: () => this.hearing?.answer(true),
+      audio_ended: () => this.hearing?.answer(false),
+      speech_started: () => { this.hearing?.interrupt(); this.speech.push([event.time, null]); say("Speech …"); },
       speech_ended: () => { if (this.speech.length) this.speech.at(-1)[1] = event.time; say("Listening."); },
       segment: () => this.show(event),
       ack: () => { by("committed").textContent = seconds(event.committed / this.sampleRate(event)); },
@@ -173,7 +197,8 @@ class Run {
   closed(code, reason) {
     this.source.disconnect();
     this.stopTracks?.();
-    if (this.context.state !== "closed") this.context.close();
+    const rest = this.hearing ? 1500 : 0; // what was sent last is still to be heard
+    setTimeout(() => this.context.state !== "closed" && this.context.close(), rest);
     if (code !== 1000) say(`The connection was closed (${code} ${reason || "without a word"}).`, true);
     if (run === this) end();
   }
@@ -212,7 +237,6 @@ async function microphone(context) {
 const recording = (file) => async (context) => {
   const source = context.createBufferSource();
   source.buffer = await context.decodeAudioData(await file.arrayBuffer());
-  source.connect(context.destination);
   source.onended = () => run?.source === source && run.stop();
   source.start();
   return { source, stopTracks: () => source.stop() };
@@ -236,10 +260,12 @@ function draw() {
       const tall = Math.max(1, peak * height * 0.95);
       paint.fillRect(width - (run.peaks.length - index) * step, (height - tall) / 2, Math.max(1, step - 0.5), tall);
     });
+    run.hearing?.draw(by("heard"), end, WINDOW_S);
   }
   requestAnimationFrame(draw);
 }
 
+by("listen").onchange = () => run?.listen();
 by("speak").onclick = () => (run ? run.stop() : begin(microphone));
 by("file").onchange = ({ target }) => target.files[0] && begin(recording(target.files[0]));
 describe().catch(() => say("The server does not answer.", true));
