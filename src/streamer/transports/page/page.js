@@ -69,16 +69,16 @@ class Run {
     this.socket = new WebSocket(url, protocols(by("token").value));
     this.socket.binaryType = "arraybuffer";
     this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.hearing?.take(data));
-    if (hasAudioOut) {
-      this.hearing = new Hearing(this);
-      await this.hearing.open();
-    }
-    this.listen();
     await new Promise((resolve, reject) => {
       this.socket.onopen = resolve;
       this.socket.onerror = async () => reject(new Error(await whyRefused()));
     });
     this.socket.onclose = ({ code, reason }) => this.closed(code, reason);
+    if (hasAudioOut) {
+      this.hearing = new Hearing(this);
+      await this.hearing.open();
+    }
+    this.listen();
     const compressed = by("coding").value === "opus";
     const format = compressed
       ? { encoding: "auto", downmix: true }
