@@ -168,6 +168,7 @@ class Run {
   }
 
   show(event) {
+    if (hasAudioOut && event.output === null) return; // audio alone
     this.interim ??= by("results").appendChild(document.createElement("li"));
     const output = event.output;
     const text = typeof output?.text === "string" ? output.text : JSON.stringify(output);
