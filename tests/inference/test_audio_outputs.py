@@ -84,6 +84,16 @@ async def test_a_model_that_goes_on_writing_into_its_array_changes_nothing_that_
     assert [float(samples_of(part)[0, 0]) for part in parts] == [-0.5, -0.25, 0.0]
 
 
+async def test_audio_of_no_length_is_audio_alone_too():
+    def reply(item):
+        yield AudioOut(tone(0), RATE)
+        yield {"said": "hello"}
+
+    *parts, last = await only(speaking(reply))
+    assert [bytes(part.value) for part in parts] == [b""]
+    assert last.decode() == {"said": "hello"}
+
+
 @pytest.mark.parametrize(
     ("audio", "words"),
     [

@@ -333,6 +333,14 @@ def test_an_answer_begins_before_the_model_has_ended_it() -> None:
     assert [ended.frames for ended in outside.of(AudioEnded)] == [1_600]
 
 
+def test_a_part_of_no_length_is_no_interim() -> None:
+    outside = converse(Outside(segmented()), asking(interim_results=True), 0.5, 1.0, 2.0)
+    [number] = [number for number, job in outside.jobs.items() if job.kind is JobKind.FINAL]
+    before = len(outside.interims)
+    outside.take(outside.session.inferred(number, spoken(np.zeros(0), partial=True), outside.now))
+    assert len(outside.interims) == before
+
+
 def test_answers_of_one_channel_come_in_stream_order_and_never_mixed() -> None:
     outside = converse(Outside(segmented(), reply(0.3)), asking(), 0.5, 1.0, 1.5, 1.0, 2.0)
     for number in reversed(list(outside.jobs)):

@@ -89,11 +89,10 @@ class Answers:
 
     def partial(self, channel: Channel, asked: Asked, outcome: Output, out: list[Action]) -> None:
         """Handle one item of a generator: an interim, if the client wants interims and no earlier result is pending."""
-        if len(outcome.audio):
-            if self._output is not None:
-                self._output.add(asked, outcome.audio)
-            if not has_json(outcome):
-                return
+        if self._output is not None and len(outcome.audio):
+            self._output.add(asked, outcome.audio)
+        if not has_json(outcome):
+            return
         final = asked.wanted.kind is not JobKind.INTERIM
         turn = channel.results.is_next(asked.job) if final else channel.results.idle
         if self._interim_results and turn:
