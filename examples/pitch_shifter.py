@@ -3,7 +3,7 @@
 streamer serve examples/pitch_shifter.py:PitchShifter
 streamer client -i FILE -a ws://localhost:8080/api/v2/simple -o shifted.wav
 
-Each piece is shifted by itself, so the workers may take several pieces of a stream at once. Where two pieces meet, their
+Each piece is shifted by itself, so the workers may take several pieces of a stream at once. When two pieces meet, their
 grains do not fit: `overlap_ms` lets each piece begin with the end of the one before it, and the server fades from one
 to the other. With overlap_ms = 0 there is a click every piece.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 JITTER_BUFFER_S = 0.04
-"""Time by which a listener delays the first audio, so that later audio may arrive that much later."""
+"""Time by which a listener delays the first audio, so that later audio may be late by as much."""
 
 
 class Listener:

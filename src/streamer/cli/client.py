@@ -25,19 +25,25 @@ Input = Annotated[
         metavar="FILE",
     ),
 ]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        "-a",
+        help="Endpoint. Its path selects protocol version and mode. Or grpc://HOST:PORT.",
+        metavar="URL",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Save the model's audio to a WAV file.", metavar="FILE", dir_okay=False),
+]
+Play = Annotated[bool, typer.Option("--play", help="Play the model's audio (extra: streamer[play]).")]
 
 
 def client(
     input_: Input = "",
-    address: Annotated[
-        str,
-        typer.Option(
-            "--address",
-            "-a",
-            help="Endpoint. Its path selects protocol version and mode. Or grpc://HOST:PORT.",
-            metavar="URL",
-        ),
-    ] = ADDRESS,
+    address: Address = ADDRESS,
     chunk_size: Annotated[int, typer.Option(help="Bytes of audio per message.", min=1, metavar="BYTES")] = 256,
     mic: Annotated[bool, typer.Option("--mic", help="Stream this machine's microphone.")] = False,
     real_time: Annotated[bool, typer.Option("--real-time", help="Send at the speed of the recording.")] = False,
@@ -51,11 +57,8 @@ def client(
     token: Annotated[
         str | None, typer.Option(help="Key or token, if the server requires one.", envvar="STREAMER_TOKEN")
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Save the model's audio to a WAV file.", metavar="FILE", dir_okay=False),
-    ] = None,
-    play: Annotated[bool, typer.Option("--play", help="Play the model's audio (extra: streamer[play]).")] = False,
+    output: Output = None,
+    play: Play = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON event per line on stdout, everything else on stderr.")
     ] = False,

@@ -1,4 +1,4 @@
-"""What `streamer client` does with audio out: a WAV file, or the loudspeaker."""
+"""The sinks of audio out in `streamer client`: a WAV file, the loudspeaker."""
 
 from __future__ import annotations
 

@@ -50,12 +50,13 @@ class Denoiser:
 
 
 class RNNoise(StreamingModel[Denoiser]):
-    """Noise suppression (Valin, 2018). Runs in a thread: the library releases the GIL."""
+    """Noise suppression (Valin, 2018). Runs in a process: each frame of a thread would wait for the GIL."""
 
     name = "rnnoise"
     sample_rate = 48_000
     output_sample_rate = 48_000
     latency_ms = 30.0
+    executor = "process"
     max_batch_size = 32
     max_batch_wait_ms = 0.0
 
