@@ -17,6 +17,7 @@ from streamer.audio.pcm import Decoder
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobFailed, JobKind, Outcome, Output
 from streamer.session.events import (
+    Ack,
     AudioChunk,
     AudioEnded,
     AudioResumed,
@@ -480,6 +481,23 @@ def test_the_model_waits_for_a_client_that_does_not_read() -> None:
     outside.say(Stop())
     outside.settle()
     assert heard(outside) == data * 2_000
+
+
+def test_results_wait_with_their_audio_for_a_client_that_does_not_read() -> None:
+    outside = Outside(simple(), echo)
+    outside.reads = False
+    outside.say(asking(chunk_ms=20), *[Audio(noise(16_000, seed=second)) for second in range(10)], Flush("a"))
+    outside.settle()
+    heard_s = len(heard(outside)) / 2 / RATE
+    assert heard_s <= 0.5 + 0.1
+    assert outside.finals[-1].end / RATE <= heard_s
+    assert not outside.of(Flushed)
+    assert max(ack.committed for ack in outside.of(Ack)) / RATE <= heard_s
+    outside.reads = True
+    size, outside.unread = outside.unread, 0
+    outside.take(outside.session.audio_sent(size, outside.now))
+    assert [final.segment_id for final in outside.finals] == list(range(1, 501))
+    assert isinstance(outside.events[-1], Flushed)
 
 
 def test_an_answer_that_is_too_long_to_keep_is_cut_and_named() -> None:

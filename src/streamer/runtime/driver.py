@@ -319,7 +319,8 @@ class Connection(Generic[FrameT]):
                 self._written(event)
             return
         dropped = self._outbox.dropped
-        fits = self._outbox.put(frame, self._measure(frame), event)
+        size = 0 if type(event) is AudioChunk else self._measure(frame)  # the session bounds audio by its credit
+        fits = self._outbox.put(frame, size, event)
         if self._outbox.dropped > dropped:
             self._observer.dropped(self._outbox.dropped - dropped, now)
         if not fits:

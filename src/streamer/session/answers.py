@@ -56,11 +56,15 @@ class Answers:
             tally.failed_in_a_row += 1
             channel.failed += wanted.end - wanted.start
         channel.results.answer(asked.job, event)
+        output = self._output
         while released := channel.results.release():
-            if self._output is not None:
-                self._output.close(channel.index, channel.results.last)
-            out.append(Emit(released))
-            out += map(Emit, self._fences.ready())
+            if output is None:
+                out.append(Emit(released))
+                out += map(Emit, self._fences.ready())
+                continue
+            output.close(channel.index, channel.results.last)
+            for event in (released, *self._fences.ready()):
+                output.follow(event, out)
 
     def tail(self, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
         """Handle the audio that the model still had at the end of the stream."""
@@ -97,7 +101,11 @@ class Answers:
         turn = channel.results.is_next(asked.job) if final else channel.results.idle
         if self._interim_results and turn:
             self.tally.interims += 1
-            out.append(Emit(_segment(asked, outcome, final=False)))
+            interim = _segment(asked, outcome, final=False)
+            if self._output is not None:
+                self._output.follow(interim, out)
+            else:
+                out.append(Emit(interim))
 
     def warn_of_lag(self, took: float, out: list[Action]) -> None:
         """Warn once when results are late, until one is in time again.

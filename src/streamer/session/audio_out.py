@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from sys import maxsize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from streamer.audio.encode import encode
 from streamer.audio.format import AudioFormat
 from streamer.audio.resample import Resampler
 from streamer.errors import ErrorCode
-from streamer.session.actions import Action, JobFailed, JobId, Outcome, Output
+from streamer.session.actions import Action, Emit, JobFailed, JobId, Outcome, Output
+from streamer.session.events import Event
 from streamer.session.jobs import Asked
 from streamer.session.segmenting import Wanted
 from streamer.session.settings import AudioOutSettings
@@ -52,6 +54,15 @@ class AudioOutput(ABC):
     @abstractmethod
     def unsent(self) -> int:
         """Frames that were not emitted yet, of all channels' answers."""
+
+    @property
+    def covered(self) -> int:
+        """Position of the input, in samples at the model's rate, up to which the client has its audio."""
+        return maxsize
+
+    def follow(self, event: Event, out: list[Action]) -> None:
+        """Emit a result, or an event after it, behind its audio."""
+        out.append(Emit(event))
 
     @property
     def is_full(self) -> bool:

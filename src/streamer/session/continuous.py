@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import msgspec
 import numpy as np
 
@@ -18,10 +20,13 @@ from streamer.session.audio_out import (
     samples_of,
     wrong_audio,
 )
-from streamer.session.events import AudioChunk
+from streamer.session.events import AudioChunk, Event
 from streamer.session.jobs import Asked
 from streamer.session.segmenting import Wanted
 from streamer.session.settings import AudioOutSettings, ModelOutput
+
+_EVENT_BYTES = 512
+"""Memory of an event that waits, roughly."""
 
 
 class _Piece(msgspec.Struct, frozen=True):
@@ -103,15 +108,31 @@ class ContinuousOutput(AudioOutput):
         self._waiting_bytes = 0
         self._queue = FrameQueue(format.frame_bytes)
         self._made = 0
+        self._events: deque[tuple[int, Event]] = deque()
         self._has_tail = self._has_ended = False
 
     @property
     def nbytes(self) -> int:
-        return self._queue.nbytes + self._waiting_bytes + sum([line.nbytes for line in self._lines])
+        audio = self._queue.nbytes + self._waiting_bytes + sum([line.nbytes for line in self._lines])
+        return audio + len(self._events) * _EVENT_BYTES
 
     @property
     def unsent(self) -> int:
         return len(self._queue)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.unsent and not self._events
+
+    @property
+    def covered(self) -> int:
+        return (self._made - len(self._queue)) * self._model_rate // self.format.sample_rate
+
+    def follow(self, event: Event, out: list[Action]) -> None:
+        if self.is_idle:
+            out.append(Emit(event))
+        else:
+            self._events.append((self._made, event))
 
     def add(self, asked: Asked, audio: bytes | memoryview) -> None:
         self._parts.setdefault(asked.job, []).append(audio)
@@ -162,18 +183,29 @@ class ContinuousOutput(AudioOutput):
         self._interleave(due - self._made)
         self._queue.drop_last(self._made - due)
         self._made = due
+        self._events = deque((min(mark, due), event) for mark, event in self._events)
 
     def release(self, out: list[Action], now: float) -> None:
         rate = self.format.sample_rate
+        self._release_events(out)
         while self._may_emit and (left := len(self._queue)):
             position = (self._made - left) * self._model_rate // rate
             data = self._queue.take(self._chunk)
             self._unwritten += len(data)
             frames = len(data) // self.format.frame_bytes
             out.append(Emit(AudioChunk(0, 0, position, frames, data)))
+            self._release_events(out)
 
     def clear(self, jobs: JobId, out: list[Action], now: float) -> int:
-        return self._queue.clear()
+        dropped = self._queue.clear()
+        self._release_events(out)
+        return dropped
+
+    def _release_events(self, out: list[Action]) -> None:
+        """Emit the events whose audio was emitted."""
+        emitted = self._made - len(self._queue)
+        while self._events and self._events[0][0] <= emitted:
+            out.append(Emit(self._events.popleft()[1]))
 
     def _interleave(self, frames: int) -> None:
         if frames > 0:

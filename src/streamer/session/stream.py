@@ -181,8 +181,10 @@ class Stream:
     @property
     def committed(self) -> int:
         """Frames from the start that no later result will cover."""
-        kept = (self._kept_from(channel) for channel in self._channels)
-        return min(self.received, self._to_frames(min(kept)))
+        kept = min([self._kept_from(channel) for channel in self._channels])
+        if self.output is not None:
+            kept = min(kept, self.output.covered)
+        return min(self.received, self._to_frames(kept))
 
     def unanswered(self) -> tuple[int, int]:
         """Return the range without a result, in samples at the model's rate."""
@@ -260,7 +262,11 @@ class Stream:
     def fence(self, event: Event, out: list[Action]) -> None:
         """Emit `event` after every result requested so far has left."""
         self._fences.put(event)
-        out += map(Emit, self._fences.ready())
+        for ready in self._fences.ready():
+            if self.output is not None:
+                self.output.follow(ready, out)
+            else:
+                out.append(Emit(ready))
 
     def abandon(self, out: list[Action]) -> None:
         """Cancel all jobs."""
