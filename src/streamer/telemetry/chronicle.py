@@ -200,7 +200,7 @@ class Chronicle(SessionObserver):
             return
         passage = self._open.get((job.channel, job.segment_id))
         if passage is None:
-            passage = self._opened(job.channel, job.segment_id, job.start, now)
+            passage = self._opened(job.channel, job.segment_id, job.start + job.overlap, now)
         if passage.ended is None:
             self._ended(passage, job.end, now)
         passage.asked = now
