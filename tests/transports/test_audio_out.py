@@ -95,7 +95,7 @@ async def test_passthrough_gives_back_what_came_whatever_the_cut(carrier: str) -
 
 @pytest.mark.parametrize("carrier", ["websocket", "grpc"])
 async def test_an_answer_of_a_generator_is_heard_and_ended(carrier: str) -> None:
-    async with serving("tests.transports.talkers:Talker") as app:
+    async with serving("tests.faults.talkers:Talker") as app:
         url, more = address(app, carrier, "segmented")
         out = AudioOutFormat(Encoding.PCM_S16LE, 8_000, paced=False)
         async with connect(url, audio_out=out, **more) as stream:
@@ -113,7 +113,7 @@ async def test_an_answer_of_a_generator_is_heard_and_ended(carrier: str) -> None
 
 @pytest.mark.parametrize("carrier", ["websocket", "grpc"])
 async def test_barge_in_ends_an_answer_and_leaves_the_next_one(carrier: str) -> None:
-    async with serving("tests.transports.talkers:Talker", model={"seconds": 30.0}) as app:
+    async with serving("tests.faults.talkers:Talker", model={"seconds": 30.0}) as app:
         url, more = address(app, carrier, "segmented")
         async with connect(url, audio_out=True, **more) as stream, asyncio.timeout(PATIENCE_S):
             await stream.send(speech() + bytes(64_000))
@@ -168,7 +168,7 @@ async def test_a_model_that_answers_wrong_is_silence_and_an_error_and_its_neighb
     act: str, words: str
 ) -> None:
     data = (np.arange(16_000) % 1_000 + 1).astype("<i2").tobytes()
-    async with serving("tests.transports.talkers:Wrong", model={"timeout_floor_s": 1.0, "timeout_factor": 0.0}) as app:
+    async with serving("tests.faults.talkers:Wrong", model={"timeout_floor_s": 1.0, "timeout_factor": 0.0}) as app:
         url = f"{app.url}/api/v2/simple"
         async with (
             connect(url, audio_out=True, chunk_ms=100, options={"act": act, "at": 3_200}) as bad,
@@ -190,7 +190,7 @@ async def test_a_model_that_answers_wrong_is_silence_and_an_error_and_its_neighb
 async def test_a_model_that_answers_late_delays_its_own_stream_and_loses_nothing() -> None:
     data = bytes(range(256)) * 125
     async with (
-        serving("tests.transports.talkers:Wrong") as app,
+        serving("tests.faults.talkers:Wrong") as app,
         connect(
             f"{app.url}/api/v2/simple", audio_out=True, chunk_ms=100, options={"act": "late", "at": 1_600}
         ) as stream,
