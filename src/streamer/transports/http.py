@@ -37,8 +37,8 @@ _WEBSOCKET = "websocket"
 """Name of the transport by which its refusals are counted."""
 
 
-class ModelInfo(msgspec.Struct, frozen=True):
-    """The served model; rates in Hz. `output_sample_rate`: null for a model that answers without audio."""
+class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The served model; rates in Hz. `output_sample_rate` is left out for a model that answers without audio."""
 
     name: str
     sample_rate: int
