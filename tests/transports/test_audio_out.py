@@ -21,10 +21,12 @@ from streamer.audio.pcm import Decoder
 from streamer.client.events import AudioChunk, AudioEnded, AudioStarted, Cleared, Error, Event, Finished, Segment
 from streamer.client.stream import Stream, connect
 from streamer.config import Settings
+from streamer.media.formats import Container, MediaFormat
 from streamer.samples import sample
 from streamer.session.messages import AudioOutFormat
 
 PATIENCE_S = 60.0
+MATERIAL = Path(__file__).parents[1] / "media" / "material"
 FORMS = [
     *[AudioFormat(encoding, 16_000, 1) for encoding in sorted(set(Encoding))],
     AudioFormat(Encoding.PCM_S16LE, 16_000, 3),
@@ -91,6 +93,33 @@ async def test_passthrough_gives_back_what_came_whatever_the_cut(carrier: str) -
                 middle = slice(2_000, -2_000)
                 assert np.abs(got - sent)[:, middle].max() <= (1e-6 if lossless else step)
                 assert not [event for event in events if isinstance(event, Error)]
+
+
+@pytest.mark.parametrize("name", ["stereo24.flac", "opus.ogg", "mulaw.wav"])
+async def test_compressed_audio_is_answered_with_as_many_frames(name: str) -> None:
+    data = (MATERIAL / name).read_bytes()
+    out = AudioOutFormat(Encoding.PCM_S16LE, 22_050)
+    async with (
+        serving() as app,
+        connect(f"{app.url}/api/v2/simple", format=MediaFormat(Container.AUTO, downmix=True), audio_out=out) as stream,
+    ):
+        events = await hear(stream, data, 4_096)
+    [finished] = [event for event in events if isinstance(event, Finished)]
+    seconds = len(audio_of(events)) / 2 / 22_050
+    rate = finished.received / seconds
+    assert min(abs(rate - known) for known in (8_000, 16_000, 24_000, 44_100, 48_000)) < rate * 1e-3
+    assert np.abs(np.frombuffer(audio_of(events), "<i2")).max() > 1_000
+
+
+async def test_compressed_audio_of_unknown_channels_is_refused_on_simple() -> None:
+    async with (
+        serving() as app,
+        connect(f"{app.url}/api/v2/simple", format=MediaFormat(Container.AUTO), audio_out=True) as stream,
+    ):
+        error = await anext(stream)
+    assert isinstance(error, Error)
+    assert error.fatal
+    assert "compressed audio needs format.downmix" in error.message
 
 
 @pytest.mark.parametrize("carrier", ["websocket", "grpc"])
