@@ -25,6 +25,8 @@ from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
+from streamer.media.libopus import load_libopus
+from streamer.media.packets import UnsupportedMedia
 from streamer.parts import Parts, build
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
@@ -165,8 +167,9 @@ class App:
     async def start(self) -> None:
         """Listen, then load the model; until then, sessions are refused.
 
-        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC is required and not installed.
+        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC or `audio.libopus` is required and not installed.
         """
+        _check_libopus(self.settings.audio.libopus)
         self._clock.start()
         self.telemetry.start()
         await self._listen()
@@ -360,3 +363,12 @@ def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPo
 def _message_limits(limits: Limits) -> dict[str, int]:
     """Return the limits that a codec checks."""
     return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}
+
+
+def _check_libopus(path: str) -> None:
+    """Raise ConfigError if `path` is set and not libopus."""
+    try:
+        if path:
+            load_libopus(path)
+    except UnsupportedMedia:
+        raise ConfigError(field="audio.libopus", expected="the path of libopus", got=path) from None

@@ -95,7 +95,7 @@ def media(data: bytes) -> None:
     declared = MediaFormat(containers[data[0] % len(containers)], downmix=data[0] >= 128)
     size, audio = 1 + data[1], data[2:]
     _decode(audio, declared)
-    if declared.container is Container.OPUS:
+    if declared.container in (Container.OPUS, Container.G722):
         return  # every push is a packet
     whole = _demuxed([audio], declared)
     parts = _demuxed([audio[at : at + size] for at in range(0, len(audio), size)], declared)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -167,6 +168,18 @@ def test_what_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.Monk
     libav.load_av.cache_clear()
     with pytest.raises(UnsupportedMedia, match="expected libopus, which is not installed here"):
         libopus.load_libopus("/nowhere/libopus.so")
+
+
+def test_libopus_is_that_of_the_setting_and_no_other(tmp_path: Path) -> None:
+    """Then the system's, PyAV's and opuslib_next's, the first that loads."""
+    own = str(tmp_path / "libopus.so")
+    assert [*libopus.candidates(own)] == [own]
+    names = [*libopus.candidates("")]
+    assert names[:2] == ["libopus.so.0", "libopus.0.dylib"]
+    assert "libopus" in names[-1]
+    (tmp_path / "libopus.so").write_bytes(b"not a library")
+    with pytest.raises(UnsupportedMedia, match="expected libopus"):
+        libopus.load_libopus(own)
 
 
 def test_a_server_without_the_extra_does_not_import_it() -> None:

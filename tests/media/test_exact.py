@@ -133,6 +133,17 @@ def test_raw_packets_of_opus_are_what_their_container_has() -> None:
     assert data[skip : skip + len(whole)] == whole
 
 
+def test_g722_is_that_of_ffmpeg_however_it_is_cut() -> None:
+    data, declared = read("g722.g722"), MediaFormat(Container.G722)
+    form, samples = decoded([data], declared)
+    assert (form.sample_rate, form.channels, len(samples) // form.frame_bytes) == (16_000, 1, 113_600)
+    for size in (1, 160, 997):
+        assert decoded((data[at : at + size] for at in range(0, len(data), size)), declared) == (form, samples)
+    with av.open(str(FOLDER / "g722.g722"), format="g722") as file:
+        reference = np.concatenate([_floats(frame) for frame in file.decode(audio=0)], axis=1)
+    assert np.array_equal(Decoder(form).push(samples)[:, : reference.shape[1]], reference)
+
+
 def test_channels_of_one_person_are_joined() -> None:
     for name in ("opus_stereo.ogg", "cbr_stereo.mp3", "stereo24.flac"):
         form, data = decoded([read(name)], MediaFormat(Container.AUTO, downmix=True))

@@ -18,12 +18,13 @@ from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Ack, Error, Event, Finished, Flushed, Segment
 from streamer.client.stream import Stream
 from streamer.config import Settings
-from streamer.errors import ErrorCode
+from streamer.errors import ConfigError, ErrorCode
 from streamer.media.formats import Container, MediaFormat
+from streamer.media.libopus import load_libopus
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 from streamer.testing import ScriptedScoring
-from tests.media.material import FILES, decoded, flac_of_silence, ogg_opus, read
+from tests.media.material import FILES, decoded, flac_of_silence, read
 from tests.transports.serving import scripted, serving
 
 AUTO = MediaFormat(Container.AUTO)
@@ -142,29 +143,6 @@ async def test_another_stream_follows_on_the_same_connection() -> None:
     assert received == [113_600, 113_600]
 
 
-WRONG: dict[str, tuple[bytes, MediaFormat, str, str]] = {
-    "not audio": (b'{"type":"flush"}' * 100, AUTO, "invalid_format", 'text: \'{"type":"flu\''),
-    "another container": (read("opus.ogg"), MediaFormat(Container.WEBM), "invalid_format", "got ogg"),
-    "a codec that is not served": (read("vorbis.ogg"), AUTO, "invalid_format", "got Vorbis"),
-    "what crashes PyAV": (read("aac_71_crashes_pyav18.aac"), AUTO, "invalid_format", "at most 7 channels, got 8"),
-    "what crashes miniaudio": (read("crash_miniaudio_1.71.bin"), AUTO, "invalid_format", "got Vorbis"),
-    "a structure that is broken": (read("opus.webm")[:600] + bytes(100), AUTO, "invalid_audio", "no EBML element"),
-    "a bomb of FLAC": (flac_of_silence(300), AUTO, "invalid_audio", "expected at least 250 bit/s"),
-    "a bomb of Opus": (ogg_opus(bytes([11 << 3 | 3, 2]), 20), AUTO, "invalid_audio", "expected at least 250 bit/s"),
-    "an index behind": (read("aac_moovend.m4a"), AUTO, "invalid_format", "POST it"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-async def test_each_fault_ends_the_stream_with_its_error(name: str) -> None:
-    data, form, code, text = WRONG[name]
-    async with serving() as app:
-        events = await said(app, data, form)
-    errors = [event for event in events if isinstance(event, Error)]
-    assert [(error.code, error.fatal) for error in errors] == [(code, True)]
-    assert text in errors[0].message
-
-
 async def test_a_packet_that_does_not_decode_is_silence_and_counted() -> None:
     from streamer.media.ogg import OggDemuxer
     from streamer.media.packets import Packet
@@ -183,6 +161,17 @@ async def test_a_packet_that_does_not_decode_is_silence_and_counted() -> None:
     assert isinstance(events[-1], Finished)
     assert events[-1].received >= 320 * (len(packets) - 1)
     assert [summary.bad_packets for summary in closed.summaries] == [1]
+
+
+async def test_opus_is_decoded_by_the_library_of_the_setting() -> None:
+    name = load_libopus()._name
+    async with serving(audio={"libopus": name}) as app:
+        events = await said(app, read("opus.ogg"), AUTO)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].received == 113_600
+    with pytest.raises(ConfigError, match=r"audio\.libopus: expected the path of libopus, got '/nowhere'"):
+        async with serving(audio={"libopus": "/nowhere"}):
+            pass
 
 
 async def test_a_stream_is_too_long_by_its_decoded_seconds() -> None:

@@ -210,9 +210,12 @@ class AudioSettings:
     """Compressed audio that clients may send."""
 
     formats: Annotated[
-        tuple[Literal["aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm"], ...], BeforeValidator(_listed)
-    ] = ("aac", "amr", "flac", "mp3", "mp4", "ogg", "opus", "wav", "webm")
-    """Containers that are served, `opus` for raw packets. Those that are left out cannot be reached by any input."""
+        tuple[Literal["aac", "amr", "flac", "g722", "mp3", "mp4", "ogg", "opus", "wav", "webm"], ...],
+        BeforeValidator(_listed),
+    ] = ("aac", "amr", "flac", "g722", "mp3", "mp4", "ogg", "opus", "wav", "webm")
+    """Containers that are served; `opus` and `g722` come without one. Those left out cannot be reached by any input."""
+    libopus: str = ""
+    """Path of the library that decodes Opus. Empty for the system's, or else PyAV's or that of opuslib_next."""
 
 
 class Settings(BaseModel):
@@ -271,5 +274,6 @@ class Settings(BaseModel):
             retry_after_s=self.server.retry_after_s,
             audio_out=self.audio_out,
             containers=frozenset(map(Container, self.audio.formats)),
+            libopus=self.audio.libopus,
             limits=self.limits,
         )

@@ -13,7 +13,7 @@ from streamer.media.mp3 import Mp3Demuxer
 from streamer.media.mp4 import Mp4Demuxer
 from streamer.media.ogg import OggDemuxer
 from streamer.media.opus_header import opus_track, packet_samples, plain_header
-from streamer.media.packets import MAX_PACKET_BYTES, DamagedMedia, Demuxer, Packet, Track, UnsupportedMedia
+from streamer.media.packets import MAX_PACKET_BYTES, Codec, DamagedMedia, Demuxer, Packet, Track, UnsupportedMedia
 from streamer.media.sniffing import SNIFFED_BYTES, leading_tag, sniff
 from streamer.media.wav import WavDemuxer
 from streamer.media.webm import WebmDemuxer
@@ -47,11 +47,32 @@ class OpusPackets:
             raise DamagedMedia(f"Opus: expected packets of at most {MAX_PACKET_BYTES} bytes, got {len(data)}")
         out: list[Track | Packet] = []
         if self._track is not None:
-            _check_raw(data)
+            _check_raw(data, "packets of Opus")
             out.append(self._track)
             self._track = None
         out.append(Packet(data, packet_samples(data)))
         return out
+
+    def finish(self) -> list[Track | Packet]:
+        return []
+
+
+class G722Bytes:
+    """A Demuxer of G.722, which has no frames: each byte is two samples."""
+
+    name: ClassVar[str] = "G.722"
+    nbytes = 0
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def push(self, data: bytes) -> list[Track | Packet]:
+        packet = Packet(data, 2 * len(data))
+        if self._has_begun:
+            return [packet]
+        self._has_begun = True
+        _check_raw(data, "G.722")
+        return [Track(Codec.G722, 16_000, 1), packet]
 
     def finish(self) -> list[Track | Packet]:
         return []
@@ -140,6 +161,8 @@ def demuxer_for(
     """
     if declared.container is Container.OPUS and Container.OPUS in served:
         return OpusPackets(declared.channels or 1)
+    if declared.container is Container.G722 and Container.G722 in served:
+        return G722Bytes()
     return AnyDemuxer(declared.container, spool, served)
 
 
@@ -149,11 +172,11 @@ def _demuxer(container: Container, spool: BinaryIO | None) -> Demuxer:
     return _DEMUXERS[container]()
 
 
-def _check_raw(data: bytes) -> None:
-    """Raise UnsupportedMedia for a container in place of a packet, an easy mistake."""
+def _check_raw(data: bytes, expected: str) -> None:
+    """Raise UnsupportedMedia for a container in place of raw audio, an easy mistake. `expected`: what was declared."""
     for magic, container in ((b"OggS", Container.OGG), (b"\x1a\x45\xdf\xa3", Container.WEBM), (b"RIFF", Container.WAV)):
         if data.startswith(magic):
             raise UnsupportedMedia(
-                f"format.encoding: expected raw packets of Opus as declared, got {container}; declare "
+                f"format.encoding: expected raw {expected} as declared, got {container}; declare "
                 f"`{container}` or `auto`"
             )

@@ -45,15 +45,17 @@ class MediaDecoder:
         max_channels: int = MAX_CHANNELS,
         served: frozenset[Container] = frozenset(Container),
         spool: BinaryIO | None = None,
+        libopus: str = "",
     ) -> None:
         """Create a decoder at the start of its stream.
 
         `rate`: preferred sample rate in Hz, for codecs with a choice. `served`: containers that are accepted. `spool`:
-        see Mp4Demuxer.
+        see Mp4Demuxer. `libopus`: see load_libopus.
         """
         self._demuxer = demuxer_for(declared, spool, served)
         self._rate = rate
         self._downmix = declared.downmix
+        self._libopus = libopus
         self._max_channels = max_channels
         self._slice_bytes = 2**62 if isinstance(self._demuxer, OpusPackets) else SLICE_BYTES
         self._chunks: deque[bytes] = deque()
@@ -153,7 +155,7 @@ class MediaDecoder:
         self._formats += 1
         if self._formats > MAX_FORMATS:
             raise DamagedMedia(f"expected at most {MAX_FORMATS} recordings in one stream, got more")
-        self._track = _TrackDecoder(track, decoder_for(track, self._rate, downmix=self._downmix))
+        self._track = _TrackDecoder(track, decoder_for(track, self._rate, downmix=self._downmix, libopus=self._libopus))
         self._state_bytes = STATE_BYTES[track.codec]
 
     def _end_track(self, parts: list[bytes]) -> None:

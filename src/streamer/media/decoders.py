@@ -7,7 +7,7 @@ from typing import Protocol
 from streamer.audio.format import AudioFormat
 from streamer.media.flac_decoder import FlacDecoder
 from streamer.media.libav import AvDecoder
-from streamer.media.libopus import OpusDecoder
+from streamer.media.libopus import OpusDecoder, load_libopus
 from streamer.media.opus_header import read_header
 from streamer.media.packets import Codec, Track
 
@@ -19,6 +19,7 @@ STATE_BYTES = {
     Codec.AAC: 700 * 1024,
     Codec.AMR_NB: 24 * 1024,
     Codec.AMR_WB: 24 * 1024,
+    Codec.G722: 24 * 1024,
 }
 """Memory that a decoder takes, measured."""
 
@@ -65,17 +66,18 @@ class PcmDecoder:
         return b""
 
 
-def decoder_for(track: Track, rate: int, *, downmix: bool) -> Decoder:
+def decoder_for(track: Track, rate: int, *, downmix: bool, libopus: str = "") -> Decoder:
     """Return the decoder for a track. Raises DamagedMedia, and UnsupportedMedia if a library is not installed.
 
     `rate`: preferred sample rate in Hz, for codecs with a choice. `downmix`: into one channel, if the codec can.
+    `libopus`: see load_libopus.
     """
     match track.codec:
         case Codec.PCM:
             assert track.encoding is not None
             return PcmDecoder(AudioFormat(track.encoding, track.sample_rate, track.channels).check())
         case Codec.OPUS:
-            return OpusDecoder(read_header(track.setup)[0], rate, downmix=downmix)
+            return OpusDecoder(read_header(track.setup)[0], rate, downmix=downmix, library=load_libopus(libopus))
         case Codec.FLAC:
             return FlacDecoder(track)
         case _:

@@ -26,6 +26,12 @@ class Container(StrEnum):
     AMR = "amr"
     OPUS = "opus"
     """Raw packets of Opus, each a message."""
+    G722 = "g722"
+    """Raw G.722 at 64 kbit/s, cut anywhere."""
+
+
+_RAW_CHANNELS = {Container.OPUS: 2, Container.G722: 1}
+"""Most channels of audio without a container."""
 
 
 class MediaFormat(msgspec.Struct, frozen=True):
@@ -33,13 +39,13 @@ class MediaFormat(msgspec.Struct, frozen=True):
 
     container: Container
     channels: int | None = None
-    """Of raw packets, which do not say it: 1 or 2; None for 1. Containers know better."""
+    """Of raw packets of Opus, which do not say it: 1 or 2; None for 1. Containers know better."""
     downmix: bool = False
     """Join all channels into one."""
 
     def check(self) -> MediaFormat:
         """Return self, or raise InvalidFormat naming the field, the range and what came."""
-        most = 2 if self.container is Container.OPUS else MAX_CHANNELS
+        most = _RAW_CHANNELS.get(self.container, MAX_CHANNELS)
         if self.channels is not None and not 1 <= self.channels <= most:
             raise InvalidFormat(field="format.channels", expected=f"an integer from 1 to {most}", got=self.channels)
         return self

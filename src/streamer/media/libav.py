@@ -1,4 +1,4 @@
-"""AAC, MP3 and AMR through PyAV, an extra: packets into codecs of an allow-list, never a container."""
+"""AAC, MP3, AMR and G.722 through PyAV, an extra: packets into codecs of an allow-list, never a container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, Encoding
 from streamer.media.packets import Codec, Track, UnsupportedMedia
 
-_NAMES = {Codec.AAC: "aac", Codec.MP3: "mp3float", Codec.AMR_NB: "amrnb", Codec.AMR_WB: "amrwb"}
+_NAMES = {Codec.AAC: "aac", Codec.MP3: "mp3float", Codec.AMR_NB: "amrnb", Codec.AMR_WB: "amrwb", Codec.G722: "g722"}
 """The decoders that can be reached, whatever a file names."""
 _MAX_PLANES = 7
 """PyAV 18.1 reads past the planes of a frame that has eight or more of them, and crashes. A damaged packet of one

@@ -29,9 +29,14 @@ _SCRATCH_AT = ctypes.addressof(_SCRATCH)
 class OpusDecoder:
     """A Decoder of one stream, or of several that make up its channels. A packet that is lost is concealed."""
 
-    def __init__(self, header: OpusHeader, rate: int, *, downmix: bool = False) -> None:
-        """`rate`: Hz, one of RATES; else 48 kHz it is. Raises UnsupportedMedia without libopus, and DamagedMedia."""
-        library = load_libopus()
+    def __init__(
+        self, header: OpusHeader, rate: int, *, downmix: bool = False, library: ctypes.CDLL | None = None
+    ) -> None:
+        """Create a decoder. Raises DamagedMedia, and UnsupportedMedia without libopus.
+
+        `rate`: one of RATES in Hz; any other becomes 48 kHz. `library`: see load_libopus.
+        """
+        library = library or load_libopus()
         rate = rate if rate in RATES else CLOCK_RATE
         self._handle = 0
         is_multistream = header.streams > 0
@@ -82,9 +87,9 @@ class OpusDecoder:
 
 
 @cache
-def load_libopus(path: str | None = None) -> ctypes.CDLL:
-    """Load the library: the one at `path`, the system's, PyAV's, or opuslib_next's. Raises UnsupportedMedia."""
-    for name in _candidates(path):
+def load_libopus(path: str = "") -> ctypes.CDLL:
+    """Load the library at `path` only; if empty, the system's, PyAV's, or opuslib_next's. Raises UnsupportedMedia."""
+    for name in candidates(path):
         try:
             return _declared(ctypes.CDLL(name))
         except (OSError, AttributeError):
@@ -94,7 +99,8 @@ def load_libopus(path: str | None = None) -> ctypes.CDLL:
     )
 
 
-def _candidates(path: str | None) -> Iterator[str]:
+def candidates(path: str) -> Iterator[str]:
+    """Yield the names to load libopus by, in order of preference. `path`: see load_libopus."""
     if path:
         yield path
         return

@@ -41,6 +41,7 @@ class Codec(StrEnum):
     AAC = "aac"
     AMR_NB = "amrnb"
     AMR_WB = "amrwb"
+    G722 = "g722"
 
 
 @dataclass(frozen=True, slots=True)

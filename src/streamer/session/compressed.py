@@ -11,11 +11,14 @@ from streamer.media.decoder import MediaDecoder
 from streamer.media.formats import MediaFormat
 from streamer.session.actions import Action, Decode
 from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Message, SetFormat, Start, Stop
+from streamer.session.pending import memory_of
 from streamer.session.session import Session
 from streamer.session.state import State
 
 STEP_S = 0.25
 """Seconds of audio that are decoded at a time, which takes some 0.3 ms."""
+_Queued = Audio | Start | Flush | Stop | Leave
+"""A message that keeps its place among the audio."""
 
 
 class CompressedInput:
@@ -31,7 +34,7 @@ class CompressedInput:
         self._spool = spool
         self._declared: MediaFormat | None = None
         self._media: MediaDecoder | None = None
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[_Queued] = deque()
 
     @property
     def is_pending(self) -> bool:
@@ -41,10 +44,10 @@ class CompressedInput:
 
     def receive(self, message: Message, now: float) -> Sequence[Action]:
         """Take a message of the client, as `Session.receive` does."""
-        if not isinstance(message, Audio | Start | Flush | Stop | Leave):
+        if not isinstance(message, _Queued):
             return self._session.receive(message, now)
         if self._waiting or (self._is_decoding and not isinstance(message, Audio)):
-            self._waiting.append(message)
+            self._put(message)
             return ()
         out: list[Action] = []
         self._take(message, out, now)
@@ -57,7 +60,7 @@ class CompressedInput:
     def _proceed(self, out: list[Action], now: float) -> Sequence[Action]:
         self._decode(out, now)
         while self._waiting and not self._is_decoding:
-            self._take(self._waiting.popleft(), out, now)
+            self._take(self._pop(), out, now)
             self._decode(out, now)
         if self.is_pending:
             out.append(Decode())
@@ -67,7 +70,7 @@ class CompressedInput:
     def _is_decoding(self) -> bool:
         return self._media is not None and self._media.is_pending
 
-    def _take(self, message: Message, out: list[Action], now: float) -> None:
+    def _take(self, message: _Queued, out: list[Action], now: float) -> None:
         """Take one message. Everything before it has been decoded, unless it is audio."""
         media = self._media
         if isinstance(message, Audio) and self._declared is not None:
@@ -76,7 +79,7 @@ class CompressedInput:
             out += self._session.receive(KeepAlive(), now)
         elif media is not None and not isinstance(message, Audio | Flush):
             media.finish()
-            self._waiting.appendleft(message)
+            self._put(message, first=True)
         else:
             self._pass_on(message, out, now)
 
@@ -87,12 +90,13 @@ class CompressedInput:
             settings.model_sample_rate,
             max_channels=settings.limits.max_channels,
             served=settings.containers,
+            libopus=settings.libopus,
             spool=self._spool,
         )
         self._session.load.media = self._media
         return self._media
 
-    def _pass_on(self, message: Message, out: list[Action], now: float) -> None:
+    def _pass_on(self, message: _Queued, out: list[Action], now: float) -> None:
         if isinstance(message, Start):
             self._declared = message.media
         out += self._session.receive(message, now)
@@ -117,6 +121,16 @@ class CompressedInput:
             out += self._session.receive(Audio(data), now)
         if media.is_finished:
             self._drop()
+
+    def _put(self, message: _Queued, *, first: bool = False) -> None:
+        """Queue a message until the audio before it is decoded. `first`: before all others."""
+        (self._waiting.appendleft if first else self._waiting.append)(message)
+        self._session.load.undecoded_bytes += memory_of(message)
+
+    def _pop(self) -> _Queued:
+        message = self._waiting.popleft()
+        self._session.load.undecoded_bytes -= memory_of(message)
+        return message
 
     def _drop(self) -> None:
         self._media = self._session.load.media = None

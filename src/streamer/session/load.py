@@ -20,6 +20,8 @@ class Load:
         """The running stream."""
         self.media: MediaDecoder | None = None
         """The decoder of a client that sends compressed audio."""
+        self.undecoded_bytes = 0
+        """Memory of messages that wait until the audio before them is decoded."""
         self.bad_packets = 0
         """Number of packets of compressed audio that could not be decoded."""
         self.memory = MemoryAccount(pool, limits.max_session_bytes)
@@ -36,7 +38,7 @@ class Load:
     @property
     def held_bytes(self) -> int:
         """Bytes of memory for audio and queued messages."""
-        media = self.media.nbytes if self.media is not None else 0
+        media = self.undecoded_bytes + (self.media.nbytes if self.media is not None else 0)
         return self.pending.nbytes + media + (self.stream.held_bytes if self.stream is not None else 0)
 
     @property
@@ -48,6 +50,12 @@ class Load:
         """Update the used memory, and the reserve for processing it."""
         reserved = self.stream.reserved_bytes(self.pending.audio_bytes) if self.stream is not None else 0
         self.memory.update(self.held_bytes, reserved)
+
+    def clear(self) -> None:
+        """Discard queued messages and audio that is not decoded, and free their memory."""
+        self.pending.clear()
+        self.media, self.undecoded_bytes = None, 0
+        self.count()
 
     def is_ahead(self, ahead_s: float) -> bool:
         """Return whether reading should pause: the client is more than `ahead_s` seconds ahead, or memory is full."""

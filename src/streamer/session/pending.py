@@ -33,7 +33,7 @@ class PendingMessages:
         if not isinstance(message, Audio):
             self._entries.append(message)
             self._count += 1
-            self.nbytes += _size(message)
+            self.nbytes += memory_of(message)
             return
         data = message.data
         last = self._entries[-1] if self._entries else None
@@ -50,7 +50,7 @@ class PendingMessages:
         """Prepend a message that precedes all others."""
         self._entries.appendleft(message)
         self._count += 1
-        self.nbytes += _size(message)
+        self.nbytes += memory_of(message)
 
     def pop(self) -> Message:
         """Remove and return the oldest message, or a part of the oldest audio.
@@ -60,7 +60,7 @@ class PendingMessages:
         oldest = self._entries.popleft()
         if not isinstance(oldest, bytes | bytearray):
             self._count -= 1
-            self.nbytes -= _size(oldest)
+            self.nbytes -= memory_of(oldest)
             return oldest
         self.audio_bytes -= len(oldest)
         self.nbytes -= len(oldest)
@@ -74,8 +74,10 @@ class PendingMessages:
         self._count = self.audio_bytes = self.nbytes = 0
 
 
-def _size(message: Start | SetFormat | Flush | Stop | Leave) -> int:
-    """Return the memory of a message without audio, in bytes."""
+def memory_of(message: Start | Audio | SetFormat | Flush | Stop | Leave) -> int:
+    """Return the approximate memory of a message in bytes."""
+    if isinstance(message, Audio):
+        return _MESSAGE_BYTES + len(message.data)
     if not isinstance(message, Start):
         return _MESSAGE_BYTES
     return _MESSAGE_BYTES + len(message.options) + sum(len(key) + len(text) for key, text in message.metadata.items())

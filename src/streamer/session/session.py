@@ -196,8 +196,7 @@ class Session:
         out: list[Action] = []
         if self.state is not State.CLOSED:
             self._drop_stream(out)
-            self._pending.clear()
-            self.load.count()
+            self.load.clear()
             self.state = State.CLOSED
         return out
 
@@ -390,8 +389,7 @@ class Session:
 
     def _close(self, code: ErrorCode | None, out: list[Action]) -> None:
         self._drop_stream(out)
-        self._pending.clear()
-        self.load.count()
+        self.load.clear()
         self._boundary = None
         self._code = code
         self.state = State.CLOSED

@@ -160,6 +160,8 @@ class SessionSettings:
     """Retry time in seconds for a client that was closed for overload."""
     containers: frozenset[Container] = frozenset(Container)
     """Containers of compressed audio that are served."""
+    libopus: str = ""
+    """Path of libopus, see `load_libopus`."""
     limits: Limits = field(default_factory=Limits)
 
     def started(self, session_id: str, start: Start, traceparent: str | None) -> Started:

@@ -29,6 +29,7 @@ class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENCODING_AAC: _ClassVar[Encoding]
     ENCODING_AMR: _ClassVar[Encoding]
     ENCODING_OPUS: _ClassVar[Encoding]
+    ENCODING_G722: _ClassVar[Encoding]
 
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -100,6 +101,7 @@ ENCODING_MP3: Encoding
 ENCODING_AAC: Encoding
 ENCODING_AMR: Encoding
 ENCODING_OPUS: Encoding
+ENCODING_G722: Encoding
 MODE_UNSPECIFIED: Mode
 MODE_SIMPLE: Mode
 MODE_SEGMENTED: Mode
