@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.encode import encode
@@ -101,7 +101,8 @@ def test_samples_out_are_samples_in_whatever_the_cut_and_the_order_of_answers(
     assert not outside.of(Failed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
+@example(0, 283, 44_100, 8_000, 8_000)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, 30_000),

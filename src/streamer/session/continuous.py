@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import msgspec
@@ -90,13 +91,17 @@ class ContinuousOutput(AudioOutput):
         self,
         format: AudioFormat,
         model: ModelOutput,
-        model_rate: int,
+        rates: tuple[int, int],
         overlap: int,
         bounds: AudioOutSettings,
         max_bytes: int,
     ) -> None:
-        """Create an output. `format`: of all channels. `overlap`: of pieces, in samples at `model_rate`."""
+        """Create an output. `format`: of all channels. `rates`: of the client's audio and of the model's input.
+
+        `overlap`: of pieces, in samples at the model's rate.
+        """
         super().__init__(format, bounds, max_bytes)
+        model_rate = rates[1]
         self._model = model
         self._model_rate = model_rate
         self._overlap = overlap
@@ -108,6 +113,7 @@ class ContinuousOutput(AudioOutput):
         self._waiting_bytes = 0
         self._queue = FrameQueue(format.frame_bytes)
         self._made = 0
+        self._spare = _spare(format.sample_rate, *rates, model.sample_rate)
         self._events: deque[tuple[int, Event]] = deque()
         self._has_tail = self._has_ended = False
 
@@ -118,7 +124,7 @@ class ContinuousOutput(AudioOutput):
 
     @property
     def unsent(self) -> int:
-        return len(self._queue)
+        return max(0, len(self._queue) - self._spare)
 
     @property
     def is_idle(self) -> bool:
@@ -132,7 +138,7 @@ class ContinuousOutput(AudioOutput):
         if self.is_idle:
             out.append(Emit(event))
         else:
-            self._events.append((self._made, event))
+            self._events.append((self._made - self._spare, event))
 
     def add(self, asked: Asked, audio: bytes | memoryview) -> None:
         self._parts.setdefault(asked.job, []).append(audio)
@@ -177,6 +183,7 @@ class ContinuousOutput(AudioOutput):
         if self._has_ended:
             return
         self._has_ended = True
+        self._spare = 0
         for line in self._lines:
             line.finish()
         due = rounded(received, sample_rate, self.format.sample_rate)
@@ -186,11 +193,10 @@ class ContinuousOutput(AudioOutput):
         self._events = deque((min(mark, due), event) for mark, event in self._events)
 
     def release(self, out: list[Action], now: float) -> None:
-        rate = self.format.sample_rate
         self._release_events(out)
-        while self._may_emit and (left := len(self._queue)):
-            position = (self._made - left) * self._model_rate // rate
-            data = self._queue.take(self._chunk)
+        while self._may_emit and (ready := self.unsent):
+            position = self.covered
+            data = self._queue.take(min(ready, self._chunk))
             self._unwritten += len(data)
             frames = len(data) // self.format.frame_bytes
             out.append(Emit(AudioChunk(0, 0, position, frames, data)))
@@ -219,3 +225,13 @@ class ContinuousOutput(AudioOutput):
         start = rounded(wanted.start, rate_in, rate_out)
         before = rounded(wanted.start - min(self._overlap, wanted.start), rate_in, rate_out)
         return start - before, rounded(wanted.end, rate_in, rate_out) - start
+
+
+def _spare(asked: int, *rates: int) -> int:
+    """Return the frames that are held back until the end, because several roundings may have made too many.
+
+    `asked`: the client's rate; `rates`: those before it, each of which rounds by half a sample.
+    """
+    if all(rate == asked for rate in rates):
+        return 0
+    return math.ceil(sum([asked / (2 * rate) for rate in rates])) + 1

@@ -21,5 +21,6 @@ def output_for(settings: SessionSettings, start: Start, results: list[OrderedRes
     form, rate = AudioFormat(info.encoding, info.sample_rate, info.channels), settings.model_sample_rate
     bounds, most = settings.audio_out, settings.limits.max_output_bytes
     if settings.mode is Mode.SIMPLE:
-        return ContinuousOutput(form, model, rate, overlap_of(settings), bounds, most)
+        rates = (start.format.sample_rate, rate)
+        return ContinuousOutput(form, model, rates, overlap_of(settings), bounds, most)
     return ReplyOutput(form, model, rate, results, bounds, most, paced=start.audio_out.paced)
