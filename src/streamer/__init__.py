@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from streamer.media.formats import Container, MediaFormat
     from streamer.models.contract import AudioOut, Model, Segment, StreamInfo, StreamingModel, model
     from streamer.session.messages import AudioOutFormat
+    from streamer.transcripts.transcript import Transcript, Word
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,8 @@ __all__ = [
     "Segment",
     "StreamInfo",
     "StreamingModel",
+    "Transcript",
+    "Word",
     "__version__",
     "connect",
     "model",
@@ -48,6 +51,8 @@ _HOME = {
     "Segment": "streamer.models.contract",
     "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",
+    "Transcript": "streamer.transcripts.transcript",
+    "Word": "streamer.transcripts.transcript",
     "connect": "streamer.client.stream",
     "model": "streamer.models.contract",
 }

@@ -340,7 +340,12 @@ class App:
         output = self.model.output
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(self.model.name, self.model.sample_rate, output.sample_rate if output else None),
+            model=http.ModelInfo(
+                self.model.name,
+                self.model.sample_rate,
+                output.sample_rate if output else None,
+                self.model.word_times,
+            ),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),

@@ -17,7 +17,7 @@ from streamer.runtime.services import Scoring
 from streamer.session.settings import ModelOutput
 from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer
-from streamer.vad.silero import SileroScorer
+from streamer.vad.detectors import make_scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class ServedModel:
     output: ModelOutput | None = None
     """None for a model that answers without audio."""
     overlap_ms: float = 0.0
+    word_times: str = ""
+    """See `models.contract.BaseModel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,13 @@ def build(settings: Settings) -> Parts:
         card.max_inflight,
         output if card.output_sample_rate else None,
         card.overlap_ms,
+        card.word_times,
     )
     return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
 
 
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
-    beside = OwnThread[Batch, Scores]("speech-scorer") if settings.server.scoring == "thread" else None
-    return ScoringService(SileroScorer(), place=beside, observer=observer)
+    scorer = make_scorer(settings.vad, settings.turn)
+    in_thread = settings.server.scoring == "thread" or settings.turn.model  # a turn model takes too long for the loop
+    beside = OwnThread[Batch, Scores]("speech-scorer") if in_thread else None
+    return ScoringService(scorer, place=beside, observer=observer)

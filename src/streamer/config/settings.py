@@ -13,7 +13,7 @@ from streamer.inference.settings import EngineSettings
 from streamer.media.formats import Container
 from streamer.session.events import Mode
 from streamer.session.settings import MEMORY_SHARES, AudioOutSettings, Limits, SessionSettings
-from streamer.vad.settings import VadConfig
+from streamer.vad.settings import TurnConfig, VadSection
 
 
 def _listed(value: object) -> object:
@@ -230,7 +230,8 @@ class Settings(BaseModel):
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
-    vad: VadConfig = VadConfig()
+    vad: VadSection = VadSection()
+    turn: TurnConfig = TurnConfig()
     session: SessionSection = SessionSection()
     audio: AudioSettings = AudioSettings()
     limits: Limits = Limits()

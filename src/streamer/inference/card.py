@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from streamer.errors import ModelLoadError, brief
-from streamer.models.contract import AnyModel, Executor, StreamingModel
+from streamer.models.contract import AnyModel, Executor, StreamingModel, WordTimes
 
 MAX_LATENCY_MS = 5_000.0
 """Largest `latency_ms` and `overlap_ms` of a model."""
@@ -34,6 +34,7 @@ class ModelCard:
     output_channels: int = 1
     latency_ms: float = 0.0
     overlap_ms: float = 0.0
+    word_times: WordTimes = ""
 
     @classmethod
     def of(cls, model: AnyModel) -> ModelCard:
@@ -41,6 +42,8 @@ class ModelCard:
         name = model.name or type(model).__name__
         if model.executor not in ("thread", "process"):
             raise _wrong(name, "executor", "'thread' or 'process'", model.executor)
+        if model.word_times not in ("", "model", "estimated"):
+            raise _wrong(name, "word_times", "'model', 'estimated' or ''", model.word_times)
         stateful = isinstance(model, StreamingModel)
         return cls(
             name=name,
@@ -55,6 +58,7 @@ class ModelCard:
             timeout_floor_s=_number(name, "timeout_floor_s", model.timeout_floor_s, 0.001),
             timeout_factor=_number(name, "timeout_factor", model.timeout_factor),
             memory_limit_mb=_whole(name, "memory_limit_mb", model.memory_limit_mb, 0, 2**30),
+            word_times=model.word_times,
             **_output(name, model, stateful=stateful),
         )
 

@@ -20,6 +20,7 @@ from streamer.inference.answer_tasks import AnswerTasks, Put
 from streamer.inference.audio_check import AudioCheck
 from streamer.inference.calls import NO_AUDIO, Answer, Fault
 from streamer.models.contract import AudioOut
+from streamer.transcripts.transcript import Transcript, shift_words
 
 FAILED = "the model failed on this segment"
 UNCAUGHT = "Internal server error"
@@ -98,9 +99,14 @@ class Outputs:
         self._encoder = msgspec.json.Encoder(enc_hook=self._beside_json)
         self._found: list[AudioOut] = []
         """Audio in the output that is being encoded."""
+        self._offsets: Sequence[float] = ()
 
-    def answers(self, outputs: Sequence[Any]) -> Iterator[tuple[list[Answer], bool]]:
-        """Yield answers as they become available, and whether they are the last; one last answer per output."""
+    def answers(self, outputs: Sequence[Any], offsets: Sequence[float] = ()) -> Iterator[tuple[list[Answer], bool]]:
+        """Yield answers as they become available, and whether they are the last; one last answer per output.
+
+        `offsets`: seconds from the start of the stream to each item, added to the times of words in a Transcript.
+        """
+        self._offsets = offsets
         known: list[Answer] = []
         pulled: deque[tuple[_Partials, Iterator[Any]]] = deque()
         awaited: list[tuple[int, Any]] = []
@@ -178,7 +184,7 @@ class Outputs:
         audio = NO_AUDIO
         held = partials.held
         if self.audio.is_declared and not isinstance(item, BaseException):
-            value, audio = self._encode(item)
+            value, audio = self._encode(partials.index, item)
             item = msgspec.Raw(value)
         partials.held = item
         if held is _END:
@@ -186,7 +192,7 @@ class Outputs:
         partials.count += 1
         if partials.count > self._max_partials:
             raise ModelFailed(f"the model yielded more than {self._max_partials} outputs for one segment")
-        return self._part(partials, self._encode(held)[0], audio)
+        return self._part(partials, self._encode(partials.index, held)[0], audio)
 
     def _part(self, partials: _Partials, value: bytes, audio: memoryview) -> Answer:
         """Return a partial answer. `value`: JSON, empty for audio alone."""
@@ -198,15 +204,17 @@ class Outputs:
         if isinstance(output, BaseException):
             return Answer(index, fault=fault_of(output))
         try:
-            value, audio = self._encode(output)
+            value, audio = self._encode(index, output)
             return Answer(index, value, audio=audio)
         except ModelFailed as error:
             return Answer(index, fault=fault_of(error))
 
-    def _encode(self, output: object) -> tuple[bytes, memoryview]:
+    def _encode(self, index: int, output: object) -> tuple[bytes, memoryview]:
         """Return the JSON of an output and its audio."""
         if type(output) is AudioOut:
             return b"null", self.audio.checked(output)
+        if self._offsets and isinstance(output, Transcript):
+            output = shift_words(output, self._offsets[index])
         try:
             value = to_json(output, self._max_bytes, self._encoder)
             return value, self.audio.checked_all(self._found) if self._found else NO_AUDIO

@@ -64,6 +64,7 @@ class AudioOut:
 
 
 Executor = Literal["thread", "process"]
+WordTimes = Literal["", "model", "estimated"]
 
 
 class BaseModel:
@@ -104,6 +105,17 @@ class BaseModel:
     overlap_ms: float = 0.0
     """Audio of the previous piece that each piece of `simple` begins with, so that a Model's pieces can run side by
     side. The answer covers it too, and the server fades from one answer to the next over it."""
+    word_times: WordTimes = ""
+    """Source of the times of words in a Transcript: the `model`, or `estimated` from the lengths of the words by the
+    reader. Empty: the model returns no Transcript."""
+
+    def fetch(self) -> object:
+        """Get the files that load() reads.
+
+        `streamer serve` calls it once before any worker starts, because a download may take longer than the time-out of
+        load(). It is called for built-in models only.
+        """
+        return None
 
     def load(self) -> None:
         """Load weights, once per worker, before the server is ready."""

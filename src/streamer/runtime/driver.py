@@ -81,7 +81,6 @@ class Connection(Generic[FrameT]):
         budget = WorkBudget(WorkLimits(limits.max_control_share), services.addresses.of(transport.peer))
         self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget, session.load)
         self._inlet = Inlet(session, self._gate, services.turns, self._enter, getattr(transport, "spool", None))
-        self._memory = session.load.memory
         self.busy_s = 0.0
         """CPU seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
@@ -193,7 +192,7 @@ class Connection(Generic[FrameT]):
                     self._transport.hand_over(self)
         more = self._apply(self._renew if type(message) is Auth else self._inlet.receive, message)
         # Audio without actions only moves the deadline to a later time; the next ack checks the backlog.
-        if not more and self._session.state is _STREAMING and not self._memory.is_over:
+        if not more and self._session.state is _STREAMING and not self._session.load.memory.is_over:
             return True
         self._settle()
         return not self._is_ahead()
@@ -259,7 +258,8 @@ class Connection(Generic[FrameT]):
 
     def _let_read(self) -> None:
         """End a session whose memory is full for good; otherwise resume reading if the backlog is small enough."""
-        self._apply(self._session.relieve)
+        if not self._over and self._session.load.count():
+            self._apply(self._session.relieve)
         if self._over:
             self._gate.open()
         else:

@@ -46,10 +46,10 @@ class Load:
         """Whether memory exceeds the limit, and no pending answer would reduce it."""
         return self.memory.is_over and not (self.stream is not None and self.stream.is_waiting)
 
-    def count(self) -> None:
-        """Update the used memory, and the reserve for processing it."""
+    def count(self) -> bool:
+        """Update the used memory, and the reserve for processing it; return whether it exceeds the limit."""
         reserved = self.stream.reserved_bytes(self.pending.audio_bytes) if self.stream is not None else 0
-        self.memory.update(self.held_bytes, reserved)
+        return self.memory.update(self.held_bytes, reserved)
 
     def clear(self) -> None:
         """Discard queued messages and audio that is not decoded, and free their memory."""

@@ -38,11 +38,15 @@ _WEBSOCKET = "websocket"
 
 
 class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The served model; rates in Hz. `output_sample_rate` is left out for a model that answers without audio."""
+    """The served model; rates in Hz. `output_sample_rate` is left out for a model that answers without audio.
+
+    `word_times`: see `models.contract.BaseModel`.
+    """
 
     name: str
     sample_rate: int
     output_sample_rate: int | None = None
+    word_times: str = ""
 
 
 class Info(msgspec.Struct, frozen=True):

@@ -25,12 +25,11 @@ from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.http import UNFORESEEN, credential_of, refusal
 from streamer.transports.listener import HttpConnection
 from streamer.transports.spool import Spool
+from streamer.transports.upload_answers import Answer, answer_to
 
 _READ_BYTES = 64 * 1024
 _MEMORY_BYTES = 1024 * 1024
 """Of a spooled file, before it is written to disk."""
-_MAX_HELD = 1_000
-"""Events that may wait for the first one that says whether the stream can be served."""
 _BY_TYPE = {
     "audio/ogg": "ogg", "audio/webm": "webm", "video/webm": "webm", "audio/mp4": "mp4", "audio/x-m4a": "mp4",
     "video/mp4": "mp4", "audio/wav": "wav", "audio/x-wav": "wav", "audio/flac": "flac", "audio/x-flac": "flac",
@@ -41,18 +40,9 @@ _NUMBERS = frozenset({"sample_rate", "channels", "interim_interval_ms", "chunk_m
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _OBJECTS = frozenset({"vad", "options", "metadata"})
 _FORMAT = frozenset({"encoding", "sample_rate", "channels", "downmix"})
-_KNOWN = _NUMBERS | _OBJECTS | _FORMAT | {"interim_results"}
+_KNOWN = _NUMBERS | _OBJECTS | _FORMAT | {"interim_results", "format"}
 
 log = logging.getLogger(__name__)
-
-
-class _Head(msgspec.Struct):
-    """The part of an event that decides about the answer's status."""
-
-    type: str
-    code: str = ""
-    message: str = ""
-    fatal: bool = False
 
 
 class UploadTransport:
@@ -61,18 +51,18 @@ class UploadTransport:
     name = "http"
     signs = 0
 
-    def __init__(self, request: web.Request, start: str, max_message_bytes: int, spool: BinaryIO) -> None:
+    def __init__(
+        self, request: web.Request, answer: Answer, start: str, max_message_bytes: int, spool: BinaryIO
+    ) -> None:
         self.peer = request.remote or "unknown"
         self.spool = spool
         """For an MP4 whose index is at its end."""
-        self.response: web.StreamResponse | None = None
+        self._answer = answer
         self._request = request
         self._start: str | None = start
         self._read_bytes = min(_READ_BYTES, max_message_bytes)
         self._is_stopped = self._is_closed = False
         self._gone = asyncio.Event()
-        self._held: list[str] = []
-        self._is_sse = "text/event-stream" in request.headers.get("Accept", "")
 
     def gone(self) -> None:
         """Hear that the connection has ended."""
@@ -82,7 +72,7 @@ class UploadTransport:
         if self._start is not None:
             start, self._start = self._start, None
             return start
-        if not self._is_stopped:
+        if not self._is_stopped and not self._is_closed:
             await asyncio.sleep(0)  # a body that is here already would never let others run
             try:
                 data: bytes = await self._request.content.read(self._read_bytes)
@@ -99,24 +89,20 @@ class UploadTransport:
         """Everything goes through `receive`."""
 
     async def send(self, frame: str | bytes) -> None:
-        """Write an event. Events before the first that is a result, or an error, wait for that."""
+        """Add an event to the answer."""
         assert isinstance(frame, str)
-        if self.response is None:
-            head = msgspec.json.decode(frame, type=_Head)
-            if head.type in ("started", "ack") and len(self._held) < _MAX_HELD:
-                self._held.append(frame)
-                return
-            if head.type == "error" and head.fatal:
-                self.response = refusal(StreamerError(head.message, code=ErrorCode(head.code)))
-                return
-        await self._write(frame)
+        if self._gone.is_set():
+            raise ConnectionResetError("the client is gone")
+        if not await self._answer.add(frame):
+            self._is_closed = True  # nothing that follows changes the answer
+            raise ConnectionResetError("the answer is complete")
 
     def send_now(self, frame: str | bytes) -> bool:
         return False
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
-        if self.response is None:
-            await self._write(None)
+        if not self._gone.is_set():
+            await self._answer.end()
         self._is_closed = True
         self._gone.set()
 
@@ -125,23 +111,6 @@ class UploadTransport:
         if not self._is_closed and self._request.transport is not None:
             self._request.transport.abort()
         self._gone.set()
-
-    async def _write(self, frame: str | None) -> None:
-        if self._gone.is_set():
-            raise ConnectionResetError("the client is gone")
-        if self.response is None:
-            kind = "text/event-stream" if self._is_sse else "application/x-ndjson"
-            self.response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-store"})
-            self.response.force_close()
-            await self.response.prepare(self._request)
-            for held in self._held:
-                await self.response.write(self._line(held))
-            self._held.clear()
-        if frame is not None:
-            await self.response.write(self._line(frame))
-
-    def _line(self, frame: str) -> bytes:
-        return (f"data: {frame}\n\n" if self._is_sse else f"{frame}\n").encode()
 
 
 class UploadHandler:
@@ -171,9 +140,9 @@ class UploadHandler:
             identity = self._door.enter(
                 request.headers.get("Origin"), request.headers.get("Host"), credential_of(request)
             )
-            start = start_of(request)
+            start, answer = start_of(request), answer_to(request)
             with self._admission.place(request.remote, identity):
-                return await self._stream(request, start, granted(self._settings, identity), identity)
+                return await self._stream(request, answer, start, granted(self._settings, identity), identity)
         except StreamerError as error:
             services.observer.refused(UploadTransport.name, error.code, request.remote or "unknown")
             return _last(refusal(error))
@@ -183,7 +152,7 @@ class UploadHandler:
             return _last(refusal(UNFORESEEN))
 
     async def _stream(
-        self, request: web.Request, start: str, settings: SessionSettings, identity: Any
+        self, request: web.Request, answer: Answer, start: str, settings: SessionSettings, identity: Any
     ) -> web.StreamResponse:
         services = self._conductor.services
         headers, now = request.headers, services.clock.now()
@@ -192,7 +161,7 @@ class UploadHandler:
         file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 (closed below)
         with closing(file):
             spool = cast("BinaryIO", Spool(cast("BinaryIO", file), settings.limits.max_spool_bytes))
-            transport = UploadTransport(request, start, settings.limits.max_audio_message_bytes, spool)
+            transport = UploadTransport(request, answer, start, settings.limits.max_audio_message_bytes, spool)
             meter = _meter_of(request, transport)
             audio_s = 0.0
             try:
@@ -204,8 +173,7 @@ class UploadHandler:
                 transport.gone()
                 if meter is not None:
                     services.addresses.charge_session(request.remote, meter.take(), audio_s)
-        response = transport.response or refusal(UNFORESEEN)
-        return _last(response)
+        return _last(answer.response or refusal(UNFORESEEN))
 
 
 def start_of(request: web.Request) -> str:
@@ -213,7 +181,7 @@ def start_of(request: web.Request) -> str:
     start: dict[str, Any] = {"type": "start"}
     form: dict[str, Any] = {"encoding": _BY_TYPE.get(request.content_type, "auto")}
     for name, text in request.query.items():
-        if name == QUERY_NAME:
+        if name in (QUERY_NAME, "format"):
             continue
         if name not in _KNOWN:
             raise BadRequest(field="query", expected=f"one of {', '.join(sorted(_KNOWN))}", got=name)
