@@ -6,21 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamer.audio.format import AudioFormat, Encoding
+    from streamer.audio.seams import Crossfade, OverlapAdd
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
     from streamer.media.formats import Container, MediaFormat
-    from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.models.contract import AudioOut, Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.session.messages import AudioOutFormat
     from streamer.transcripts.transcript import Transcript, Word
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioFormat",
+    "AudioOut",
+    "AudioOutFormat",
     "Container",
+    "Crossfade",
     "Encoding",
     "MediaFormat",
     "Model",
     "ModelFailed",
+    "OverlapAdd",
     "Segment",
     "StreamInfo",
     "StreamingModel",
@@ -33,11 +39,15 @@ __all__ = [
 
 _HOME = {
     "AudioFormat": "streamer.audio.format",
+    "AudioOut": "streamer.models.contract",
+    "AudioOutFormat": "streamer.session.messages",
+    "Crossfade": "streamer.audio.seams",
     "Container": "streamer.media.formats",
     "Encoding": "streamer.audio.format",
     "MediaFormat": "streamer.media.formats",
     "Model": "streamer.models.contract",
     "ModelFailed": "streamer.errors",
+    "OverlapAdd": "streamer.audio.seams",
     "Segment": "streamer.models.contract",
     "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",

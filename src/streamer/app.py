@@ -334,13 +334,14 @@ class App:
 
     def _session(self, mode: Mode) -> SessionSettings:
         model = self.model
-        return self.settings.for_session(
+        settings = self.settings.for_session(
             mode,
             model=model.name,
             sample_rate=model.sample_rate,
             stateful=model.stateful,
             max_inflight=model.max_inflight,
         )
+        return replace(settings, model_output=model.output, overlap_ms=model.overlap_ms)
 
     def _endpoints(self) -> list[Endpoint]:
         endpoints = []
@@ -352,9 +353,15 @@ class App:
         return endpoints
 
     def _info(self) -> http.Info:
+        output = self.model.output
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(self.model.name, self.model.sample_rate, self.model.word_times),
+            model=http.ModelInfo(
+                self.model.name,
+                self.model.sample_rate,
+                output.sample_rate if output else None,
+                self.model.word_times,
+            ),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),

@@ -15,6 +15,7 @@ from streamer.models.loading import ModelSpec
 from streamer.runtime.places import OwnThread
 from streamer.runtime.scoring import Batch, Scores, ScoringService
 from streamer.runtime.services import Scoring
+from streamer.session.settings import ModelOutput
 from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer
 from streamer.vad.detectors import make_scorer
@@ -28,6 +29,9 @@ class ServedModel:
     sample_rate: int
     stateful: bool
     max_inflight: int
+    output: ModelOutput | None = None
+    """None for a model that answers without audio."""
+    overlap_ms: float = 0.0
     word_times: str = ""
     """See `models.contract.BaseModel`."""
 
@@ -63,7 +67,16 @@ def build(settings: Settings, source: ModelSource | None = None) -> Parts:
     card = engine.model
     telemetry = Telemetry(card.name, os.environ)
     listeners.add(telemetry)
-    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight, card.word_times)
+    output = ModelOutput(card.output_sample_rate, card.output_channels, card.latency_ms)
+    model = ServedModel(
+        card.name,
+        card.sample_rate,
+        card.stateful,
+        card.max_inflight,
+        output if card.output_sample_rate else None,
+        card.overlap_ms,
+        card.word_times,
+    )
     return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
 
 

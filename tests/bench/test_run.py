@@ -21,6 +21,7 @@ from streamer.bench.workload import Workload
 from streamer.cli import app
 from streamer.cli.child import serving
 from streamer.samples import sample
+from streamer.session.events import Mode
 from tests.cli.serving import environment, served
 from tests.client.scripted import close_without_a_code, until_stop
 from tests.client.scripted import serving as scripted
@@ -77,6 +78,19 @@ async def test_grpc_is_measured_by_the_same_words():
     assert found.clean
     assert found.final.count
     assert found.interim.count
+
+
+@pytest.mark.parametrize("path", ["/api/v2/simple", "grpc"])
+async def test_audio_out_is_timed_frame_by_frame(path):
+    work = Workload(ramp_s=0.0, warmup_s=0.2, seconds=1.5, audio_out=True)
+    async with serving("passthrough", grpc=path == "grpc") as child:
+        address = child.grpc if path == "grpc" else child.address.replace("http", "ws", 1) + path
+        target = Target(address, child.pid, mode=Mode.SIMPLE)
+        found = await run_step(plan(work), target, 2, lambda news: None)
+    assert found.clean
+    assert found.audio.count
+    assert found.audio.p50_ms > 0
+    assert found.audio_out_s == pytest.approx(found.frames.sent / 16_000)
 
 
 async def test_a_close_without_a_code_after_the_stop_is_a_normal_end():

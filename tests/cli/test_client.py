@@ -7,6 +7,8 @@ import io
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,13 @@ from aiohttp import web
 from streamer.access import new_key
 from streamer.app import App
 from streamer.audio.files import read_audio
+from streamer.cli.sinks import LoudspeakerSink
 from streamer.cli.sources import Recording
 from streamer.cli.streaming import stream_recording
 from streamer.cli.view import PlainView
 from streamer.client.sources import wire_audio
 from streamer.config import Settings
+from streamer.errors import BadRequest
 from tests.client.scripted import FINISHED, answering, serving, until_stop
 from tests.transports.serving import serving as served
 
@@ -273,3 +277,47 @@ async def test_one_source_is_needed() -> None:
 
 def address_of(app: App, path: str) -> str:
     return app.url.replace("http", "ws") + path
+
+
+async def test_audio_out_is_saved_and_equals_the_input_of_a_passthrough(tmp_path: Path) -> None:
+    ramp = recording(tmp_path / "in.wav", channels=2)
+    async with serving_model("passthrough") as address:
+        url = f"{address}/api/v2/simple"
+        code, _, err = await run("-i", tmp_path / "in.wav", "-o", tmp_path / "out.wav", "-a", url)
+    assert code == 0, err
+    back, rate = soundfile.read(tmp_path / "out.wav")
+    assert rate == 8_000
+    assert back.shape == ramp.shape
+    middle = slice(100, -100)
+    assert np.abs(back[middle] - ramp[middle]).max() < 0.01
+
+
+async def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    recording(tmp_path / "in.wav")
+    async with serving_model("passthrough") as address:
+        url = f"{address}/api/v2/simple"
+        code, _, err = await run("-i", tmp_path / "in.wav", "-o", tmp_path / "no" / "out.wav", "-a", url)
+    assert code == 2
+    assert "--output" in err
+    assert "No such file" in err
+
+
+async def test_asking_a_model_without_audio_for_it_says_so(tmp_path: Path) -> None:
+    recording(tmp_path / "in.wav")
+    async with serving_model("stub") as address:
+        url = f"{address}/api/v2/simple"
+        code, _, err = await run("-i", tmp_path / "in.wav", "-o", tmp_path / "out.wav", "-a", url)
+    assert code == 1
+    assert "the model stub answers without audio" in err
+
+
+def test_playing_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(BadRequest, match=r"streamer-audio\[play\]"):
+        LoudspeakerSink()
+
+
+@asynccontextmanager
+async def serving_model(model: str) -> AsyncIterator[str]:
+    async with App(Settings(server={"port": 0, "model": model})) as app:
+        yield app.url.replace("http", "ws", 1)

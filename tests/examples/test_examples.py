@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,10 +15,15 @@ import pytest
 import soundfile
 from msgspec.structs import replace
 
+from streamer.app import App
+from streamer.audio.format import Encoding
+from streamer.client.stream import connect
+from streamer.config import Settings
 from streamer.inference.engine import Engine
 from streamer.models.loading import ModelSpec
 from streamer.samples import sample
 from streamer.session.actions import JobKind
+from streamer.session.messages import AudioOutFormat
 from tests.cli.serving import environment, served
 from tests.inference.harness import Outcomes, job
 
@@ -153,3 +159,48 @@ async def test_a_wake_word_is_heard_once_each_time_it_is_said_however_the_stream
     assert word == "Okay Nabu"
     assert 2.3 < first < 3.6
     assert second > 9
+
+
+async def heard_back(spec, *, mode="simple", recording=None, **settings):
+    """The audio that an example answers with, as float32 [n] at 16 kHz."""
+    recording = speech() if recording is None else recording
+    server = {"port": 0, "model": f"{EXAMPLES}/{spec}"}
+    async with (
+        App(Settings(server=server, model=settings)) as app,
+        connect(
+            f"{app.url}/api/v2/{mode}",
+            encoding="pcm_f32le",
+            chunk_ms=110 if mode == "simple" else None,
+            audio_out=AudioOutFormat(Encoding.PCM_F32LE, 16_000, paced=False),
+        ) as stream,
+        asyncio.timeout(60),
+    ):
+        await stream.send(recording.astype("<f4").tobytes())
+        await stream.stop()
+        return np.frombuffer(b"".join([chunk.data async for chunk in stream.audio()]), "<f4")
+
+
+def clicks(samples, every=1_760):
+    """How much of the step from sample to sample is at the seams, compared with the samples around them."""
+    steps = np.abs(np.diff(samples, n=2))
+    seams = steps[every - 2 :: every]
+    return float(np.median(seams) / np.median(steps))
+
+
+async def test_the_pitch_shifter_raises_a_tone_and_hides_its_seams():
+    tone = 0.5 * np.sin(2 * np.pi * 313.7 * np.arange(48_000) / 16_000)
+    shifted = await heard_back("pitch_shifter.py:PitchShifter", recording=tone, semitones=7.0)
+    assert len(shifted) == len(tone)
+    spectrum = np.abs(np.fft.rfft(shifted * np.hanning(len(shifted))))
+    assert abs(np.argmax(spectrum) / 3 - 313.7 * 2 ** (7 / 12)) < 20
+    hard = await heard_back("pitch_shifter.py:PitchShifter", recording=tone, semitones=7.0, overlap_ms=0.0)
+    assert clicks(hard) > 4 * clicks(shifted)
+
+
+async def test_the_spoken_reply_is_heard():
+    if not (shutil.which("flite") or shutil.which("espeak-ng")):
+        pytest.skip("neither flite nor espeak-ng is installed")
+    pause = np.zeros(32_000)
+    spoken = await heard_back("spoken_reply.py:SpokenReply", mode="segmented", recording=np.append(speech(), pause))
+    assert len(spoken) > 16_000
+    assert np.abs(spoken).max() > 0.1

@@ -8,6 +8,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from streamer.errors import ErrorCode
 from streamer.protocols.codec import Codec
@@ -16,7 +17,7 @@ from streamer.protocols.v2 import V2
 from streamer.session.actions import Action, Job, JobFailed, Outcome, Output
 from streamer.session.events import Ack, Failed, Finished, Mode, Segment, Started
 from streamer.session.session import Session
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.settings import Limits, ModelOutput, SessionSettings
 from tests.session.outside import Outside, bursts
 
 LOUD = bursts(0.0, 2.0).tobytes()
@@ -60,6 +61,10 @@ V2_WISHES = st.fixed_dictionaries(
         "metadata": st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
         "options": st.dictionaries(st.text(max_size=4), ODD, max_size=3),
         "traceparent": st.text(max_size=60),
+        "audio_out": st.fixed_dictionaries(
+            {"encoding": st.sampled_from(V2_ENCODINGS), "sample_rate": RATES | ODD},
+            optional={"paced": st.booleans()},
+        ),
     },
 )
 
@@ -73,7 +78,8 @@ class AnyClient(RuleBasedStateMachine):
     def connect(self, dialect: str, mode: Mode, stateful: bool) -> None:
         self.dialect, self.mode = dialect, mode
         self.codec: Codec[str | bytes] = V1(mode, 16_000) if dialect == "v1" else V2(mode, 16_000)
-        self.outside = Outside(SessionSettings(mode, stateful=stateful, limits=LIMITS))
+        output = ModelOutput(24_000, latency_ms=10.0 if stateful else 0.0)
+        self.outside = Outside(SessionSettings(mode, stateful=stateful, limits=LIMITS, model_output=output))
         self.heard = 0
         self.say(json.dumps(FIRST[dialect]))  # most of a life is a stream
 
@@ -117,7 +123,7 @@ class AnyClient(RuleBasedStateMachine):
                             {"type": "stop", "keep_open": keep}))  # fmt: skip
 
     @rule(message=st.sampled_from([{"type": "flush", "id": "f"}, {"type": "flush"}, {"type": "keepalive"},
-                                   {"type": "auth", "token": "t"}]))  # fmt: skip
+                                   {"type": "clear"}, {"type": "auth", "token": "t"}]))  # fmt: skip
     def say_a_word(self, message: dict[str, str]) -> None:
         self.say(json.dumps(message))
 
@@ -148,14 +154,28 @@ class AnyClient(RuleBasedStateMachine):
             self.outside.score_one(which % len(self.outside.scores))
 
     @precondition(lambda self: self.outside.jobs)
-    @rule(which=st.integers(0, 7), fails=st.sampled_from([None, None, None, *list(ErrorCode)[-6:-3]]))
-    def infer(self, which: int, fails: ErrorCode | None) -> None:
+    @rule(
+        which=st.integers(0, 7),
+        fails=st.sampled_from([None, None, None, *list(ErrorCode)[-6:-3]]),
+        extra=st.sampled_from([0, 0, 0, 1, -1]),
+    )
+    def infer(self, which: int, fails: ErrorCode | None, extra: int) -> None:
         def answer(job: Job) -> Outcome:
-            return JobFailed(fails, "no") if fails else Output.of({"count": len(job.samples)})
+            if fails:
+                return JobFailed(fails, "no")
+            start, end = (3 * at // 2 + at % 2 for at in (job.start, job.end))
+            audio = bytes(4 * max(0, end - start + extra))
+            return replace(Output.of({"count": len(job.samples)}), audio=audio)
 
         self.outside.model = answer
         if self.open:
             self.outside.infer_one(list(self.outside.jobs)[which % len(self.outside.jobs)])
+
+    @rule()
+    def read_or_not(self) -> None:
+        self.outside.reads = not self.outside.reads
+        if self.open:
+            self.act(())
 
     @precondition(lambda self: self.outside.scores or self.outside.jobs)
     @rule()
@@ -188,7 +208,7 @@ class AnyClient(RuleBasedStateMachine):
         new, self.heard = self.outside.events[self.heard :], len(self.outside.events)
         for event in new:
             frame = self.codec.encode(event)
-            if frame is not None:
+            if isinstance(frame, str):
                 assert "type" in json.loads(frame)
 
     @invariant()
@@ -236,7 +256,8 @@ class AnyClient(RuleBasedStateMachine):
         if self.mode is Mode.SIMPLE:
             ends: dict[int, int] = {}
             for event in events:
-                if isinstance(event, Segment) or (isinstance(event, Failed) and event.channel is not None):
+                failed = isinstance(event, Failed) and None not in (event.channel, event.start)
+                if isinstance(event, Segment) or failed:
                     assert event.start == ends.get(event.channel or 0, 0)
                     ends[event.channel or 0] = event.end or 0
 

@@ -28,7 +28,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not HAS_RAY, reason='pip install "streamer[ray]"'),
+    pytest.mark.skipif(not HAS_RAY, reason='pip install "streamer-audio[ray]"'),
 ]
 
 

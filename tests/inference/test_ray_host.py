@@ -214,7 +214,7 @@ def test_only_listed_variables_are_passed():
 
 async def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setattr(fleet.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r'executor = "ray" needs the extra.*pip install "streamer\[ray\]"'):
+    with pytest.raises(ConfigError, match=r"executor = .ray. needs the extra.*pip install 'streamer-audio\[ray\]'"):
         Engine(ModelSpec("stub", {"executor": "ray"}))
 
 

@@ -5,7 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-from streamer.models.contract import Model, StreamingModel
+import numpy as np
+
+from streamer.models.contract import AudioOut, Model, StreamingModel
 
 
 def act(options):
@@ -59,3 +61,33 @@ class Counter(StreamingModel):
     def step(self, states, batch):
         outputs = [act(item.options) | {"pieces": state + 1} for state, item in zip(states, batch, strict=True)]
         return [(state + 1, output) for state, output in zip(states, outputs, strict=True)]
+
+
+class Echo(Model):
+    """Answers with its input, twice."""
+
+    executor = "process"
+    output_sample_rate = 16_000
+    output_channels = 2
+
+    def infer(self, batch):
+        return [AudioOut(np.stack([item.samples, item.samples]), 16_000) for item in batch]
+
+
+class Talker(Model):
+    """Begins to answer with audio, and dies; a second process would say it again."""
+
+    executor = "process"
+    output_sample_rate = 16_000
+
+    def __init__(self, flag: str):
+        self._flag = Path(flag)
+
+    def infer(self, batch):
+        return [self._reply(item) for item in batch]
+
+    def _reply(self, item):
+        yield AudioOut(np.full(160, 0.25, np.float32), 16_000)
+        if item.session_id and not self._flag.exists():
+            self._flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)

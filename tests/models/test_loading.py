@@ -25,7 +25,7 @@ def test_built_in_name_is_found():
 
 def test_every_built_in_name_imports_without_its_package_or_weights():
     for name in BUILT_IN:
-        if name in ("stub", "pocketsphinx", *WITH_WEIGHTS):
+        if name in ("stub", "passthrough", "pocketsphinx", "rnnoise", *WITH_WEIGHTS):
             load_model(name)
         else:
             with pytest.raises(ConfigError, match=r"model\.(directory|url)"):

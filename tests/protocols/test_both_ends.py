@@ -23,7 +23,7 @@ from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.session import events
 from streamer.session.events import Event, Mode
-from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
+from streamer.session.messages import Audio, AudioOutFormat, Clear, Flush, KeepAlive, Start, Stop, VadOverrides
 from tests.raw import raw, read
 
 modest = settings(max_examples=60, deadline=None)
@@ -56,6 +56,7 @@ V2_STARTS = st.builds(
     interim_results=st.booleans(),
     interim_interval_ms=MS,
     chunk_ms=MS,
+    audio_out=st.none() | st.builds(AudioOutFormat, st.sampled_from(Encoding), RATES, st.booleans()),
     vad=st.builds(VadOverrides, st.none() | st.floats(0, 1), redemption_time_ms=st.none() | st.floats(0, 1e5)),
     traceparent=st.none() | TEXT,
     tracestate=st.none() | TEXT,
@@ -79,14 +80,16 @@ def test_v1_requests_arrive_as_they_were_said(request: Start | Audio | Stop) -> 
 
 
 @modest
-@given(request=V2_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()))
-def test_v2_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | KeepAlive) -> None:
+@given(request=V2_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()) | st.just(Clear()))
+def test_v2_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | Clear | KeepAlive) -> None:
     assert V2(Mode.SIMPLE, 16_000).decode(V2Dialect().encode(request)) == request
 
 
 @modest
-@given(request=GRPC_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()))
-def test_grpc_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | KeepAlive) -> None:
+@given(
+    request=GRPC_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()) | st.just(Clear())
+)
+def test_grpc_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | Clear | KeepAlive) -> None:
     got = Grpc(16_000).decode(GrpcDialect().encode(request))
     if isinstance(request, Start):
         assert isinstance(got, Start)
@@ -132,8 +135,21 @@ REST = (
     | st.builds(events.Warned, st.sampled_from(events.WarningCode), TEXT)
     | st.builds(events.Draining, st.integers(0, 100).map(float))
     | st.builds(events.Finished, st.sampled_from(events.FinishReason), COUNT, COUNT, COUNT, COUNT)
-    | st.builds(events.Started, TEXT, st.sampled_from(Mode), TEXT, RATES, st.just({"idle_s": 30.0}), st.none() | TEXT)
+    | st.builds(
+        events.Started,
+        TEXT,
+        st.sampled_from(Mode),
+        TEXT,
+        RATES,
+        st.just({"idle_s": 30.0}),
+        st.none() | TEXT,
+        st.none()
+        | st.builds(events.AudioOutInfo, st.sampled_from(Encoding), RATES, st.integers(1, 64), st.floats(0, 1e3)),
+    )
+    | st.builds(events.AudioEnded, CHANNELS, COUNT, COUNT)
+    | st.builds(events.Cleared, COUNT)
 )
+AUDIO_STARTED = st.builds(events.AudioStarted, CHANNELS, COUNT, POSITIONS)
 
 
 def expected(event: Event, rate: int) -> dict[str, Any]:
@@ -157,13 +173,20 @@ def expected(event: Event, rate: int) -> dict[str, Any]:
         case events.Draining():
             return {"deadline_ms": event.deadline_s * 1000}
         case events.Started():
-            return {"model": told.ModelInfo(event.model, event.model_sample_rate), "limits": event.limits}
+            out = event.audio_out
+            return {
+                "model": told.ModelInfo(event.model, event.model_sample_rate),
+                "limits": event.limits,
+                "audio_out": out and told.AudioOutInfo(out.encoding, out.sample_rate, out.channels, out.latency_ms),
+            }
+        case events.AudioStarted():
+            return {"start_time": seconds(event.position)}
         case _:
             return {}
 
 
 @modest
-@given(event=SPEECH | SEGMENTS | FAILED | REST, rate=RATES)
+@given(event=SPEECH | SEGMENTS | FAILED | REST | AUDIO_STARTED, rate=RATES)
 def test_v2_events_arrive_as_they_happened(event: Event, rate: int) -> None:
     got = V2Dialect().decode(V2(Mode.SEGMENTED, rate).encode(event))
     assert type(got).__name__ == {"Failed": "Error"}.get(type(event).__name__, type(event).__name__)
@@ -175,10 +198,20 @@ def test_v2_events_arrive_as_they_happened(event: Event, rate: int) -> None:
 
 
 @modest
-@given(event=SPEECH | SEGMENTS | FAILED | REST, rate=RATES)
+@given(event=SPEECH | SEGMENTS | FAILED | REST | AUDIO_STARTED, rate=RATES)
 def test_grpc_says_the_same_as_v2(event: Event, rate: int) -> None:
     over_grpc = GrpcDialect().decode(Grpc(rate).encode(event))
     assert over_grpc == V2Dialect().decode(V2(Mode.SEGMENTED, rate).encode(event))
+
+
+@given(data=st.binary(max_size=99), segment=st.integers(0, 99), channel=CHANNELS)
+def test_audio_arrives_as_it_was_and_with_its_answer(data: bytes, segment: int, channel: int) -> None:
+    chunk = events.AudioChunk(channel, segment, 0, len(data), data)
+    v2, client = V2(Mode.SEGMENTED, 16_000), V2Dialect()
+    client.decode(v2.encode(events.AudioResumed(channel, segment)))
+    over_grpc = GrpcDialect().decode(Grpc(16_000).encode(chunk) or b"")
+    assert client.decode(v2.encode(chunk)) == over_grpc == told.AudioChunk(channel, segment, data)
+    assert V1(Mode.SEGMENTED, 16_000).encode(chunk) is None
 
 
 def test_a_grpc_client_passes_over_what_a_newer_server_says() -> None:

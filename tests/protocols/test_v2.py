@@ -86,7 +86,7 @@ def test_the_other_messages_are_read() -> None:
         (start(options=[1]), "options: expected `object`, got `array`"),
         (start(options=None), "options: expected `object`, got `null`"),
         ('{"type":"start"}', "object missing required field `format`"),
-        ('{"type":"begin"}', "type: invalid value 'begin', expected one of start, flush, stop, keepalive, auth"),
+        ('{"type":"begin"}', "type: invalid value 'begin', expected one of start, flush, clear, stop, keepalive, auth"),
         ("{}", "object missing required field `type`"),
     ],
 )

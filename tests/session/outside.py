@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamer.audio.coding import decoded
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, Job, JobId, Outcome, Output, Release, Score
-from streamer.session.events import Ack, Event, Mode, Segment, SpeechEnded, SpeechStarted
+from streamer.session.events import Ack, AudioChunk, Event, Mode, Segment, SpeechEnded, SpeechStarted
 from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Message, Start
 from streamer.session.session import Session
@@ -44,6 +44,9 @@ class Outside:
         self.cancelled: set[JobId] = set()
         self.released: list[int] = []
         self.closes: list[Close] = []
+        self.reads = True
+        """Whether the client takes audio out at once."""
+        self.unread = 0
 
     def take(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -51,6 +54,8 @@ class Outside:
             match action:
                 case Emit(event):
                     self.events.append(event)
+                    if type(event) is AudioChunk:
+                        self.unread += len(event.data)
                 case Score():
                     assert all(score.channel != action.channel for score in self.scores), "two scores of one channel"
                     assert len(action.samples) % WINDOW == 0
@@ -65,6 +70,10 @@ class Outside:
                     self.released.append(stream)
                 case Close():
                     self.closes.append(action)
+
+        if self.unread and self.reads:
+            size, self.unread = self.unread, 0
+            self.take(self.session.audio_sent(size, self.now))
 
     def say(self, *messages: Message) -> None:
         for message in messages:

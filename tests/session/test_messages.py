@@ -13,6 +13,7 @@ from streamer.session.events import Failed, Finished, Mode, Started
 from streamer.session.messages import (
     Audio,
     Auth,
+    Clear,
     Flush,
     KeepAlive,
     Leave,
@@ -34,7 +35,7 @@ QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 def test_the_table_says_what_every_message_does_in_every_state() -> None:
     assert set(TABLE) == set(State)
     for row in TABLE.values():
-        assert set(row) == {Start, Audio, SetFormat, Flush, Stop, Leave, KeepAlive, Auth}
+        assert set(row) == {Start, Audio, SetFormat, Flush, Clear, Stop, Leave, KeepAlive, Auth}
     assert {step for row in TABLE.values() for step in row.values()} == set(Step)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from streamer.session.events import Mode
 from streamer.testing import MemoryClient
 from tests.session.outside import bursts
+from tests.simulation.hearing import Hearing
 
 RATE = 16_000
 SPEECH = bursts(0.4, 1.1, 0.9, 0.4, 0.8, 2.5, 1.4, 0.2, 0.7, 6.0, 1.0).tobytes()
@@ -23,6 +24,7 @@ class Sent:
 
     channels: int
     interims: bool
+    hearing: Hearing | None = None
     bytes: int = 0
 
 
@@ -39,6 +41,8 @@ class Heard:
     committed: int = 0
 
     def take(self, event: dict[str, Any]) -> None:
+        if self.sent.hearing is not None:
+            self.sent.hearing.take(event)
         getattr(self, "_" + event["type"], lambda _: None)(event)
 
     def _speech_started(self, event: dict[str, Any]) -> None:
@@ -96,7 +100,10 @@ class Heard:
 class Client:
     """Plays a script made of dice against one server end, and keeps the score."""
 
-    def __init__(self, line: MemoryClient[str | bytes], mode: Mode, rng: random.Random) -> None:
+    def __init__(
+        self, line: MemoryClient[str | bytes], mode: Mode, rng: random.Random, *, has_audio: bool = False
+    ) -> None:
+        self._has_audio = has_audio
         self._line = line
         self._mode = mode
         self._rng = rng
@@ -118,6 +125,11 @@ class Client:
             return
         while (frame := await self._line.receive()) is not None:
             assert self.fatal is None, "a fatal error is the last event"
+            if isinstance(frame, bytes):
+                assert heard is not None
+                assert heard.sent.hearing is not None, "audio comes only when asked for"
+                heard.sent.hearing.take_audio(frame)
+                continue
             event = json.loads(frame)
             self.events += 1
             if event["type"] == "started":
@@ -151,11 +163,14 @@ class Client:
     async def _stream(self) -> None:
         rng = self._rng
         sent = Sent(rng.choice([1, 1, 1, 2]), rng.random() < 0.5)
+        if self._has_audio and rng.random() < 0.7:
+            sent.hearing = Hearing(self._mode, sent.channels)
         self._sent.append(sent)
         await self._say(
             type="start",
             format={"encoding": "pcm_s16le", "sample_rate": RATE, "channels": sent.channels},
             interim_results=sent.interims,
+            **({"audio_out": self._audio_out()} if sent.hearing else {}),
             **({"chunk_ms": rng.choice([40, 250, 1_000])} if rng.random() < 0.4 else {}),
         )
         pace = rng.choice([0.0, 0.3, 1.0, 1.0])
@@ -164,13 +179,15 @@ class Client:
         for at in range(begin, min(len(SPEECH), begin + rng.randrange(2_000, 20_000 if size == 64 else 400_000)), size):
             data = SPEECH[at : at + size]
             sent.bytes += len(data)
+            if sent.hearing is not None:
+                sent.hearing.sent.append(data)
             await self._line.send(data)
             await asyncio.sleep(pace * len(data) / (2 * sent.channels * RATE))
             if rng.random() < 0.02:
                 await self._misbehave()
 
     async def _misbehave(self) -> None:
-        match self._rng.randrange(6):
+        match self._rng.randrange(7 if self._has_audio else 6):
             case 0:
                 await self._say(type="flush", id="f")
             case 1:
@@ -183,6 +200,11 @@ class Client:
                 await self._say(type="keepalive")
             case 5:
                 self._line.ping()
+            case 6:
+                await self._say(type="clear")
+
+    def _audio_out(self) -> dict[str, object]:
+        return {"encoding": "pcm_s16le", "sample_rate": RATE, "paced": self._rng.random() < 0.7}
 
     async def _say(self, **message: object) -> None:
         await self._line.send(json.dumps(message))

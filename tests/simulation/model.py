@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from streamer.errors import ErrorCode
-from streamer.inference.calls import Answer, Call, Fault, Op, Reply
+from streamer.inference.calls import NO_AUDIO, Answer, Call, Fault, Item, Op, Reply
 from streamer.inference.executor import WorkerOwner
 from streamer.models.contract import Model, Segment
 
@@ -26,6 +26,8 @@ class Temper:
     crash: float = 0.0
     hang: float = 0.0
     partial: float = 0.0
+    audio: float = 0.0
+    """Probability that an answer has audio: on `simple` without it the answer is wrong."""
 
 
 class Counting(Model):
@@ -84,10 +86,18 @@ class SimulatedWorker:
         elif dice < temper.crash + temper.hang:
             self._faults.append("hang")
         else:
-            if rng.random() < temper.partial:
+            spoken = [self._spoken(item) for item in call.items]
+            if rng.random() < temper.partial and temper.audio:
+                parts = [Answer(index, b"", partial=True, audio=part) for index, (part, _) in enumerate(spoken)]
+                self._loop.call_later(took / 2, self._post, Reply(parts, done=False))
+                spoken = [(None, rest) for _, rest in spoken]
+            elif rng.random() < temper.partial:
                 parts = [Answer(index, b'"part"', partial=True) for index in range(len(call.items))]
                 self._loop.call_later(took / 2, self._post, Reply(parts, done=False))
-            self._later(took, Reply([self._item(index, item.samples) for index, item in enumerate(call.items)]))
+            self._later(
+                took,
+                Reply([self._item(index, item.samples, *spoken[index]) for index, item in enumerate(call.items)]),
+            )
 
     def stop(self) -> None:
         self._loop.call_later(0.001, self._leave, "stopped")
@@ -97,11 +107,19 @@ class SimulatedWorker:
             self._answer.cancel()
         self._loop.call_later(0.1, self._leave, "was killed")
 
-    def _item(self, index: int, samples: memoryview) -> Answer:
+    def _spoken(self, item: Item) -> tuple[memoryview | None, memoryview]:
+        """The audio of an answer in two parts: its input again, or nothing."""
+        if self._rng.random() >= self._temper.audio:
+            return NO_AUDIO, NO_AUDIO
+        cut = self._rng.randrange(len(item.samples) // 4 + 1) * 4
+        return item.samples[:cut], item.samples[cut:]
+
+    def _item(self, index: int, samples: memoryview, part: memoryview | None, rest: memoryview) -> Answer:
         if self._rng.random() < self._temper.error:
             self._faults.append("error")
             return Answer(index, fault=Fault(ErrorCode.MODEL_ERROR, "the model failed on this segment", "by the dice"))
-        return Answer(index, msgspec.json.encode({"count": len(samples) // 4}))
+        audio = rest if part is None else memoryview(bytes(part) + bytes(rest))
+        return Answer(index, msgspec.json.encode({"count": len(samples) // 4}), audio=audio)
 
     def _later(self, delay: float, reply: Reply) -> None:
         self._answer = self._loop.call_later(delay, self._post, reply)

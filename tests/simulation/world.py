@@ -23,7 +23,7 @@ from streamer.runtime.lifecycle import Lifecycle
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.services import Services
 from streamer.session.events import Mode
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.settings import AudioOutSettings, Limits, ModelOutput, SessionSettings
 from streamer.testing import memory_pair
 from streamer.testing.fakes import loudness
 from streamer.vad.scorer import Row
@@ -98,6 +98,9 @@ class World:
                 Temper(crash=0.05, error=0.02),
                 Temper(crash=0.03, hang=0.03, error=0.03, partial=0.1),
                 Temper(per_call_s=2.0),
+                Temper(audio=1.0, partial=0.5),
+                Temper(audio=1.0, per_call_s=0.2, error=0.05, crash=0.02),
+                Temper(audio=0.95, partial=0.5, error=0.05, crash=0.02, hang=0.01),
             ]
         )
         self._clients = rng.choice([1, 5, 20, 40])
@@ -149,8 +152,14 @@ class World:
         try:
             with admission.place():
                 client_end, server_end = memory_pair(bound=rng.choice([1, 8, 64]))
-                client = Client(client_end, mode, rng)
-                settings = SessionSettings(mode, limits=Limits(max_model_failures=rng.choice([3, 1_000])))
+                has_audio = self._temper.audio > 0
+                client = Client(client_end, mode, rng, has_audio=has_audio)
+                settings = SessionSettings(
+                    mode,
+                    limits=Limits(max_model_failures=rng.choice([3, 1_000])),
+                    model_output=ModelOutput(SAMPLE_RATE) if has_audio else None,
+                    audio_out=AudioOutSettings(max_unsent_s=rng.choice([1.0, 60.0])),
+                )
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(client.run())
                     await conductor.run(server_end, V2(mode, SAMPLE_RATE), settings, measure=len)

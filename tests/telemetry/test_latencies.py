@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from streamer.errors import ErrorCode
-from streamer.session.actions import Job, JobFailed, Outcome
+from streamer.session.actions import Job, JobFailed, Outcome, Output
 from streamer.session.events import Mode
 from streamer.telemetry.hub import Telemetry
 from streamer.testing import s16le, tone
@@ -112,6 +113,21 @@ async def test_an_error_in_place_of_a_final_is_the_end_of_its_segment() -> None:
     await counted.client.send(START)
     await counted.say(*[SILENCE] * 11)
     assert counted.value("final_latency_seconds_count") == 2
+    counted.client.close()
+    await counted.stage.over()
+
+
+async def test_pieces_that_overlap_are_timed_too_and_so_are_their_errors() -> None:
+    counted = Counted(Mode.SIMPLE)
+    counted.client.close()
+    counted.stage.settings = replace(counted.stage.settings, overlap_ms=50.0)
+    counted.client = counted.stage.connect()
+    answers = iter([JobFailed(ErrorCode.MODEL_ERROR, "no luck"), Output.of(1)] * 2)
+    counted.stage.scripted._answer = lambda job: next(answers)
+    await counted.client.send(START)
+    await counted.say(*[SILENCE] * 21)
+    assert [job.overlap for job in counted.stage.scripted.submitted] == [0, 800, 800, 800]
+    assert counted.value("final_latency_seconds_count") == 4
     counted.client.close()
     await counted.stage.over()
 

@@ -23,7 +23,8 @@ NAMES = [
     "final_latency_seconds", "endpoint_delay_seconds", "result_lag_seconds", "inference_seconds",
     "inference_queue_wait_seconds", "inference_batch_size", "inference_pending", "workers", "worker_restarts",
     "interims_dropped", "event_loop_lag_seconds", "task_failures", "build_info", "ready", "load", "draining",
-    "admission_rejected", "telemetry_dropped",
+    "admission_rejected", "telemetry_dropped", "audio_out_seconds", "audio_out_delay_seconds",
+    "audio_out_gap_seconds", "audio_out_cleared_seconds",
 ]  # fmt: skip
 
 

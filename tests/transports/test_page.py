@@ -31,6 +31,10 @@ async def test_the_page_has_all_that_it_names_and_names_nothing_elsewhere(http: 
         assert named
         async with http.get(f"{app.url}/page/page.js") as answer:
             script = await answer.text()
+        for module in re.findall(r'from "\./([^"]+)"', script):
+            async with http.get(f"{app.url}/page/{module}") as answer:
+                assert answer.status == 200, module
+                script += await answer.text()
         named += re.findall(r'addModule\("([^"]+)"\)', script)
         named += [f"page/{name}" for name in re.findall(r'from "\./([^"]+)"', script)]
         for name in named:

@@ -10,7 +10,7 @@ from streamer.errors import ConfigError
 
 CLOSE = 0.05
 """The search ends when the passed and the failed number of streams differ by this share."""
-_GOAL = re.compile(r"(p50|p90|p95|p99|max)_(first|interim|final_whole|final|lag)_ms=([0-9]*\.?[0-9]+)")
+_GOAL = re.compile(r"(p50|p90|p95|p99|max)_(first|interim|final_whole|final|lag|audio)_ms=([0-9]*\.?[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,9 @@ class Goal:
         """Parse `p99_final_ms=250`. Raises ConfigError."""
         match = _GOAL.fullmatch(text.replace(" ", ""))
         if match is None or float(match[3]) <= 0:
-            expected = "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag _ms=NUMBER, such as p99_final_ms=250"
+            expected = (
+                "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag|audio _ms=NUMBER, such as p99_final_ms=250"
+            )
             raise ConfigError(field="--slo", expected=expected, got=text)
         return cls(match[1], match[2], float(match[3]))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.bench.generator import Done
-from streamer.bench.results import Distribution, Frames, LoadUse, Moment, ServerUse, Step, StreamRow
+from streamer.bench.results import NONE, Distribution, Frames, LoadUse, Moment, ServerUse, Step, StreamRow
 from streamer.bench.server_use import Sample
 from streamer.bench.stream import Record
 from streamer.bench.workload import Workload
@@ -64,13 +64,16 @@ def step_of(observed: Observed, workload: Workload) -> Step:
         load=load,
         others_cores=_others(observed.samples, since, until, load) if server else None,
         timeline=_timeline(lags, observed, workload),
+        audio=_within(_pairs(record.heard.delays for record in records), since, until),
+        audio_out_s=round(sum(record.heard.frames for record in records) / workload.format.sample_rate, 3),
+        gap_s=_sum_within(_pairs(record.heard.gaps for record in records), since, until),
         each=[_row(record, workload) for record in sorted(records, key=lambda record: record.index)],
     )
 
 
 def distribution(seconds: Floats) -> Distribution:
     if not len(seconds):
-        return Distribution(0, 0, 0, 0, 0, 0, 0, ())
+        return NONE
     quantiles = np.round(np.percentile(seconds * 1e3, np.arange(101)), 3).tolist()
     return Distribution(
         count=len(seconds),
@@ -92,6 +95,10 @@ def _pairs(timings: Iterable[Sequence[float]]) -> Floats:
 def _within(pairs: Floats, since: float, until: float) -> Distribution:
     """Select by the time of sending: a result after the end counts as well."""
     return distribution(pairs[(pairs[:, 0] >= since) & (pairs[:, 0] < until), 1])
+
+
+def _sum_within(pairs: Floats, since: float, until: float) -> float:
+    return round(float(pairs[(pairs[:, 0] >= since) & (pairs[:, 0] < until), 1].sum()), 3)
 
 
 def _frames(records: Sequence[Record]) -> Frames:

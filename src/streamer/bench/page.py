@@ -192,6 +192,9 @@ _COLUMNS: tuple[tuple[str, Callable[[Step], str]], ...] = (
     ),
     ("lost,<br>doubled<br>frames", lambda step: f"{step.frames.lost}, {step.frames.doubled}"),
     ("late<br>99 %<br>ms", lambda step: _ms(step.load.late, "p99_ms")),
+    ("audio<br>median<br>ms", lambda step: _ms(step.audio, "p50_ms")),
+    ("audio<br>99 %<br>ms", lambda step: _ms(step.audio, "p99_ms")),
+    ("gaps<br>%", lambda step: f"{100 * step.gap_s / step.audio_out_s:.2f}" if step.audio_out_s else _NONE),
     ("others'<br>cores", lambda step: _NONE if step.others_cores is None else f"{step.others_cores:.1f}"),
 )
 
@@ -227,6 +230,8 @@ _TERMS = (
     ),
     ("interim", "from the last audio that an interim covers to its arrival"),
     ("lag", "the same over all results: finals without endpointing, interims, pieces"),
+    ("audio", "from the sending of audio to the arrival of the audio out in its place"),
+    ("gaps", "silence that a listener with a jitter buffer of 40 ms hears, as a share of the audio out"),
     ("late", "how long after its scheduled time a message left; latencies count from when it did leave"),
     ("CPU", "user and system time of the server's process and its children, read from outside"),
     (

@@ -23,6 +23,9 @@ class Distribution(msgspec.Struct, frozen=True):
     quantiles_ms: Sequence[float]
 
 
+NONE = Distribution(0, 0, 0, 0, 0, 0, 0, ())
+
+
 class ServerUse(msgspec.Struct, frozen=True):
     """Usage of the server in the measured time; `processes` at the end. Bytes; `rss_idle`: before the first connection.
 
@@ -99,7 +102,8 @@ class Step(msgspec.Struct, frozen=True):
     message; `final` from the audio that decided the end (endpointing excluded), `final_whole` from the last voiced
     audio (endpointing included); `interim` from the last audio that it covers; `lag`: all results, endpointing
     excluded. `early`: finals that arrived before the audio expected to decide them. `cut`: finals at the maximum
-    length.
+    length. `audio`: from the sending of audio to the arrival of the audio out in its place. `audio_out_s`: seconds of
+    audio out of all streams; `gap_s`: silence in it for listeners with a jitter buffer of 40 ms, in the measured time.
     """
 
     streams: int
@@ -122,6 +126,9 @@ class Step(msgspec.Struct, frozen=True):
     others_cores: float | None
     timeline: Sequence[Moment]
     each: Sequence[StreamRow]
+    audio: Distribution = NONE
+    audio_out_s: float = 0.0
+    gap_s: float = 0.0
 
     @property
     def clean(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from streamer.bench.callers import caller_of
@@ -19,7 +19,7 @@ from streamer.bench.workload import Tape, Workload, shares
 from streamer.client.stream import dialect_of, is_grpc
 from streamer.errors import StreamerError
 from streamer.session.events import Mode
-from streamer.session.messages import Start, VadOverrides
+from streamer.session.messages import AudioOutFormat, Start, VadOverrides
 
 _SAMPLE_S = 0.5
 _HEAD_START_S = 0.2
@@ -50,9 +50,13 @@ class Target:
         """Return the start message. It requests endpointing if the protocol version supports it."""
         work = plan.workload
         if is_grpc(self.url):
-            return Start(work.format, interim_results=work.interim_results, vad=plan.vad, mode=self.mode)
-        vad = plan.vad if dialect_of(self.url).name == "v2" else VadOverrides()
-        return Start(work.format, interim_results=work.interim_results, vad=vad)
+            start = Start(work.format, interim_results=work.interim_results, vad=plan.vad, mode=self.mode)
+        else:
+            vad = plan.vad if dialect_of(self.url).name == "v2" else VadOverrides()
+            start = Start(work.format, interim_results=work.interim_results, vad=vad)
+        if not work.audio_out:
+            return start
+        return replace(start, audio_out=AudioOutFormat(work.format.encoding, work.format.sample_rate))
 
 
 @dataclass(frozen=True, slots=True)

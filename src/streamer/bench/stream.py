@@ -14,9 +14,10 @@ from typing import Any
 from streamer.bench.account import Account, Balance
 from streamer.bench.calling import Line
 from streamer.bench.endpoint import Endpointing
+from streamer.bench.hearing import Heard, Hearing
 from streamer.bench.workload import Schedule, Workload
 from streamer.client.errors import NotOfTheProtocol
-from streamer.client.events import Data, Error, Event, Finished, Segment, Started
+from streamer.client.events import AudioChunk, Data, Error, Event, Finished, Segment, Started
 from streamer.client.link import LOST, Dialect, is_normal_end
 from streamer.session.messages import Stop
 
@@ -53,6 +54,7 @@ class Record:
     early: int
     cut: int
     errors: Counter[str]
+    heard: Heard
     ending: str
     """Empty after a normal end; otherwise the reason."""
 
@@ -92,6 +94,7 @@ class LoadStream:
         self._timings = Timings()
         self._errors: Counter[str] = Counter()
         self._early = self._cut = 0
+        self._hearing = Hearing(workload.format, self._sent_at)
         self._stopped = False
         self._ending = "no answer to the stop"
 
@@ -149,12 +152,15 @@ class LoadStream:
             cut=self._cut,
             errors=self._errors,
             ending=self._ending,
+            heard=self._hearing.heard,
         )
 
     def _take(self, event: Event | None, now: float) -> None:
         match event:
             case Segment():
                 self._result(event, now)
+            case AudioChunk():
+                self._hearing.take(event, now)
             case Data():
                 self._note_first(now)
             case Started():

@@ -25,7 +25,7 @@ class Workload:
 
     `duty`: the share of speech, 0..1. `jitter_ms`: maximum random delay of a message, uniformly distributed; messages
     stay in order. Streams start over `ramp_s`; then `warmup_s` are not measured, `seconds` are measured, and streams
-    end as they started. Raises ConfigError, naming the option.
+    end as they started. `audio_out`: audio is requested in the same format. Raises ConfigError, naming the option.
     """
 
     format: AudioFormat = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
@@ -37,6 +37,7 @@ class Workload:
     warmup_s: float = 2.0
     seconds: float = 20.0
     interim_results: bool = False
+    audio_out: bool = False
 
     def __post_init__(self) -> None:
         self.format.check(max_channels=1)

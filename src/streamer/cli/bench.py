@@ -53,6 +53,9 @@ ChunkBytes = Annotated[int | None, _option(LOAD, "Audio per message, in bytes. O
 JitterMs = Annotated[float, _option(LOAD, "Maximum random delay per message, in milliseconds.")]
 Seed = Annotated[int, _option(LOAD, "Random seed.", min=0)]
 Interims = Annotated[bool, _option(LOAD, "Request interim results.", "--interim-results")]
+AudioOut = Annotated[
+    bool, _option(LOAD, "Request the model's audio, and measure its delay and its gaps.", "--audio-out")
+]
 Redemption = Annotated[
     float | None,
     _option(
@@ -64,7 +67,7 @@ Redemption = Annotated[
 Processes = Annotated[int, _option(LOAD, "Load generator processes. 0: as many as needed.", min=0, max=64)]
 FindCapacity = Annotated[bool, _option(SEARCH, "Search for the capacity, starting at --streams.", "--find-capacity")]
 Slo = Annotated[
-    str, _option(SEARCH, "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag _ms=NUMBER", metavar="GOAL")
+    str, _option(SEARCH, "p50|p90|p95|p99|max _ first|interim|final|final_whole|lag|audio _ms=NUMBER", metavar="GOAL")
 ]
 MaxStreams = Annotated[int, _option(SEARCH, "Upper limit of the search.", min=1)]
 Out = Annotated[Path, typer.Option(help="Write the report to PATH.json and PATH.html.", metavar="PATH")]
@@ -92,6 +95,7 @@ def bench(
     jitter_ms: JitterMs = 0.0,
     seed: Seed = 0,
     interim_results: Interims = False,
+    audio_out: AudioOut = False,
     redemption_ms: Redemption = None,
     processes: Processes = 0,
     find_capacity: FindCapacity = False,
@@ -112,8 +116,9 @@ def bench(
 
     try:
         workload = _workload(
-            encoding, sample_rate, chunk_ms, chunk_bytes, duty, jitter_ms, seed, ramp, warmup, seconds, interim_results
-        )
+            encoding, sample_rate, chunk_ms, chunk_bytes, duty, jitter_ms, seed, ramp, warmup, seconds, interim_results,
+            audio_out
+        )  # fmt: skip
         numbers = _numbers(streams)
         goal = Goal.parse(slo) if find_capacity else None
         plan, names = _plan(workload, recording or [], redemption_ms, processes)
@@ -150,6 +155,7 @@ def _numbers(text: str) -> list[int]:
 def _workload(
     encoding: str, sample_rate: int, chunk_ms: float, chunk_bytes: int | None, duty: float, jitter_ms: float,
     seed: int, ramp_s: float, warmup_s: float, seconds: float, interim_results: bool,
+    audio_out: bool,
 ) -> Workload:  # fmt: skip
     from streamer.audio.format import AudioFormat, Encoding
     from streamer.bench.workload import Workload, chunk_frames
@@ -159,7 +165,7 @@ def _workload(
         raise ConfigError(field="--encoding", expected=f"one of {', '.join(Encoding)}", got=encoding)
     format_ = AudioFormat(Encoding(encoding), sample_rate, 1).check()
     frames = chunk_frames(format_, chunk_ms=chunk_ms, chunk_bytes=chunk_bytes)
-    return Workload(format_, frames, duty, jitter_ms, seed, ramp_s, warmup_s, seconds, interim_results)
+    return Workload(format_, frames, duty, jitter_ms, seed, ramp_s, warmup_s, seconds, interim_results, audio_out)
 
 
 def _plan(

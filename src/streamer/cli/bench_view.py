@@ -74,7 +74,8 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
     console.print(_table(report.steps))
     console.print(
         "[dim]Milliseconds. final: from the audio that ended an utterance to its result. whole: from the last word to"
-        " the result. lag: of all results. CPU: per second of one stream. late: delay of the load generator.[/dim]",
+        " the result. lag: of all results. audio: from audio in to the audio out in its place. gaps: silence that a"
+        " listener with 40 ms of buffer hears. CPU: per second of one stream. late: delay of the load generator.[/dim]",
     )
     for remark in remarks(report):
         console.print(Text(f"! {remark}", "yellow"))
@@ -105,6 +106,11 @@ def _columns(steps: Sequence[Step]) -> Iterator[Column]:
     if interims:
         yield "interim\np50", lambda step: _ms(step.interim, "p50_ms")
         yield "\np99", lambda step: _ms(step.interim, "p99_ms")
+    if any(step.audio_out_s for step in steps):
+        if any(step.audio.count for step in steps):
+            yield "audio\np50", lambda step: _ms(step.audio, "p50_ms")
+            yield "\np99", lambda step: _ms(step.audio, "p99_ms")
+        yield "gaps\n%", lambda step: f"{100 * step.gap_s / step.audio_out_s:.2f}" if step.audio_out_s else "-"
     if any(step.server for step in steps):
         yield "CPU\nms/s", lambda step: f"{step.server.cpu_ms_per_stream_s:.2f}" if step.server else "-"
         yield "\ncores", lambda step: f"{step.server.cores:.2f}" if step.server else "-"

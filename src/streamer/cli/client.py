@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from streamer.cli.sinks import AudioSink
     from streamer.cli.sources import Source
     from streamer.cli.streaming import Failure
 
 ADDRESS = "ws://localhost:8080/api/v2/segmented"
+AUDIO_ADDRESS = "ws://localhost:8080/api/v2/simple"
+"""Default if audio out is requested."""
 
 Input = Annotated[
     str,
@@ -21,19 +25,25 @@ Input = Annotated[
         metavar="FILE",
     ),
 ]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        "-a",
+        help="Endpoint. Its path selects protocol version and mode. Or grpc://HOST:PORT.",
+        metavar="URL",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Save the model's audio to a WAV file.", metavar="FILE", dir_okay=False),
+]
+Play = Annotated[bool, typer.Option("--play", help="Play the model's audio (extra: streamer-audio[play]).")]
 
 
 def client(
     input_: Input = "",
-    address: Annotated[
-        str,
-        typer.Option(
-            "--address",
-            "-a",
-            help="Endpoint. Its path selects protocol version and mode. Or grpc://HOST:PORT.",
-            metavar="URL",
-        ),
-    ] = ADDRESS,
+    address: Address = ADDRESS,
     chunk_size: Annotated[int, typer.Option(help="Bytes of audio per message.", min=1, metavar="BYTES")] = 256,
     mic: Annotated[bool, typer.Option("--mic", help="Stream this machine's microphone.")] = False,
     real_time: Annotated[bool, typer.Option("--real-time", help="Send at the speed of the recording.")] = False,
@@ -47,6 +57,8 @@ def client(
     token: Annotated[
         str | None, typer.Option(help="Key or token, if the server requires one.", envvar="STREAMER_TOKEN")
     ] = None,
+    output: Output = None,
+    play: Play = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON event per line on stdout, everything else on stderr.")
     ] = False,
@@ -62,7 +74,10 @@ def client(
     from streamer.cli.views import view_for
     from streamer.telemetry.client_trace import client_trace
 
-    source, address = _source(input_, address, mic=mic)
+    if (output or play) and address == ADDRESS:
+        address = AUDIO_ADDRESS
+    sinks = _sinks(output, play=play)
+    source = _source(input_, address, mic=mic)
     view = view_for(source.seconds, source.format.channels or 1, as_json=json)
     try:
         with client_trace(os.environ, address) as traceparent:
@@ -77,6 +92,7 @@ def client(
                     interim_results=interim_results,
                     simple=simple,
                     traceparent=traceparent,
+                    sinks=sinks,
                 )
             )
     except* OSError as group:
@@ -86,19 +102,32 @@ def client(
         raise typer.Exit(failure.exit_code)
 
 
-def _source(name: str, address: str, *, mic: bool) -> tuple[Source, str]:
-    """Return the audio, and the address that can take it."""
-    from streamer.cli.sources import NoSource, microphone, needs_v2, source_of
+def _sinks(output: Path | None, *, play: bool) -> list[AudioSink]:
+    """Return where audio out goes."""
+    from streamer.cli.sinks import LoudspeakerSink, WavSink
+    from streamer.errors import BadRequest
+
+    sinks: list[AudioSink] = [] if output is None else [WavSink(output)]
+    if play:
+        try:
+            sinks.append(LoudspeakerSink())
+        except BadRequest as error:
+            typer.echo(f"error: {error.message}", err=True)
+            raise typer.Exit(2) from None
+    return sinks
+
+
+def _source(name: str, address: str, *, mic: bool) -> Source:
+    """Return the audio, compressed as it is if the server at `address` takes that."""
+    from streamer.cli.sources import NoSource, microphone, source_of
     from streamer.errors import StreamerError
 
     try:
         if bool(name) == mic:
             raise NoSource("expected either --input or --mic, got " + ("both" if mic else "neither"))
         if mic:
-            return microphone(), address
-        if address == ADDRESS and needs_v2(name):
-            address = ADDRESS.replace("/v1/", "/v2/")
-        return source_of(name, as_it_is="/api/v1/" not in address), address
+            return microphone()
+        return source_of(name, as_it_is="/api/v1/" not in address)
     except StreamerError as error:
         message = error.message if not name or name in error.message else f"{name}: {error.message}"
     typer.echo(f"error: {message}", err=True)

@@ -164,22 +164,6 @@ def source_of(name: str, *, as_it_is: bool) -> Source:
     return Recording(*wire_audio(read_audio(name)))
 
 
-def needs_v2(name: str) -> bool:
-    """Whether only a server that takes compressed audio can be sent this."""
-    if name == "-" or name.startswith(("http://", "https://")):
-        return True
-    from streamer.audio.errors import UnreadableFile
-    from streamer.audio.files import read_audio
-
-    if not _compressed(Path(name)):
-        return False
-    try:
-        read_audio(name)
-    except UnreadableFile:
-        return True
-    return False
-
-
 def microphone() -> Pipe:
     """Return the microphone of this machine. Raises NoSource."""
     for command in _RECORDERS:

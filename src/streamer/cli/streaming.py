@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
+from streamer.cli.sinks import AudioSink, Sinks
 from streamer.cli.sources import Source
 from streamer.cli.view import Times, View
 from streamer.client.errors import ConnectFailed, ConnectionClosed
@@ -36,9 +38,11 @@ async def stream_recording(
     interim_interval_ms: int | None = None,
     simple: bool = False,
     traceparent: str | None = None,
+    sinks: Sequence[AudioSink] = (),
 ) -> Failure | None:
-    """Stream a recording and show it in `view`; return None on success."""
+    """Stream a recording and show it in `view`; return None on success. `sinks`: for the audio out, if any."""
     mode = Mode.SIMPLE if simple else None
+    audio_out = Sinks(sinks, source.format)
     try:
         talk = connect(
             address,
@@ -48,14 +52,17 @@ async def stream_recording(
             interim_interval_ms=interim_interval_ms,
             token=token,
             traceparent=traceparent,
+            audio_out=audio_out.wanted,
         )
         async with talk as stream:
             with view:
-                return await _converse(stream, source, view, chunk_bytes, traceparent, real_time=real_time)
+                return await _converse(stream, source, view, audio_out, chunk_bytes, traceparent, real_time=real_time)
     except BadRequest as error:
         return Failure(error.message, exit_code=2)
     except ConnectFailed as error:
         return Failure(error.message + _remedy(error, token))
+    finally:
+        audio_out.close()
 
 
 def _remedy(error: ConnectFailed, token: str | None) -> str:
@@ -67,12 +74,13 @@ def _remedy(error: ConnectFailed, token: str | None) -> str:
 
 
 async def _converse(
-    stream: Stream, source: Source, view: View, chunk_bytes: int, traceparent: str | None, *, real_time: bool
-) -> Failure | None:
+    stream: Stream, source: Source, view: View, audio_out: Sinks, chunk_bytes: int, traceparent: str | None, *,
+    real_time: bool,
+) -> Failure | None:  # fmt: skip
     began = monotonic()
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(_send(stream, source, view, chunk_bytes, real_time=real_time))
-        failure, first = await _hear(stream, view)
+        failure, first = await _hear(stream, view, audio_out)
         sending.cancel()
     trace = traceparent.split("-")[1] if traceparent else None
     view.ended(Times(None if first is None else first - began, monotonic() - began, trace))
@@ -87,17 +95,20 @@ async def _send(stream: Stream, source: Source, view: View, chunk_bytes: int, *,
         await stream.stop()
 
 
-async def _hear(stream: Stream, view: View) -> tuple[Failure | None, float | None]:
+async def _hear(stream: Stream, view: View, audio_out: Sinks) -> tuple[Failure | None, float | None]:
     """Receive everything up to the close; return the failure, and the time of the first event about the audio."""
     first: float | None = None
     fatal: Failure | None = None
     try:
         while (received := await stream.receive()) is not None:
             view.heard(received)
+            await audio_out.take(received.event)
             if first is None and not isinstance(received.event, Started | Ack):
                 first = monotonic()
             if isinstance(received.event, Error) and received.event.fatal:
                 fatal = Failure(f"{received.event.code}: {received.event.message}")
+    except BadRequest as error:
+        return Failure(error.message, exit_code=2), first
     except StreamerError as error:
         return fatal or Failure(error.message), first
     return fatal, first

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TextIO
 import msgspec
 
 from streamer.client.events import (
+    AudioChunk,
     Data,
     Draining,
     Error,
@@ -78,13 +79,15 @@ class _LineView:
 
 
 class JsonView(_LineView):
-    """The received JSON, one event per line; everything else goes to stderr."""
+    """The received JSON, one event per line, without audio; everything else goes to stderr."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out = out
         self._err = err
 
     def heard(self, received: Received) -> None:
+        if isinstance(received.event, AudioChunk):
+            return
         frame = received.frame
         line = frame if isinstance(frame, str) else msgspec.json.encode(received.event).decode()
         print(line, file=self._out, flush=True)

@@ -6,6 +6,12 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.client.errors import ConnectFailed, ConnectionClosed, HandshakeRefused, NotOfTheProtocol
 from streamer.client.events import (
     Ack,
+    AudioChunk,
+    AudioEnded,
+    AudioOutInfo,
+    AudioResumed,
+    AudioStarted,
+    Cleared,
     Data,
     Draining,
     Error,
@@ -22,11 +28,18 @@ from streamer.client.events import (
 from streamer.client.link import Closed
 from streamer.client.stream import Received, Stream, connect
 from streamer.media.formats import Container, MediaFormat
-from streamer.session.messages import VadOverrides
+from streamer.session.messages import AudioOutFormat, VadOverrides
 
 __all__ = [
     "Ack",
+    "AudioChunk",
+    "AudioEnded",
     "AudioFormat",
+    "AudioOutFormat",
+    "AudioOutInfo",
+    "AudioResumed",
+    "AudioStarted",
+    "Cleared",
     "Closed",
     "ConnectFailed",
     "ConnectionClosed",

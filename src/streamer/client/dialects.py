@@ -8,11 +8,22 @@ import msgspec
 
 from streamer.audio.format import Encoding
 from streamer.client.errors import NotOfTheProtocol
-from streamer.client.events import Data, Error, Event, Segment, SpeechEnded, SpeechStarted
+from streamer.client.events import (
+    AudioChunk,
+    AudioResumed,
+    AudioStarted,
+    Data,
+    Error,
+    Event,
+    Segment,
+    SpeechEnded,
+    SpeechStarted,
+    Started,
+)
 from streamer.client.link import Request
 from streamer.errors import BadRequest, InvalidFormat, brief
 from streamer.protocols import v1_wire, v2_wire
-from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
+from streamer.session.messages import Audio, Clear, Flush, KeepAlive, Start, Stop
 
 _BITS = {Encoding.PCM_S16LE: (16, False), Encoding.PCM_F32LE: (32, True)}
 _V2_TYPES = {str(struct.__struct_config__.tag) for struct in v2_wire.ServerEvent.__args__}
@@ -37,7 +48,7 @@ class V1Dialect:
                 return self._text(_v1_start(request))
             case Stop(keep_open):
                 return self._text(v1_wire.Stop(disconnect=not keep_open))
-            case Flush() | KeepAlive():
+            case Flush() | Clear() | KeepAlive():
                 word = type(request).__name__.lower()
                 raise BadRequest(f"v1 does not support {word}: connect to /api/v2")
 
@@ -91,6 +102,8 @@ class V2Dialect:
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder()
         self._decoder: msgspec.json.Decoder[v2_wire.ServerEvent] = msgspec.json.Decoder(v2_wire.ServerEvent)
+        self._answer = (0, 0)
+        """Channel and segment of the audio that binary messages carry."""
 
     def encode(self, request: Request) -> str | bytes:
         match request:
@@ -100,14 +113,24 @@ class V2Dialect:
                 return self._text(_v2_start(request))
             case Flush(id_):
                 return self._text(v2_wire.Flush(id_))
+            case Clear():
+                return self._text(v2_wire.Clear())
             case Stop(keep_open):
                 return self._text(v2_wire.Stop(keep_open))
             case KeepAlive():
                 return self._text(v2_wire.KeepAlive())
 
     def decode(self, frame: str | bytes) -> Event | None:
+        if isinstance(frame, bytes):
+            return AudioChunk(*self._answer, frame)
         try:
-            return self._decoder.decode(frame)
+            event = self._decoder.decode(frame)
+            match event:
+                case AudioStarted() | AudioResumed():
+                    self._answer = (event.channel, event.segment_id)
+                case Started():
+                    self._answer = (0, 0)
+            return event
         except (msgspec.DecodeError, RecursionError) as error:
             if _newer(frame):
                 return None
@@ -126,7 +149,7 @@ def _v1_start(start: Start) -> v1_wire.Start:
         )
     plain = Start(start.format, interim_results=start.interim_results, traceparent=start.traceparent)
     _no_mode(start)
-    for name in ("interim_interval_ms", "chunk_ms", "vad", "tracestate", "metadata", "options"):
+    for name in ("interim_interval_ms", "chunk_ms", "vad", "tracestate", "metadata", "options", "audio_out"):
         if getattr(start, name) != getattr(plain, name):
             raise BadRequest(f"v1 does not support {name}: connect to /api/v2")
     bits, is_float = _BITS[start.format.encoding]
@@ -163,6 +186,7 @@ def _v2_start(start: Start) -> v2_wire.Start:
         tracestate=start.tracestate,
         metadata=dict(start.metadata),
         options=msgspec.Raw(start.options),
+        audio_out=start.audio_out,
     )
 
 

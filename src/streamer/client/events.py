@@ -8,6 +8,11 @@ import msgspec
 
 from streamer.protocols.v2_wire import (
     Ack,
+    AudioEnded,
+    AudioOutInfo,
+    AudioResumed,
+    AudioStarted,
+    Cleared,
     Draining,
     Error,
     Finished,
@@ -28,10 +33,44 @@ class Data(msgspec.Struct, frozen=True):
     output: Any
 
 
-Event = Started | SpeechStarted | SpeechEnded | Segment | Data | Ack | Flushed | Warned | Error | Draining | Finished
+class AudioChunk(msgspec.Struct, frozen=True):
+    """Audio out: interleaved frames in the format of `Started.audio_out`.
+
+    On `segmented`, `channel` and `segment_id` name the answer; on `simple` both are 0.
+    """
+
+    channel: int
+    segment_id: int
+    data: bytes
+
+
+Event = (
+    Started
+    | SpeechStarted
+    | SpeechEnded
+    | Segment
+    | Data
+    | Ack
+    | Flushed
+    | Warned
+    | Error
+    | Draining
+    | Finished
+    | AudioStarted
+    | AudioResumed
+    | AudioChunk
+    | AudioEnded
+    | Cleared
+)
 
 __all__ = [
     "Ack",
+    "AudioChunk",
+    "AudioEnded",
+    "AudioOutInfo",
+    "AudioResumed",
+    "AudioStarted",
+    "Cleared",
     "Data",
     "Draining",
     "Error",

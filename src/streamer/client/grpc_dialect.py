@@ -10,6 +10,11 @@ from google.protobuf.message import DecodeError, Message
 from streamer.client.errors import NotOfTheProtocol
 from streamer.client.events import (
     Ack,
+    AudioChunk,
+    AudioEnded,
+    AudioOutInfo,
+    AudioStarted,
+    Cleared,
     Draining,
     Error,
     Event,
@@ -38,7 +43,7 @@ from streamer.protocols.grpc_words import (
 )
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session.events import Mode
-from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
+from streamer.session.messages import Audio, Clear, Flush, KeepAlive, Start, Stop
 
 NEWER = "unknown"
 """Code of a newer server that this version does not know."""
@@ -69,6 +74,8 @@ def _message(request: Request) -> pb.ClientMessage:
             return pb.ClientMessage(start=_start(request))
         case Flush(id_):
             return pb.ClientMessage(flush=pb.Flush(id=id_))
+        case Clear():
+            return pb.ClientMessage(clear=pb.Clear())
         case Stop(keep_open):
             return pb.ClientMessage(stop=pb.Stop(keep_open=keep_open))
         case KeepAlive():
@@ -87,6 +94,11 @@ def _start(start: Start) -> pb.Start:
         tracestate=start.tracestate,
         metadata=start.metadata,
     )
+    if (out := start.audio_out) is not None:
+        wanted = pb.AudioOutFormat(
+            encoding=ENCODINGS.name(out.encoding), sample_rate=out.sample_rate, unpaced=not out.paced
+        )
+        message.audio_out.CopyFrom(wanted)
     fill_struct(message.options, msgspec.json.decode(start.options))
     return message
 
@@ -116,7 +128,15 @@ def _started(started: pb.Started) -> Started:
         model=ModelInfo(started.model.name, started.model.sample_rate),
         limits=dict(started.limits),
         traceparent=_maybe(started, "traceparent"),
+        audio_out=_audio_out(started.audio_out) if started.HasField("audio_out") else None,
     )
+
+
+def _audio_out(out: pb.AudioOutInfo) -> AudioOutInfo:
+    encoding = ENCODINGS.word(out.encoding)
+    if encoding is None:
+        raise NotOfTheProtocol(f"the server sends audio in an unknown encoding: {out.encoding}")
+    return AudioOutInfo(encoding, out.sample_rate, out.channels, out.latency_ms)
 
 
 def _segment(segment: pb.Segment) -> Segment:
@@ -159,5 +179,9 @@ _EVENTS: dict[str, Any] = {
     "error": _error,
     "draining": lambda event: Draining(event.deadline_ms),
     "finished": _finished,
+    "audio": lambda chunk: AudioChunk(chunk.channel, chunk.segment_id, chunk.data),
+    "audio_started": lambda event: AudioStarted(event.channel, event.segment_id, event.start_time),
+    "audio_ended": lambda event: AudioEnded(event.channel, event.segment_id, event.frames),
+    "cleared": lambda event: Cleared(event.frames),
 }
 """Converters by the name of the oneof field."""

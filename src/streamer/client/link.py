@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from streamer.client.events import Event
-from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
+from streamer.session.messages import Audio, Clear, Flush, KeepAlive, Start, Stop
 
 FrameT = TypeVar("FrameT")
 
-Request = Start | Audio | Flush | Stop | KeepAlive
+Request = Start | Audio | Flush | Clear | Stop | KeepAlive
 """A message of the client: the session's messages except `Malformed`."""
 
 SUBPROTOCOL = "streamer.v2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,13 +16,13 @@ import msgspec
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.client.dialects import V1Dialect, V2Dialect
 from streamer.client.errors import ConnectionClosed
-from streamer.client.events import Error, Event, Finished, Started
+from streamer.client.events import AudioChunk, Error, Event, Finished, Started
 from streamer.client.link import LOST, Closed, Dialect, Link, Request, is_normal_end
 from streamer.client.unread import UnreadEvents
 from streamer.errors import BadRequest, install_command
 from streamer.media.formats import Container, MediaFormat, provisional
 from streamer.session.events import Mode
-from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
+from streamer.session.messages import Audio, AudioOutFormat, Clear, Flush, KeepAlive, Start, Stop, VadOverrides
 
 MAX_FRAME_BYTES = 32 * 1024
 """Bytes of audio above which a message is split, which changes no result."""
@@ -101,6 +101,21 @@ class Stream:
         """
         self._stopped = not keep_open
         await self._say(Stop(keep_open))
+
+    async def clear(self) -> None:
+        """Drop the audio out that the server has not sent yet; `Cleared` says how much it was. Not on v1."""
+        await self._say(Clear())
+
+    async def audio(self, on_event: Callable[[Event], object] | None = None) -> AsyncIterator[AudioChunk]:
+        """Iterate over the audio out, in place of iterating over all events. `on_event` gets the other events.
+
+        Ends as the iteration over events does, and raises its errors.
+        """
+        async for event in self:
+            if isinstance(event, AudioChunk):
+                yield event
+            elif on_event is not None:
+                on_event(event)
 
     async def keepalive(self) -> None:
         """Reset the server's idle time-out while no audio is sent. Not on v1."""
@@ -212,6 +227,7 @@ async def connect(
     token: str | None = None,
     traceparent: str | None = None,
     tracestate: str | None = None,
+    audio_out: AudioOutFormat | bool = False,
 ) -> AsyncIterator[Stream]:
     """Connect to a server and start a stream; leaving the block closes the connection.
 
@@ -219,7 +235,10 @@ async def connect(
     `grpc://HOST:PORT` (`grpcs`: over TLS) with `mode`: segmented, unless it is "simple".
 
     `format` is the format of the audio; or give `encoding`, `sample_rate` (Hz) and `channels` instead. `vad`,
-    `options`, `metadata`, `chunk_ms` and `interim_interval_ms` need v2.
+    `options`, `metadata`, `chunk_ms`, `interim_interval_ms` and `audio_out` need v2.
+
+    `audio_out`: the format in which the model's audio is sent; True for the encoding and the rate of the input, or
+    `pcm_s16le` at 16 kHz for compressed audio.
 
     Raises BadRequest or InvalidFormat for an invalid request, ConnectFailed if the server cannot be reached, and
     HandshakeRefused if it refuses the connection.
@@ -238,6 +257,7 @@ async def connect(
         metadata=dict(metadata or {}),
         options=msgspec.json.encode(dict(options or {})),
         mode=None if mode is None else _one_of(Mode, "mode", mode),
+        audio_out=_audio_out(audio_out, form),
     )
     async with open_stream(url, start, token=token) as stream:
         yield stream
@@ -297,6 +317,13 @@ def _format(encoding: str, sample_rate: int, channels: int | None) -> AudioForma
     if encoding in list(Container):
         return MediaFormat(Container(encoding), channels)
     return AudioFormat(_one_of(Encoding, "encoding", encoding), sample_rate, 1 if channels is None else channels)
+
+
+def _audio_out(wanted: AudioOutFormat | bool, form: AudioFormat | MediaFormat) -> AudioOutFormat | None:
+    if not isinstance(wanted, bool):
+        return wanted
+    same = form if isinstance(form, AudioFormat) else provisional()
+    return AudioOutFormat(same.encoding, same.sample_rate) if wanted else None
 
 
 def _one_of(words: type[WordT], field: str, word: str) -> WordT:

@@ -12,7 +12,7 @@ from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.media.formats import Container
 from streamer.session.events import Mode
-from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
+from streamer.session.settings import MEMORY_SHARES, AudioOutSettings, Limits, SessionSettings
 from streamer.vad.settings import TurnConfig, VadSection
 
 
@@ -262,6 +262,7 @@ class Settings(BaseModel):
     session: SessionSection = SessionSection()
     audio: AudioSettings = AudioSettings()
     limits: Limits = Limits()
+    audio_out: AudioOutSettings = AudioOutSettings()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
 
@@ -299,6 +300,7 @@ class Settings(BaseModel):
             stall_timeout_s=cut.stall_timeout_s,
             lag_warning_s=cut.lag_warning_s,
             retry_after_s=self.server.retry_after_s,
+            audio_out=self.audio_out,
             containers=frozenset(map(Container, self.audio.formats)),
             libopus=self.audio.libopus,
             limits=self.limits,

@@ -11,6 +11,8 @@ from streamer.errors import ErrorCode
 from streamer.inference.batching import Lane
 from streamer.session.actions import Job, JobKind
 
+NO_AUDIO = memoryview(b"")
+
 
 class Op(StrEnum):
     """Operation of a worker."""
@@ -36,6 +38,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     sample_rate: int
     options: bytes
     samples: memoryview
+    overlap: int = 0
 
     @property
     def lane(self) -> Lane:
@@ -53,6 +56,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
             job.sample_rate,
             job.options,
             samples.data.cast("B").toreadonly() if len(samples) else memoryview(b""),  # an empty array cannot be cast
+            job.overlap,
         )
 
 
@@ -80,12 +84,16 @@ class Fault(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """Result of the item at `index`: JSON, or a fault. `partial`: more answers follow."""
+    """Result of the item at `index`: JSON, or a fault. `partial`: more answers follow.
+
+    `audio`: float32 [channels, n] as bytes, which neither JSON nor pickle touches.
+    """
 
     index: int
     value: bytes = b"null"
     partial: bool = False
     fault: Fault | None = None
+    audio: memoryview = NO_AUDIO
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):

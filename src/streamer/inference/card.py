@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
+from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from streamer.errors import ModelLoadError, brief
 from streamer.models.checking import check_model
 from streamer.models.contract import AnyModel, Executor, StreamingModel, WordTimes, WorkerRange
+
+MAX_LATENCY_MS = 5_000.0
+"""Largest `latency_ms` and `overlap_ms` of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,10 @@ class ModelCard:
     timeout_floor_s: float
     timeout_factor: float
     memory_limit_mb: int
+    output_sample_rate: int = 0
+    output_channels: int = 1
+    latency_ms: float = 0.0
+    overlap_ms: float = 0.0
     word_times: WordTimes = ""
 
     @classmethod
@@ -56,6 +65,7 @@ class ModelCard:
             timeout_factor=_number(name, "timeout_factor", model.timeout_factor),
             memory_limit_mb=_whole(name, "memory_limit_mb", model.memory_limit_mb, 0, 2**30),
             word_times=model.word_times,
+            **_output(name, model, stateful=stateful),
         )
 
     def timeout_s(self, seconds: float) -> float:
@@ -71,15 +81,42 @@ def _workers(name: str, workers: int | WorkerRange) -> tuple[int, int]:
     return _whole(name, "workers.min", workers.min, 1, high), high
 
 
+class _Output(TypedDict):
+    """The attributes of a model that answers with audio."""
+
+    output_sample_rate: int
+    output_channels: int
+    latency_ms: float
+    overlap_ms: float
+
+
+def _output(name: str, model: AnyModel, *, stateful: bool) -> _Output:
+    rate = model.output_sample_rate
+    if rate != 0:
+        rate = _whole(name, "output_sample_rate", rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
+    output = _Output(
+        output_sample_rate=rate,
+        output_channels=_whole(name, "output_channels", model.output_channels, 1, MAX_CHANNELS),
+        latency_ms=_number(name, "latency_ms", model.latency_ms, 0.0, MAX_LATENCY_MS),
+        overlap_ms=_number(name, "overlap_ms", model.overlap_ms, 0.0, MAX_LATENCY_MS),
+    )
+    if output["latency_ms"] and not stateful:
+        raise _wrong(name, "latency_ms", "0 for a Model, whose pieces are independent", model.latency_ms)
+    if output["overlap_ms"] and stateful:
+        raise _wrong(name, "overlap_ms", "0 for a StreamingModel, whose state has the past", model.overlap_ms)
+    return output
+
+
 def _whole(name: str, field: str, value: object, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         raise _wrong(name, field, f"an integer from {low} to {high}", value)
     return value
 
 
-def _number(name: str, field: str, value: object, low: float = 0.0) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < math.inf:
-        raise _wrong(name, field, f"a number of at least {low:g}", value)
+def _number(name: str, field: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
+        upper = "" if high == math.inf else f" and at most {high:g}"
+        raise _wrong(name, field, f"a number of at least {low:g}{upper}", value)
     return float(value)
 
 

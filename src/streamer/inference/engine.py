@@ -38,7 +38,8 @@ PACE_WEIGHT = 0.1
 class _Entry:
     """A job and its receiver. `deliver`: None if it was cancelled. `ended`: its last outcome is known.
 
-    `tried`: it was in a batch that failed as a whole. `state_lost`: its model's state was lost before.
+    `tried`: it was in a batch that failed as a whole. `state_lost`: its model's state was lost before. `has_audio`: a
+    part of its answer's audio was delivered, so it cannot be retried.
     """
 
     ticket: Ticket
@@ -48,6 +49,7 @@ class _Entry:
     tried: bool = False
     state_lost: bool = False
     ended: bool = False
+    has_audio: bool = False
 
     @property
     def lane(self) -> Lane:
@@ -235,7 +237,7 @@ class Engine:
         for entry in work.entries:
             if entry.ended:
                 continue
-            if again:
+            if again and not entry.has_audio:
                 self._retry(entry)
             else:
                 self._fail(entry, reply.fault or UNANSWERED)
@@ -248,7 +250,7 @@ class Engine:
         for entry in work.entries:
             if entry.ended:
                 continue
-            if cause is Lost.CRASHED and not self.model.stateful and not entry.tried:
+            if cause is Lost.CRASHED and not (self.model.stateful or entry.tried or entry.has_audio):
                 self._retry(entry)
             else:
                 self._fail(entry, self._loss(entry, cause, words))
@@ -316,8 +318,9 @@ class Engine:
         if answer.fault is not None:
             self._fail(entry, answer.fault)
             return
-        output = Output(msgspec.Raw(answer.value), answer.partial, entry.state_lost)
+        output = Output(msgspec.Raw(answer.value), answer.partial, entry.state_lost, answer.audio)
         if answer.partial:
+            entry.has_audio = entry.has_audio or len(answer.audio) > 0
             self._deliver(entry, output)
         else:
             self._end(entry, output)

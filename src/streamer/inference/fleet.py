@@ -10,7 +10,7 @@ from functools import partial
 from typing import Generic
 
 from streamer.clock import Clock
-from streamer.errors import ConfigError, ModelLoadError
+from streamer.errors import ConfigError, ModelLoadError, install_command
 from streamer.inference.card import ModelCard
 from streamer.inference.contract import Readiness
 from streamer.inference.executor import Worker, WorkerOwner
@@ -48,7 +48,7 @@ class Fleet(Generic[WorkT]):
         Raises ConfigError if Ray is needed and not installed.
         """
         if card.executor == "ray" and importlib.util.find_spec("ray") is None:
-            raise ConfigError('executor = "ray" needs the extra, which is not installed: pip install "streamer[ray]"')
+            raise ConfigError(f'executor = "ray" needs the extra, which is not installed: {install_command("ray")}')
         self._ray = ray or RaySettings()
         self._work = work
         policy = ScalePolicy(card.min_workers, card.workers, settings)

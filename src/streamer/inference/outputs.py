@@ -16,8 +16,10 @@ import numpy as np
 
 from streamer.errors import ErrorCode, ModelFailed, StreamerError
 from streamer.inference.answer_tasks import AnswerTasks, Put
-from streamer.inference.calls import Answer, Fault
+from streamer.inference.audio_check import AudioCheck
+from streamer.inference.calls import NO_AUDIO, Answer, Fault
 from streamer.models.author_errors import BadOutput, author_traceback, error_line
+from streamer.models.contract import AudioOut
 from streamer.transcripts.transcript import Transcript, shift_words
 
 FAILED = "the model failed on this segment"
@@ -34,13 +36,14 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 """
 
 
-def to_json(value: object, max_bytes: int) -> bytes:
+def to_json(value: object, max_bytes: int, encoder: msgspec.json.Encoder | None = None) -> bytes:
     """Return `value` as JSON: types that msgspec supports (dataclasses, structs, datetimes, ...) and numpy.
 
-    NaN becomes null. Raises BadOutput, which names the value that is not JSON, or the size or depth beyond the limit.
+    NaN becomes null. `encoder`: one that knows further types. Raises BadOutput, which names the value that is not JSON,
+    or the size or depth beyond the limit.
     """
     try:
-        encoded = _ENCODER.encode(value)
+        encoded = (encoder or _ENCODER).encode(value)
     except Exception as error:  # noqa: BLE001 (reported as the output's error, which names the value)
         raise BadOutput(f"the model's output is not JSON: {_first_line(error)}") from None
     if len(encoded) > max_bytes:
@@ -85,13 +88,18 @@ class Outputs:
     """Converts the outputs of one call to answers.
 
     Iterators are advanced in turn, one item per round. Awaitables and async iterators run concurrently, each in its own
-    task, on the worker's event loop.
+    task, on the worker's event loop. Audio leaves as soon as it is there; an AudioOut alone has no JSON.
     """
 
     def __init__(self, max_bytes: int, max_partials: int) -> None:
         self._max_bytes = max_bytes
         self._max_partials = max_partials
         self._runner: asyncio.Runner | None = None
+        self.audio = AudioCheck()
+        """Format of the model's audio."""
+        self._encoder = msgspec.json.Encoder(enc_hook=self._beside_json)
+        self._found: list[AudioOut] = []
+        """Audio in the output that is being encoded."""
         self._offsets: Sequence[float] = ()
 
     def answers(self, outputs: Sequence[Any], offsets: Sequence[float] = ()) -> Iterator[tuple[list[Answer], bool]]:
@@ -182,38 +190,68 @@ class Outputs:
         return self._last(index, partials.final)
 
     def _partial(self, partials: _Partials, item: object) -> Answer | None:
-        """Return the previous item as a partial answer: only now it is known not to be the last."""
-        held, partials.held = partials.held, item
+        """Return an item's audio, or the previous item as a partial answer: only now it is known not to be the last."""
+        if type(item) is AudioOut:
+            return self._part(partials, b"", self.audio.checked(item))
+        audio = NO_AUDIO
+        held = partials.held
+        if self.audio.is_declared and not isinstance(item, BaseException):
+            value, audio = self._encode(partials.index, item)
+            item = msgspec.Raw(value)
+        partials.held = item
         if held is _END:
-            return None
+            return self._part(partials, b"", audio) if len(audio) else None
         partials.count += 1
         if partials.count > self._max_partials:
             raise BadOutput(f"the model yielded more than {self._max_partials} outputs for one segment")
-        return Answer(partials.index, self._encode(partials.index, held), partial=True)
+        return self._part(partials, self._encode(partials.index, held)[0], audio)
 
-    def _encode(self, index: int, output: object) -> bytes:
-        if self._offsets and isinstance(output, Transcript):
-            output = shift_words(output, self._offsets[index])
-        return to_json(output, self._max_bytes)
+    def _part(self, partials: _Partials, value: bytes, audio: memoryview) -> Answer:
+        """Return a partial answer. `value`: JSON, empty for audio alone."""
+        partials.audio_bytes += len(audio)
+        self.audio.check_length(partials.audio_bytes)
+        return Answer(partials.index, value, partial=True, audio=audio)
 
     def _last(self, index: int, output: object) -> Answer:
         if isinstance(output, BaseException):
             return Answer(index, fault=fault_of(output))
         try:
-            return Answer(index, self._encode(index, output))
+            value, audio = self._encode(index, output)
+            return Answer(index, value, audio=audio)
         except ModelFailed as error:
             return Answer(index, fault=fault_of(error))
+
+    def _encode(self, index: int, output: object) -> tuple[bytes, memoryview]:
+        """Return the JSON of an output and its audio."""
+        if type(output) is AudioOut:
+            return b"null", self.audio.checked(output)
+        if self._offsets and isinstance(output, Transcript):
+            output = shift_words(output, self._offsets[index])
+        try:
+            value = to_json(output, self._max_bytes, self._encoder)
+            return value, self.audio.checked_all(self._found) if self._found else NO_AUDIO
+        finally:
+            if self._found:
+                self._found = []
+
+    def _beside_json(self, value: object) -> object:
+        """Return the JSON of a type that msgspec does not know. Audio in an output is described, and sent beside it."""
+        if isinstance(value, AudioOut):
+            self._found.append(value)
+            return {"frames": (np.shape(value.samples) or (0,))[-1], "sample_rate": value.sample_rate}
+        return _numpy(value)
 
 
 class _Partials:
     """Partial answers of one iterator. `held`: its latest item, which may be the last."""
 
-    __slots__ = ("count", "held", "index")
+    __slots__ = ("audio_bytes", "count", "held", "index")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.held: object = _END
         self.count = 0
+        self.audio_bytes = 0
 
     @property
     def final(self) -> object:

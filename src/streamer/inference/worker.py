@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from streamer.errors import brief
+from streamer.inference.audio_check import AudioCheck
 from streamer.inference.batching import Lane
 from streamer.inference.calls import Call, Fault, Item, Op, Reply
 from streamer.inference.observer import WorkerObserver
@@ -112,7 +113,8 @@ class ModelHost:
 
     def _load(self) -> None:
         self._step_of_load = "building the model failed"
-        self._model = self._source.load()
+        self._model = model = self._source.load()
+        self._outputs.audio = AudioCheck(model.output_sample_rate, model.output_channels)
         self._step_of_load = "loading the model failed"
         self._model.load()
         self._step_of_load = "warming the model up failed"
@@ -209,7 +211,9 @@ class ModelHost:
 def _segment(item: Item) -> Segment:
     samples = np.frombuffer(item.samples, dtype=np.float32)
     options = msgspec.json.decode(item.options)
-    return Segment(samples, item.sample_rate, item.start, item.is_final, item.session_id, item.channel, options)
+    return Segment(
+        samples, item.sample_rate, item.start, item.is_final, item.session_id, item.channel, options, item.overlap
+    )
 
 
 def _answering_function(model: AnyModel) -> Callable[..., object]:

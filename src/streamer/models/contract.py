@@ -19,7 +19,8 @@ class Segment:
     """One item of a batch: a range of audio.
 
     `samples`: float32 [n] in [-1, 1) at `sample_rate`, read-only. `start`: position of its first sample in the stream.
-    `is_final`: False for an interim. `options`: JSON object of the client's start message.
+    `is_final`: False for an interim. `options`: JSON object of the client's start message. `overlap`: number of samples
+    at the beginning that belong to the previous piece, see `BaseModel.overlap_ms`.
     """
 
     samples: Samples
@@ -29,6 +30,7 @@ class Segment:
     session_id: str
     channel: int
     options: Mapping[str, Any]
+    overlap: int = 0
 
     @property
     def seconds(self) -> float:
@@ -43,6 +45,23 @@ class StreamInfo:
     channel: int
     sample_rate: int
     options: Mapping[str, Any]
+
+
+class AudioOut:
+    """Audio as the output of a model, or as a value in a dict beside JSON.
+
+    `samples`: float32 [n] or [channels, n] in [-1, 1]. `sample_rate`: the model's `output_sample_rate` in Hz. A
+    generator yields audio piece by piece.
+    """
+
+    __slots__ = ("sample_rate", "samples")  # not a dataclass, which would be encoded as JSON
+
+    def __init__(self, samples: NDArray[np.floating], sample_rate: int) -> None:
+        self.samples = samples
+        self.sample_rate = sample_rate
+
+    def __repr__(self) -> str:
+        return f"AudioOut({np.shape(self.samples)}, {self.sample_rate})"
 
 
 Executor = Literal["thread", "process", "ray"]
@@ -87,6 +106,16 @@ class BaseModel:
     """Time-out of a call: floor + factor * seconds of audio in its batch. A worker process is killed after it."""
     memory_limit_mb: int = 0
     """Resident memory of a worker process above which it is replaced between batches; 0: no limit."""
+    output_sample_rate: int = 0
+    """Sample rate in Hz of the audio that the model answers with; 0: it answers without audio."""
+    output_channels: int = 1
+    """Channels of that audio, for each channel of the input."""
+    latency_ms: float = 0.0
+    """Delay of a StreamingModel's output against its input. The server removes it: the first `latency_ms` of output
+    are dropped, and silence of that length follows the end of a stream."""
+    overlap_ms: float = 0.0
+    """Audio of the previous piece that each piece of `simple` begins with, so that a Model's pieces can run side by
+    side. The answer covers it too, and the server fades from one answer to the next over it."""
     word_times: WordTimes = ""
     """Source of the times of words in a Transcript: the `model`, or `estimated` from the lengths of the words by the
     reader. Empty: the model returns no Transcript."""
@@ -163,7 +192,10 @@ class FunctionModel(Model):
 
     def _one(self, item: Segment) -> Any:
         try:
-            return self.function(item.samples)
+            output = self.function(item.samples)
+            if self.output_sample_rate and isinstance(output, np.ndarray):
+                return AudioOut(output, self.output_sample_rate)
+            return output
         except Exception as error:  # noqa: BLE001 (returned as this item's answer, which the engine counts and logs)
             return error
 
@@ -189,6 +221,8 @@ def model(
 ) -> FunctionModel | Callable[[Callable[[Samples], Any]], FunctionModel]:
     """Decorate a function `float32 [n] -> anything JSON` to make it a model: `@model`, or `@model(sample_rate=8_000)`.
 
+    With `output_sample_rate`, an array that the function returns is audio, like `AudioOut`.
+
     `settings` are the attributes of BaseModel (sample_rate, executor, workers, ...); an unknown one is a TypeError.
     """
     if unknown := settings.keys() - SETTINGS:
@@ -206,6 +240,7 @@ def model(
 
 __all__ = [
     "AnyModel",
+    "AudioOut",
     "BaseModel",
     "Executor",
     "FunctionModel",

@@ -23,6 +23,8 @@ from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionMode
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "stub": "streamer.models.stub:Stub",
+        "passthrough": "streamer.models.passthrough:Passthrough",
+        "rnnoise": "streamer.models.rnnoise:RNNoise",
         "moonshine": "streamer.models.moonshine:Moonshine",
         "pocketsphinx": "streamer.models.pocketsphinx:PocketSphinx",
         "whisper": "streamer.models.whisper:Whisper",

@@ -1,4 +1,4 @@
-"""A model on a Triton, KServe or another server of the Open Inference Protocol: `pip install streamer[grpc]`."""
+"""A model on a Triton, KServe or another server of the Open Inference Protocol: `pip install streamer-audio[grpc]`."""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ from streamer.session import events
 from streamer.session.events import Event, Mode
 from streamer.session.messages import (
     Audio,
+    AudioOutFormat,
     Auth,
+    Clear,
     Flush,
     KeepAlive,
     Leave,
@@ -96,15 +98,18 @@ class Grpc:
             return too_big("a control message", self._max_control, len(frame))
         return self._control(message)
 
-    def encode(self, event: Event) -> bytes:
-        return _to_proto(event, self._clock).SerializeToString()
+    def encode(self, event: Event) -> bytes | None:
+        message = _to_proto(event, self._clock)
+        return None if message is None else message.SerializeToString()
 
-    def _control(self, message: pb.ClientMessage) -> Message:
+    def _control(self, message: pb.ClientMessage) -> Message:  # noqa: PLR0911 (one per message)
         match message.WhichOneof("message"):
             case "start":
                 return self._start(message.start)
             case "flush":
                 return _flush(message.flush)
+            case "clear":
+                return Clear()
             case "stop":
                 return Stop(message.stop.keep_open)
             case "keepalive":
@@ -123,7 +128,7 @@ class Grpc:
 
     def _start(self, start: pb.Start) -> Start | Malformed:
         try:
-            agreed, media = _format(start.format)
+            (agreed, media), audio_out = _format(start.format), _audio_out(start)
         except InvalidFormat as error:
             return unserved(error)
         mode = MODES.word(start.mode)
@@ -144,6 +149,7 @@ class Grpc:
             metadata=dict(start.metadata),
             options=options,
             mode=mode,
+            audio_out=audio_out,
         )
 
 
@@ -178,6 +184,16 @@ def _format(format_: pb.AudioFormat) -> tuple[AudioFormat, MediaFormat | None]:
     return declared_format(str(encoding or format_.encoding), rate, channels, format_.downmix)
 
 
+def _audio_out(start: pb.Start) -> AudioOutFormat | None:
+    if not start.HasField("audio_out"):
+        return None
+    wanted = start.audio_out
+    encoding = ENCODINGS.word(wanted.encoding)
+    if encoding is None:
+        raise InvalidFormat(field="audio_out.encoding", expected=f"one of {', '.join(Encoding)}", got=wanted.encoding)
+    return AudioOutFormat(encoding, wanted.sample_rate, not wanted.unpaced)
+
+
 def _overrides(vad: pb.VadOverrides) -> VadOverrides:
     return VadOverrides(**{field.name: value for field, value in vad.ListFields()})
 
@@ -188,7 +204,25 @@ def _flush(flush: pb.Flush) -> Flush | Malformed:
     return Flush(flush.id if flush.HasField("id") else None)
 
 
-def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage:  # noqa: PLR0911 (one per event)
+def _audio_event(event: events.AudioEvent, clock: Clock) -> pb.ServerMessage | None:
+    match event:
+        case events.AudioChunk():
+            chunk = pb.AudioChunk(channel=event.channel, segment_id=event.segment_id, data=event.data)
+            return pb.ServerMessage(audio=chunk)
+        case events.AudioStarted():
+            at = clock.seconds(event.position)
+            started = pb.AudioStarted(channel=event.channel, segment_id=event.segment_id, start_time=at)
+            return pb.ServerMessage(audio_started=started)
+        case events.AudioEnded():
+            ended = pb.AudioEnded(channel=event.channel, segment_id=event.segment_id, frames=event.frames)
+            return pb.ServerMessage(audio_ended=ended)
+        case events.Cleared():
+            return pb.ServerMessage(cleared=pb.Cleared(frames=event.frames))
+        case events.AudioResumed():
+            return None  # each message of audio names its answer
+
+
+def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage | None:  # noqa: PLR0911 (one per event)
     match event:
         case events.Segment():
             return _segment(event, clock)
@@ -212,6 +246,8 @@ def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage:  # noqa: PLR0911 
             return pb.ServerMessage(draining=pb.Draining(deadline_ms=milliseconds(event.deadline_s)))
         case events.Finished():
             return _finished(event)
+        case _:
+            return _audio_event(event, clock)
 
 
 def _segment(segment: events.Segment, clock: Clock) -> pb.ServerMessage:
@@ -259,7 +295,17 @@ def _started(event: events.Started) -> pb.ServerMessage:
             model=pb.Model(name=event.model, sample_rate=event.model_sample_rate),
             limits=event.limits,
             traceparent=event.traceparent,
+            audio_out=None if (out := event.audio_out) is None else _audio_out_info(out),
         )
+    )
+
+
+def _audio_out_info(out: events.AudioOutInfo) -> pb.AudioOutInfo:
+    return pb.AudioOutInfo(
+        encoding=ENCODINGS.name(out.encoding),
+        sample_rate=out.sample_rate,
+        channels=out.channels,
+        latency_ms=out.latency_ms,
     )
 
 

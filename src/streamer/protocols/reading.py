@@ -61,6 +61,8 @@ class Reader(Generic[WireT]):
         text, path = _located(error)
         if path in {"type", "request"}:
             text = f"{text}, expected one of {self._words}"
+        elif path == "audio_out.encoding":
+            text = f"{text}, expected one of {', '.join(Encoding)}"
         message = _bounded(f"{path}: {text}" if path else text)
         if path == "format" or path.startswith("format."):
             return Malformed(ErrorCode.INVALID_FORMAT, message, fatal=True)

@@ -19,7 +19,7 @@ from streamer.protocols.reading import (
 )
 from streamer.session import events
 from streamer.session.events import Event, Mode
-from streamer.session.messages import Auth, Flush, KeepAlive, Malformed, Message, Start, Stop
+from streamer.session.messages import Auth, Clear, Flush, KeepAlive, Malformed, Message, Start, Stop
 
 
 class V2:
@@ -40,7 +40,7 @@ class V2:
         self._encoder = msgspec.json.Encoder()
         self._reader: Reader[wire.ClientMessage] = Reader(
             wire.ClientMessage,
-            "start, flush, stop, keepalive, auth",
+            "start, flush, clear, stop, keepalive, auth",
             max_control_bytes=max_control_bytes,
             max_audio_message_bytes=max_audio_message_bytes,
         )
@@ -53,6 +53,8 @@ class V2:
                 return _start(start)
             case wire.Flush(id=id_):
                 return Flush(id_)
+            case wire.Clear():
+                return Clear()
             case wire.Stop(keep_open=keep_open):
                 return Stop(keep_open)
             case wire.KeepAlive():
@@ -62,7 +64,9 @@ class V2:
             case Malformed() as malformed:
                 return malformed
 
-    def encode(self, event: Event) -> str:
+    def encode(self, event: Event) -> str | bytes:
+        if type(event) is events.AudioChunk:
+            return event.data
         return self._encoder.encode(to_wire(event, self._clock)).decode()
 
 
@@ -96,6 +100,22 @@ def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (o
             return wire.Draining(milliseconds(event.deadline_s))
         case events.Finished():
             return wire.Finished(event.reason, event.received, event.processed, event.segments, event.failed)
+        case _:
+            return _audio_event(event, clock)
+
+
+def _audio_event(event: events.AudioEvent, clock: Clock) -> wire.ServerEvent:
+    match event:
+        case events.AudioStarted():
+            return wire.AudioStarted(event.channel, event.segment_id, clock.seconds(event.position))
+        case events.AudioResumed():
+            return wire.AudioResumed(event.channel, event.segment_id)
+        case events.AudioEnded():
+            return wire.AudioEnded(event.channel, event.segment_id, event.frames)
+        case events.Cleared():
+            return wire.Cleared(event.frames)
+        case events.AudioChunk():
+            raise AssertionError("audio is a binary message")
 
 
 def _error(event: events.Failed, clock: Clock) -> wire.Error:
@@ -118,7 +138,13 @@ def _started(event: events.Started) -> wire.Started:
         model=wire.ModelInfo(event.model, event.model_sample_rate),
         limits=event.limits,
         traceparent=event.traceparent,
+        audio_out=None if (out := event.audio_out) is None else audio_out_info(out),
     )
+
+
+def audio_out_info(out: events.AudioOutInfo) -> wire.AudioOutInfo:
+    """Convert the format of audio out."""
+    return wire.AudioOutInfo(out.encoding, out.sample_rate, out.channels, out.latency_ms)
 
 
 def _start(start: wire.Start) -> Start | Malformed:
@@ -141,4 +167,5 @@ def _start(start: wire.Start) -> Start | Malformed:
         tracestate=start.tracestate,
         metadata=start.metadata,
         options=model_options,
+        audio_out=start.audio_out,
     )

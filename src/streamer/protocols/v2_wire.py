@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from streamer.audio.format import Encoding
 from streamer.session.events import Mode
-from streamer.session.messages import VadOverrides
+from streamer.session.messages import AudioOutFormat, VadOverrides
 
 MAX_FLUSH_ID = 256
 MAX_TOKEN = 4_096
@@ -52,6 +53,7 @@ class Start(ToServer, frozen=True, tag="start"):
     tracestate: str | None = None
     metadata: dict[str, str] = {}
     options: msgspec.Raw = msgspec.Raw(b"{}")
+    audio_out: AudioOutFormat | None = None
 
 
 class Flush(ToServer, frozen=True, tag="flush"):
@@ -66,6 +68,10 @@ class Stop(ToServer, frozen=True, tag="stop"):
     keep_open: bool = False
 
 
+class Clear(ToServer, frozen=True, tag="clear"):
+    """Drop the audio out that has not been sent."""
+
+
 class KeepAlive(ToServer, frozen=True, tag="keepalive"):
     """Reset the idle time-out."""
 
@@ -76,7 +82,7 @@ class Auth(ToServer, frozen=True, tag="auth"):
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)]
 
 
-ClientMessage = Start | Flush | Stop | KeepAlive | Auth
+ClientMessage = Start | Flush | Clear | Stop | KeepAlive | Auth
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -84,6 +90,15 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
     name: str
     sample_rate: int
+
+
+class AudioOutInfo(msgspec.Struct, frozen=True):
+    """Format of the binary messages. `sample_rate` in Hz; `channels` are interleaved; `latency_ms` is the model's."""
+
+    encoding: Encoding
+    sample_rate: int
+    channels: int
+    latency_ms: float
 
 
 class Started(ToClient, frozen=True, tag="started"):
@@ -94,6 +109,7 @@ class Started(ToClient, frozen=True, tag="started"):
     model: ModelInfo
     limits: Mapping[str, float]
     traceparent: str | None = None
+    audio_out: AudioOutInfo | None = None
 
 
 class SpeechStarted(ToClient, frozen=True, tag="speech_started"):
@@ -170,4 +186,48 @@ class Finished(ToClient, frozen=True, tag="finished"):
     failed: int
 
 
-ServerEvent = Started | SpeechStarted | SpeechEnded | Segment | Ack | Flushed | Warned | Error | Draining | Finished
+class AudioStarted(ToClient, frozen=True, tag="audio_started"):
+    """Binary messages with the audio of a segment's answer follow. `start_time`: of the segment."""
+
+    channel: int
+    segment_id: int
+    start_time: float
+
+
+class AudioResumed(ToClient, frozen=True, tag="audio_resumed"):
+    """The binary messages that follow belong to this answer again."""
+
+    channel: int
+    segment_id: int
+
+
+class AudioEnded(ToClient, frozen=True, tag="audio_ended"):
+    """The audio of a segment's answer was sent: `frames` at the asked rate."""
+
+    channel: int
+    segment_id: int
+    frames: int
+
+
+class Cleared(ToClient, frozen=True, tag="cleared"):
+    """Answer to `clear`: `frames` of audio were dropped."""
+
+    frames: int
+
+
+ServerEvent = (
+    Started
+    | SpeechStarted
+    | SpeechEnded
+    | Segment
+    | Ack
+    | Flushed
+    | Warned
+    | Error
+    | Draining
+    | Finished
+    | AudioStarted
+    | AudioResumed
+    | AudioEnded
+    | Cleared
+)

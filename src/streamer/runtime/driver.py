@@ -23,7 +23,7 @@ from streamer.runtime.renewal import renew
 from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
-from streamer.session.events import Event, Failed
+from streamer.session.events import AudioChunk, Event, Failed
 from streamer.session.messages import Audio, Auth, KeepAlive, Start
 from streamer.session.session import Session
 from streamer.session.state import State
@@ -74,6 +74,7 @@ class Connection(Generic[FrameT]):
         self._fault: ErrorCode | None = None  # error by which the transport itself refused the peer
         self._timer = DeadlineTimer(services.clock, self._fired)
         self._signs = transport.signs
+        self._audio_sent = 0  # bytes of audio out that the transport has taken since the last step
         self._controls = 0  # number of messages without audio
         self._later = Meter(services.clock.cpu)
         """Work of earlier messages that was done later, charged with the next message without audio."""
@@ -249,7 +250,9 @@ class Connection(Generic[FrameT]):
         return more
 
     def _settle(self) -> None:
-        """Update timer and read gate after a step."""
+        """Let audio out follow what was written, and update timer and read gate, after a step."""
+        while self._audio_sent and not self._over:
+            self._apply(self._confirm_audio)
         if (deadline := self._session.deadline) is not None and deadline < self._timer.due:
             self._arm()
         self._let_read()
@@ -302,7 +305,10 @@ class Connection(Generic[FrameT]):
         self._observer.answered(job, outcome, self._clock.now())
         with self._later if self._session.state is not _STREAMING else nullcontext():
             self._apply(self._session.inferred, job, outcome)
-        self._let_read()  # an answer brings no deadline forward
+        if self._session.has_audio_out:
+            self._settle()
+        else:
+            self._let_read()  # an answer brings no deadline forward
 
     def _emit(self, event: Event, now: float) -> None:
         self._observer.emitted(event, now)
@@ -311,14 +317,26 @@ class Connection(Generic[FrameT]):
             return
         if self._outbox.idle and self._transport.send_now(frame):
             if is_result(event):
-                self._observer.written(event, self._clock.now())
+                self._written(event)
             return
         dropped = self._outbox.dropped
-        fits = self._outbox.put(frame, self._measure(frame), event)
+        size = 0 if type(event) is AudioChunk else self._measure(frame)  # the session bounds audio by its credit
+        fits = self._outbox.put(frame, size, event)
         if self._outbox.dropped > dropped:
             self._observer.dropped(self._outbox.dropped - dropped, now)
         if not fits:
             self._slow(f"more than {self._bounds.bytes} bytes of events are unread", now)
+
+    def _written(self, event: Event) -> None:
+        """Note that the transport has taken a result or audio."""
+        self._observer.written(event, self._clock.now())
+        if type(event) is AudioChunk:
+            self._audio_sent += len(event.data)
+
+    def _confirm_audio(self, now: float) -> Sequence[Action]:
+        """Give the session credit for the audio that the transport has taken."""
+        size, self._audio_sent = self._audio_sent, 0
+        return self._session.audio_sent(size, now)
 
     async def _write(self) -> None:
         outbox, send = self._outbox, self._transport.send
@@ -327,7 +345,9 @@ class Connection(Generic[FrameT]):
                 self._arm()
                 await send(entry.frame)
                 if entry.result is not None:
-                    self._observer.written(entry.result, self._clock.now())
+                    self._written(entry.result)
+                    if self._audio_sent:
+                        self._enter(self._confirm_audio)
             await self._transport.close(outbox.code, outbox.code.value if outbox.code else "")
         except ConnectionError:
             self._transport.abort()  # the peer has disconnected, which the reader notices
@@ -351,8 +371,7 @@ class Connection(Generic[FrameT]):
             self._enter(self._session.receive, KeepAlive())
         if self._lease is not None and now >= self._lease.until:
             self._enter(self._session.expel, ErrorCode.TOKEN_EXPIRED, "the token has expired")
-        self._apply(self._session.tick)
-        self._let_read()
+        self._enter(self._session.tick)
         self._arm()
 
     def _renew(self, message: Auth, now: float) -> Sequence[Action]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from streamer.errors import ErrorCode
-from streamer.session.events import Ack, Event, Failed, Segment
+from streamer.session.events import Ack, AudioChunk, Event, Failed, Segment
 
 FrameT = TypeVar("FrameT")
 
@@ -127,5 +127,7 @@ def _is_replaceable(event: Event) -> bool:
 
 
 def is_result(event: Event) -> bool:
-    """Return whether the event is a result: a final, or the error in its place."""
+    """Return whether the time of the event's sending counts: a final, the error in its place, or audio."""
+    if isinstance(event, AudioChunk):
+        return True
     return (isinstance(event, Segment) and event.is_final) or (isinstance(event, Failed) and event.start is not None)

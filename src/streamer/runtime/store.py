@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from streamer.access.shared import Held, StoreAway
 from streamer.clock import Clock
 from streamer.config import StoreSettings
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, install_command
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class RedisStore:
             from redis.backoff import NoBackoff  # noqa: PLC0415
             from redis.exceptions import RedisError  # noqa: PLC0415
         except ImportError as error:
-            raise ConfigError(f"store.url needs the extra: pip install 'streamer[redis]' ({error})") from None
+            raise ConfigError(f"store.url needs the extra: {install_command('redis')} ({error})") from None
         self._failures: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
         self._timeout_s = settings.timeout_s
         self._prefix = settings.prefix

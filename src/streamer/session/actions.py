@@ -30,7 +30,7 @@ class Job(msgspec.Struct, frozen=True, eq=False):
 
     `samples`: float32 [n] in [-1, 1) at the model's sample rate, read-only, covering [start, start + n) of `channel`.
     `id` is unique within its session; `stream` counts the session's streams: a model's state ends with its stream.
-    `options`: the client's JSON object, as bytes.
+    `options`: the client's JSON object, as bytes. `overlap`: samples at the beginning that the previous piece has too.
     """
 
     id: JobId
@@ -43,6 +43,7 @@ class Job(msgspec.Struct, frozen=True, eq=False):
     samples: NDArray[np.float32]
     sample_rate: int
     options: bytes
+    overlap: int = 0
 
     @property
     def end(self) -> int:
@@ -57,12 +58,14 @@ class Job(msgspec.Struct, frozen=True, eq=False):
 class Output(msgspec.Struct, frozen=True):
     """Output of the model. `partial`: more follow for the same job (an item of a generator).
 
-    `state_lost`: the state of a stateful model was lost with its worker, and processing restarted.
+    `value`: JSON; empty if a partial one is audio alone. `audio`: samples, as float32 [channels, n] in bytes, at the
+    model's output rate. `state_lost`: the state of a stateful model was lost with its worker, and processing restarted.
     """
 
     value: msgspec.Raw
     partial: bool = False
     state_lost: bool = False
+    audio: bytes | memoryview = b""
 
     @classmethod
     def of(cls, value: Json, partial: bool = False, state_lost: bool = False) -> Output:

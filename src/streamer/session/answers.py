@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from streamer.errors import ErrorCode
 from streamer.session.actions import Action, Emit, JobFailed, JobKind, Outcome, Output, Shed
+from streamer.session.audio_out import AudioOutput, has_json
 from streamer.session.channel import Channel
 from streamer.session.events import Event, Failed, Segment, Warned, WarningCode
 from streamer.session.jobs import Asked
@@ -28,8 +29,12 @@ class Tally:
 class Answers:
     """Turns the outcomes of one stream's jobs into events. Methods append actions to `out`."""
 
-    def __init__(self, fences: Fences, *, interim_results: bool, lag_warning_s: float) -> None:
+    def __init__(
+        self, fences: Fences, output: AudioOutput | None = None, *, interim_results: bool, lag_warning_s: float
+    ) -> None:
+        """Create the answers of a stream. `output`: takes their audio; None to leave it out."""
         self.tally = Tally()
+        self._output = output
         self._fences = fences
         self._interim_results = interim_results
         self._lag_warning_s = lag_warning_s
@@ -38,6 +43,8 @@ class Answers:
     def final(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
         """Handle the outcome of a final or a piece; an error names the range without a result."""
         wanted, tally = asked.wanted, self.tally
+        if self._output is not None:
+            outcome = self._output.complete(asked, outcome)
         if isinstance(outcome, Output):
             event: Event = _segment(asked, outcome, final=True)
             tally.segments += 1
@@ -49,9 +56,24 @@ class Answers:
             tally.failed_in_a_row += 1
             channel.failed += wanted.end - wanted.start
         channel.results.answer(asked.job, event)
+        output = self._output
         while released := channel.results.release():
-            out.append(Emit(released))
-            out += map(Emit, self._fences.ready())
+            if output is None:
+                out.append(Emit(released))
+                out += map(Emit, self._fences.ready())
+                continue
+            output.close(channel.index, channel.results.last)
+            for event in (released, *self._fences.ready()):
+                output.follow(event, out)
+
+    def tail(self, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
+        """Handle the audio that the model still had at the end of the stream."""
+        assert self._output is not None
+        outcome = self._output.complete(asked, outcome)
+        self._output.close(asked.channel, asked.job)
+        if isinstance(outcome, JobFailed):
+            text = f"the last audio out is silent: {outcome.message}"
+            out.append(Emit(Failed(outcome.code, text, channel=asked.channel)))
 
     def interim(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
         """Handle the outcome of an interim.
@@ -71,11 +93,19 @@ class Answers:
 
     def partial(self, channel: Channel, asked: Asked, outcome: Output, out: list[Action]) -> None:
         """Handle one item of a generator: an interim, if the client wants interims and no earlier result is pending."""
+        if self._output is not None and len(outcome.audio):
+            self._output.add(asked, outcome.audio)
+        if not has_json(outcome):
+            return
         final = asked.wanted.kind is not JobKind.INTERIM
         turn = channel.results.is_next(asked.job) if final else channel.results.idle
         if self._interim_results and turn:
             self.tally.interims += 1
-            out.append(Emit(_segment(asked, outcome, final=False)))
+            interim = _segment(asked, outcome, final=False)
+            if self._output is not None:
+                self._output.follow(interim, out)
+            else:
+                out.append(Emit(interim))
 
     def warn_of_lag(self, took: float, out: list[Action]) -> None:
         """Warn once when results are late, until one is in time again.

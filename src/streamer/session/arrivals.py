@@ -7,6 +7,8 @@ from collections import deque
 
 INTERVAL_S = 0.1
 """Seconds of audio between two marks."""
+OUTPUT_INTERVAL_S = 0.01
+"""The same for a stream that sends audio, whose delay is shorter."""
 
 
 class Arrivals:

@@ -10,7 +10,7 @@ from streamer.session.intake import Intake, intake_for, kept_coding
 from streamer.session.messages import Start
 from streamer.session.ordering import OrderedResults
 from streamer.session.pieces import PieceSegmenter
-from streamer.session.segmenting import SPEECH_RATE, WINDOW, Segmenter
+from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, WINDOW, Segmenter
 from streamer.session.settings import SessionSettings
 from streamer.session.speech import SpeechSegmenter
 from streamer.vad.settings import VadConfig
@@ -58,6 +58,17 @@ def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
     return chunk, -(-chunk // step)
 
 
+def most_steps_for(settings: SessionSettings, start: Start) -> int:
+    """Return the maximum number of steps of one conversion."""
+    segmented, form = settings.mode is Mode.SEGMENTED, start.format
+    step, parts = step_for(settings, start)
+    step_s = step / (parts * (SPEECH_RATE if segmented else settings.model_sample_rate))
+    second = max(form.sample_rate * form.frame_bytes, settings.model_sample_rate * form.channels * SAMPLE_BYTES)
+    return max(
+        1, min(MAX_WINDOWS if segmented else MAX_STEPS, int(settings.limits.max_taken_bytes / (step_s * second)))
+    )
+
+
 def intake_of(settings: SessionSettings, start: Start) -> tuple[Intake, Coding | None]:
     """Return the intake of a stream, and the encoding of its stored audio; None for decoded."""
     return intake_for(start.format, settings.model_sample_rate, _speech_rate(settings), *step_for(settings, start))
@@ -90,7 +101,14 @@ def _pieces(settings: SessionSettings, start: Start, coding: Coding | None) -> S
     shortest, longest = _samples(settings.min_piece_ms, settings), _samples(settings.max_piece_ms, settings)
     longest = max(1, min(longest, settings.limits.max_job_bytes // SAMPLE_BYTES))
     raw = settings.limits.max_raw_bytes // start.format.channels
-    return PieceSegmenter(chunk, shortest, longest, capacity, coding, raw)
+    if start.audio_out is not None:  # a listener waits
+        shortest = min(shortest, _samples(_STEP_MS, settings))
+    return PieceSegmenter(chunk, shortest, longest, capacity, coding, raw, overlap_of(settings))
+
+
+def overlap_of(settings: SessionSettings) -> int:
+    """Return the samples of the previous piece at the beginning of each piece."""
+    return round(settings.overlap_ms * settings.model_sample_rate / 1000) if settings.mode is Mode.SIMPLE else 0
 
 
 def _samples(ms: float, settings: SessionSettings) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from streamer.audio.buffer import SAMPLE_BYTES
+from streamer.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from streamer.errors import BadRequest
+from streamer.media.formats import Container
 from streamer.session.channel import kept_bytes_per_second
 from streamer.session.events import Mode
 from streamer.session.messages import Start, VadOverrides
@@ -27,6 +29,7 @@ def checked_vad(start: Start, settings: SessionSettings) -> VadConfig:
     _check_range("chunk_ms", start.chunk_ms, 20, settings.max_piece_ms)
     _check_range("interim_interval_ms", start.interim_interval_ms, 1, 60_000)
     _check_metadata(start, limits)
+    _check_audio_out(start, settings)
     vad = _merged(settings.vad, start.vad, limits)
     return _fitted(vad, start, settings)
 
@@ -50,6 +53,18 @@ def _check_metadata(start: Start, limits: Limits) -> None:
         raise BadRequest(
             field="options", expected=f"at most {limits.max_options_bytes} bytes of JSON", got=len(start.options)
         )
+
+
+def _check_audio_out(start: Start, settings: SessionSettings) -> None:
+    wanted = start.audio_out
+    if wanted is None:
+        return
+    if settings.model_output is None:
+        raise BadRequest(f"audio_out: the model {settings.model} answers without audio; leave audio_out out")
+    media = start.media
+    if settings.mode is Mode.SIMPLE and media is not None and not (media.downmix or media.container is Container.OPUS):
+        raise BadRequest("audio_out: on simple, compressed audio needs format.downmix: its channels are not known yet")
+    _check_range("audio_out.sample_rate", wanted.sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
 
 
 def _merged(config: VadConfig, overrides: VadOverrides, limits: Limits) -> VadConfig:

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
+from streamer.audio.format import Encoding
 from streamer.errors import RETRYABLE, ErrorCode, StreamerError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -23,6 +24,16 @@ class Mode(StrEnum):
 
     SIMPLE = "simple"
     SEGMENTED = "segmented"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOutInfo:
+    """Format of the audio that a stream answers with; `channels` are interleaved, `latency_ms` is the model's."""
+
+    encoding: Encoding
+    sample_rate: int
+    channels: int
+    latency_ms: float
 
 
 class FinishReason(StrEnum):
@@ -53,6 +64,7 @@ class Started:
     model_sample_rate: int
     limits: Mapping[str, float]
     traceparent: str | None
+    audio_out: AudioOutInfo | None = None
 
 
 class SpeechStarted(msgspec.Struct, frozen=True):
@@ -152,4 +164,50 @@ class Finished:
     failed: int
 
 
-Event = Started | SpeechStarted | SpeechEnded | Segment | Ack | Flushed | Warned | Failed | Draining | Finished
+class AudioStarted(msgspec.Struct, frozen=True):
+    """The audio of a segment's answer follows; `position` is the start of the segment."""
+
+    channel: int
+    segment_id: int
+    position: int
+
+
+class AudioResumed(msgspec.Struct, frozen=True):
+    """The audio of an answer goes on after audio of another channel."""
+
+    channel: int
+    segment_id: int
+
+
+class AudioChunk(msgspec.Struct, frozen=True, eq=False):
+    """Audio out: `frames` interleaved frames. `position`: of the input that the first one belongs to.
+
+    In simple mode it has all channels, and `channel` and `segment_id` are 0.
+    """
+
+    channel: int
+    segment_id: int
+    position: int
+    frames: int
+    data: bytes
+
+
+class AudioEnded(msgspec.Struct, frozen=True):
+    """The audio of a segment's answer was sent: `frames` at the client's rate."""
+
+    channel: int
+    segment_id: int
+    frames: int
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """A `clear` dropped `frames` of audio that had not been sent."""
+
+    frames: int
+
+
+AudioEvent = AudioStarted | AudioResumed | AudioChunk | AudioEnded | Cleared
+
+PlainEvent = Started | SpeechStarted | SpeechEnded | Segment | Ack | Flushed | Warned | Failed | Draining | Finished
+"""Events of every stream."""
+Event = PlainEvent | AudioEvent

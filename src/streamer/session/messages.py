@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from streamer.audio.format import AudioFormat
+from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.media.formats import MediaFormat
 from streamer.session.events import Mode
@@ -23,6 +23,17 @@ class VadOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     redemption_time_ms: float | None = None
     min_speech_time_ms: float | None = None
     max_speech_time_ms: float | None = None
+
+
+class AudioOutFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The audio that a client wants to receive. `sample_rate` in Hz.
+
+    `paced`: on `segmented`, answers are sent at the speed of a listener; False for a client that saves them.
+    """
+
+    encoding: Encoding
+    sample_rate: int
+    paced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,15 @@ class Start:
     """Format of compressed audio. Then `format` is a guess until `SetFormat`. None for PCM."""
     mode: Mode | None = None
     """None for the mode of the endpoint."""
+    audio_out: AudioOutFormat | None = None
+    """None for no audio."""
+
+    @property
+    def declared_channels(self) -> int:
+        """Channels of the audio, as far as the client says."""
+        if self.media is None:
+            return self.format.channels
+        return 1 if self.media.downmix else self.media.channels or 1
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
@@ -66,6 +86,11 @@ class Flush:
     """End the running utterance here; its final follows, then `Flushed` with the same id. Times continue."""
 
     id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Drop the audio out that has not been sent (barge-in); `Cleared` says how much it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +126,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | SetFormat | Flush | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | SetFormat | Flush | Clear | Stop | Leave | KeepAlive | Auth | Malformed

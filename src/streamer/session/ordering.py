@@ -11,7 +11,7 @@ from streamer.session.events import Event
 class OrderedResults:
     """Reorder buffer of the finals (or pieces) of one channel."""
 
-    __slots__ = ("_answers", "_waiting", "asked", "released")
+    __slots__ = ("_answers", "_waiting", "asked", "last", "released")
 
     def __init__(self) -> None:
         self._waiting: deque[JobId] = deque()
@@ -20,6 +20,8 @@ class OrderedResults:
         """Number of results requested so far."""
         self.released = 0
         """Number of results released so far; equal to `asked` if none is pending."""
+        self.last: JobId = 0
+        """Job of the last released result."""
 
     @property
     def idle(self) -> bool:
@@ -51,7 +53,8 @@ class OrderedResults:
         if not self._waiting or self._waiting[0] not in self._answers:
             return None
         self.released += 1
-        return self._answers.pop(self._waiting.popleft())
+        self.last = self._waiting.popleft()
+        return self._answers.pop(self.last)
 
 
 class Fences:

@@ -19,7 +19,8 @@ class PieceSegmenter(Segmenter):
     `chunk`: pieces of exactly this number of samples; the last one before a barrier may be shorter. None: adaptive, all
     pending audio (at least `shortest`, at most `longest` samples) is one piece whenever a result may be requested, so
     that a slow model gets fewer, longer calls instead of a growing queue. `capacity`: maximum pending samples.
-    `coding`: encoding of the stored audio; None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
+    `coding`: encoding of the stored audio; None for decoded. `max_raw_bytes`: see `ResampledBuffer`. `overlap`: samples
+    that are kept from each piece for the next one.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class PieceSegmenter(Segmenter):
         capacity: int,
         coding: Coding | None = None,
         max_raw_bytes: int = MAX_RAW_BYTES,
+        overlap: int = 0,
     ) -> None:
         self._chunk = chunk
         self._shortest = shortest
         self._longest = longest
         self._buffer = buffer_for(coding, capacity, max_raw_bytes)
+        self._overlap = overlap
         self._cut = 0
         self._segment = 0
         self._sealed = False
@@ -102,7 +105,7 @@ class PieceSegmenter(Segmenter):
 
     def samples(self, start: int, end: int) -> NDArray[np.float32]:
         piece = self._buffer.slice(start, end)
-        self._buffer.forget(end)
+        self._buffer.forget(end - self._overlap)
         return piece
 
     def _next_length(self) -> int:

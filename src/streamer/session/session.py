@@ -9,7 +9,7 @@ from streamer.errors import RETRY_AFTER, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
 from streamer.session.boundary import Boundary
 from streamer.session.checking import checked_vad
-from streamer.session.events import Draining, Failed, Finished, FinishReason, Flushed, Warned, WarningCode
+from streamer.session.events import Cleared, Draining, Failed, Finished, FinishReason, Flushed, Warned, WarningCode
 from streamer.session.load import Load
 from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, SetFormat, Start, Stop
@@ -74,6 +74,18 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """Time of the next `tick`; None for never. Only a call that returns more than scores can bring it forward."""
+        silence, stream = self._silence_deadline, self._stream
+        if stream is None or stream.output is None or (due := stream.output.deadline) is None or silence is None:
+            return silence
+        return min(silence, due)
+
+    @property
+    def has_audio_out(self) -> bool:
+        """Whether the running stream sends audio, so that an answer may bring the deadline forward."""
+        return self._stream is not None and self._stream.output is not None
+
+    @property
+    def _silence_deadline(self) -> float | None:
         limits, stream = self.settings.limits, self._stream
         if self.state is State.CLOSED:
             return None
@@ -134,6 +146,10 @@ class Session:
         if deadline is None or now < deadline:
             return NOTHING
         out: list[Action] = []
+        self._play(out, now)
+        deadline = self._silence_deadline
+        if deadline is None or now < deadline:
+            return out
         limits = self.settings.limits
         if self.state is State.NEW:
             self._fail(ErrorCode.START_TIMEOUT, f"no start message within {limits.start_timeout_s:g} s", out)
@@ -145,6 +161,24 @@ class Session:
             self._end_here(Boundary(), State.FLUSHING, out, now)
             self._advance(out, now)
         return out
+
+    def audio_sent(self, size: int, now: float) -> Sequence[Action]:
+        """Note that the transport has taken `size` bytes of audio out; return what may follow."""
+        out: list[Action] = []
+        if self._stream is not None and self._stream.output is not None:
+            self._stream.output.sent(size)
+            self._play(out, now)
+        return out
+
+    def _play(self, out: list[Action], now: float) -> None:
+        """Send audio that is due. A client that listens is not idle."""
+        stream = self._stream
+        if stream is None or stream.output is None:
+            return
+        if not stream.output.is_idle:
+            self._heard = now
+        stream.play(out, now)
+        self._advance(out, now)
 
     def held(self, now: float) -> None:
         """Restart the silence time-outs after a pause of reading, which is not the client's fault."""
@@ -189,6 +223,9 @@ class Session:
             flushed = self._boundary.flushed if self._boundary else None
             self._boundary = replace(end, flushed=flushed)
             self.state = State.FINISHING
+        if self._stream is not None and self._stream.output is not None:
+            self._stream.output.hurry()
+            self._stream.play(out, now)
         self._advance(out, now)
         return out
 
@@ -215,7 +252,7 @@ class Session:
             self._refused_audio = False
             self._heard_audio = now
             self.state = State.STREAMING
-            out.append(Emit(settings.started(self.id, self.traceparent or message.traceparent)))
+            out.append(Emit(settings.started(self.id, message, self.traceparent or message.traceparent)))
 
     def _begin(self, start: Start, out: list[Action]) -> SessionSettings | None:
         """Make a stream; return its settings, or None if it cannot be served."""
@@ -244,6 +281,10 @@ class Session:
     def _flush(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Flush)
         self._end_here(Boundary(flushed=Flushed(message.id)), State.FLUSHING, out, now)
+
+    def _clear(self, message: Message, out: list[Action], now: float) -> None:
+        frames = self._stream.clear(out, now) if self._stream is not None else 0
+        out.append(Emit(Cleared(frames)))
 
     def _stop(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Stop | Leave)
@@ -302,12 +343,12 @@ class Session:
         This is a loop because a queued message may start the next barrier. Recursion would let a client choose the
         depth of the stack.
         """
-        while self._boundary is None or self._pass_boundary(self._boundary, out):
+        while self._boundary is None or self._pass_boundary(self._boundary, out, now):
             if not self._pending:
                 return
             self._take(self._pending.pop(), out, now)
 
-    def _pass_boundary(self, boundary: Boundary, out: list[Action]) -> bool:
+    def _pass_boundary(self, boundary: Boundary, out: list[Action], now: float) -> bool:
         """Continue after this barrier; return False if scores or results before it are pending."""
         stream = self._stream
         if stream is None or not stream.settled:
@@ -318,7 +359,7 @@ class Session:
         if boundary.reason is None:
             stream.go_on()
             self.state = State.STREAMING
-        elif stream.finished:
+        elif stream.finished and stream.has_played(out, now):
             self._finish_stream(boundary, out)
         else:
             return False
@@ -384,6 +425,7 @@ _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] =
     Step.APPEND: Session._append,
     Step.SET_FORMAT: Session._set_format,
     Step.FLUSH: Session._flush,
+    Step.CLEAR: Session._clear,
     Step.FINISH: Session._stop,
     Step.RESTART: Session._restart,
     Step.WAIT: Session._wait,

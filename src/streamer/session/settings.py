@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 
 from streamer.errors import BadRequest
 from streamer.media.formats import Container
-from streamer.session.events import Mode, Started
+from streamer.session.events import AudioOutInfo, Mode, Started
+from streamer.session.messages import Start
 from streamer.vad.settings import VadConfig
 
 MEMORY_SHARES = 8
@@ -84,6 +85,11 @@ class Limits:
         """Share of `max_session_bytes` for finals and pieces in the model."""
         return self.max_session_bytes // 4
 
+    @property
+    def max_output_bytes(self) -> int:
+        """Share of `max_session_bytes` for audio out above which the model has to wait."""
+        return self.max_session_bytes // 4
+
     def announced(self) -> Mapping[str, float]:
         """Return the limits for the client, which `started` contains."""
         return {
@@ -93,6 +99,36 @@ class Limits:
             "max_stream_s": self.max_stream_s,
             "audio_ahead_s": self.audio_ahead_s,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOutSettings:
+    """Bounds of the audio that models answer with. Seconds count at the rate that the client asked for."""
+
+    ahead_s: float = 0.5
+    """Seconds by which an answer on `segmented` is sent ahead of real time, unless the client saves it."""
+    max_unsent_s: float = 60.0
+    """Seconds of unsent audio of one stream above which the model has to wait. An answer that exceeds twice this is
+    cut."""
+
+    def __post_init__(self) -> None:
+        for bound in fields(self):
+            value = getattr(self, bound.name)
+            if isinstance(value, bool) or not 0 < value < math.inf:
+                raise BadRequest(field=f"audio_out.{bound.name}", expected="a number above 0", got=value)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """Audio that the model answers with, as it declares. `sample_rate` in Hz; `channels` per channel of the input."""
+
+    sample_rate: int
+    channels: int = 1
+    latency_ms: float = 0.0
+
+    def latency(self, sample_rate: int) -> int:
+        """Return the model's latency in samples at a rate."""
+        return round(self.latency_ms * sample_rate / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +142,11 @@ class SessionSettings:
     """Whether the model is a StreamingModel: one piece per channel at a time, and no interims."""
     max_inflight: int = 4
     """Concurrent pieces of one channel in simple mode."""
+    model_output: ModelOutput | None = None
+    """None for a model that answers without audio."""
+    overlap_ms: float = 0.0
+    """Audio of the previous piece at the beginning of each piece in simple mode."""
+    audio_out: AudioOutSettings = field(default_factory=AudioOutSettings)
     vad: VadConfig = field(default_factory=VadConfig)
     interim_interval_ms: int = 500
     min_interim_interval_ms: int = 200
@@ -123,8 +164,8 @@ class SessionSettings:
     """Path of libopus, see `load_libopus`."""
     limits: Limits = field(default_factory=Limits)
 
-    def started(self, session_id: str, traceparent: str | None) -> Started:
-        """Return the first event of a session."""
+    def started(self, session_id: str, start: Start, traceparent: str | None) -> Started:
+        """Return the first event of a stream."""
         return Started(
             session_id=session_id,
             mode=self.mode,
@@ -132,4 +173,13 @@ class SessionSettings:
             model_sample_rate=self.model_sample_rate,
             limits=self.limits.announced(),
             traceparent=traceparent,
+            audio_out=self.audio_out_info(start),
         )
+
+    def audio_out_info(self, start: Start) -> AudioOutInfo | None:
+        """Return the format of the audio that a stream answers with; None without."""
+        model, wanted = self.model_output, start.audio_out
+        if model is None or wanted is None:
+            return None
+        lines = start.declared_channels if self.mode is Mode.SIMPLE else 1
+        return AudioOutInfo(wanted.encoding, wanted.sample_rate, lines * model.channels, model.latency_ms)

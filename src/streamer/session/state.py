@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Auth, Flush, KeepAlive, Leave, SetFormat, Start, Stop
+from streamer.session.messages import Audio, Auth, Clear, Flush, KeepAlive, Leave, SetFormat, Start, Stop
 
 
 class State(Enum):
@@ -34,6 +34,8 @@ class Step(Enum):
     SET_FORMAT = "set_format"
     """Begin the stream again, before any audio, in the format that its audio has."""
     FLUSH = "flush"
+    CLEAR = "clear"
+    """Drop audio out at once; nothing else changes."""
     FINISH = "finish"
     RESTART = "restart"
     """Finish the running stream, then begin the new one."""
@@ -52,6 +54,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.REFUSE,
         SetFormat: Step.IGNORE,
         Flush: Step.REFUSE,
+        Clear: Step.REFUSE,
         Stop: Step.REFUSE,
         Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
@@ -62,6 +65,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.APPEND,
         SetFormat: Step.SET_FORMAT,
         Flush: Step.FLUSH,
+        Clear: Step.CLEAR,
         Stop: Step.FINISH,
         Leave: Step.FINISH,
         KeepAlive: Step.IGNORE,
@@ -72,6 +76,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.WAIT,
         SetFormat: Step.WAIT,
         Flush: Step.WAIT,
+        Clear: Step.CLEAR,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
@@ -82,6 +87,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.WAIT,
         SetFormat: Step.WAIT,
         Flush: Step.WAIT,
+        Clear: Step.CLEAR,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
         KeepAlive: Step.IGNORE,
@@ -92,6 +98,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.REOPEN,
         SetFormat: Step.SET_FORMAT,
         Flush: Step.REFUSE,
+        Clear: Step.CLEAR,
         Stop: Step.LEAVE,
         Leave: Step.LEAVE,
         KeepAlive: Step.IGNORE,
@@ -102,6 +109,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Audio: Step.IGNORE,
         SetFormat: Step.IGNORE,
         Flush: Step.IGNORE,
+        Clear: Step.IGNORE,
         Stop: Step.IGNORE,
         Leave: Step.IGNORE,
         KeepAlive: Step.IGNORE,

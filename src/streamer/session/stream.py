@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from sys import maxsize
 
+import numpy as np
+
 from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.session.actions import (
     Action,
@@ -19,14 +21,22 @@ from streamer.session.actions import (
     Score,
 )
 from streamer.session.answers import Answers, Tally
-from streamer.session.arrivals import INTERVAL_S, Arrivals
-from streamer.session.channel import MAX_STEPS, Channel, intake_of, kept_bytes_per_second, segmenter_for, step_for
+from streamer.session.arrivals import INTERVAL_S, OUTPUT_INTERVAL_S, Arrivals
+from streamer.session.channel import (
+    Channel,
+    intake_of,
+    kept_bytes_per_second,
+    most_steps_for,
+    overlap_of,
+    segmenter_for,
+)
 from streamer.session.events import Ack, Event, Mode, SpeechEnded, Warned, WarningCode
 from streamer.session.intake import Taken
 from streamer.session.jobs import Asked, OutstandingJobs
 from streamer.session.messages import Start
 from streamer.session.ordering import Fences
-from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, Fact, Wanted
+from streamer.session.outputs import output_for
+from streamer.session.segmenting import Fact, Wanted
 from streamer.session.settings import SessionSettings
 from streamer.vad.settings import VadConfig
 
@@ -56,14 +66,17 @@ class Stream:
         self._inflight = maxsize if segmented else 1 if settings.stateful else settings.max_inflight
         form, limits = start.format, settings.limits
         self._intake, coding = intake_of(settings, start)
-        self._most_steps = _most_steps(settings, start)
+        self._most_steps = most_steps_for(settings, start)
         self._channels = [
             Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(form.channels)
         ]
         self._fences = Fences([channel.results for channel in self._channels])
+        self.output = output_for(settings, start, [channel.results for channel in self._channels])
+        """Audio that it answers with; None without."""
         self._answers = Answers(
-            self._fences, interim_results=start.interim_results, lag_warning_s=settings.lag_warning_s
+            self._fences, self.output, interim_results=start.interim_results, lag_warning_s=settings.lag_warning_s
         )
+        self._overlap = overlap_of(settings)
         self._jobs = OutstandingJobs(limits.max_job_bytes)
         self._postponed = False
         """Ranges wait until the pending jobs use less memory. No more audio is taken in meanwhile."""
@@ -82,7 +95,8 @@ class Stream:
         self._next_count = COUNT_BYTES
         self._most_wanted = round(WANTED_S * form.sample_rate) * form.frame_bytes
         self._arrivals = Arrivals()
-        self._mark_bytes = max(1, round(INTERVAL_S * form.sample_rate)) * form.frame_bytes
+        interval_s = INTERVAL_S if self.output is None else OUTPUT_INTERVAL_S
+        self._mark_bytes = max(1, round(interval_s * form.sample_rate)) * form.frame_bytes
         self._next_arrival = self._next_mark = form.frame_bytes
         self._warned_clamped = False
 
@@ -109,7 +123,8 @@ class Stream:
     def held_bytes(self) -> int:
         """Bytes of memory for its audio: undecoded, in open speech, being scored, and in jobs."""
         scored = self._scored_bytes if self._scoring else 0
-        return self._intake.nbytes + self._kept_bytes() + scored + self._jobs.owed_bytes
+        output = self.output.nbytes if self.output is not None else 0
+        return self._intake.nbytes + self._kept_bytes() + scored + self._jobs.owed_bytes + output
 
     def reserved_bytes(self, pending: int) -> int:
         """Return the bytes needed beyond `held_bytes` without further reading: for jobs, and for decoded audio.
@@ -121,8 +136,9 @@ class Stream:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer of the scorer or the model is pending."""
-        return self._scoring > 0 or len(self._jobs) > 0
+        """Whether an answer of the scorer or the model is pending, or audio that the client has not taken."""
+        is_playing = self.output is not None and not self.output.is_idle
+        return self._scoring > 0 or len(self._jobs) > 0 or is_playing
 
     def wanted_bytes(self) -> int:
         """Return the bytes of audio needed for a step, at most WANTED_S."""
@@ -165,8 +181,10 @@ class Stream:
     @property
     def committed(self) -> int:
         """Frames from the start that no later result will cover."""
-        kept = (self._kept_from(channel) for channel in self._channels)
-        return min(self.received, self._to_frames(min(kept)))
+        kept = min([self._kept_from(channel) for channel in self._channels])
+        if self.output is not None:
+            kept = min(kept, self.output.covered)
+        return min(self.received, self._to_frames(kept))
 
     def unanswered(self) -> tuple[int, int]:
         """Return the range without a result, in samples at the model's rate."""
@@ -205,8 +223,13 @@ class Stream:
         channel, answers = self._channels[asked.channel], self._answers
         if isinstance(outcome, Output) and outcome.partial:
             answers.partial(channel, asked, outcome, out)
+            if self.output is not None:
+                self.output.release(out, now)
             return
         self._jobs.remove(job)
+        if asked.wanted.segment_id == 0:
+            answers.tail(asked, outcome, out)
+            return
         if isinstance(outcome, Output) and outcome.state_lost:
             text = f"the model's state for channel {asked.channel} was lost with its worker; "
             text += f"processing restarted at {asked.wanted.start / self.sample_rate:.3f} s"
@@ -221,6 +244,8 @@ class Stream:
             self._ask_postponed(channel, out, now)
         self._ask(channel, out, now)
         self._go_on(out, now)
+        if self.output is not None:
+            self.output.release(out, now)
 
     def end_here(self, out: list[Action], now: float) -> None:
         """Start a barrier: convert all audio so far to the last sample, score it, and end open speech."""
@@ -237,7 +262,11 @@ class Stream:
     def fence(self, event: Event, out: list[Action]) -> None:
         """Emit `event` after every result requested so far has left."""
         self._fences.put(event)
-        out += map(Emit, self._fences.ready())
+        for ready in self._fences.ready():
+            if self.output is not None:
+                self.output.follow(ready, out)
+            else:
+                out.append(Emit(ready))
 
     def abandon(self, out: list[Action]) -> None:
         """Cancel all jobs."""
@@ -246,6 +275,37 @@ class Stream:
     def partial_frame_bytes(self) -> int:
         """Return the bytes of an incomplete frame at the end."""
         return self._intake.pending_bytes
+
+    # Audio out ----------------------------------------------------------------------------------
+
+    def play(self, out: list[Action], now: float) -> None:
+        """Emit the audio that may be sent; continue to ask the model if it had to wait for this."""
+        output = self.output
+        if output is None:
+            return
+        output.release(out, now)
+        if self._postponed and not output.is_full:
+            self._ask_postponed(self._channels[-1], out, now)
+            self._ask(self._channels[-1], out, now)
+            self._go_on(out, now)
+
+    def has_played(self, out: list[Action], now: float) -> bool:
+        """Return whether all audio was emitted, after the last result; ask the model for the rest of it."""
+        output = self.output
+        if output is None:
+            return True
+        if (tail := output.take_tail(self._channels[0].segmenter.kept_from)) is not None:
+            for channel in self._channels:
+                self._infer(channel, tail, out, now)
+        if len(self._jobs):
+            return False
+        output.finish(self.received, self.start.format.sample_rate)
+        output.release(out, now)
+        return output.is_idle
+
+    def clear(self, out: list[Action], now: float) -> int:
+        """Drop the audio that was not emitted; return its frames."""
+        return self.output.clear(self.next_job, out, now) if self.output is not None else 0
 
     # How it goes on -----------------------------------------------------------------------------
 
@@ -333,7 +393,7 @@ class Stream:
         """Request the results that are due on this channel, as far as there is memory."""
         jobs, segmenter, results = self._jobs, channel.segmenter, channel.results
         while results.asked - results.released < self._inflight and (length := segmenter.next_length) is not None:
-            if not jobs.has_room(length):
+            if not jobs.has_room(length) or (self.output is not None and self.output.is_full):
                 self._postponed = True
                 break
             wanted = segmenter.next_wanted()
@@ -361,22 +421,18 @@ class Stream:
         job = self.next_job
         self.next_job += 1
         self._jobs.add(Asked(job, channel.index, wanted, now))
-        samples = channel.segmenter.samples(wanted.start, wanted.end)
+        start, overlap = wanted.start, 0
+        if self._overlap and wanted.segment_id:
+            overlap = min(self._overlap, start)
+            start -= overlap
+        if wanted.segment_id:
+            samples = channel.segmenter.samples(start, wanted.end)
+        else:
+            samples = np.zeros(wanted.end - start, np.float32)
+        number, rate, options = self.number, self.sample_rate, self.start.options
+        index, segment_id, kind = channel.index, wanted.segment_id, wanted.kind
         out.append(
-            Infer(
-                Job(
-                    id=job,
-                    session_id=self._session_id,
-                    stream=self.number,
-                    channel=channel.index,
-                    segment_id=wanted.segment_id,
-                    kind=wanted.kind,
-                    start=wanted.start,
-                    samples=samples,
-                    sample_rate=self.sample_rate,
-                    options=self.start.options,
-                )
-            )
+            Infer(Job(job, self._session_id, number, index, segment_id, kind, start, samples, rate, options, overlap))
         )
         return job
 
@@ -387,14 +443,3 @@ class Stream:
 
     def _to_frames(self, samples: int) -> int:
         return samples * self.start.format.sample_rate // self.sample_rate
-
-
-def _most_steps(settings: SessionSettings, start: Start) -> int:
-    """Return the maximum number of steps of one conversion."""
-    segmented, form = settings.mode is Mode.SEGMENTED, start.format
-    step, parts = step_for(settings, start)
-    step_s = step / (parts * (SPEECH_RATE if segmented else settings.model_sample_rate))
-    second = max(form.sample_rate * form.frame_bytes, settings.model_sample_rate * form.channels * SAMPLE_BYTES)
-    return max(
-        1, min(MAX_WINDOWS if segmented else MAX_STEPS, int(settings.limits.max_taken_bytes / (step_s * second)))
-    )

@@ -9,10 +9,24 @@ from typing import NamedTuple
 
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobId, JobKind, Outcome, Output
-from streamer.session.events import Ack, Event, Failed, Finished, Segment, SpeechEnded, SpeechStarted, Started, Warned
+from streamer.session.events import (
+    Ack,
+    AudioChunk,
+    AudioStarted,
+    Cleared,
+    Event,
+    Failed,
+    Finished,
+    Segment,
+    SpeechEnded,
+    SpeechStarted,
+    Started,
+    Warned,
+)
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import SessionInfo, SessionObserver, SessionView
+from streamer.telemetry.playback import Heard, Playback
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +112,12 @@ class Reader:
 
     def dropped(self, frames: int) -> None: ...
 
+    def audio_out(self, heard: Heard) -> None:
+        """Handle audio out that was given to the transport."""
+
+    def cleared(self, seconds: float) -> None:
+        """Handle audio out that the client dropped."""
+
     def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None: ...
 
 
@@ -123,6 +143,7 @@ class Chronicle(SessionObserver):
         self._quiet = True
         self._received = self._committed = 0
         self._counted_s = self._busy_s = 0.0
+        self._playback: Playback | None = None
 
     # From the conductor -------------------------------------------------------------------------
 
@@ -131,7 +152,7 @@ class Chronicle(SessionObserver):
         answers = [reader.starting(start, now) for reader in self._readers]
         return next((answer for answer in answers if answer is not None), None)
 
-    def emitted(self, event: Event, now: float) -> None:
+    def emitted(self, event: Event, now: float) -> None:  # noqa: PLR0912 (one per event)
         if isinstance(event, Ack):
             self._beat(event.received, event.committed)
         elif isinstance(event, Segment):
@@ -156,8 +177,16 @@ class Chronicle(SessionObserver):
                 reader.warned(event)
         elif isinstance(event, Finished):
             self._beat(event.received, event.received)
+        else:
+            self._audio_event(event)
 
     def written(self, event: Event, now: float) -> None:
+        if type(event) is AudioChunk:
+            if self._playback is not None:
+                heard = self._playback.written(event, now)
+                for reader in self._readers:
+                    reader.audio_out(heard)
+            return
         while self._leaving:  # in order, except for frames that the outbox dropped
             left, passage = self._leaving.popleft()
             if left is event:
@@ -167,11 +196,11 @@ class Chronicle(SessionObserver):
                 return
 
     def asked(self, job: Job, now: float) -> None:
-        if job.kind is JobKind.INTERIM:
+        if job.kind is JobKind.INTERIM or not job.segment_id:  # the last audio of a stream is no segment
             return
         passage = self._open.get((job.channel, job.segment_id))
         if passage is None:
-            passage = self._opened(job.channel, job.segment_id, job.start, now)
+            passage = self._opened(job.channel, job.segment_id, job.start + job.overlap, now)
         if passage.ended is None:
             self._ended(passage, job.end, now)
         passage.asked = now
@@ -218,12 +247,23 @@ class Chronicle(SessionObserver):
         if (passage := self._finals.get(job.id)) is not None:
             passage.finished = now
 
+    def _audio_event(self, event: Event) -> None:
+        playback = self._playback
+        if playback is None:
+            return
+        if isinstance(event, AudioStarted):
+            playback.started(event)
+        elif isinstance(event, Cleared):
+            for reader in self._readers:
+                reader.cleared(playback.seconds(event.frames))
+
     # Inside -------------------------------------------------------------------------------------
 
     def _started(self, event: Started) -> None:
         if self._starts:
             self._start = self._starts.popleft()
         self._rate = event.model_sample_rate
+        self._playback = Playback(event, self._view) if event.audio_out is not None else None
         self._segments.clear()
         self._quiet = True
         self._received = self._committed = 0
@@ -259,6 +299,8 @@ class Chronicle(SessionObserver):
         heard = self._view.arrival(end)
         passage.end, passage.ended, passage.heard = end, now, now if heard is None else heard
         passage.busy_s = self._view.busy_s - passage.busy_s
+        if self._playback is not None and passage.speech:
+            self._playback.segment_ended(passage.channel, passage.segment_id, passage.heard)
 
     def _interim(self, event: Segment, now: float) -> None:
         passage = self._open.get((event.channel, event.segment_id))

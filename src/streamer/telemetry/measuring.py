@@ -24,6 +24,7 @@ from streamer.telemetry.metrics import (
     WorkerState,
 )
 from streamer.telemetry.observer import Observer, SessionInfo, Subsystem
+from streamer.telemetry.playback import Heard
 
 TraceOf = Callable[[Passage], str | None]
 """Returns the trace id of a traced segment, for an exemplar."""
@@ -200,6 +201,16 @@ class _SessionMeasuring(Reader):
 
     def dropped(self, frames: int) -> None:
         self._metrics.interims_unread.child().add(frames)
+
+    def audio_out(self, heard: Heard) -> None:
+        self._metrics.audio_out_seconds.child().add(heard.seconds)
+        if heard.delay_s is not None:
+            self._metrics.audio_out_delay.child().observe(heard.delay_s)
+        if heard.gap_s:
+            self._metrics.audio_out_gap_seconds.child().add(heard.gap_s)
+
+    def cleared(self, seconds: float) -> None:
+        self._metrics.audio_out_cleared_seconds.child().add(seconds)
 
     def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
         reason = code or (GONE if gone else STOPPED)

@@ -144,6 +144,14 @@ class Metrics:
         self.audio_buffered = make.gauge(
             "audio_buffered_bytes", "Bytes of memory for audio: pending, in open speech, and in jobs of the model."
         )
+        self.audio_out_seconds = make.counter("audio_out_seconds", "Seconds of audio sent to clients.")
+        self.audio_out_gap_seconds = make.counter(
+            "audio_out_gap_seconds",
+            "Seconds of silence that late audio caused for a listener with a jitter buffer of 40 ms.",
+        )
+        self.audio_out_cleared_seconds = make.counter(
+            "audio_out_cleared_seconds", "Seconds of unsent audio that clients cleared."
+        )
         self.rtf = make.histogram(
             "rtf", "Real-time factor: processing time divided by the duration of the audio.", RTF, stage=tuple(Stage)
         )
@@ -173,6 +181,12 @@ class Metrics:
         self.endpoint_delay = make.histogram(
             "endpoint_delay_seconds",
             "Time from the arrival of a segment's last audio until its end is detected.",
+            LATENCY,
+        )
+        self.audio_out_delay = make.histogram(
+            "audio_out_delay_seconds",
+            "Time from the arrival of audio until the audio out in its place is written (simple), or from the end of a "
+            "segment until its answer begins (segmented).",
             LATENCY,
         )
         self.result_lag = make.histogram(

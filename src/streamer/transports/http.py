@@ -58,10 +58,14 @@ class HttpLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The served model; `sample_rate` in Hz. `word_times`: see `models.contract.BaseModel`."""
+    """The served model; rates in Hz. `output_sample_rate` is left out for a model that answers without audio.
+
+    `word_times`: see `models.contract.BaseModel`.
+    """
 
     name: str
     sample_rate: int
+    output_sample_rate: int | None = None
     word_times: str = ""
 
 

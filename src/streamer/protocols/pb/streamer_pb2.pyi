@@ -143,23 +143,25 @@ FINISH_REASON_RESTARTED: FinishReason
 FINISH_REASON_DRAINED: FinishReason
 
 class ClientMessage(_message.Message):
-    __slots__ = ("start", "audio", "flush", "stop", "keepalive", "auth")
+    __slots__ = ("start", "audio", "flush", "stop", "keepalive", "auth", "clear")
     START_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     FLUSH_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     KEEPALIVE_FIELD_NUMBER: _ClassVar[int]
     AUTH_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
     start: Start
     audio: bytes
     flush: Flush
     stop: Stop
     keepalive: KeepAlive
     auth: Auth
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., audio: _Optional[bytes] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., keepalive: _Optional[_Union[KeepAlive, _Mapping]] = ..., auth: _Optional[_Union[Auth, _Mapping]] = ...) -> None: ...
+    clear: Clear
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., audio: _Optional[bytes] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., keepalive: _Optional[_Union[KeepAlive, _Mapping]] = ..., auth: _Optional[_Union[Auth, _Mapping]] = ..., clear: _Optional[_Union[Clear, _Mapping]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("started", "speech_started", "speech_ended", "segment", "ack", "flushed", "warning", "error", "draining", "finished")
+    __slots__ = ("started", "speech_started", "speech_ended", "segment", "ack", "flushed", "warning", "error", "draining", "finished", "audio", "audio_started", "audio_ended", "cleared")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     SPEECH_STARTED_FIELD_NUMBER: _ClassVar[int]
     SPEECH_ENDED_FIELD_NUMBER: _ClassVar[int]
@@ -170,6 +172,10 @@ class ServerMessage(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_STARTED_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_ENDED_FIELD_NUMBER: _ClassVar[int]
+    CLEARED_FIELD_NUMBER: _ClassVar[int]
     started: Started
     speech_started: SpeechStarted
     speech_ended: SpeechEnded
@@ -180,10 +186,14 @@ class ServerMessage(_message.Message):
     error: Error
     draining: Draining
     finished: Finished
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., speech_started: _Optional[_Union[SpeechStarted, _Mapping]] = ..., speech_ended: _Optional[_Union[SpeechEnded, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
+    audio: AudioChunk
+    audio_started: AudioStarted
+    audio_ended: AudioEnded
+    cleared: Cleared
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., speech_started: _Optional[_Union[SpeechStarted, _Mapping]] = ..., speech_ended: _Optional[_Union[SpeechEnded, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., audio_started: _Optional[_Union[AudioStarted, _Mapping]] = ..., audio_ended: _Optional[_Union[AudioEnded, _Mapping]] = ..., cleared: _Optional[_Union[Cleared, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("format", "mode", "interim_results", "interim_interval_ms", "chunk_ms", "vad", "traceparent", "tracestate", "metadata", "options", "token")
+    __slots__ = ("format", "mode", "interim_results", "interim_interval_ms", "chunk_ms", "vad", "traceparent", "tracestate", "metadata", "options", "token", "audio_out")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +212,7 @@ class Start(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_OUT_FIELD_NUMBER: _ClassVar[int]
     format: AudioFormat
     mode: Mode
     interim_results: bool
@@ -213,7 +224,18 @@ class Start(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     options: _struct_pb2.Struct
     token: str
-    def __init__(self, format: _Optional[_Union[AudioFormat, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., interim_results: bool = ..., interim_interval_ms: _Optional[int] = ..., chunk_ms: _Optional[int] = ..., vad: _Optional[_Union[VadOverrides, _Mapping]] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., token: _Optional[str] = ...) -> None: ...
+    audio_out: AudioOutFormat
+    def __init__(self, format: _Optional[_Union[AudioFormat, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., interim_results: bool = ..., interim_interval_ms: _Optional[int] = ..., chunk_ms: _Optional[int] = ..., vad: _Optional[_Union[VadOverrides, _Mapping]] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., token: _Optional[str] = ..., audio_out: _Optional[_Union[AudioOutFormat, _Mapping]] = ...) -> None: ...
+
+class AudioOutFormat(_message.Message):
+    __slots__ = ("encoding", "sample_rate", "unpaced")
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    UNPACED_FIELD_NUMBER: _ClassVar[int]
+    encoding: Encoding
+    sample_rate: int
+    unpaced: bool
+    def __init__(self, encoding: _Optional[_Union[Encoding, str]] = ..., sample_rate: _Optional[int] = ..., unpaced: bool = ...) -> None: ...
 
 class AudioFormat(_message.Message):
     __slots__ = ("encoding", "sample_rate", "channels", "downmix")
@@ -257,6 +279,10 @@ class Stop(_message.Message):
     keep_open: bool
     def __init__(self, keep_open: bool = ...) -> None: ...
 
+class Clear(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class KeepAlive(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -268,7 +294,7 @@ class Auth(_message.Message):
     def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("session_id", "mode", "model", "limits", "traceparent")
+    __slots__ = ("session_id", "mode", "model", "limits", "traceparent", "audio_out")
     class LimitsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -281,12 +307,26 @@ class Started(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_OUT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     mode: Mode
     model: Model
     limits: _containers.ScalarMap[str, float]
     traceparent: str
-    def __init__(self, session_id: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., limits: _Optional[_Mapping[str, float]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    audio_out: AudioOutInfo
+    def __init__(self, session_id: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., limits: _Optional[_Mapping[str, float]] = ..., traceparent: _Optional[str] = ..., audio_out: _Optional[_Union[AudioOutInfo, _Mapping]] = ...) -> None: ...
+
+class AudioOutInfo(_message.Message):
+    __slots__ = ("encoding", "sample_rate", "channels", "latency_ms")
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    encoding: Encoding
+    sample_rate: int
+    channels: int
+    latency_ms: float
+    def __init__(self, encoding: _Optional[_Union[Encoding, str]] = ..., sample_rate: _Optional[int] = ..., channels: _Optional[int] = ..., latency_ms: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "sample_rate")
@@ -377,6 +417,42 @@ class Draining(_message.Message):
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     deadline_ms: int
     def __init__(self, deadline_ms: _Optional[int] = ...) -> None: ...
+
+class AudioChunk(_message.Message):
+    __slots__ = ("channel", "segment_id", "data")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    channel: int
+    segment_id: int
+    data: bytes
+    def __init__(self, channel: _Optional[int] = ..., segment_id: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class AudioStarted(_message.Message):
+    __slots__ = ("channel", "segment_id", "start_time")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    channel: int
+    segment_id: int
+    start_time: float
+    def __init__(self, channel: _Optional[int] = ..., segment_id: _Optional[int] = ..., start_time: _Optional[float] = ...) -> None: ...
+
+class AudioEnded(_message.Message):
+    __slots__ = ("channel", "segment_id", "frames")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    channel: int
+    segment_id: int
+    frames: int
+    def __init__(self, channel: _Optional[int] = ..., segment_id: _Optional[int] = ..., frames: _Optional[int] = ...) -> None: ...
+
+class Cleared(_message.Message):
+    __slots__ = ("frames",)
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    frames: int
+    def __init__(self, frames: _Optional[int] = ...) -> None: ...
 
 class Finished(_message.Message):
     __slots__ = ("reason", "received", "processed", "segments", "failed")

@@ -1,4 +1,4 @@
-"""The page at `/`: streams a browser's microphone to the server and shows the results."""
+"""The page at `/`: streams a browser's microphone to the server, shows the results and plays audio out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _FILES = {
     "page/icon.svg": ("icon.svg", "image/svg+xml"),
     "page/words.js": ("words.js", "text/javascript"),
     "page/capture.js": ("capture.js", "text/javascript"),
+    "page/hearing.js": ("hearing.js", "text/javascript"),
+    "page/playback.js": ("playback.js", "text/javascript"),
 }
 
 _HEADERS = {

@@ -1,6 +1,7 @@
 // Speak to the server: microphone or file -> 20 ms of PCM, or 100 ms of Opus, at a time -> /api/v2, and its events on the
 // page.
 
+import { Hearing } from "./hearing.js";
 import { browserError, closing, ending, outputText, refusal, seconds } from "./words.js";
 
 const by = (id) => document.getElementById(id);
@@ -8,6 +9,7 @@ const WINDOW_S = 12; // shown of the past
 const MAX_ROWS = 200; // results that stay on the page
 
 let run = null; // the stream that is open
+let hasAudioOut = false; // the model answers with audio
 
 function say(text, failed = false) {
   by("state").textContent = text;
@@ -18,6 +20,8 @@ async function describe() {
   const answer = await fetch("api/v2/info");
   if (!answer.ok) return; // it may need a token
   const info = await answer.json();
+  hasAudioOut = Boolean(info.model.output_sample_rate);
+  for (const part of document.querySelectorAll(".out")) part.hidden = !hasAudioOut;
   by("served").textContent = `${info.model.name} at ${info.model.sample_rate / 1000} kHz, version ${info.version}`;
 }
 
@@ -47,6 +51,8 @@ class Run {
   constructor(context, source) {
     this.context = context;
     this.source = source;
+    this.monitor = new GainNode(context); // the input at the loudspeaker
+    this.source.connect(this.monitor).connect(context.destination);
     this.rate = context.sampleRate;
     this.frames = 0;
     this.peaks = []; // one per 20 ms
@@ -60,18 +66,25 @@ class Run {
     const url = new URL(`api/v2/${by("mode").value}`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     this.socket = new WebSocket(url, protocols(by("token").value));
-    this.socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.hear(JSON.parse(data)) : this.hearing?.take(data));
     await new Promise((resolve, reject) => {
       this.socket.onopen = resolve;
       this.socket.onerror = async () => reject(new Error(await whyRefused()));
     });
     this.socket.onclose = ({ code, reason }) => this.closed(code, reason);
+    if (hasAudioOut) {
+      this.hearing = new Hearing(this);
+      await this.hearing.open();
+    }
+    this.listen();
     const compressed = by("coding").value === "opus";
     const format = compressed
       ? { encoding: "auto", downmix: true }
       : { encoding: "pcm_s16le", sample_rate: this.rate, channels: 1 };
     if (compressed) this.record();
-    this.socket.send(JSON.stringify({ type: "start", format, interim_results: by("interims").checked }));
+    const audio_out = this.hearing?.wanted;
+    this.socket.send(JSON.stringify({ type: "start", format, interim_results: by("interims").checked, audio_out }));
     await this.context.audioWorklet.addModule("page/capture.js");
     this.node = new AudioWorkletNode(this.context, "capture", { numberOfOutputs: 0 });
     this.node.port.onmessage = ({ data }) => this.send(data);
@@ -108,6 +121,14 @@ class Run {
     return this.frames / this.rate;
   }
 
+  // Switch between output and input. Unless it is chosen, a microphone is not heard, since it would hear itself.
+  listen() {
+    const isFile = !this.source.mediaStream;
+    const chosen = hasAudioOut ? by("listen").value : isFile ? "input" : "nothing";
+    this.hearing?.listen(chosen === "output");
+    this.monitor.gain.value = chosen === "input" ? 1 : 0;
+  }
+
   stop() {
     this.source.disconnect();
     this.stopTracks();
@@ -121,8 +142,10 @@ class Run {
       by("first").textContent = `after ${seconds((performance.now() - this.began) / 1000)}`;
     }
     const act = {
-      started: () => say("Listening."),
-      speech_started: () => { this.speech.push([event.time, null]); say("Speech …"); },
+      started: () => { this.hearing?.started(event); say("Listening."); },
+      audio_started: () => this.hearing?.answer(true),
+      audio_ended: () => this.hearing?.answer(false),
+      speech_started: () => { this.hearing?.interrupt(); this.speech.push([event.time, null]); say("Speech …"); },
       speech_ended: () => { if (this.speech.length) this.speech.at(-1)[1] = event.time; say("Listening."); },
       segment: () => this.show(event),
       ack: () => { by("committed").textContent = seconds(event.committed / this.sampleRate(event)); },
@@ -187,7 +210,8 @@ class Run {
   closed(code, reason) {
     this.source.disconnect();
     this.stopTracks?.();
-    if (this.context.state !== "closed") this.context.close();
+    const rest = this.hearing ? 1500 : 0; // what was sent last is still to be heard
+    setTimeout(() => this.context.state !== "closed" && this.context.close(), rest);
     if (code !== 1000) say(closing(code, reason), true);
     if (run === this) end();
   }
@@ -239,7 +263,6 @@ async function microphone(context) {
 const recording = (file) => async (context) => {
   const source = context.createBufferSource();
   source.buffer = await context.decodeAudioData(await file.arrayBuffer());
-  source.connect(context.destination);
   source.onended = () => run?.source === source && run.stop();
   source.start();
   return { source, stopTracks: () => source.stop() };
@@ -263,10 +286,12 @@ function draw() {
       const tall = Math.max(1, peak * height * 0.95);
       paint.fillRect(width - (run.peaks.length - index) * step, (height - tall) / 2, Math.max(1, step - 0.5), tall);
     });
+    run.hearing?.draw(by("heard"), end, WINDOW_S);
   }
   requestAnimationFrame(draw);
 }
 
+by("listen").onchange = () => run?.listen();
 by("speak").onclick = () => (run ? run.stop() : begin(microphone));
 by("file").onchange = ({ target }) => {
   const [file] = target.files;
