@@ -10,7 +10,7 @@ from streamer.errors import ErrorCode, ModelFailed
 from streamer.inference.observer import Ended
 from streamer.inference.outputs import MAX_DEPTH
 from streamer.inference.settings import EngineSettings
-from streamer.models.contract import Model, StreamingModel
+from streamer.models.contract import AudioOut, Model, StreamingModel
 from streamer.session.actions import JobFailed, Output
 from streamer.transcripts.transcript import Transcript, Word
 from tests.inference.harness import Outcomes, Recorder, job, running
@@ -164,6 +164,23 @@ async def test_words_of_a_transcript_count_from_the_streams_start():
     assert [outcome.partial for outcome in outcomes] == [False, True, False]
     for outcome in outcomes:
         assert [word["start_time"] for word in read(outcome.value)["words"]] == [1.6, 1.8]
+
+
+class Speaker(Scripted):
+    """Answers with audio too."""
+
+    output_sample_rate = 16_000
+
+
+async def test_words_between_audio_count_from_the_streams_start():
+    said, sound = Transcript("hi", [Word("hi", 0.1, 0.25)]), AudioOut(np.zeros(160, np.float32), 16_000)
+    got = Outcomes()
+    async with running(lambda: Speaker([lambda item: iter([said, sound, said])])) as engine:
+        got.submit(engine, job(start=24_000))
+        await got.wait()
+    told = [read(outcome.value) for outcome in got.of["s", 0] if len(outcome.value)]
+    assert [[word["start_time"] for word in value["words"]] for value in told] == [[1.6], [1.6]]
+    assert sum(len(outcome.audio) for outcome in got.of["s", 0]) == sound.samples.nbytes
 
 
 class Listener(StreamingModel):
