@@ -22,24 +22,20 @@ import streamer
 from streamer.access import Hosts, Proxies, ProxyHeader, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
-from streamer.config import ServerSettings, Settings
+from streamer.config import Settings
 from streamer.errors import ConfigError, ListenFailed, install_command
-from streamer.inference.contract import InferenceEngine
 from streamer.media.libopus import load_libopus
 from streamer.media.packets import UnsupportedMedia
-from streamer.parts import Parts, build
+from streamer.parts import Parts, build, make_admission, make_shared_access
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
-from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.ports import host_and_port
 from streamer.runtime.services import Services
-from streamer.runtime.shared_access import SharedAccess
-from streamer.runtime.store import RedisStore
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
 from streamer.session.settings import Limits, SessionSettings
@@ -115,12 +111,12 @@ class App:
         has_tls = bool(settings.tls.certificate)
         self._proxies = Proxies(server.trusted_proxies, ProxyHeader(server.proxy_header))
         self._clock = parts.clock or PauseAwareClock()
-        self.store = _store(settings, self._clock)
+        self.store = make_shared_access(settings, self._clock)
         used = self.store or (shared.used_tokens if shared else None)
         self.door = open_door(settings.access, used, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
-        self.admission = _admission(server, self.engine, self.memory, self.store)
+        self.admission = make_admission(server, self.engine, self.memory, self.store)
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         services = Services(
@@ -367,27 +363,6 @@ class App:
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
-
-
-def _store(settings: Settings, clock: PauseAwareClock) -> SharedAccess | None:
-    if not settings.store.url:
-        return None
-    return SharedAccess(RedisStore(settings.store), settings.store, clock, retry_after_s=settings.server.retry_after_s)
-
-
-def _admission(
-    server: ServerSettings, engine: InferenceEngine, memory: MemoryPool, store: SharedAccess | None
-) -> Admission:
-    return Admission(
-        server.max_sessions,
-        engine,
-        retry_after_s=server.retry_after_s,
-        per_address=server.max_sessions_per_address or math.inf,
-        per_subject=server.max_sessions_per_subject or math.inf,
-        max_handshakes=server.max_handshakes,
-        memory=memory,
-        hold=store.hold if store is not None else None,
-    )
 
 
 def _message_limits(limits: Limits) -> dict[str, int]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
 from streamer.clock import PauseAwareClock
-from streamer.config import Settings
+from streamer.config import ServerSettings, Settings
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
 from streamer.inference.observer import EngineObservers
 from streamer.inference.worker import ModelSource
 from streamer.models.loading import ModelSpec
+from streamer.runtime.admission import Admission
 from streamer.runtime.places import OwnThread
 from streamer.runtime.scoring import Batch, Scores, ScoringService
 from streamer.runtime.services import Scoring
+from streamer.runtime.shared_access import SharedAccess
+from streamer.runtime.store import RedisStore
+from streamer.session.memory import MemoryPool
 from streamer.session.settings import ModelOutput
 from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer
@@ -85,3 +90,26 @@ def _scoring(settings: Settings, observer: Observer) -> ScoringService:
     in_thread = settings.server.scoring == "thread" or settings.turn.model  # a turn model takes too long for the loop
     beside = OwnThread[Batch, Scores]("speech-scorer") if in_thread else None
     return ScoringService(scorer, place=beside, observer=observer)
+
+
+def make_shared_access(settings: Settings, clock: PauseAwareClock) -> SharedAccess | None:
+    """Return what several servers share through `store.url`; None without it."""
+    if not settings.store.url:
+        return None
+    return SharedAccess(RedisStore(settings.store), settings.store, clock, retry_after_s=settings.server.retry_after_s)
+
+
+def make_admission(
+    server: ServerSettings, engine: InferenceEngine, memory: MemoryPool, store: SharedAccess | None
+) -> Admission:
+    """Return the admission of sessions. `store`: where the sessions of a subject are counted over all servers."""
+    return Admission(
+        server.max_sessions,
+        engine,
+        retry_after_s=server.retry_after_s,
+        per_address=server.max_sessions_per_address or math.inf,
+        per_subject=server.max_sessions_per_subject or math.inf,
+        max_handshakes=server.max_handshakes,
+        memory=memory,
+        hold=store.hold if store is not None else None,
+    )

@@ -7,16 +7,17 @@ import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
 from streamer.clock import Clock, LoopClock
 from streamer.errors import ErrorCode, Overloaded
-from streamer.inference.batching import Backlog, Batch, BatchLimits, Lane, Ticket, Waiting
+from streamer.inference.batching import Backlog, Batch, BatchLimits, Ticket, Waiting
 from streamer.inference.calls import Answer, Fault, Item, Reply
 from streamer.inference.card import ModelCard
 from streamer.inference.contract import Deliver, EngineDepth, Readiness
+from streamer.inference.entries import QueuedEntry, RunningBatch
 from streamer.inference.fleet import Fleet
 from streamer.inference.lanes import Lanes
 from streamer.inference.observer import Dropped, Ended, EngineObserver, Lost, WorkerObserver
@@ -32,37 +33,6 @@ UNANSWERED = Fault(ErrorCode.MODEL_ERROR, UNCAUGHT, "the call ended without an a
 
 PACE_WEIGHT = 0.1
 """Weight of the latest batch in the running mean of seconds per item."""
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A job and its receiver. `deliver`: None if it was cancelled. `ended`: its last outcome is known.
-
-    `tried`: it was in a batch that failed as a whole. `state_lost`: its model's state was lost before. `has_audio`: a
-    part of its answer's audio was delivered, so it cannot be retried.
-    """
-
-    ticket: Ticket
-    job: Job
-    deliver: Deliver | None
-    since: float
-    tried: bool = False
-    state_lost: bool = False
-    ended: bool = False
-    has_audio: bool = False
-
-    @property
-    def lane(self) -> Lane:
-        return (self.job.session_id, self.job.stream, self.job.channel)
-
-
-class _Flight(msgspec.Struct, frozen=True, eq=False):
-    """A running batch. `jobs`: those of its entries. `paused_s`: the clock's pauses at its start."""
-
-    entries: list[_Entry]
-    jobs: list[Job]
-    since: float
-    paused_s: float
 
 
 class Engine:
@@ -96,7 +66,7 @@ class Engine:
         self._observer = observer or EngineObserver()
         self._log = log or logging.getLogger("streamer.inference")
         run = card if workers is None else replace(card, workers=workers, min_workers=workers)
-        self._fleet: Fleet[_Flight] = Fleet(
+        self._fleet: Fleet[RunningBatch] = Fleet(
             source, run, settings, clock, self._observer, self._log, spawn, worker_observer, ray, self._work
         )
         self._backlog = Backlog(
@@ -111,8 +81,8 @@ class Engine:
         )
         self._lanes = Lanes()
         self._tickets = itertools.count()
-        self._entries: dict[Ticket, _Entry] = {}
-        self._wanted: defaultdict[str, dict[JobId, _Entry]] = defaultdict(dict)
+        self._entries: dict[Ticket, QueuedEntry] = {}
+        self._wanted: defaultdict[str, dict[JobId, QueuedEntry]] = defaultdict(dict)
         self._sessions: set[str] = set()
         self._running_items = 0
         self._seconds_per_item = 0.0
@@ -196,7 +166,7 @@ class Engine:
         wanted = self._wanted[job.session_id]
         if job.id in wanted:
             raise ValueError(f"job {job.id} of session {job.session_id} was submitted before")
-        entry = _Entry(next(self._tickets), job, deliver, self._clock.now())
+        entry = QueuedEntry(next(self._tickets), job, deliver, self._clock.now())
         wanted[job.id] = self._entries[entry.ticket] = entry
         self._sessions.add(job.session_id)
         if self.model.stateful:
@@ -224,7 +194,7 @@ class Engine:
 
     # -- what slots tell -------------------------------------------------------------------------------------------
 
-    def replied(self, slot: Slot[_Flight], work: _Flight, reply: Reply) -> None:
+    def replied(self, slot: Slot[RunningBatch], work: RunningBatch, reply: Reply) -> None:
         for answer in reply.answers:
             self._answer(work.entries[answer.index], answer)
         if not reply.done:
@@ -242,7 +212,7 @@ class Engine:
             else:
                 self._fail(entry, reply.fault or UNANSWERED)
 
-    def lost(self, slot: Slot[_Flight], work: _Flight | None, cause: Lost, words: str) -> None:
+    def lost(self, slot: Slot[RunningBatch], work: RunningBatch | None, cause: Lost, words: str) -> None:
         self._lanes.lose(slot.index)
         if work is None:
             return
@@ -262,7 +232,7 @@ class Engine:
 
     # -- the way of a job ------------------------------------------------------------------------------------------
 
-    def _queue(self, entry: _Entry) -> None:
+    def _queue(self, entry: QueuedEntry) -> None:
         job = entry.job
         waiting = Waiting(entry.ticket, entry.lane, job.kind, job.segment_id, job.seconds, entry.since, entry.tried)
         for ticket, cause in self._backlog.add(waiting):
@@ -304,9 +274,11 @@ class Engine:
         trace = self._observer.batch_started(batch.worker, jobs, [now - item.since for item in waiting])
         items = [Item.of(job) for job in jobs]
         seconds = sum([item.seconds for item in waiting])
-        self._fleet.slots[batch.worker].run(items, _Flight(entries, jobs, now, self._clock.paused_s), seconds, trace)
+        self._fleet.slots[batch.worker].run(
+            items, RunningBatch(entries, jobs, now, self._clock.paused_s), seconds, trace
+        )
 
-    def _landed(self, slot: Slot[_Flight], flight: _Flight, ended: Ended) -> None:
+    def _landed(self, slot: Slot[RunningBatch], flight: RunningBatch, ended: Ended) -> None:
         seconds = self._clock.now() - flight.since
         worked_s = seconds - (self._clock.paused_s - flight.paused_s)
         self._running_items -= len(flight.entries)
@@ -314,7 +286,7 @@ class Engine:
         self._seconds_per_item += PACE_WEIGHT * (worked_s / len(flight.entries) - self._seconds_per_item)
         self._observer.batch_finished(slot.index, flight.jobs, seconds, ended)
 
-    def _answer(self, entry: _Entry, answer: Answer) -> None:
+    def _answer(self, entry: QueuedEntry, answer: Answer) -> None:
         if answer.fault is not None:
             self._fail(entry, answer.fault)
             return
@@ -325,7 +297,7 @@ class Engine:
         else:
             self._end(entry, output)
 
-    def _retry(self, entry: _Entry) -> None:
+    def _retry(self, entry: QueuedEntry) -> None:
         """Retry a job by itself. Interims are not retried, because a newer one follows."""
         if self._stopping:
             self._fail(entry, STOPPING)
@@ -337,7 +309,7 @@ class Engine:
             entry.tried = True
             self._queue(entry)
 
-    def _loss(self, entry: _Entry, cause: Lost, words: str) -> Fault:
+    def _loss(self, entry: QueuedEntry, cause: Lost, words: str) -> Fault:
         """Return the fault of a job whose worker was lost."""
         hung = cause is Lost.HUNG
         message = "the model took too long for this segment" if hung else "the model crashed on this segment"
@@ -347,18 +319,18 @@ class Engine:
             message += f"; the model's state for this stream was lost, processing restarts at {position_s:.3f} s"
         return Fault(ErrorCode.MODEL_TIMEOUT if hung else ErrorCode.MODEL_CRASHED, message, words, words)
 
-    def _drop(self, entry: _Entry) -> None:
+    def _drop(self, entry: QueuedEntry) -> None:
         """Cancel a job. If it runs, it ends with its batch."""
         entry.deliver = None
         self._unlist(entry)
         if self._backlog.remove(entry.ticket):
             self._end(entry, Shed())
 
-    def _shed(self, entry: _Entry, cause: Dropped) -> None:
+    def _shed(self, entry: QueuedEntry, cause: Dropped) -> None:
         self._observer.interim_dropped(entry.job, cause)
         self._end(entry, Shed(overload=cause is Dropped.OVERLOAD))
 
-    def _fail(self, entry: _Entry, fault: Fault) -> None:
+    def _fail(self, entry: QueuedEntry, fault: Fault) -> None:
         if entry.deliver is not None:
             job, detail = entry.job, fault.detail or fault.code
             ids = {"session_id": job.session_id, "line": fault.line, "detail": fault.detail}
@@ -368,7 +340,7 @@ class Engine:
             self._observer.job_failed(job, fault.code)
         self._end(entry, JobFailed(fault.code, fault.message))
 
-    def _end(self, entry: _Entry, outcome: Outcome) -> None:
+    def _end(self, entry: QueuedEntry, outcome: Outcome) -> None:
         """End a job with its last outcome."""
         if entry.ended:
             return
@@ -378,7 +350,7 @@ class Engine:
             self._fleet.slots[home].close([entry.lane])
         self._deliver(entry, outcome)
 
-    def _deliver(self, entry: _Entry, outcome: Outcome) -> None:
+    def _deliver(self, entry: QueuedEntry, outcome: Outcome) -> None:
         """Deliver an outcome in the next loop iteration, outside of the session's call.
 
         An error of one receiver then affects nothing else.
@@ -386,7 +358,7 @@ class Engine:
         if entry.deliver is not None:
             asyncio.get_running_loop().call_soon(self._hand_over, entry, outcome)
 
-    def _hand_over(self, entry: _Entry, outcome: Outcome) -> None:
+    def _hand_over(self, entry: QueuedEntry, outcome: Outcome) -> None:
         deliver = entry.deliver
         if deliver is None:  # cancelled meanwhile
             return
@@ -394,7 +366,7 @@ class Engine:
             self._unlist(entry)
         deliver(entry.job.id, outcome)
 
-    def _unlist(self, entry: _Entry) -> None:
+    def _unlist(self, entry: QueuedEntry) -> None:
         wanted = self._wanted.get(entry.job.session_id)
         if wanted is not None and wanted.get(entry.job.id) is entry:
             del wanted[entry.job.id]
