@@ -10,7 +10,18 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.session.actions import Close
 from streamer.session.events import Failed, Finished, Mode, Started
-from streamer.session.messages import Audio, Auth, Flush, KeepAlive, Leave, Malformed, Start, Stop, VadOverrides
+from streamer.session.messages import (
+    Audio,
+    Auth,
+    Configure,
+    Flush,
+    KeepAlive,
+    Leave,
+    Malformed,
+    Start,
+    Stop,
+    VadOverrides,
+)
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from tests.session.outside import Outside, bursts, start
@@ -23,11 +34,11 @@ QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 def test_the_table_says_what_every_message_does_in_every_state() -> None:
     assert set(TABLE) == set(State)
     for row in TABLE.values():
-        assert set(row) == {Start, Audio, Flush, Stop, Leave, KeepAlive, Auth}
+        assert set(row) == {Start, Audio, Configure, Flush, Stop, Leave, KeepAlive, Auth}
     assert {step for row in TABLE.values() for step in row.values()} == set(Step)
 
 
-@pytest.mark.parametrize("message", [Audio(b"\0\0"), Flush("x"), Stop(), Stop(keep_open=True)])
+@pytest.mark.parametrize("message", [Audio(b"\0\0"), Configure(), Flush("x"), Stop(), Stop(keep_open=True)])
 def test_before_a_start_a_message_is_refused_and_the_connection_stays(message: object) -> None:
     outside = Outside()
     outside.say(message)  # type: ignore[arg-type]

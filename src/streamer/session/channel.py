@@ -10,7 +10,7 @@ from streamer.session.intake import Intake, intake_for, kept_coding
 from streamer.session.messages import Start
 from streamer.session.ordering import OrderedResults
 from streamer.session.pieces import PieceSegmenter
-from streamer.session.segmenting import SPEECH_RATE, WINDOW, Segmenter
+from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, WINDOW, Segmenter
 from streamer.session.settings import SessionSettings
 from streamer.session.speech import SpeechSegmenter
 from streamer.vad.settings import VadConfig
@@ -37,13 +37,20 @@ class Channel:
         """Samples of failed ranges."""
 
 
+def channels_for(settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None) -> list[Channel]:
+    """Return the channels of a stream."""
+    count = start.format.channels
+    return [Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(count)]
+
+
 def segmenter_for(
     index: int, settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None
 ) -> Segmenter:
     """Return the segmenter of a channel for the mode. `coding`: encoding of the stored audio; None for decoded."""
     if settings.mode is Mode.SEGMENTED:
-        interval_ms, raw = _interval(settings, start), settings.limits.max_raw_bytes // start.format.channels
-        return SpeechSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw)
+        interval_ms, limits = interim_interval(settings, start), settings.limits
+        raw, longest_ms = limits.max_raw_bytes // start.format.channels, limits.longest_speech_ms
+        return SpeechSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw, longest_ms)
     return _pieces(settings, start, coding)
 
 
@@ -74,11 +81,23 @@ def kept_bytes_per_second(settings: SessionSettings, start: Start) -> int:
     return form.channels * rate * (SAMPLE_BYTES if is_decoded else form.encoding.sample_bytes)
 
 
+def most_steps(settings: SessionSettings, start: Start) -> int:
+    """Return the maximum number of steps of one conversion."""
+    segmented, form = settings.mode is Mode.SEGMENTED, start.format
+    step, parts = step_for(settings, start)
+    step_s = step / (parts * (SPEECH_RATE if segmented else settings.model_sample_rate))
+    second = max(form.sample_rate * form.frame_bytes, settings.model_sample_rate * form.channels * SAMPLE_BYTES)
+    return max(
+        1, min(MAX_WINDOWS if segmented else MAX_STEPS, int(settings.limits.max_taken_bytes / (step_s * second)))
+    )
+
+
 def _speech_rate(settings: SessionSettings) -> int | None:
     return SPEECH_RATE if settings.mode is Mode.SEGMENTED else None
 
 
-def _interval(settings: SessionSettings, start: Start) -> int | None:
+def interim_interval(settings: SessionSettings, start: Start) -> int | None:
+    """Return the milliseconds of speech between two interims; None for no interims."""
     if start.interim_results and not settings.stateful:
         return max(start.interim_interval_ms or settings.interim_interval_ms, settings.min_interim_interval_ms)
     return None

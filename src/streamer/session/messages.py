@@ -40,6 +40,8 @@ class Start:
     """A JSON object, passed to the model unchanged."""
     mode: Mode | None = None
     """None for the mode of the endpoint."""
+    progress_ms: int | None = None
+    """Milliseconds of audio between two `Progress` events; None for none."""
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +51,19 @@ class Audio(msgspec.Struct, frozen=True, gc=False):
     """
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Change the settings of the running stream. Times continue, and open speech stays open.
+
+    Every field replaces that of the start; a field of `vad` that is None is the server's default.
+    """
+
+    vad: VadOverrides = VadOverrides()
+    interim_results: bool = False
+    interim_interval_ms: int | None = None
+    options: bytes = b"{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +106,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Flush | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | Configure | Flush | Stop | Leave | KeepAlive | Auth | Malformed

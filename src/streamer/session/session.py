@@ -9,19 +9,10 @@ from streamer.errors import RETRY_AFTER, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
 from streamer.session.boundary import Boundary
 from streamer.session.checking import checked_vad
-from streamer.session.events import (
-    Draining,
-    Failed,
-    Finished,
-    FinishReason,
-    Flushed,
-    Started,
-    Warned,
-    WarningCode,
-)
+from streamer.session.events import Draining, Failed, Finished, FinishReason, Flushed, Warned, WarningCode
 from streamer.session.load import Load
 from streamer.session.memory import MemoryPool
-from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, Start, Stop
+from streamer.session.messages import Audio, Configure, Flush, Leave, Malformed, Message, Start, Stop
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -232,20 +223,21 @@ class Session:
         self._stream = self.load.stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
         self._streams += 1
         self.state = State.STREAMING
-        started = Started(
-            session_id=self.id,
-            mode=settings.mode,
-            model=settings.model,
-            model_sample_rate=settings.model_sample_rate,
-            limits=settings.limits.announced(),
-            traceparent=self.traceparent or message.traceparent,
-        )
-        out.append(Emit(started))
+        out.append(Emit(settings.started(self.id, self.traceparent or message.traceparent)))
 
     def _reopen(self, message: Message, out: list[Action], now: float) -> None:
         assert self._agreed is not None
         self._open(self._agreed, out, now)
         self._append(message, out, now)
+
+    def _configure(self, message: Message, out: list[Action], now: float) -> None:
+        """Change the settings of the running stream; an invalid one is an error and changes nothing."""
+        assert isinstance(message, Configure)
+        assert self._stream is not None
+        try:
+            self._agreed = self._stream.configure(message)
+        except StreamerError as error:
+            out.append(Emit(Failed.from_error(error)))
 
     def _flush(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Flush)
@@ -263,7 +255,7 @@ class Session:
         self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
-        assert isinstance(message, Start | Audio | Flush | Stop | Leave)
+        assert isinstance(message, Start | Audio | Configure | Flush | Stop | Leave)
         self._pending.put(message)
         self._check_load(out)
 
@@ -300,7 +292,7 @@ class Session:
         """Start a barrier after the audio so far."""
         assert self._stream is not None
         self._boundary, self.state = boundary, state
-        self._stream.end_here(out, now)
+        self._stream.end_here(boundary.speech_end, out, now)
 
     def _advance(self, out: list[Action], now: float) -> None:
         """Pass barriers and process queued messages, until a barrier has to wait or no message is left.
@@ -389,6 +381,7 @@ _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] =
     Step.OPEN: Session._open,
     Step.REOPEN: Session._reopen,
     Step.APPEND: Session._append,
+    Step.CONFIGURE: Session._configure,
     Step.FLUSH: Session._flush,
     Step.FINISH: Session._stop,
     Step.RESTART: Session._restart,

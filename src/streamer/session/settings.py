@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from streamer.errors import BadRequest
-from streamer.session.events import Mode
+from streamer.session.events import Mode, Started
 from streamer.vad.settings import VadConfig
 
 MEMORY_SHARES = 8
@@ -81,6 +81,11 @@ class Limits:
         """Share of `max_session_bytes` for finals and pieces in the model."""
         return self.max_session_bytes // 4
 
+    @property
+    def longest_speech_ms(self) -> float:
+        """Longest utterance that a client may request, with its padding and the silence that ends it."""
+        return self.max_speech_pad_ms + self.max_speech_ms + self.max_redemption_ms
+
     def announced(self) -> Mapping[str, float]:
         """Return the limits for the client, which `started` contains."""
         return {
@@ -115,3 +120,14 @@ class SessionSettings:
     retry_after_s: float = 5.0
     """Retry time in seconds for a client that was closed for overload."""
     limits: Limits = field(default_factory=Limits)
+
+    def started(self, session_id: str, traceparent: str | None) -> Started:
+        """Return the first event of a session."""
+        return Started(
+            session_id=session_id,
+            mode=self.mode,
+            model=self.model,
+            model_sample_rate=self.model_sample_rate,
+            limits=self.limits.announced(),
+            traceparent=traceparent,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Auth, Flush, KeepAlive, Leave, Start, Stop
+from streamer.session.messages import Audio, Auth, Configure, Flush, KeepAlive, Leave, Start, Stop
 
 
 class State(Enum):
@@ -31,6 +31,8 @@ class Step(Enum):
     REOPEN = "reopen"
     """Begin another stream in the agreed format, with this audio."""
     APPEND = "append"
+    CONFIGURE = "configure"
+    """Change the settings of the running stream."""
     FLUSH = "flush"
     FINISH = "finish"
     RESTART = "restart"
@@ -48,6 +50,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.NEW: {
         Start: Step.OPEN,
         Audio: Step.REFUSE,
+        Configure: Step.REFUSE,
         Flush: Step.REFUSE,
         Stop: Step.REFUSE,
         Leave: Step.LEAVE,
@@ -57,6 +60,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.STREAMING: {
         Start: Step.RESTART,
         Audio: Step.APPEND,
+        Configure: Step.CONFIGURE,
         Flush: Step.FLUSH,
         Stop: Step.FINISH,
         Leave: Step.FINISH,
@@ -66,6 +70,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.FLUSHING: {
         Start: Step.WAIT,
         Audio: Step.WAIT,
+        Configure: Step.WAIT,
         Flush: Step.WAIT,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
@@ -75,6 +80,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.FINISHING: {
         Start: Step.WAIT,
         Audio: Step.WAIT,
+        Configure: Step.WAIT,
         Flush: Step.WAIT,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
@@ -84,6 +90,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.IDLE: {
         Start: Step.OPEN,
         Audio: Step.REOPEN,
+        Configure: Step.REFUSE,
         Flush: Step.REFUSE,
         Stop: Step.LEAVE,
         Leave: Step.LEAVE,
@@ -93,6 +100,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.CLOSED: {
         Start: Step.IGNORE,
         Audio: Step.IGNORE,
+        Configure: Step.IGNORE,
         Flush: Step.IGNORE,
         Stop: Step.IGNORE,
         Leave: Step.IGNORE,
