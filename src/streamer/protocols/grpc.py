@@ -69,6 +69,7 @@ class Grpc:
     """Codec of all calls. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name = "grpc"
+    joins_audio = True
 
     def __init__(
         self,
@@ -80,6 +81,9 @@ class Grpc:
         self._clock = Clock(sample_rate)
         self._max_control = max_control_bytes
         self._max_audio = max_audio_message_bytes
+
+    def begin(self) -> tuple[()]:
+        return ()
 
     def decode(self, frame: Frame) -> Message:
         if isinstance(frame, HalfClose):
@@ -207,6 +211,8 @@ def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage:  # noqa: PLR0911 
             return pb.ServerMessage(draining=pb.Draining(deadline_ms=milliseconds(event.deadline_s)))
         case events.Finished():
             return _finished(event)
+        case events.Progress():
+            raise AssertionError("no start over gRPC requests progress")
 
 
 def _segment(segment: events.Segment, clock: Clock) -> pb.ServerMessage:

@@ -20,6 +20,7 @@ class V2:
     """Codec of one endpoint. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name: ClassVar[str] = "v2"
+    joins_audio: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -38,6 +39,9 @@ class V2:
             max_control_bytes=max_control_bytes,
             max_audio_message_bytes=max_audio_message_bytes,
         )
+
+    def begin(self) -> tuple[()]:
+        return ()
 
     def decode(self, frame: str | bytes) -> Message:  # noqa: PLR0911 (one per message)
         if not isinstance(frame, str):
@@ -90,6 +94,8 @@ def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (o
             return wire.Draining(milliseconds(event.deadline_s))
         case events.Finished():
             return wire.Finished(event.reason, event.received, event.processed, event.segments, event.failed)
+        case events.Progress():
+            raise AssertionError("no start of v2 requests progress")
 
 
 def _error(event: events.Failed, clock: Clock) -> wire.Error:
