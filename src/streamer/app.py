@@ -26,6 +26,7 @@ from streamer.config import ServerSettings, Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
 from streamer.parts import Parts, build
+from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
@@ -49,7 +50,7 @@ from streamer.transports.listener import Listener
 from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
-from streamer.transports.websocket import WebSocketTransport
+from streamer.transports.websocket import Frame, WebSocketTransport
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -325,7 +326,9 @@ class App:
             settings = self._session(mode)
             for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
                 codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
-                endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols, dialect is V2))
+                accept = partial(_shared, codec)
+                path = f"/api/{dialect.name}/{mode}"
+                endpoints.append(Endpoint(path, settings, accept, subprotocols, dialect is V2))
         return endpoints
 
     def _info(self) -> http.Info:
@@ -337,6 +340,11 @@ class App:
             encodings=tuple(Encoding),
             limits=dict(self.settings.limits.announced()),
         )
+
+
+def _shared(codec: V1 | V2, _: Opening) -> Accepted[Frame]:
+    """Return the codec of a native protocol version, the same for every connection."""
+    return Accepted(codec)
 
 
 def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPool) -> Admission:
