@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
