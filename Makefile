@@ -50,7 +50,7 @@ test-compiled: compiled ## the test suite on that (ROOMS="session audio" for som
 test-latest: $(STAMP) ## the test suite on the newest versions that pyproject.toml allows, in build/latest
 	@test -x $(LATEST)/bin/python || scripts/make-venv $(LATEST)
 	@$(BIN)/uv pip install --quiet --python $(LATEST)/bin/python --upgrade --group dev \
-		--editable ".[grpc,otel,plot,pocketsphinx]"
+		--editable ".[av,grpc,otel,plot,pocketsphinx,moonshine-tiny,whisper-tiny,evaluate]"
 	@echo "what requirements.lock has not:"
 	@$(BIN)/uv pip freeze --python $(LATEST)/bin/python | grep == >$(LATEST)/versions
 	@sed 's/ *;.*//' requirements.lock | grep -vxF -f - $(LATEST)/versions || echo "nothing"
@@ -115,7 +115,8 @@ sample: ## the demo's recording, made anew
 
 lock: $(STAMP) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
-		--extra grpc --extra otel --extra plot --extra pocketsphinx --group dev --group docs pyproject.toml -o requirements.lock
+		--extra av --extra grpc --extra otel --extra plot --extra pocketsphinx \
+		--extra moonshine-tiny --extra whisper-tiny --extra evaluate --group dev --group docs pyproject.toml -o requirements.lock
 
 clean: ## remove what was made
 	@rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

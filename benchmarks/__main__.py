@@ -22,6 +22,7 @@ SHORTER = {
     "bench_engine": ("--seconds", "3"),
     "bench_files": ("--rounds", "2"),
     "bench_grpc": ("--rounds", "2"),
+    "bench_media": ("--streams", "20", "--hours", "0.1"),
     "bench_memory": ("--rounds", "2"),
     "bench_telemetry": ("--rounds", "1", "--seconds", "5"),
     "bench_utterance": ("--rounds", "2"),

@@ -15,7 +15,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
 
+from benchmarks.bench_media import looped
 from tests.faults.raw import BINARY, CONTINUATION, PING, TEXT, UPGRADE, frame
+from tests.media.material import flac_of_silence, ogg_opus
 from tests.transports.grpc import raw_http2 as http2
 
 SEGMENTED = UPGRADE.replace(b"/api/v2/simple", b"/api/v2/segmented") + b"\r\n"
@@ -52,8 +54,9 @@ class Attacker:
         address: str = ADDRESS,
         grpc: bool = False,
         reconnect_s: float = RECONNECT_S,
+        leaves: bool = False,
     ) -> None:
-        """Connect, attack until cut off, connect again."""
+        """Connect, attack until cut off, connect again. `leaves`: does not wait for a close."""
         while monotonic() < self.until:
             try:
                 port = self.grpc_port if grpc else self.port
@@ -62,7 +65,7 @@ class Attacker:
                 self.ends["no connection"] += 1
                 await asyncio.sleep(RECONNECT_S)
                 continue
-            reading = asyncio.create_task(self._read(reader))
+            reading = asyncio.create_task(self._read(reader, leaves=leaves))
             try:
                 writer.write(request)
                 async with asyncio.timeout(max(0.0, self.until - monotonic())):
@@ -77,12 +80,14 @@ class Attacker:
                 await reading
             await asyncio.sleep(reconnect_s if monotonic() < self.until else 0)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, reader: asyncio.StreamReader, *, leaves: bool) -> None:
         last = b""
         end = "still open"
         try:
             while data := await reader.read(65_536):
                 last = (last + data)[-200:]
+                if leaves and b'"fatal":true' in last:
+                    break
             end = "closed"
         except OSError:
             end = "reset"
@@ -90,6 +95,8 @@ class Attacker:
             for code in (
                 b"rate_limited",
                 b"invalid_format",
+                b"invalid_audio",
+                b'"type":"finished"',
                 b"idle_timeout",
                 b"too_fast",
                 b"HTTP/1.1 429",
@@ -112,6 +119,31 @@ class Attacker:
             await asyncio.sleep(pause_s)
 
         await self.connection(SEGMENTED, attack)
+
+    async def once(self, data: bytes, request: bytes = SEGMENTED) -> None:
+        """Send this on a connection and wait for its end, again and again."""
+        current: asyncio.StreamWriter | None = None
+
+        async def attack(writer: asyncio.StreamWriter) -> None:
+            nonlocal current
+            if writer is current:
+                await asyncio.sleep(0.01)
+                return
+            current = writer
+            writer.write(data)
+
+        await self.connection(request, attack, reconnect_s=0.0, leaves=True)
+
+    async def uploads(self, data: bytes) -> None:
+        """A file by POST, again and again."""
+        head = f"POST /api/v2/segmented HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
+        await self.once(data, head.encode())
+
+    async def hours(self, name: str) -> None:
+        """Upload an hour of audio, again and again. Needs ffmpeg."""
+        path = looped(name, 1.0)
+        assert path is not None, "ffmpeg is not installed"
+        await self.uploads(path.read_bytes())
 
     async def after_a_fatal_start(self, unit: bytes) -> None:
         """A start that cannot be served; then a flood while the server waits for the close."""
@@ -196,6 +228,12 @@ class Attacker:
 GREETING = http2.PREFACE + http2.frame(http2.Kind.SETTINGS) + http2.frame(http2.Kind.SETTINGS, flags=http2.ACK)
 _FRAGMENTS = frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 3_000 + frame(CONTINUATION)
 
+_AUTO = frame(TEXT, b'{"type":"start","format":{"encoding":"auto"}}')
+_FLAC_BOMB, _MONO_FLAC_BOMB = flac_of_silence(300), flac_of_silence(300, channels=1)
+"""Twenty minutes in 10 and 4 kB."""
+_OPUS_BOMB = ogg_opus(bytes([11 << 3 | 3, 2]), 20)
+"""Ten minutes of empty packets in 16 kB."""
+
 KINDS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "pings": lambda one: one.flood(frame(PING) * 2_000),
     "pings while a close is awaited": lambda one: one.after_a_fatal_start(frame(PING) * 2_000),
@@ -218,6 +256,14 @@ KINDS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "1 050 silent connections of one address": Attacker.silence,
     "1 050 silent connections of many addresses": lambda one: one.silence(addresses=CROWD),
     "greedy sessions": Attacker.greed,
+    "bombs of FLAC, eight channels": lambda one: one.once(_AUTO + frame(BINARY, _FLAC_BOMB)),
+    "bombs of FLAC": lambda one: one.once(_AUTO + frame(BINARY, _MONO_FLAC_BOMB)),
+    "bombs of Opus": lambda one: one.once(_AUTO + frame(BINARY, _OPUS_BOMB)),
+    "bombs of FLAC, eight channels, by POST": lambda one: one.uploads(_FLAC_BOMB),
+    "bombs of Opus by POST": lambda one: one.uploads(_OPUS_BOMB),
+    "an hour of MP3 by POST": lambda one: one.hours("mp3"),
+    "an hour of M4A by POST": lambda one: one.hours("m4a"),
+    "an hour of Ogg Opus by POST": lambda one: one.hours("ogg"),
     "gRPC: 1 050 silent connections": lambda one: one.silence(GREETING, grpc=True),
     "gRPC: calls taken back": lambda one: one.resets(reset=True),
     "gRPC: calls left open": lambda one: one.resets(reset=False),

@@ -9,7 +9,17 @@ import pytest
 from tests.architecture import ROOT, Module, modules, under
 from tests.rooms import LAYERS, PAGE, imported_modules, page, room
 
-PURE = ("access", "session", "audio", "vad.endpointer", "vad.settings", "protocols", "inference.batching")
+PURE = (
+    "access",
+    "media",
+    "session",
+    "audio",
+    "transcripts",
+    "vad.endpointer",
+    "vad.settings",
+    "protocols",
+    "inference.batching",
+)
 IMPURE = (
     "asyncio", "threading", "time", "socket", "logging", "random", "os",
     "opentelemetry", "prometheus_client", "grpc", "aiohttp",

@@ -8,18 +8,24 @@ if TYPE_CHECKING:
     from streamer.audio.format import AudioFormat, Encoding
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
+    from streamer.media.formats import Container, MediaFormat
     from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.transcripts.transcript import Transcript, Word
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioFormat",
+    "Container",
     "Encoding",
+    "MediaFormat",
     "Model",
     "ModelFailed",
     "Segment",
     "StreamInfo",
     "StreamingModel",
+    "Transcript",
+    "Word",
     "__version__",
     "connect",
     "model",
@@ -27,12 +33,16 @@ __all__ = [
 
 _HOME = {
     "AudioFormat": "streamer.audio.format",
+    "Container": "streamer.media.formats",
     "Encoding": "streamer.audio.format",
+    "MediaFormat": "streamer.media.formats",
     "Model": "streamer.models.contract",
     "ModelFailed": "streamer.errors",
     "Segment": "streamer.models.contract",
     "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",
+    "Transcript": "streamer.transcripts.transcript",
+    "Word": "streamer.transcripts.transcript",
     "connect": "streamer.client.stream",
     "model": "streamer.models.contract",
 }

@@ -25,6 +25,8 @@ from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
 from streamer.errors import ConfigError, ListenFailed
 from streamer.inference.contract import InferenceEngine
+from streamer.media.libopus import load_libopus
+from streamer.media.packets import UnsupportedMedia
 from streamer.parts import Parts, build
 from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.v1 import V1
@@ -50,6 +52,7 @@ from streamer.transports.listener import Listener
 from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
+from streamer.transports.upload import UploadHandler
 from streamer.transports.websocket import Frame, WebSocketTransport
 
 if TYPE_CHECKING:
@@ -165,8 +168,9 @@ class App:
     async def start(self) -> None:
         """Listen, then load the model; until then, sessions are refused.
 
-        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC is required and not installed.
+        Raises ListenFailed, ModelLoadError, and ConfigError if gRPC or `audio.libopus` is required and not installed.
         """
+        _check_libopus(self.settings.audio.libopus)
         self._clock.start()
         self.telemetry.start()
         await self._listen()
@@ -258,6 +262,9 @@ class App:
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
             yield web.get(endpoint.path, handler.handle)
+            if (codec := endpoint.upload_codec) is not None:
+                upload = UploadHandler(endpoint.settings, codec, self.conductor, self.admission, self.door)
+                yield web.post(endpoint.path, upload.handle)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -328,16 +335,19 @@ class App:
                 codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
                 accept = partial(_shared, codec)
                 path = f"/api/{dialect.name}/{mode}"
-                endpoints.append(Endpoint(path, settings, accept, subprotocols, dialect is V2))
+                uploads = codec if dialect is V2 else None
+                endpoints.append(
+                    Endpoint(path, settings, accept, subprotocols, hears_auth=dialect is V2, upload_codec=uploads)
+                )
         return endpoints
 
     def _info(self) -> http.Info:
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(self.model.name, self.model.sample_rate),
+            model=http.ModelInfo(self.model.name, self.model.sample_rate, self.model.word_times),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
-            encodings=tuple(Encoding),
+            encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
 
@@ -362,3 +372,12 @@ def _admission(server: ServerSettings, engine: InferenceEngine, memory: MemoryPo
 def _message_limits(limits: Limits) -> dict[str, int]:
     """Return the limits that a codec checks."""
     return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}
+
+
+def _check_libopus(path: str) -> None:
+    """Raise ConfigError if `path` is set and not libopus."""
+    try:
+        if path:
+            load_libopus(path)
+    except UnsupportedMedia:
+        raise ConfigError(field="audio.libopus", expected="the path of libopus", got=path) from None

@@ -16,7 +16,7 @@ from streamer.runtime.scoring import Batch, Scores, ScoringService
 from streamer.runtime.services import Scoring
 from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer
-from streamer.vad.silero import SileroScorer
+from streamer.vad.detectors import make_scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class ServedModel:
     sample_rate: int
     stateful: bool
     max_inflight: int
+    word_times: str = ""
+    """See `models.contract.BaseModel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,12 @@ def build(settings: Settings) -> Parts:
     card = engine.model
     telemetry = Telemetry(card.name, os.environ)
     listeners.add(telemetry)
-    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight)
+    model = ServedModel(card.name, card.sample_rate, card.stateful, card.max_inflight, card.word_times)
     return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
 
 
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
-    beside = OwnThread[Batch, Scores]("speech-scorer") if settings.server.scoring == "thread" else None
-    return ScoringService(SileroScorer(), place=beside, observer=observer)
+    scorer = make_scorer(settings.vad, settings.turn)
+    in_thread = settings.server.scoring == "thread" or settings.turn.model  # a turn model takes too long for the loop
+    beside = OwnThread[Batch, Scores]("speech-scorer") if in_thread else None
+    return ScoringService(scorer, place=beside, observer=observer)

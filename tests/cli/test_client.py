@@ -14,11 +14,14 @@ import pytest
 import soundfile
 from aiohttp import web
 
+from streamer.app import App
 from streamer.audio.files import read_audio
-from streamer.cli.streaming import Recording, stream_recording
+from streamer.cli.sources import Recording
+from streamer.cli.streaming import stream_recording
 from streamer.cli.view import PlainView
 from streamer.client.sources import wire_audio
 from tests.client.scripted import FINISHED, answering, serving, until_stop
+from tests.transports.serving import serving as served
 
 SHARED = Path(__file__).parents[3] / "shared" / "audio"
 V1, V2 = "/api/v1/segmented", "/api/v2/segmented"
@@ -194,3 +197,51 @@ async def test_a_reader_that_leaves_is_no_traceback(wav: Path) -> None:
         os.close(writer)
         _, err = await process.communicate()
     assert (process.returncode, err) == (1, b"error: the output was closed by its reader\n")
+
+
+MATERIAL = Path(__file__).parents[1] / "media" / "material"
+
+
+@pytest.mark.parametrize("name", ["vbr_id3.mp3", "opus_live.webm", "aac_faststart.m4a", "opus.ogg"])
+async def test_a_compressed_file_is_sent_as_it_is(name: str) -> None:
+    async with served() as app:
+        code, out, _ = await run("-i", MATERIAL / name, "-a", address_of(app, V2), "--json", "--chunk-size", 4096)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert events[-1]["type"] == "finished"
+    assert events[-1]["received"] > 113_000
+
+
+async def test_audio_comes_from_a_pipe_and_from_a_url() -> None:
+    async def file(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(MATERIAL / request.match_info["name"])
+
+    files = web.Application()
+    files.router.add_get("/{name}", file)
+    runner = web.AppRunner(files)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        async with served() as app:
+            url = f"http://127.0.0.1:{port}/opus.ogg"
+            code, out, _ = await run("-i", url, "-a", address_of(app, V2), "--json")
+            assert (code, json.loads(out.splitlines()[-1])["received"]) == (0, 113_600)
+            command = [sys.executable, "-m", "streamer", "client", "-i", "-", "-a", address_of(app, V2), "--json"]
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            )
+            piped, _ = await process.communicate((MATERIAL / "opus.ogg").read_bytes())
+            assert json.loads(piped.splitlines()[-1])["received"] == 113_600
+    finally:
+        await runner.cleanup()
+
+
+async def test_one_source_is_needed() -> None:
+    code, _, err = await run("-a", "ws://localhost:1" + V2)
+    assert (code, err) == (2, "error: expected either --input or --mic, got neither\n")
+
+
+def address_of(app: App, path: str) -> str:
+    return app.url.replace("http", "ws") + path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import re
 import sys
 
@@ -12,12 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.cli.child import ServerFailed, serving
 
-pytest.importorskip("pocketsphinx")
+needs_weights = pytest.mark.skipif(
+    importlib.util.find_spec("moonshine_voice") is None,
+    reason="the weights are not installed: pip install moonshine-voice==0.0.73",
+)
 
 BUSY = ("warning lagging:", "warning interims_shed:")
 """Lines that say how busy the machine is."""
 
 
+@needs_weights
 async def test_the_demo_hears_what_is_said_while_it_is_being_said() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streamer", "demo"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -33,10 +38,11 @@ async def test_the_demo_hears_what_is_said_while_it_is_being_said() -> None:
     errors = (await reading).decode().splitlines()
     assert (await process.wait(), [line for line in errors if not line.startswith(BUSY)]) == (0, [])
     assert [line.partition("] ")[2] for line in lines if is_final(line)] == [
-        "the weather today is cold and dark",
-        "please turn on the light in the kitchen",
+        "The weather today is cold and dark.",
+        "Please turn on the light in the kitchen.",
     ]
     assert jobs > 1, "no interim was asked for while the first sentence was said"
+    assert "http://localhost:8080/" in "\n".join(lines)
 
 
 def is_final(line: str) -> bool:

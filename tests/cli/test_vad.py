@@ -111,3 +111,17 @@ def test_real_speech_of_two_channels_at_another_rate() -> None:
     lines = [json.loads(line) for line in run(SHARED / "jfk.flac", "--json").stdout.splitlines()]
     left = [(round(line["start"], 1), round(line["end"], 1)) for line in lines if line["channel"] == 0]
     assert left == [(0.0, 2.2), (2.7, 4.4), (4.8, 11.0)]
+
+
+def test_detectors_stand_beside_each_other(stereo: Path, tmp_path: Path) -> None:
+    lines = [
+        json.loads(line)
+        for line in run(stereo, "--json", "--detector", "silero", "--detector", "energy").stdout.splitlines()
+    ]
+    assert {(line["channel"], line["detector"]) for line in lines} == {(1, "silero"), (1, "energy")}
+    target = tmp_path / "both.png"
+    done = run(stereo, "--detector", "silero", "--detector", "energy", "--plot", target)
+    assert done.exit_code == 0
+    assert "channel 1, energy" in done.stdout
+    assert target.read_bytes().startswith(b"\x89PNG")
+    assert "vad.detector: expected one of silero" in refusal(stereo, "--detector", "webrtc")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -22,7 +23,11 @@ from tests.inference.harness import Outcomes, job
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-NEEDS = {"recognition.py:Recogniser": ("pocketsphinx",), "batched_onnx.py:Classifier": ("onnx", "onnxruntime")}
+NEEDS = {
+    "recognition.py:Recogniser": ("pocketsphinx",),
+    "batched_onnx.py:Classifier": ("onnx", "onnxruntime"),
+    "wake_word.py:WakeWord": ("pymicro_wakeword",),
+}
 
 
 def example(name):
@@ -122,3 +127,29 @@ async def test_example_is_served_to_a_client(name, mode, key, tmp_path):
             "the weather today is cold and dark",
             "please turn on the light in the kitchen",
         ]
+
+
+def called(path):
+    """float32 [n] at 16 kHz: "okay Nabu", the weather, "okay Nabu", with two seconds of silence around each."""
+    if which("flite") is None:
+        pytest.skip("flite is not installed: it says the wake word")
+    subprocess.run(["flite", "-voice", "slt", "-t", "okay nabu", "-o", str(path)], check=True)
+    word, rate = soundfile.read(path, dtype="float32")
+    assert rate == 16_000
+    pause = np.zeros(2 * 16_000, np.float32)
+    return np.concatenate([pause, word, pause, speech(), pause, word, pause])
+
+
+async def test_a_wake_word_is_heard_once_each_time_it_is_said_however_the_stream_is_cut(tmp_path):
+    spec = example("wake_word.py:WakeWord")
+    samples = called(tmp_path / "word.wav")
+    heard = {}
+    for size in (1_000, 1_600, 7_001):
+        pieces = np.split(samples, range(size, len(samples), size))
+        [outputs] = await answers(spec, pieces)
+        heard[size] = [(output["word"], output["time"]) for output in outputs if output["heard"]]
+    assert heard[1_000] == heard[1_600] == heard[7_001]
+    (word, first), (_, second) = heard[1_000]
+    assert word == "Okay Nabu"
+    assert 2.3 < first < 3.6
+    assert second > 9

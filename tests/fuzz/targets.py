@@ -11,6 +11,10 @@ from streamer.access import Carrier, Credential, KeyRing, TokenReader, Verifier,
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.audio.pcm import Decoder
 from streamer.errors import StreamerError
+from streamer.media.containers import demuxer_for
+from streamer.media.decoder import MediaDecoder
+from streamer.media.formats import Container, MediaFormat
+from streamer.media.packets import Packet
 from streamer.protocols.grpc import Grpc, introduction
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
@@ -80,10 +84,60 @@ def trace(data: bytes) -> None:
     remote(traceparent, tracestate)
 
 
+def media(data: bytes) -> None:
+    """Compressed audio of any kind: samples or an error of ours, and the same packets however it is cut.
+
+    (Packets, not samples: libavcodec's AAC and MP3 are not functions of their packets if those are damaged.)
+    """
+    if len(data) < 2:
+        return
+    containers = list(Container)
+    declared = MediaFormat(containers[data[0] % len(containers)], downmix=data[0] >= 128)
+    size, audio = 1 + data[1], data[2:]
+    _decode(audio, declared)
+    if declared.container in (Container.OPUS, Container.G722):
+        return  # every push is a packet
+    whole = _demuxed([audio], declared)
+    parts = _demuxed([audio[at : at + size] for at in range(0, len(audio), size)], declared)
+    assert whole[1] == parts[1]
+    if whole[1] is None:
+        assert whole[0] == parts[0]
+
+
+def _decode(audio: bytes, declared: MediaFormat) -> None:
+    decoder = MediaDecoder(declared)
+    decoder.push(audio)
+    decoder.finish()
+    try:
+        while decoder.is_pending:
+            decoder.take()
+    except StreamerError as error:
+        text = error.message
+        if len(text) > MAX_ERROR:
+            raise AssertionError(text) from None
+
+
+def _demuxed(pieces: list[bytes], declared: MediaFormat) -> tuple[list[object], str | None]:
+    """Tracks and packets, PCM joined, and the error."""
+    demuxer, items = demuxer_for(declared), list[object]()
+    samples = b""
+    try:
+        for found in (*map(demuxer.push, pieces), demuxer.finish()):
+            for item in found:
+                if isinstance(item, Packet) and not item.samples:
+                    samples += item.data
+                else:
+                    items.append((item.data, item.samples, item.trim) if isinstance(item, Packet) else item)
+    except StreamerError as error:
+        return [], error.message
+    return [*items, samples], None
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "control": control,
     "proto": proto,
     "pcm": pcm,
+    "media": media,
     "token": token,
     "trace": trace,
 }

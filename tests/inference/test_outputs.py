@@ -10,10 +10,12 @@ from streamer.errors import ErrorCode, ModelFailed
 from streamer.inference.observer import Ended
 from streamer.inference.outputs import MAX_DEPTH
 from streamer.inference.settings import EngineSettings
-from streamer.models.contract import Model
+from streamer.models.contract import Model, StreamingModel
 from streamer.session.actions import JobFailed, Output
+from streamer.transcripts.transcript import Transcript, Word
 from tests.inference.harness import Outcomes, Recorder, job, running
 from tests.inference.models import Scripted
+from tests.raw import read
 
 
 async def test_numpy_outputs_become_json():
@@ -149,3 +151,34 @@ async def test_depth_of_an_output_is_bounded(fits: bool) -> None:
     else:
         assert isinstance(outcome, JobFailed)
         assert outcome.message == f"the model's output has more than {MAX_DEPTH} levels of nesting"
+
+
+async def test_words_of_a_transcript_count_from_the_streams_start():
+    said = Transcript("hi you", [Word("hi", 0.1, 0.25), Word("you", 0.3, 0.5)])
+    got = Outcomes()
+    async with running(lambda: Scripted([lambda item: said, lambda item: iter([said, said])])) as engine:
+        for n in range(2):
+            got.submit(engine, job(n, start=24_000, value=float(n)))
+        await got.wait_all([("s", 0), ("s", 1)])
+    outcomes = [*got.of["s", 0], *got.of["s", 1]]
+    assert [outcome.partial for outcome in outcomes] == [False, True, False]
+    for outcome in outcomes:
+        assert [word["start_time"] for word in read(outcome.value)["words"]] == [1.6, 1.8]
+
+
+class Listener(StreamingModel):
+    """Answers one word, with times of its own."""
+
+    def open(self, info):
+        return None
+
+    def step(self, states, batch):
+        return [(None, Transcript("hi", [Word("hi", 7.0, 8.0)])) for _ in batch]
+
+
+async def test_a_streaming_model_counts_from_the_streams_start_itself():
+    got = Outcomes()
+    async with running(Listener) as engine:
+        got.submit(engine, job(start=24_000))
+        outcome = await got.wait()
+    assert read(outcome.value)["words"] == [{"word": "hi", "start_time": 7.0, "end_time": 8.0}]

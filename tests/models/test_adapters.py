@@ -1,7 +1,6 @@
 """Adapters to libraries whose weights are not here: what is missing is named; what comes back is put into our words.
 
-The libraries are stood in for by modules with the same few names; their signatures were read off sherpa-onnx 2.0 and
-faster-whisper 1.2.
+The libraries are stood in for by modules with the same few names; their signatures were read off sherpa-onnx 2.0.
 """
 
 import sys
@@ -11,11 +10,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from streamer.errors import ConfigError, ModelFailed, ModelLoadError
+from streamer.errors import ConfigError, ModelLoadError
 from streamer.models.contract import Segment, StreamInfo
 from streamer.models.loading import load_model
+from streamer.transcripts.transcript import Transcript, Word
 
-PACKAGES = {"sherpa_onnx": "sherpa_onnx", "sherpa_onnx_streaming": "sherpa_onnx", "faster_whisper": "faster_whisper"}
+PACKAGES = {"sherpa_onnx": "sherpa_onnx", "sherpa_onnx_streaming": "sherpa_onnx"}
 
 
 def segment(n=16_000, *, start=160_000, is_final=True, options=None):
@@ -54,12 +54,10 @@ def test_directory_that_is_not_there_is_named(name):
     [
         ("sherpa_onnx", r"no model \(\*model\*\.int8\.onnx or \*model\*\.onnx\) in .*; found: README"),
         ("sherpa_onnx_streaming", r"no encoder \(.*\) in .*; found: README"),
-        ("faster_whisper", r"no weights \(model\.bin\) in .*; found: README"),
     ],
 )
 def test_weights_that_are_not_there_are_named(name, words, tmp_path, library):
     library("sherpa_onnx", OfflineRecognizer=SimpleNamespace(from_sense_voice=None), OnlineRecognizer=None)
-    library("faster_whisper", WhisperModel=None)
     (tmp_path / "README").touch()
     with pytest.raises(ModelLoadError, match=words):
         load_model(name, {"directory": str(tmp_path)}).load()
@@ -82,7 +80,9 @@ class Offline:
     def decode_streams(self, streams):
         self.batches.append(len(streams))
         for stream in streams:
-            stream.result = SimpleNamespace(text=f" {stream.heard[1]} ", tokens=["a", "b"], timestamps=[0.5, 0.75])
+            stream.result = SimpleNamespace(
+                text=f" {stream.heard[1]} ", tokens=[" a", "b", " c"], timestamps=[0.5, 0.6, 0.75]
+            )
 
 
 @pytest.mark.parametrize(
@@ -106,15 +106,15 @@ def test_sherpa_tells_the_kind_by_the_files_and_decodes_a_batch_in_one_call(file
         (tmp_path / file).touch()
     model = load_model("sherpa_onnx", {"directory": str(tmp_path)})
     model.load()
-    answers = model.infer([segment(100), segment(200, start=0)])
+    answers = model.infer([segment(16_000), segment(32_000, start=0)])
     [recognizer] = built
     assert recognizer.kind == kind
     assert recognizer.batches == [2]
     if kind == "whisper":
         assert recognizer.files["encoder"].endswith("tiny-encoder.int8.onnx")
     assert answers == [
-        {"text": "100", "tokens": [{"token": "a", "start_time": 10.5}, {"token": "b", "start_time": 10.75}]},
-        {"text": "200", "tokens": [{"token": "a", "start_time": 0.5}, {"token": "b", "start_time": 0.75}]},
+        Transcript("16000", [Word("ab", 0.5, 0.75), Word("c", 0.75, 1.0)]),
+        Transcript("32000", [Word("ab", 0.5, 0.75), Word("c", 0.75, 2.0)]),
     ]
 
 
@@ -161,42 +161,30 @@ def test_sherpa_streaming_listens_on_and_begins_anew_after_an_endpoint(tmp_path,
         [(state, output)] = model.step([state], [segment(16_000 * seconds)])
         outputs.append(output)
     assert outputs == [
-        {"text": "la ", "endpoint": False},
-        {"text": "la la la ", "endpoint": True},
-        {"text": "la ", "endpoint": False},
+        Transcript("la", endpoint=False),
+        Transcript("la la la", endpoint=True),
+        Transcript("la", endpoint=False),
     ]
 
 
-class Whisper:
-    """faster_whisper.WhisperModel, as far as it is used."""
-
-    supported_languages = ("en", "de")
-
-    def __init__(self, path, **settings):
-        assert settings["local_files_only"]
-        self.asked = []
-
-    def transcribe(self, samples, **how):
-        self.asked.append(how)
-        words = [SimpleNamespace(word=" hello", start=0.1, end=0.4, probability=0.98765)]
-        parts = [
-            SimpleNamespace(text=" hello ", words=words if how["word_timestamps"] else None),
-            SimpleNamespace(text=" there", words=None),
-        ]
-        return iter(parts), SimpleNamespace(language=how["language"] or "en")
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sherpa:zipformer-en-20M", "sherpa_onnx_streaming"), ("parakeet:tdt-0.6b-v3", "sherpa_onnx")]
+)
+def test_a_name_or_a_directory_may_stand_after_the_model(name, kind, tmp_path, monkeypatch):
+    assert load_model(name).name == kind
+    assert load_model(f"{name.partition(':')[0]}:{tmp_path}").fetch() == tmp_path
+    monkeypatch.setenv("STREAMER_OFFLINE", "1")
+    monkeypatch.setenv("STREAMER_CACHE", str(tmp_path))
+    with pytest.raises(ModelLoadError, match=rf"the weights {name} are not on this machine"):
+        load_model(name).fetch()
 
 
-def test_whisper_takes_the_clients_language_and_the_quick_way_for_interims(tmp_path, library):
-    library("faster_whisper", WhisperModel=Whisper)
-    (tmp_path / "model.bin").touch()
-    model = load_model("faster_whisper", {"directory": str(tmp_path), "beam_size": 3})
-    model.load()
-    final, interim, wrong = model.infer(
-        [segment(options={"language": "de"}), segment(is_final=False), segment(options={"language": "xx"})]
-    )
-    word = {"word": "hello", "start_time": 10.1, "end_time": 10.4, "confidence": 0.9877}
-    assert final == {"text": "hello there", "language": "de", "words": [word]}
-    assert interim == {"text": "hello there", "language": "en", "words": []}
-    assert [how["beam_size"] for how in model._model.asked] == [3, 1]
-    assert isinstance(wrong, ModelFailed)
-    assert wrong.message == "options.language: expected one of en, de, got 'xx'"
+def test_parakeet_is_built_as_nemos_transducer(tmp_path, library):
+    built = []
+    maker = SimpleNamespace(from_transducer=lambda **files: built.append(files))
+    library("sherpa_onnx", OfflineRecognizer=maker)
+    for file in ("encoder.int8.onnx", "decoder.int8.onnx", "joiner.int8.onnx", "tokens.txt"):
+        (tmp_path / file).touch()
+    load_model(f"parakeet:{tmp_path}").load()
+    assert built[0]["model_type"] == "nemo_transducer"
+    assert built[0]["joiner"].endswith("joiner.int8.onnx")

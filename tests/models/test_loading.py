@@ -8,7 +8,7 @@ import pytest
 
 from streamer.errors import ConfigError, ModelLoadError
 from streamer.models.contract import FunctionModel
-from streamer.models.loading import BUILT_IN, ModelSpec, load_model
+from streamer.models.loading import BUILT_IN, WITH_WEIGHTS, ModelSpec, load_model
 from streamer.models.stub import Stub
 
 SHELF = "tests.models.shelf"
@@ -25,7 +25,7 @@ def test_built_in_name_is_found():
 
 def test_every_built_in_name_imports_without_its_package_or_weights():
     for name in BUILT_IN:
-        if name in ("stub", "pocketsphinx"):
+        if name in ("stub", "pocketsphinx", *WITH_WEIGHTS):
             load_model(name)
         else:
             with pytest.raises(ConfigError, match=r"model\.directory"):

@@ -9,6 +9,7 @@ import soundfile
 from streamer.errors import ModelLoadError
 from streamer.models.contract import Segment
 from streamer.models.loading import load_model
+from streamer.transcripts.transcript import Transcript
 
 AUDIO = Path(__file__).parents[3] / "shared" / "audio"
 TRANSCRIPTS = {
@@ -54,25 +55,25 @@ def test_read_english_is_recognised_with_a_third_of_words_wrong_at_most(recognis
     errors = words = 0
     for name, transcript in TRANSCRIPTS.items():
         [answer] = recogniser.infer([segment(read(name))])
-        errors += word_errors(transcript.split(), answer["text"].split())
+        errors += word_errors(transcript.split(), answer.text.split())
         words += len(transcript.split())
     assert errors / words < 0.34
 
 
-def test_word_times_count_from_the_streams_start_and_rise(recogniser):
+def test_word_times_count_from_the_segments_start_and_rise(recogniser):
     samples = read("0930")
     [answer] = recogniser.infer([segment(samples, start=160_000)])
-    assert answer["text"].split() == [word["word"] for word in answer["words"]]
-    times = [t for word in answer["words"] for t in (word["start_time"], word["end_time"])]
+    assert answer.text.split() == [word.word for word in answer.words]
+    times = [t for word in answer.words for t in (word.start_time, word.end_time)]
     assert times == sorted(times)
-    assert 10.0 <= times[0] < times[-1] <= 10.0 + len(samples) / 16_000 + 0.05
-    assert all(0 <= word["confidence"] <= 1 for word in answer["words"])
-    assert len({word["confidence"] for word in answer["words"]}) > 1
+    assert 0.0 <= times[0] < times[-1] <= len(samples) / 16_000 + 0.05
+    assert all(0 <= word.confidence <= 1 for word in answer.words)
+    assert len({word.confidence for word in answer.words}) > 1
 
 
 def test_interim_hears_the_beginning(recogniser):
     [answer] = recogniser.infer([segment(read("0930")[:16_000], is_final=False)])
-    assert answer["text"].startswith("he might")
+    assert answer.text.startswith("he might")
 
 
 def test_answer_depends_on_nothing_heard_before(recogniser):
@@ -86,7 +87,7 @@ def test_answer_depends_on_nothing_heard_before(recogniser):
 @pytest.mark.parametrize("samples", [[], [0.0] * 10, [0.0] * 16_000, [2.0, -2.0] * 4_000])
 def test_no_speech_is_empty_text(recogniser, samples):
     [answer] = recogniser.infer([segment(samples)])
-    assert answer == {"text": "", "words": []} or answer["words"]
+    assert answer == Transcript("") or answer.words
 
 
 def test_wrong_settings_are_named():

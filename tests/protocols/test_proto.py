@@ -47,7 +47,7 @@ def test_nothing_released_has_changed_and_the_snapshot_knows_all() -> None:
         ("uint32 sample_rate = 2;", "repeated uint32 sample_rate = 2;"),
         ("optional uint32 chunk_ms = 5;", "uint32 chunk_ms = 5;"),
         ("bool keep_open = 1;", ""),
-        ("ENCODING_ALAW = 9;", "ENCODING_ALAW = 10;"),
+        ("ENCODING_ALAW = 9;", "ENCODING_ALAW = 30;"),
         ("reserved 4;", "FINISH_REASON_FAILED = 4;"),
         ("returns (stream ServerMessage)", "returns (ServerMessage)"),
         ("package streamer.v2;", "package streamer.v3;"),

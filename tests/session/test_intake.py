@@ -38,7 +38,7 @@ class Heard:
             while wanted:
                 taken = self.intake.take(most)
                 if isinstance(self.intake, Passage):
-                    assert len(taken.speech[0]) in range(WINDOW, most * WINDOW + 1, WINDOW), (
+                    assert len(taken[1][0]) in range(WINDOW, most * WINDOW + 1, WINDOW), (
                         "whole windows, at most so many"
                     )
                 self._hear(taken)
@@ -52,7 +52,8 @@ class Heard:
         return model, [np.concatenate(heard) for heard in self._speech]
 
     def _hear(self, taken: Taken) -> None:
-        for buffer, model, heard, speech in zip(self._buffers, taken.model, self._speech, taken.speech, strict=True):
+        models, speeches, _ = taken
+        for buffer, model, heard, speech in zip(self._buffers, models, self._speech, speeches, strict=True):
             buffer.append(model)
             heard.append(decoded(speech))
 

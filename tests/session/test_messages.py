@@ -18,6 +18,7 @@ from streamer.session.messages import (
     KeepAlive,
     Leave,
     Malformed,
+    SetFormat,
     Start,
     Stop,
     VadOverrides,
@@ -34,7 +35,7 @@ QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 def test_the_table_says_what_every_message_does_in_every_state() -> None:
     assert set(TABLE) == set(State)
     for row in TABLE.values():
-        assert set(row) == {Start, Audio, Configure, Flush, Stop, Leave, KeepAlive, Auth}
+        assert set(row) == {Start, Audio, Configure, SetFormat, Flush, Stop, Leave, KeepAlive, Auth}
     assert {step for row in TABLE.values() for step in row.values()} == set(Step)
 
 

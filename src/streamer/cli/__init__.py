@@ -10,10 +10,13 @@ from streamer.cli.bench import bench as _bench
 from streamer.cli.check import check as _check
 from streamer.cli.client import client as _client
 from streamer.cli.demo import demo as _demo
+from streamer.cli.evaluate import evaluate as _evaluate
 from streamer.cli.key import key as _key
+from streamer.cli.models import models as _models
 from streamer.cli.serve import serve as _serve
 from streamer.cli.token import token as _token
 from streamer.cli.top import top as _top
+from streamer.cli.transcribe import transcribe as _transcribe
 from streamer.cli.vad import vad as _vad
 
 app = typer.Typer(
@@ -44,8 +47,11 @@ app.command("check")(_check)
 app.command("bench")(_bench)
 app.command("client")(_client)
 app.command("demo")(_demo)
+app.command("transcribe")(_transcribe)
+app.command("evaluate")(_evaluate)
 app.command("vad")(_vad)
 app.command("top")(_top)
+app.add_typer(_models, name="models")
 app.add_typer(_key, name="key")
 app.add_typer(_token, name="token")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli.overrides import overrides
+from streamer.cli.weights import fetch_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,7 @@ def check(
     console = Console()
     try:
         loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
+        fetch_weights(loaded)
         spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
         with console.status("loading the model and timing calls at each batch size"):
             findings = asyncio.run(measure(spec))
@@ -68,6 +70,9 @@ def show(findings: Findings, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if card.word_times:
+        source = "the model" if card.word_times == "model" else "estimated from the lengths of the words"
+        console.print(f"times of words: {source}", highlight=False)
     _answers(findings, console)
     _paces(findings, console)
     _inside(findings, console)

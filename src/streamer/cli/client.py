@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from streamer.cli.streaming import Failure, Recording
+    from streamer.cli.sources import Source
+    from streamer.cli.streaming import Failure
 
 ADDRESS = "ws://localhost:8080/api/v1/segmented"
 
+Input = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        "-i",
+        help="Audio to stream: a file (WAV, FLAC, MP3, M4A, Ogg, WebM, ...), a URL, or `-` for stdin.",
+        metavar="FILE",
+    ),
+]
+
 
 def client(
-    input_: Annotated[Path, typer.Option("--input", "-i", help="Recording to stream: WAV, FLAC, ...", metavar="FILE")],
+    input_: Input = "",
     address: Annotated[
         str,
         typer.Option(
@@ -25,6 +35,7 @@ def client(
         ),
     ] = ADDRESS,
     chunk_size: Annotated[int, typer.Option(help="Bytes of audio per message.", min=1, metavar="BYTES")] = 256,
+    mic: Annotated[bool, typer.Option("--mic", help="Stream this machine's microphone.")] = False,
     real_time: Annotated[bool, typer.Option("--real-time", help="Send at the speed of the recording.")] = False,
     simple: Annotated[
         bool,
@@ -51,13 +62,13 @@ def client(
     from streamer.cli.views import view_for
     from streamer.telemetry.client_trace import client_trace
 
-    recording = _read(input_)
-    view = view_for(recording.seconds, recording.format.channels, as_json=json)
+    source, address = _source(input_, address, mic=mic)
+    view = view_for(source.seconds, source.format.channels or 1, as_json=json)
     try:
         with client_trace(os.environ, address) as traceparent:
             failure = asyncio.run(
                 stream_recording(
-                    recording,
+                    source,
                     address,
                     view,
                     token=token,
@@ -75,19 +86,21 @@ def client(
         raise typer.Exit(failure.exit_code)
 
 
-def _read(path: Path) -> Recording:
-    from streamer.audio.errors import UnreadableFile
-    from streamer.audio.files import read_audio
-    from streamer.cli.streaming import Recording
-    from streamer.client.sources import wire_audio
-    from streamer.errors import InvalidFormat
+def _source(name: str, address: str, *, mic: bool) -> tuple[Source, str]:
+    """Return the audio, and the address that can take it."""
+    from streamer.cli.sources import NoSource, microphone, needs_v2, source_of
+    from streamer.errors import StreamerError
 
     try:
-        return Recording(*wire_audio(read_audio(path)))
-    except UnreadableFile as error:
-        message = error.message
-    except InvalidFormat as error:
-        message = f"{path}: {error.message}"
+        if bool(name) == mic:
+            raise NoSource("expected either --input or --mic, got " + ("both" if mic else "neither"))
+        if mic:
+            return microphone(), address
+        if address == ADDRESS and needs_v2(name):
+            address = ADDRESS.replace("/v1/", "/v2/")
+        return source_of(name, as_it_is="/api/v1/" not in address), address
+    except StreamerError as error:
+        message = error.message if not name or name in error.message else f"{name}: {error.message}"
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(2)
 

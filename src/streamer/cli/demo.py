@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from streamer.cli.streaming import Failure, Recording
+    from streamer.cli.sources import Recording
+    from streamer.cli.streaming import Failure
 
-MODEL = "pocketsphinx"
+MODEL = "moonshine"
 PATH = "/api/v2/segmented"
 
 _NEXT = """
 Next steps:
-  streamer serve pocketsphinx                      serve it, on port 8080
+  streamer serve moonshine                         serve it, and speak into the page at http://localhost:8080/
   streamer client -i FILE.wav --real-time          speak to it (WAV, FLAC, ...)
   streamer vad FILE.wav --plot speech.png          see where speech was found
   streamer serve my_module:my_function             your own model: a function of samples"""
@@ -41,7 +42,7 @@ def _sample() -> Recording:
     from importlib.resources import as_file
 
     from streamer.audio.files import read_audio
-    from streamer.cli.streaming import Recording
+    from streamer.cli.sources import Recording
     from streamer.client.sources import wire_audio
     from streamer.samples import sample
 
@@ -64,4 +65,5 @@ async def _demo(recording: Recording) -> Failure | None:
             chunk_bytes=640,
             real_time=True,
             interim_results=True,
+            interim_interval_ms=300,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli.overrides import overrides
+from streamer.cli.weights import fetch_weights
 
 if TYPE_CHECKING:
     from streamer.config import Loaded
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 def serve(
     model: Annotated[
         str | None,
-        typer.Argument(help="package.module:name, path/to/file.py:name, or a built-in model.", show_default="stub"),
+        typer.Argument(
+            help="package.module:name, path/to/file.py:name, or a built-in model, such as moonshine or whisper:small.",
+            show_default="stub",
+        ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.", show_default="127.0.0.1")] = None,
     port: Annotated[
@@ -41,6 +45,7 @@ def serve(
         list[str] | None,
         typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download weights (as STREAMER_OFFLINE=1).")] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML, with explanations, and exit.")
     ] = False,
@@ -68,6 +73,7 @@ def serve(
         if print_config:
             typer.echo(describe(loaded))
             return
+        fetch_weights(loaded, offline=offline)
         code = _run(loaded, began)
     except (ConfigError, ListenFailed, ModelLoadError) as error:
         typer.echo(f"error: {error.message}", err=True)

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from streamer.audio.format import AudioFormat
+from streamer.cli.sources import Source
 from streamer.cli.view import Times, View
 from streamer.client.errors import ConnectFailed, ConnectionClosed
 from streamer.client.events import Ack, Error, Started
-from streamer.client.sources import chunks, paced
 from streamer.client.stream import Stream, connect
 from streamer.errors import BadRequest, StreamerError
 from streamer.session.events import Mode
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """Audio in its wire format."""
-
-    format: AudioFormat
-    data: bytes
-
-    @property
-    def bytes_per_second(self) -> int:
-        """Bytes per second of all channels."""
-        return self.format.sample_rate * self.format.frame_bytes
-
-    @property
-    def seconds(self) -> float:
-        return len(self.data) / self.bytes_per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +25,7 @@ class Failure:
 
 
 async def stream_recording(
-    recording: Recording,
+    source: Source,
     address: str,
     view: View,
     *,
@@ -52,6 +33,7 @@ async def stream_recording(
     chunk_bytes: int = 256,
     real_time: bool = False,
     interim_results: bool = False,
+    interim_interval_ms: int | None = None,
     simple: bool = False,
     traceparent: str | None = None,
 ) -> Failure | None:
@@ -60,15 +42,16 @@ async def stream_recording(
     try:
         talk = connect(
             address,
-            format=recording.format,
+            format=source.format,
             mode=mode,
             interim_results=interim_results,
+            interim_interval_ms=interim_interval_ms,
             token=token,
             traceparent=traceparent,
         )
         async with talk as stream:
             with view:
-                return await _converse(stream, recording, view, chunk_bytes, traceparent, real_time=real_time)
+                return await _converse(stream, source, view, chunk_bytes, traceparent, real_time=real_time)
     except BadRequest as error:
         return Failure(error.message, exit_code=2)
     except ConnectFailed as error:
@@ -76,11 +59,11 @@ async def stream_recording(
 
 
 async def _converse(
-    stream: Stream, recording: Recording, view: View, chunk_bytes: int, traceparent: str | None, *, real_time: bool
+    stream: Stream, source: Source, view: View, chunk_bytes: int, traceparent: str | None, *, real_time: bool
 ) -> Failure | None:
     began = monotonic()
     async with asyncio.TaskGroup() as tasks:
-        sending = tasks.create_task(_send(stream, recording, view, chunk_bytes, real_time=real_time))
+        sending = tasks.create_task(_send(stream, source, view, chunk_bytes, real_time=real_time))
         failure, first = await _hear(stream, view)
         sending.cancel()
     trace = traceparent.split("-")[1] if traceparent else None
@@ -88,24 +71,12 @@ async def _converse(
     return failure
 
 
-async def _send(stream: Stream, recording: Recording, view: View, chunk_bytes: int, *, real_time: bool) -> None:
-    sent = 0
+async def _send(stream: Stream, source: Source, view: View, chunk_bytes: int, *, real_time: bool) -> None:
     with suppress(ConnectionClosed):  # the receiver reports the reason
-        async for piece in _pieces(recording, chunk_bytes, real_time=real_time):
+        async for piece, seconds in source.pieces(chunk_bytes, real_time=real_time):
             await stream.send(piece)
-            sent += len(piece)
-            view.sent(sent / recording.bytes_per_second)
+            view.sent(seconds)
         await stream.stop()
-
-
-async def _pieces(recording: Recording, chunk_bytes: int, *, real_time: bool) -> AsyncIterator[bytes]:
-    cut = chunks(recording.data, chunk_bytes)
-    if not real_time:
-        for piece in cut:
-            yield piece
-        return
-    async for piece in paced(cut, recording.bytes_per_second):
-        yield piece
 
 
 async def _hear(stream: Stream, view: View) -> tuple[Failure | None, float | None]:

@@ -28,6 +28,14 @@ def vad(
     plot: Annotated[
         Path | None, typer.Option(help="Draw waveform, probabilities and segments to this file.", metavar="OUT.png")
     ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--detector",
+            help="silero, energy, none or package.module:Detector; repeat it to compare detectors.",
+            show_default="silero",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per segment.")] = False,
     positive_speech_threshold: Annotated[
         float, typer.Option(help="A window above this probability may open speech.")
@@ -49,7 +57,7 @@ def vad(
         float, typer.Option(help="Longer speech is split, without a gap.")
     ] = DEFAULTS.max_speech_time_ms,
 ) -> None:
-    """Find the speech in a file, with the network and the rules of a stream."""
+    """Find the speech in a file, with the detectors and the rules of a stream."""
     from streamer.audio.files import read_audio
     from streamer.errors import StreamerError
 
@@ -64,10 +72,10 @@ def vad(
             max_speech_time_ms=max_speech_time_ms,
         )
         audio = read_audio(file)
+        began = time.perf_counter()
+        channels = _find(audio, config, detector or ["silero"])
     except StreamerError as error:
         raise _refused(error.message) from None
-    began = time.perf_counter()
-    channels = _find(audio, config)
     took_s = time.perf_counter() - began
     if json:
         _print_json(audio, channels)
@@ -82,13 +90,18 @@ def _refused(message: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _find(audio: AudioFile, config: VadConfig) -> list[Channel]:
+def _find(audio: AudioFile, config: VadConfig, detectors: list[str]) -> list[Channel]:
+    """Return the result of each detector in each channel. Raises ConfigError."""
+    from streamer.vad.detectors import make_detector
     from streamer.vad.recording import segments_from, speech_probabilities
 
     found = []
-    for samples in audio.samples:
-        probabilities = speech_probabilities(samples, audio.sample_rate)
-        found.append(Channel(probabilities, segments_from(probabilities, len(samples), audio.sample_rate, config)))
+    for index, samples in enumerate(audio.samples):
+        for detector in detectors:
+            probabilities = speech_probabilities(samples, audio.sample_rate, make_detector(detector))
+            segments = segments_from(probabilities, len(samples), audio.sample_rate, config)
+            names = [*([f"channel {index}"] if audio.channels > 1 else []), *([detector] if len(detectors) > 1 else [])]
+            found.append(Channel(index, detector, ", ".join(names), probabilities, segments))
     return found
 
 
@@ -105,10 +118,12 @@ def _print_json(audio: AudioFile, channels: list[Channel]) -> None:
     import msgspec
 
     rate = audio.sample_rate
-    for index, channel in enumerate(channels):
+    several = len({channel.detector for channel in channels}) > 1
+    for channel in channels:
         for segment in channel.segments:
             line = {
-                "channel": index,
+                "channel": channel.index,
+                **({"detector": channel.detector} if several else {}),
                 "start": round(segment.start / rate, 4),
                 "end": round(segment.end / rate, 4),
                 "start_sample": segment.start,
@@ -126,14 +141,14 @@ def _print_table(file: Path, audio: AudioFile, channels: list[Channel], took_s: 
     console = Console(highlight=False)
     several = len(channels) > 1
     rate = audio.sample_rate
-    count = f"{len(channels)} channels" if several else "mono"
+    count = f"{audio.channels} channels" if audio.channels > 1 else "mono"
     console.print(f"[bold]{file.name}[/bold]  [dim]{audio.seconds:.2f} s, {rate} Hz, {count}, {audio.subtype}[/dim]")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in (*(["channel"] if several else []), "start", "end", "length", "probability"):
+    for heading in (*(["of"] if several else []), "start", "end", "length", "probability"):
         table.add_column(heading, justify="right")
-    for index, channel in enumerate(channels):
+    for channel in channels:
         if console.encoding.lower().startswith("utf"):
-            console.print(_strip(audio, channel))
+            console.print(_strip(audio, channel), f"[dim]{channel.name}[/dim]" if several else "")
         for segment in channel.segments:
             start, end = segment.start / rate, segment.end / rate
             figures = (
@@ -142,10 +157,12 @@ def _print_table(file: Path, audio: AudioFile, channels: list[Channel], took_s: 
                 f"{end - start:.2f} s",
                 f"{_mean(audio, channel, segment):.0%}",
             )
-            table.add_row(*([str(index)] if several else []), *figures)
+            table.add_row(*([channel.name] if several else []), *figures)
     found = sum(len(channel.segments) for channel in channels)
     if found:
         console.print(table)
+    if len({channel.detector for channel in channels}) > 1:  # a sum over detectors says nothing
+        return
     speech_s = sum(segment.end - segment.start for channel in channels for segment in channel.segments) / rate
     total_s = audio.seconds * len(channels)
     segments = {0: "no speech", 1: "1 segment"}.get(found, f"{found} segments")

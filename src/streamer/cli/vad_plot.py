@@ -45,11 +45,11 @@ def draw(target: Path, title: str, audio: AudioFile, channels: list[Channel], co
         axes = figure.subplots(
             2 * len(channels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [3, 2] * len(channels)}
         )[:, 0]
-        for index, (samples, channel) in enumerate(zip(audio.samples, channels, strict=True)):
-            wave, curve = axes[2 * index], axes[2 * index + 1]
-            if len(channels) > 1:
-                wave.set_title(f"channel {index}", fontsize=9, color=FAINT)
-            _waveform(wave, samples, audio, channel)
+        for number, channel in enumerate(channels):
+            wave, curve = axes[2 * number], axes[2 * number + 1]
+            if channel.name:
+                wave.set_title(channel.name, fontsize=9, color=FAINT)
+            _waveform(wave, audio.samples[channel.index], audio, channel)
             _probability(curve, audio, channel, config)
         axes[0].set_xlim(0, audio.seconds)
         axes[-1].set_xlabel("seconds")
@@ -58,11 +58,28 @@ def draw(target: Path, title: str, audio: AudioFile, channels: list[Channel], co
 
 
 def _heading(figure: Figure, title: str, audio: AudioFile, channels: list[Channel]) -> None:
-    lengths = [segment.end - segment.start for channel in channels for segment in channel.segments]
-    rate = audio.sample_rate
-    found = f"{len(lengths)} segment{'' if len(lengths) == 1 else 's'}, {sum(lengths) / rate:.2f} s of speech"
+    found = "   ·   ".join(_found(audio, channels, detector) for detector in _detectors(channels))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.text(0.99, 0.99, f"{audio.seconds:.2f} s at {rate} Hz   ·   {found}", ha="right", va="top", color=FAINT)
+    figure.text(
+        0.99, 0.99, f"{audio.seconds:.2f} s at {audio.sample_rate} Hz   ·   {found}", ha="right", va="top", color=FAINT
+    )
+
+
+def _detectors(channels: list[Channel]) -> list[str]:
+    return list(dict.fromkeys(channel.detector for channel in channels))
+
+
+def _found(audio: AudioFile, channels: list[Channel], detector: str) -> str:
+    """Return a summary of one detector over all channels."""
+    lengths = [
+        segment.end - segment.start
+        for channel in channels
+        if channel.detector == detector
+        for segment in channel.segments
+    ]
+    name = f"{detector}: " if len(_detectors(channels)) > 1 else ""
+    segments = f"{len(lengths)} segment{'' if len(lengths) == 1 else 's'}"
+    return f"{name}{segments}, {sum(lengths) / audio.sample_rate:.2f} s of speech"
 
 
 def _waveform(axis: Any, samples: NDArray[np.float32], audio: AudioFile, channel: Channel) -> None:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Channel:
-    """Result of one channel: float32 [windows] of 32 ms, and segments in samples of the file."""
+    """Result of one detector in one channel: float32 [windows] of 32 ms, and segments in samples of the file.
 
+    `index`: of the channel. `name`: label in a table or a picture; empty if there is only one result.
+    """
+
+    index: int
+    detector: str
+    name: str
     probabilities: NDArray[np.float32]
     segments: list[SpeechEnded]

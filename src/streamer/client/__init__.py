@@ -21,6 +21,7 @@ from streamer.client.events import (
 )
 from streamer.client.link import Closed
 from streamer.client.stream import Received, Stream, connect
+from streamer.media.formats import Container, MediaFormat
 from streamer.session.messages import VadOverrides
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Closed",
     "ConnectFailed",
     "ConnectionClosed",
+    "Container",
     "Data",
     "Draining",
     "Encoding",
@@ -37,6 +39,7 @@ __all__ = [
     "Finished",
     "Flushed",
     "HandshakeRefused",
+    "MediaFormat",
     "ModelInfo",
     "NotOfTheProtocol",
     "Received",

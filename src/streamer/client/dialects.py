@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from streamer.audio.format import AudioFormat, Encoding
+from streamer.audio.format import Encoding
 from streamer.client.errors import NotOfTheProtocol
 from streamer.client.events import Data, Error, Event, Segment, SpeechEnded, SpeechStarted
 from streamer.client.link import Request
@@ -118,6 +118,8 @@ class V2Dialect:
 
 
 def _v1_start(start: Start) -> v1_wire.Start:
+    if start.media is not None:
+        raise BadRequest(f"v1 has no {start.media.container}; connect to /api/v2 for compressed audio")
     if start.format.encoding not in _BITS:
         raise InvalidFormat(
             field="format.encoding", expected="pcm_s16le or pcm_f32le on v1", got=str(start.format.encoding)
@@ -151,9 +153,8 @@ def _v1_error(error: v1_wire.Error) -> Error:
 
 def _v2_start(start: Start) -> v2_wire.Start:
     _no_mode(start)
-    format_: AudioFormat = start.format
     return v2_wire.Start(
-        format=v2_wire.Format(format_.encoding, format_.sample_rate, format_.channels),
+        format=_v2_format(start),
         interim_results=start.interim_results,
         interim_interval_ms=start.interim_interval_ms,
         chunk_ms=start.chunk_ms,
@@ -163,6 +164,13 @@ def _v2_start(start: Start) -> v2_wire.Start:
         metadata=dict(start.metadata),
         options=msgspec.Raw(start.options),
     )
+
+
+def _v2_format(start: Start) -> v2_wire.Format:
+    media, form = start.media, start.format
+    if media is None:
+        return v2_wire.Format(form.encoding, form.sample_rate, form.channels)
+    return v2_wire.Format(media.container, None, media.channels, media.downmix)
 
 
 class _Tag(msgspec.Struct):

@@ -25,6 +25,7 @@ from streamer.client.events import (
 from streamer.client.link import Request
 from streamer.errors import brief
 from streamer.protocols.grpc_words import (
+    CONTAINERS,
     ENCODINGS,
     ERRORS,
     MODES,
@@ -75,11 +76,8 @@ def _message(request: Request) -> pb.ClientMessage:
 
 
 def _start(start: Start) -> pb.Start:
-    form = start.format
     message = pb.Start(
-        format=pb.AudioFormat(
-            encoding=ENCODINGS.name(form.encoding), sample_rate=form.sample_rate, channels=form.channels
-        ),
+        format=_format(start),
         mode=None if start.mode is None else MODES.name(start.mode),
         interim_results=start.interim_results,
         interim_interval_ms=start.interim_interval_ms,
@@ -91,6 +89,16 @@ def _start(start: Start) -> pb.Start:
     )
     fill_struct(message.options, msgspec.json.decode(start.options))
     return message
+
+
+def _format(start: Start) -> pb.AudioFormat:
+    form, media = start.format, start.media
+    if media is None:
+        encoding = ENCODINGS.name(form.encoding)
+        return pb.AudioFormat(encoding=encoding, sample_rate=form.sample_rate, channels=form.channels)
+    return pb.AudioFormat(
+        encoding=CONTAINERS.name(media.container), channels=media.channels or 0, downmix=media.downmix
+    )
 
 
 def _maybe(message: Message, field: str) -> Any:

@@ -20,6 +20,7 @@ from streamer.client.events import Error, Event, Finished, Started
 from streamer.client.link import LOST, Closed, Dialect, Link, Request, is_normal_end
 from streamer.client.unread import UnreadEvents
 from streamer.errors import BadRequest
+from streamer.media.formats import Container, MediaFormat, provisional
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop, VadOverrides
 
@@ -197,10 +198,10 @@ class Stream:
 async def connect(
     url: str,
     *,
-    format: AudioFormat | None = None,
+    format: AudioFormat | MediaFormat | None = None,
     encoding: str = Encoding.PCM_S16LE,
     sample_rate: int = 16_000,
-    channels: int = 1,
+    channels: int | None = None,
     mode: Mode | str | None = None,
     interim_results: bool = False,
     interim_interval_ms: int | None = None,
@@ -223,8 +224,11 @@ async def connect(
     Raises BadRequest or InvalidFormat for an invalid request, ConnectFailed if the server cannot be reached, and
     HandshakeRefused if it refuses the connection.
     """
+    form = format or _format(encoding, sample_rate, channels)
+    media = form.check() if isinstance(form, MediaFormat) else None
     start = Start(
-        format=format or _format(encoding, sample_rate, channels),
+        format=provisional() if isinstance(form, MediaFormat) else form,
+        media=media,
         interim_results=interim_results,
         interim_interval_ms=interim_interval_ms,
         chunk_ms=chunk_ms,
@@ -289,8 +293,10 @@ def dialect_of(url: str) -> Dialect[str | bytes]:
     return V1Dialect() if match[1] == "1" else V2Dialect()
 
 
-def _format(encoding: str, sample_rate: int, channels: int) -> AudioFormat:
-    return AudioFormat(_one_of(Encoding, "encoding", encoding), sample_rate, channels)
+def _format(encoding: str, sample_rate: int, channels: int | None) -> AudioFormat | MediaFormat:
+    if encoding in list(Container):
+        return MediaFormat(Container(encoding), channels)
+    return AudioFormat(_one_of(Encoding, "encoding", encoding), sample_rate, 1 if channels is None else channels)
 
 
 def _one_of(words: type[WordT], field: str, word: str) -> WordT:

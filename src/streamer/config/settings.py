@@ -10,9 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings
+from streamer.media.formats import Container
 from streamer.session.events import Mode
 from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
-from streamer.vad.settings import VadConfig
+from streamer.vad.settings import TurnConfig, VadSection
 
 
 def _listed(value: object) -> object:
@@ -204,6 +205,19 @@ class LogSettings:
     """`auto`: text on a terminal, JSON lines elsewhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class AudioSettings:
+    """Compressed audio that clients may send."""
+
+    formats: Annotated[
+        tuple[Literal["aac", "amr", "flac", "g722", "mp3", "mp4", "ogg", "opus", "wav", "webm"], ...],
+        BeforeValidator(_listed),
+    ] = ("aac", "amr", "flac", "g722", "mp3", "mp4", "ogg", "opus", "wav", "webm")
+    """Containers that are served; `opus` and `g722` come without one. Those left out cannot be reached by any input."""
+    libopus: str = ""
+    """Path of the library that decodes Opus. Empty for the system's, or else PyAV's or that of opuslib_next."""
+
+
 class Settings(BaseModel):
     """All settings in two levels: section and key. `load` reads them from file, environment and flags."""
 
@@ -216,8 +230,10 @@ class Settings(BaseModel):
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
     engine: EngineSettings = EngineSettings()
-    vad: VadConfig = VadConfig()
+    vad: VadSection = VadSection()
+    turn: TurnConfig = TurnConfig()
     session: SessionSection = SessionSection()
+    audio: AudioSettings = AudioSettings()
     limits: Limits = Limits()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
@@ -256,5 +272,7 @@ class Settings(BaseModel):
             stall_timeout_s=cut.stall_timeout_s,
             lag_warning_s=cut.lag_warning_s,
             retry_after_s=self.server.retry_after_s,
+            containers=frozenset(map(Container, self.audio.formats)),
+            libopus=self.audio.libopus,
             limits=self.limits,
         )

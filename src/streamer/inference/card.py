@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from streamer.errors import ModelLoadError, brief
-from streamer.models.contract import AnyModel, Executor, StreamingModel
+from streamer.models.contract import AnyModel, Executor, StreamingModel, WordTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class ModelCard:
     timeout_floor_s: float
     timeout_factor: float
     memory_limit_mb: int
+    word_times: WordTimes = ""
 
     @classmethod
     def of(cls, model: AnyModel) -> ModelCard:
@@ -32,6 +33,8 @@ class ModelCard:
         name = model.name or type(model).__name__
         if model.executor not in ("thread", "process"):
             raise _wrong(name, "executor", "'thread' or 'process'", model.executor)
+        if model.word_times not in ("", "model", "estimated"):
+            raise _wrong(name, "word_times", "'model', 'estimated' or ''", model.word_times)
         stateful = isinstance(model, StreamingModel)
         return cls(
             name=name,
@@ -46,6 +49,7 @@ class ModelCard:
             timeout_floor_s=_number(name, "timeout_floor_s", model.timeout_floor_s, 0.001),
             timeout_factor=_number(name, "timeout_factor", model.timeout_factor),
             memory_limit_mb=_whole(name, "memory_limit_mb", model.memory_limit_mb, 0, 2**30),
+            word_times=model.word_times,
         )
 
     def timeout_s(self, seconds: float) -> float:

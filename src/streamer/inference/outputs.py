@@ -18,6 +18,7 @@ import numpy as np
 from streamer.errors import ErrorCode, ModelFailed, StreamerError
 from streamer.inference.answer_tasks import AnswerTasks, Put
 from streamer.inference.calls import Answer, Fault
+from streamer.transcripts.transcript import Transcript, shift_words
 
 FAILED = "the model failed on this segment"
 UNCAUGHT = "Internal server error"
@@ -90,9 +91,14 @@ class Outputs:
         self._max_bytes = max_bytes
         self._max_partials = max_partials
         self._runner: asyncio.Runner | None = None
+        self._offsets: Sequence[float] = ()
 
-    def answers(self, outputs: Sequence[Any]) -> Iterator[tuple[list[Answer], bool]]:
-        """Yield answers as they become available, and whether they are the last; one last answer per output."""
+    def answers(self, outputs: Sequence[Any], offsets: Sequence[float] = ()) -> Iterator[tuple[list[Answer], bool]]:
+        """Yield answers as they become available, and whether they are the last; one last answer per output.
+
+        `offsets`: seconds from the start of the stream to each item, added to the times of words in a Transcript.
+        """
+        self._offsets = offsets
         known: list[Answer] = []
         pulled: deque[tuple[_Partials, Iterator[Any]]] = deque()
         awaited: list[tuple[int, Any]] = []
@@ -171,13 +177,18 @@ class Outputs:
         partials.count += 1
         if partials.count > self._max_partials:
             raise ModelFailed(f"the model yielded more than {self._max_partials} outputs for one segment")
-        return Answer(partials.index, to_json(held, self._max_bytes), partial=True)
+        return Answer(partials.index, self._encode(partials.index, held), partial=True)
+
+    def _encode(self, index: int, output: object) -> bytes:
+        if self._offsets and isinstance(output, Transcript):
+            output = shift_words(output, self._offsets[index])
+        return to_json(output, self._max_bytes)
 
     def _last(self, index: int, output: object) -> Answer:
         if isinstance(output, BaseException):
             return Answer(index, fault=fault_of(output))
         try:
-            return Answer(index, to_json(output, self._max_bytes))
+            return Answer(index, self._encode(index, output))
         except ModelFailed as error:
             return Answer(index, fault=fault_of(error))
 

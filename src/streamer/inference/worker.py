@@ -81,7 +81,8 @@ class ModelHost:
                     items = [_segment(item) for item in call.items]
                     with self._observer.calling(call.trace, len(items)):
                         outputs = self._infer(items, [item.lane for item in call.items])
-                        for answers, complete in self._outputs.answers(outputs):
+                        offsets = [] if self._counts_itself else [item.start / item.sample_rate for item in items]
+                        for answers, complete in self._outputs.answers(outputs, offsets):
                             yield Reply(answers, done=complete)
                     return
             yield Reply()
@@ -153,6 +154,11 @@ class ModelHost:
             self._model.unload()
         self.close()
         self._observer.stop()
+
+    @property
+    def _counts_itself(self) -> bool:
+        """Whether the model's times count from the beginning of the stream already."""
+        return isinstance(self._model, StreamingModel)
 
     @property
     def _loaded(self) -> AnyModel:

@@ -45,6 +45,7 @@ class StreamInfo:
 
 
 Executor = Literal["thread", "process"]
+WordTimes = Literal["", "model", "estimated"]
 
 
 class BaseModel:
@@ -75,6 +76,17 @@ class BaseModel:
     """Time-out of a call: floor + factor * seconds of audio in its batch. A worker process is killed after it."""
     memory_limit_mb: int = 0
     """Resident memory of a worker process above which it is replaced between batches; 0: no limit."""
+    word_times: WordTimes = ""
+    """Source of the times of words in a Transcript: the `model`, or `estimated` from the lengths of the words by the
+    reader. Empty: the model returns no Transcript."""
+
+    def fetch(self) -> object:
+        """Get the files that load() reads.
+
+        `streamer serve` calls it once before any worker starts, because a download may take longer than the time-out of
+        load(). It is called for built-in models only.
+        """
+        return None
 
     def load(self) -> None:
         """Load weights, once per worker, before the server is ready."""

@@ -7,10 +7,11 @@ from pathlib import Path
 from streamer.errors import ConfigError, ModelLoadError
 
 
-def existing(key: str, directory: Path) -> Path:
+def existing(key: str, directory: Path | None) -> Path:
     """Return `directory` if it exists. Raises ConfigError, naming the setting."""
-    if not directory.is_dir():
-        raise ConfigError(field=f"model.{key}", expected="a directory with the model's files", got=str(directory))
+    if directory is None or not directory.is_dir():
+        got = None if directory is None else str(directory)
+        raise ConfigError(field=f"model.{key}", expected="a directory with the model's files", got=got)
     return directory
 
 

@@ -22,13 +22,19 @@ from streamer.models.contract import SETTINGS, AnyModel, BaseModel, FunctionMode
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "stub": "streamer.models.stub:Stub",
+        "moonshine": "streamer.models.moonshine:Moonshine",
         "pocketsphinx": "streamer.models.pocketsphinx:PocketSphinx",
+        "whisper": "streamer.models.whisper:Whisper",
+        "sherpa": "streamer.models.sherpa_onnx:sherpa",
+        "parakeet": "streamer.models.sherpa_onnx:parakeet",
         "sherpa_onnx": "streamer.models.sherpa_onnx:SherpaOnnx",
         "sherpa_onnx_streaming": "streamer.models.sherpa_onnx:SherpaOnnxStreaming",
-        "faster_whisper": "streamer.models.faster_whisper:FasterWhisper",
     }
 )
 """The included models by name."""
+
+WITH_WEIGHTS = frozenset({"moonshine", "whisper", "sherpa", "parakeet"})
+"""Those of them after whose name the weights may stand: `moonshine:base-en`."""
 
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
@@ -48,19 +54,37 @@ class ModelSpec:
 def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> AnyModel:
     """Find the model `spec` and build it, without calling its `load()`, which is up to a worker.
 
-    `spec`: a built-in name, `package.module:name`, or `path/to/file.py:name`. The name may be a function decorated with
-    `@streamer.model`, a model's class, an instance, or a function that returns one. `parameters` are passed to the
-    constructor (or the factory). Attributes of every model (`workers`, `executor`, `max_batch_size`, ...) that the
-    constructor does not take are set on the instance.
+    `spec`: a built-in name (with weights: `moonshine:base-en`), `package.module:name`, or `path/to/file.py:name`. The
+    name may be a function decorated with `@streamer.model`, a model's class, an instance, or a function that returns
+    one. `parameters` are passed to the constructor (or the factory). Attributes of every model (`workers`, `executor`,
+    `max_batch_size`, ...) that the constructor does not take are set on the instance.
 
     Raises ModelLoadError (what was expected, what was found) or ConfigError (a parameter: key, expected, got).
     """
+    spec, weights = split_weights(spec)
+    if weights:
+        parameters = {**parameters, "weights": weights}
     found = _find(spec)
     constructor = {key: value for key, value in parameters.items() if key not in SETTINGS or _takes(found, key)}
     model = _build(spec, found, constructor)
     for key in parameters.keys() - constructor.keys():
         setattr(model, key, _converted(key, parameters[key], typing.get_type_hints(BaseModel)[key]))
     return model
+
+
+def split_weights(spec: str) -> tuple[str, str]:
+    """Return a built-in name and the weights named after its colon; `spec` and "" if it names no weights."""
+    name, _, weights = spec.partition(":")
+    return (name, weights) if name in WITH_WEIGHTS else (spec, "")
+
+
+def fetch(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
+    """Get the weights of a built-in model, from the network if need be; other models see to theirs in load().
+
+    Raises ConfigError or ModelLoadError, as `load_model`.
+    """
+    if split_weights(spec)[0] in WITH_WEIGHTS:
+        load_model(spec, parameters).fetch()
 
 
 def _find(spec: str) -> object:
@@ -206,7 +230,7 @@ def _hints(found: Callable[..., Any]) -> dict[str, Any]:
 
 def _converted(key: str, value: object, hint: Any) -> object:
     """Convert `value` to the type `hint`: text of the environment becomes a number, a wrong type is an error."""
-    if hint is Path and isinstance(value, str):
+    if isinstance(value, str) and (hint is Path or hint == Path | None):
         return Path(value)
     try:
         return msgspec.convert(value, hint, strict=False)

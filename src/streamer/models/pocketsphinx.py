@@ -10,22 +10,24 @@ from typing import Any
 import numpy as np
 
 from streamer.errors import ModelFailed, ModelLoadError
-from streamer.models.contract import Executor, Model, Segment
+from streamer.models.contract import Executor, Model, Segment, WordTimes
 from streamer.models.directory import missing_package
+from streamer.transcripts.transcript import Transcript, Word
 
 _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
 class PocketSphinx(Model):
-    """Returns `{"text": str, "words": [{"word", "start_time", "end_time", "confidence"}]}`.
+    """Returns a Transcript with the times and confidences of words.
 
-    Times are seconds from the start of the stream, confidences in [0, 1]. `settings`: those of pocketsphinx (`lm`,
+    Confidences are in [0, 1]. `settings`: those of pocketsphinx (`lm`,
     `dict`, `hmm`, `beam`, ...); default: its US English model. A decoder is not thread-safe and holds the GIL, so the
     executor is a process.
     """
 
     name = "pocketsphinx"
     sample_rate = 16_000
+    word_times: WordTimes = "model"
     executor: Executor = "process"
     workers = 1
     max_batch_size = 1
@@ -52,7 +54,7 @@ class PocketSphinx(Model):
 
     def _recognise(self, item: Segment) -> object:
         if len(item.samples) == 0:  # the decoder raises on an empty buffer
-            return {"text": "", "words": []}
+            return Transcript("")
         decoder = self._decoder
         pcm = (np.clip(item.samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
         try:
@@ -66,22 +68,22 @@ class PocketSphinx(Model):
             return failed
         hypothesis = decoder.hyp()
         if hypothesis is None or not hypothesis.hypstr:
-            return {"text": "", "words": []}
-        return {"text": hypothesis.hypstr, "words": self._words(item.start / item.sample_rate)}
+            return Transcript("")
+        return Transcript(hypothesis.hypstr, self._words())
 
-    def _words(self, offset: float) -> list[dict[str, object]]:
-        """Return the words of a segment. `offset`: start of the segment in seconds."""
+    def _words(self) -> list[Word]:
+        """Return the words of the segment that was decoded last."""
         words = []
         for part in self._decoder.seg():
             if part.word.startswith(("<", "[", "+")):  # sentence marks, silence, noise
                 continue
             words.append(
-                {
-                    "word": part.word.split("(")[0],  # "the(2)" is another pronunciation of "the"
-                    "start_time": round(offset + part.start_frame / self._frame_rate, 3),
-                    "end_time": round(offset + (part.end_frame + 1) / self._frame_rate, 3),
-                    "confidence": _probability(part.prob),
-                }
+                Word(
+                    word=part.word.split("(")[0],  # "the(2)" is another pronunciation of "the"
+                    start_time=part.start_frame / self._frame_rate,
+                    end_time=(part.end_frame + 1) / self._frame_rate,
+                    confidence=_probability(part.prob),
+                )
             )
         return words
 

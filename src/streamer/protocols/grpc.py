@@ -9,8 +9,10 @@ from google.protobuf.message import DecodeError
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode, InvalidFormat
+from streamer.media.formats import MediaFormat
 from streamer.protocols.codec import Clock, milliseconds
 from streamer.protocols.grpc_words import (
+    CONTAINERS,
     ENCODINGS,
     ERRORS,
     MODES,
@@ -25,6 +27,7 @@ from streamer.protocols.reading import (
     MAX_AUDIO_BYTES,
     MAX_CONTROL_BYTES,
     checked_options,
+    declared_format,
     deeper_than,
     too_big,
     unserved,
@@ -124,7 +127,7 @@ class Grpc:
 
     def _start(self, start: pb.Start) -> Start | Malformed:
         try:
-            agreed = _format(start.format)
+            agreed, media = _format(start.format)
         except InvalidFormat as error:
             return unserved(error)
         mode = MODES.word(start.mode)
@@ -135,6 +138,7 @@ class Grpc:
             return options
         return Start(
             format=agreed,
+            media=media,
             interim_results=start.interim_results,
             interim_interval_ms=start.interim_interval_ms if start.HasField("interim_interval_ms") else None,
             chunk_ms=start.chunk_ms if start.HasField("chunk_ms") else None,
@@ -169,12 +173,13 @@ def _auth(token: str) -> Auth | Malformed:
     return Auth(token)
 
 
-def _format(format_: pb.AudioFormat) -> AudioFormat:
-    encoding = ENCODINGS.word(format_.encoding)
-    if encoding is None:
-        expected = f"one of {', '.join(Encoding)}"
-        raise InvalidFormat(field="format.encoding", expected=expected, got=format_.encoding)
-    return AudioFormat(encoding, format_.sample_rate, format_.channels).check()
+def _format(format_: pb.AudioFormat) -> tuple[AudioFormat, MediaFormat | None]:
+    encoding = ENCODINGS.word(format_.encoding) or CONTAINERS.word(format_.encoding)
+    # A number that says nothing stands for one that was left out.
+    rate, channels = format_.sample_rate or None, format_.channels or None
+    if encoding is None or encoding in list(Encoding):
+        rate, channels = format_.sample_rate, format_.channels
+    return declared_format(str(encoding or format_.encoding), rate, channels, format_.downmix)
 
 
 def _overrides(vad: pb.VadOverrides) -> VadOverrides:

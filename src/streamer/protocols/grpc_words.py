@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
 from streamer.audio.format import Encoding
 from streamer.errors import ErrorCode
+from streamer.media.formats import Container
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session.events import FinishReason, Json, Mode, WarningCode
 
@@ -37,6 +38,7 @@ class Words(Generic[WordT]):
 
 
 ENCODINGS = Words(Encoding, pb.Encoding, "ENCODING")
+CONTAINERS = Words(Container, pb.Encoding, "ENCODING")
 MODES = Words(Mode, pb.Mode, "MODE")
 ERRORS = Words(ErrorCode, pb.ErrorCode, "ERROR_CODE")
 WARNINGS = Words(WarningCode, pb.WarningCode, "WARNING_CODE")

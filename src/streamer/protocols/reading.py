@@ -6,8 +6,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from streamer.audio.format import Encoding
+from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode, InvalidFormat
+from streamer.media.formats import Container, MediaFormat, provisional
 from streamer.session.messages import Audio, Malformed
 
 WireT = TypeVar("WireT")
@@ -16,6 +17,8 @@ MAX_CONTROL_BYTES = 16 * 1024
 MAX_AUDIO_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 """Maximum nesting of a client's `options`, so that a model cannot be led into deep recursion."""
+_ENCODINGS = frozenset(Encoding)
+_CONTAINERS = frozenset(Container)
 _MAX_MESSAGE = 200
 _AUDIO_HINT = "; audio belongs in binary frames"
 
@@ -58,12 +61,28 @@ class Reader(Generic[WireT]):
         text, path = _located(error)
         if path in {"type", "request"}:
             text = f"{text}, expected one of {self._words}"
-        elif path == "format.encoding":
-            text = f"{text}, expected one of {', '.join(Encoding)}"
         message = _bounded(f"{path}: {text}" if path else text)
         if path == "format" or path.startswith("format."):
             return Malformed(ErrorCode.INVALID_FORMAT, message, fatal=True)
         return Malformed(ErrorCode.BAD_REQUEST, message + _hint(frame))
+
+
+def declared_format(
+    encoding: str, sample_rate: int | None, channels: int | None, downmix: bool
+) -> tuple[AudioFormat, MediaFormat | None]:
+    """Return the format of PCM; or a guess at it, and the format of compressed audio. Raises InvalidFormat."""
+    if encoding in _CONTAINERS:
+        media = MediaFormat(Container(encoding), channels, downmix).check()
+        return provisional(), media
+    if encoding not in _ENCODINGS:
+        expected = f"one of {', '.join((*Encoding, *Container))}"
+        raise InvalidFormat(field="format.encoding", expected=expected, got=encoding)
+    if downmix:
+        raise InvalidFormat(field="format.downmix", expected="false for PCM; join the channels yourself", got=downmix)
+    if sample_rate is None or channels is None:
+        name = "sample_rate" if sample_rate is None else "channels"
+        raise InvalidFormat(field=f"format.{name}", expected=f"an integer with {encoding}", got=None)
+    return AudioFormat(Encoding(encoding), sample_rate, channels).check(), None
 
 
 def checked_options(raw: bytes) -> bytes | Malformed:

@@ -6,11 +6,17 @@ from typing import ClassVar
 
 import msgspec
 
-from streamer.audio.format import AudioFormat
 from streamer.errors import InvalidFormat
 from streamer.protocols import v2_wire as wire
 from streamer.protocols.codec import Clock, milliseconds
-from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, checked_options, unserved
+from streamer.protocols.reading import (
+    MAX_AUDIO_BYTES,
+    MAX_CONTROL_BYTES,
+    Reader,
+    checked_options,
+    declared_format,
+    unserved,
+)
 from streamer.session import events
 from streamer.session.events import Event, Mode
 from streamer.session.messages import Auth, Flush, KeepAlive, Malformed, Message, Start, Stop
@@ -124,7 +130,7 @@ def _started(event: events.Started) -> wire.Started:
 def _start(start: wire.Start) -> Start | Malformed:
     format_ = start.format
     try:
-        agreed = AudioFormat(format_.encoding, format_.sample_rate, format_.channels).check()
+        agreed, media = declared_format(format_.encoding, format_.sample_rate, format_.channels, format_.downmix)
     except InvalidFormat as error:
         return unserved(error)
     model_options = checked_options(bytes(start.options))
@@ -132,6 +138,7 @@ def _start(start: wire.Start) -> Start | Malformed:
         return model_options
     return Start(
         format=agreed,
+        media=media,
         interim_results=start.interim_results,
         interim_interval_ms=start.interim_interval_ms,
         chunk_ms=start.chunk_ms,

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from streamer.audio.format import Encoding
 from streamer.session.events import Mode
 from streamer.session.messages import VadOverrides
 
@@ -28,12 +27,17 @@ class ToClient(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True
     """Base of server events. A client ignores fields of a newer server."""
 
 
-class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Format of the audio. `sample_rate` in Hz; channels are interleaved."""
+class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Format of the audio of a stream.
 
-    encoding: Encoding
-    sample_rate: int
-    channels: int
+    `encoding`: a value of Encoding; then `sample_rate` (Hz) and `channels` are required. Or a value of Container: the
+    audio says the rest, but `channels` of raw Opus. `downmix`: join all channels into one.
+    """
+
+    encoding: str
+    sample_rate: int | None = None
+    channels: int | None = None
+    downmix: bool = False
 
 
 class Start(ToServer, frozen=True, tag="start"):

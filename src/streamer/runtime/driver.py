@@ -15,6 +15,7 @@ from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Codec, Reply
 from streamer.runtime.budget import TOO_MUCH, WorkBudget, WorkLimits
 from streamer.runtime.deadline import DeadlineTimer, earliest
+from streamer.runtime.inlet import Inlet
 from streamer.runtime.meter import Meter
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.read_gate import ReadGate
@@ -32,9 +33,6 @@ from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
 _STREAMING = State.STREAMING
-
-JOINED = 4_096
-"""Bytes of audio up to which small messages are joined."""
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +69,16 @@ class Connection(Generic[FrameT]):
         self._over = False
         """The session takes no more input: it has closed, or the peer has disconnected."""
         self._gone = False
-        self._fault: ErrorCode | None = None
-        """Error by which the transport itself refused the peer."""
+        self._fault: ErrorCode | None = None  # error by which the transport itself refused the peer
         self._timer = DeadlineTimer(services.clock, self._fired)
         self._signs = transport.signs
-        self._controls = 0
-        """Number of messages without audio."""
+        self._controls = 0  # number of messages without audio
         self._later = Meter(services.clock.cpu)
         """Work of earlier messages that was done later, charged with the next message without audio."""
         limits = session.settings.limits
         budget = WorkBudget(WorkLimits(limits.max_control_share), services.addresses.of(transport.peer))
         self._gate = ReadGate(services.clock, limits.audio_ahead_s, budget, session.load)
-        self._memory = session.load.memory
+        self._inlet = Inlet(session, self._gate, services.turns, self._enter, getattr(transport, "spool", None))
         self.busy_s = 0.0
         """CPU seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
@@ -179,11 +175,11 @@ class Connection(Generic[FrameT]):
     @property
     def joined(self) -> int:
         """Implement `Ear.joined`."""
-        return min(JOINED, self._session.settings.limits.max_audio_message_bytes) if self._codec.joins_audio else 0
+        return self._inlet.joined if self._codec.joins_audio else 0
 
     def wanted(self) -> int:
         """Implement `Ear.wanted`."""
-        return self._session.wanted_bytes()
+        return self._inlet.wanted_bytes()
 
     def take(self, frame: FrameT) -> bool:
         """Pass a frame to the session. Return False if reading should pause, because the peer is too far ahead."""
@@ -192,9 +188,9 @@ class Connection(Generic[FrameT]):
         message = self._codec.decode(frame)
         if type(message) is not Audio:
             return self._take_each(message if isinstance(message, list) else [message])
-        more = self._apply(self._session.receive, message)
+        more = self._apply(self._inlet.receive, message)
         # Audio without actions only moves the deadline to a later time; the next ack checks the backlog.
-        if not more and self._session.state is _STREAMING and not self._memory.is_over:
+        if not more and self._session.state is _STREAMING and not self._session.load.memory.is_over:
             return True
         self._settle()
         return not self._is_ahead()
@@ -209,7 +205,9 @@ class Connection(Generic[FrameT]):
                 self._controls += 1
                 if type(step) is Start:
                     self._session.traceparent = self._observer.starting(step, self._clock.now())
-            self._apply(self._renew if type(step) is Auth else self._session.receive, step)
+                    if self._inlet.begin(step):
+                        self._transport.hand_over(self)
+            self._apply(self._renew if type(step) is Auth else self._inlet.receive, step)
         self._settle()
         return not self._is_ahead()
 
@@ -272,7 +270,8 @@ class Connection(Generic[FrameT]):
 
     def _let_read(self) -> None:
         """End a session whose memory is full for good; otherwise resume reading if the backlog is small enough."""
-        self._apply(self._session.relieve)
+        if not self._over and self._session.load.count():
+            self._apply(self._session.relieve)
         if self._over:
             self._gate.open()
         else:
@@ -388,6 +387,7 @@ class Connection(Generic[FrameT]):
     def _let_go(self) -> None:
         self._over = True
         self._timer.cancel()
+        self._inlet.stop()
         self._release()
         code = self._outbox.code or self._fault
         self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())

@@ -25,23 +25,45 @@ class ReadGate:
         self._max_ahead_s = max_ahead_s
         self._budget = budget
         self._load = load
+        self._allowed_s = max_ahead_s
         self._opened: asyncio.Event | None = None
+        self._room: asyncio.Event | None = None
         self._owes = False
         self.is_closed = False
-        """Whether the reader is paused."""
+        """Whether the reader is paused, or decoding is."""
 
     def drain(self) -> None:
         """Reduce the allowed lead of the peer."""
+        self._allowed_s = min(self._allowed_s, DRAINING_AHEAD_S)
         self._max_ahead_s = min(self._max_ahead_s, DRAINING_AHEAD_S)
 
     def finish(self) -> None:
         """Stop reading the stream."""
-        self._max_ahead_s = _NOTHING_MORE_S
+        self._max_ahead_s = self._allowed_s = _NOTHING_MORE_S
+        self.open_room()
 
     @property
     def is_finished(self) -> bool:
         """Whether reading has stopped for good."""
-        return self._max_ahead_s == _NOTHING_MORE_S
+        return self._allowed_s == _NOTHING_MORE_S
+
+    def suspend(self) -> None:
+        """Stop reading until `resume`: what was read has to be decoded first."""
+        self._max_ahead_s = _NOTHING_MORE_S
+
+    def resume(self) -> None:
+        """End `suspend`."""
+        self._max_ahead_s = self._allowed_s
+        self.look()
+
+    async def room(self) -> None:
+        """Wait while more audio than allowed is not processed yet, or in memory, until half of it is."""
+        if self._load.is_ahead(self._allowed_s) and not self.is_finished:
+            self._room, self.is_closed = asyncio.Event(), True
+            try:
+                await self._room.wait()
+            finally:
+                self._room, self.is_closed = None, self._opened is not None
 
     @property
     def is_ahead(self) -> bool:
@@ -64,7 +86,7 @@ class ReadGate:
         try:
             await self._opened.wait()
         finally:
-            self._opened, self.is_closed, self._owes = None, False, False
+            self._opened, self.is_closed, self._owes = None, self._room is not None, False
             if timer is not None:
                 timer.cancel()
 
@@ -72,9 +94,17 @@ class ReadGate:
         """Open the gate if the backlog is small enough."""
         if self._opened is not None and not self._owes and self._load.has_caught_up(self._max_ahead_s):
             self._opened.set()
+        if self._room is not None and self._load.has_caught_up(self._allowed_s):
+            self._room.set()
+
+    def open_room(self) -> None:
+        """End the wait for room."""
+        if self._room is not None:
+            self._room.set()
 
     def open(self) -> None:
         """Open the gate: the session has ended."""
+        self.open_room()
         if self._opened is not None:
             self._opened.set()
 

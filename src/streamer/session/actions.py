@@ -136,4 +136,8 @@ class Close:
     code: ErrorCode | None = None
 
 
-Action = Emit | Score | Infer | Cancel | Release | Close
+class Decode(msgspec.Struct, frozen=True):
+    """Call `CompressedInput.proceed`, once other connections have had their turn: audio waits to be decoded."""
+
+
+Action = Emit | Score | Infer | Cancel | Release | Close | Decode

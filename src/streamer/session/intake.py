@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,13 +17,9 @@ _SPARE_BYTES = 128 * 1024
 """Pending bytes above which unused memory is freed."""
 
 
-class Taken(msgspec.Struct, frozen=True, gc=False):
-    """The same audio by channel, for the model's buffer and for the speech scorer."""
-
-    model: Sequence[Kept]
-    speech: Sequence[Samples]
-    speech_bytes: int
-    """Bytes of memory of `speech` in addition to `model`."""
+Taken = tuple[Sequence[Kept], Sequence[Samples], int]
+"""The same audio by channel, for the model's buffer and for the speech scorer, and the bytes of memory of the latter in
+addition to the former. A tuple, which compiled code passes without an object."""
 
 
 class Intake(ABC):
@@ -150,10 +145,10 @@ class Passage(Intake):
         self.wanted_bytes = self._step + around - self._new
         is_shared = new is speech
         if self._format.channels == 1:
-            return Taken((new,), (Pcm(self._coding, speech),), 0 if is_shared else len(speech))
+            return (new,), (Pcm(self._coding, speech),), 0 if is_shared else len(speech)
         models = self._separate(new)
         speeches = models if is_shared else self._separate(speech)
-        return Taken(models, [Pcm(self._coding, data) for data in speeches], 0 if is_shared else len(speech))
+        return models, [Pcm(self._coding, data) for data in speeches], 0 if is_shared else len(speech)
 
     def _repair(self, end: int) -> None:
         samples, clamped = repaired(self._raw[self._new : end], 4)
@@ -215,7 +210,7 @@ class Conversion(Intake):
         model, speech = self._convert(count)
         self._steps += steps
         self.wanted_bytes = more - count
-        return Taken(list(model), list(speech), speech.nbytes)
+        return list(model), list(speech), speech.nbytes
 
     def drain(self) -> Taken:
         whole = len(self._raw) - len(self._raw) % self.format.frame_bytes
@@ -225,7 +220,7 @@ class Conversion(Intake):
         if self._model:
             model = _concat(model, self._model.flush())
         speech = _concat(speech, self._speech.flush()) if self._speech else model
-        return Taken(list(model), list(speech), speech.nbytes)
+        return list(model), list(speech), speech.nbytes
 
     def _convert(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return float32 [channels, n] at the model's rate and at the speech scorer's."""

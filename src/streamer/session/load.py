@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamer.errors import ErrorCode
+from streamer.media.decoder import MediaDecoder
 from streamer.session.memory import MemoryAccount, MemoryPool
 from streamer.session.pending import PendingMessages
 from streamer.session.settings import Limits
@@ -17,6 +18,12 @@ class Load:
         self.pending = PendingMessages()
         self.stream: Stream | None = None
         """The running stream."""
+        self.media: MediaDecoder | None = None
+        """The decoder of a client that sends compressed audio."""
+        self.undecoded_bytes = 0
+        """Memory of messages that wait until the audio before them is decoded."""
+        self.bad_packets = 0
+        """Number of packets of compressed audio that could not be decoded."""
         self.memory = MemoryAccount(pool, limits.max_session_bytes)
 
     @property
@@ -31,17 +38,24 @@ class Load:
     @property
     def held_bytes(self) -> int:
         """Bytes of memory for audio and queued messages."""
-        return self.pending.nbytes + (self.stream.held_bytes if self.stream is not None else 0)
+        media = self.undecoded_bytes + (self.media.nbytes if self.media is not None else 0)
+        return self.pending.nbytes + media + (self.stream.held_bytes if self.stream is not None else 0)
 
     @property
     def is_stuck(self) -> bool:
         """Whether memory exceeds the limit, and no pending answer would reduce it."""
         return self.memory.is_over and not (self.stream is not None and self.stream.is_waiting)
 
-    def count(self) -> None:
-        """Update the used memory, and the reserve for processing it."""
+    def count(self) -> bool:
+        """Update the used memory, and the reserve for processing it; return whether it exceeds the limit."""
         reserved = self.stream.reserved_bytes(self.pending.audio_bytes) if self.stream is not None else 0
-        self.memory.update(self.held_bytes, reserved)
+        return self.memory.update(self.held_bytes, reserved)
+
+    def clear(self) -> None:
+        """Discard queued messages and audio that is not decoded, and free their memory."""
+        self.pending.clear()
+        self.media, self.undecoded_bytes = None, 0
+        self.count()
 
     def is_ahead(self, ahead_s: float) -> bool:
         """Return whether reading should pause: the client is more than `ahead_s` seconds ahead, or memory is full."""

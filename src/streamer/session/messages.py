@@ -9,6 +9,7 @@ import msgspec
 
 from streamer.audio.format import AudioFormat
 from streamer.errors import ErrorCode
+from streamer.media.formats import MediaFormat
 from streamer.session.events import Mode
 
 
@@ -38,6 +39,8 @@ class Start:
     metadata: Mapping[str, str] = field(default_factory=dict)
     options: bytes = b"{}"
     """A JSON object, passed to the model unchanged."""
+    media: MediaFormat | None = None
+    """Format of compressed audio. Then `format` is a guess until `SetFormat`. None for PCM."""
     mode: Mode | None = None
     """None for the mode of the endpoint."""
     progress_ms: int | None = None
@@ -64,6 +67,13 @@ class Configure:
     interim_results: bool = False
     interim_interval_ms: int | None = None
     options: bytes = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetFormat:
+    """The format of compressed audio is known now. Comes before the first `Audio` of the stream."""
+
+    format: AudioFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +116,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Configure | Flush | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | Configure | SetFormat | Flush | Stop | Leave | KeepAlive | Auth | Malformed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from streamer.session.messages import Audio, Configure, Flush, Leave, Message, Start, Stop
+from streamer.session.messages import Audio, Configure, Flush, Leave, Message, SetFormat, Start, Stop
 
 _MAX_JOINED_BYTES = 64 * 1024
 """Size up to which small messages of audio are joined."""
@@ -18,7 +18,7 @@ class PendingMessages:
     __slots__ = ("_count", "_entries", "audio_bytes", "nbytes")
 
     def __init__(self) -> None:
-        self._entries: deque[Start | Configure | Flush | Stop | Leave | bytes | bytearray] = deque()
+        self._entries: deque[Start | Configure | SetFormat | Flush | Stop | Leave | bytes | bytearray] = deque()
         self._count = 0
         self.audio_bytes = 0
         """Bytes of audio in the queue."""
@@ -28,12 +28,12 @@ class PendingMessages:
     def __len__(self) -> int:
         return self._count
 
-    def put(self, message: Start | Audio | Configure | Flush | Stop | Leave) -> None:
+    def put(self, message: Start | Audio | Configure | SetFormat | Flush | Stop | Leave) -> None:
         """Append a message."""
         if not isinstance(message, Audio):
             self._entries.append(message)
             self._count += 1
-            self.nbytes += _size(message)
+            self.nbytes += memory_of(message)
             return
         data = message.data
         last = self._entries[-1] if self._entries else None
@@ -50,7 +50,7 @@ class PendingMessages:
         """Prepend a message that precedes all others."""
         self._entries.appendleft(message)
         self._count += 1
-        self.nbytes += _size(message)
+        self.nbytes += memory_of(message)
 
     def pop(self) -> Message:
         """Remove and return the oldest message, or a part of the oldest audio.
@@ -60,7 +60,7 @@ class PendingMessages:
         oldest = self._entries.popleft()
         if not isinstance(oldest, bytes | bytearray):
             self._count -= 1
-            self.nbytes -= _size(oldest)
+            self.nbytes -= memory_of(oldest)
             return oldest
         self.audio_bytes -= len(oldest)
         self.nbytes -= len(oldest)
@@ -74,8 +74,10 @@ class PendingMessages:
         self._count = self.audio_bytes = self.nbytes = 0
 
 
-def _size(message: Start | Configure | Flush | Stop | Leave) -> int:
-    """Return the memory of a message without audio, in bytes."""
+def memory_of(message: Start | Audio | Configure | SetFormat | Flush | Stop | Leave) -> int:
+    """Return the approximate memory of a message in bytes."""
+    if isinstance(message, Audio):
+        return _MESSAGE_BYTES + len(message.data)
     if isinstance(message, Configure):
         return _MESSAGE_BYTES + len(message.options)
     if not isinstance(message, Start):

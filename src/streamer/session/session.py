@@ -12,7 +12,7 @@ from streamer.session.checking import checked_vad
 from streamer.session.events import Draining, Failed, Finished, FinishReason, Flushed, Warned, WarningCode
 from streamer.session.load import Load
 from streamer.session.memory import MemoryPool
-from streamer.session.messages import Audio, Configure, Flush, Leave, Malformed, Message, Start, Stop
+from streamer.session.messages import Audio, Configure, Flush, Leave, Malformed, Message, SetFormat, Start, Stop
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -86,7 +86,7 @@ class Session:
 
     @property
     def summary(self) -> Summary:
-        return replace(self._with_stream(), code=self._code)
+        return replace(self._with_stream(), code=self._code, bad_packets=self.load.bad_packets)
 
     # Input --------------------------------------------------------------------------------------
 
@@ -162,8 +162,7 @@ class Session:
         out: list[Action] = []
         if self.state is not State.CLOSED:
             self._drop_stream(out)
-            self._pending.clear()
-            self.load.count()
+            self.load.clear()
             self.state = State.CLOSED
         return out
 
@@ -174,9 +173,7 @@ class Session:
 
     def drain(self, deadline_s: float, now: float) -> Sequence[Action]:
         """Tell the client that the server shuts down, and that it may finish by itself within `deadline_s`."""
-        if self.state is State.CLOSED:
-            return NOTHING
-        return [Emit(Draining(deadline_s))]
+        return NOTHING if self.state is State.CLOSED else [Emit(Draining(deadline_s))]
 
     def finish(self, now: float) -> Sequence[Action]:
         """Finish the stream, because the server shuts down."""
@@ -211,19 +208,31 @@ class Session:
 
     def _open(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Start)
-        settings = self.settings if message.mode is None else replace(self.settings, mode=message.mode)
+        if (settings := self._begin(message, out)) is not None:
+            self._streams += 1
+            self._refused_audio = False
+            self._heard_audio = now
+            self.state = State.STREAMING
+            out.append(Emit(settings.started(self.id, self.traceparent or message.traceparent)))
+
+    def _begin(self, start: Start, out: list[Action]) -> SessionSettings | None:
+        """Make a stream; return its settings, or None if it cannot be served."""
+        settings = self.settings if start.mode is None else replace(self.settings, mode=start.mode)
         try:
-            vad = checked_vad(message, settings)
+            vad = checked_vad(start, settings)
         except StreamerError as error:
             self._fail(error.code, error.message, out)
-            return
-        self._agreed = message
-        self._refused_audio = False
-        self._heard_audio = now
-        self._stream = self.load.stream = Stream(settings, message, vad, self.id, self._streams, self._next_job)
-        self._streams += 1
-        self.state = State.STREAMING
-        out.append(Emit(settings.started(self.id, self.traceparent or message.traceparent)))
+            return None
+        self._agreed = start
+        self._stream = self.load.stream = Stream(settings, start, vad, self.id, self._streams, self._next_job)
+        return settings
+
+    def _set_format(self, message: Message, out: list[Action], now: float) -> None:
+        assert isinstance(message, SetFormat)
+        assert self._agreed is not None
+        self._agreed = replace(self._agreed, format=message.format)
+        if self._stream is not None:
+            self._begin(self._agreed, out)
 
     def _reopen(self, message: Message, out: list[Action], now: float) -> None:
         assert self._agreed is not None
@@ -255,7 +264,7 @@ class Session:
         self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
-        assert isinstance(message, Start | Audio | Configure | Flush | Stop | Leave)
+        assert isinstance(message, Start | Audio | Configure | SetFormat | Flush | Stop | Leave)
         self._pending.put(message)
         self._check_load(out)
 
@@ -297,8 +306,7 @@ class Session:
     def _advance(self, out: list[Action], now: float) -> None:
         """Pass barriers and process queued messages, until a barrier has to wait or no message is left.
 
-        This is a loop because a queued message may start the next barrier. Recursion would let a client choose the
-        depth of the stack.
+        A queued message may start the next barrier; recursion would let a client choose the depth of the stack.
         """
         while self._boundary is None or self._pass_boundary(self._boundary, out):
             if not self._pending:
@@ -346,8 +354,7 @@ class Session:
 
     def _close(self, code: ErrorCode | None, out: list[Action]) -> None:
         self._drop_stream(out)
-        self._pending.clear()
-        self.load.count()
+        self.load.clear()
         self._boundary = None
         self._code = code
         self.state = State.CLOSED
@@ -382,6 +389,7 @@ _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] =
     Step.REOPEN: Session._reopen,
     Step.APPEND: Session._append,
     Step.CONFIGURE: Session._configure,
+    Step.SET_FORMAT: Session._set_format,
     Step.FLUSH: Session._flush,
     Step.FINISH: Session._stop,
     Step.RESTART: Session._restart,

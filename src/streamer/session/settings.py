@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from streamer.errors import BadRequest
+from streamer.media.formats import Container
 from streamer.session.events import Mode, Started
 from streamer.vad.settings import VadConfig
 
@@ -29,6 +30,8 @@ class Limits:
     """Time without any message; `keepalive` counts as one."""
     max_stream_s: float = 4 * 3600.0
     """Maximum seconds of audio per stream."""
+    max_spool_bytes: int = 1024 * 1024 * 1024
+    """Maximum bytes on disk for one uploaded file whose index is behind its audio."""
     audio_ahead_s: float = 30.0
     """Seconds of unprocessed audio above which reading from the connection is paused."""
     max_metadata_entries: int = 16
@@ -119,6 +122,10 @@ class SessionSettings:
     """Delay of a result after the end of its audio above which the client gets a warning."""
     retry_after_s: float = 5.0
     """Retry time in seconds for a client that was closed for overload."""
+    containers: frozenset[Container] = frozenset(Container)
+    """Containers of compressed audio that are served."""
+    libopus: str = ""
+    """Path of libopus, see `load_libopus`."""
     limits: Limits = field(default_factory=Limits)
 
     def started(self, session_id: str, traceparent: str | None) -> Started:

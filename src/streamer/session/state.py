@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Auth, Configure, Flush, KeepAlive, Leave, Start, Stop
+from streamer.session.messages import Audio, Auth, Configure, Flush, KeepAlive, Leave, SetFormat, Start, Stop
 
 
 class State(Enum):
@@ -33,6 +33,8 @@ class Step(Enum):
     APPEND = "append"
     CONFIGURE = "configure"
     """Change the settings of the running stream."""
+    SET_FORMAT = "set_format"
+    """Begin the stream again, before any audio, in the format that its audio has."""
     FLUSH = "flush"
     FINISH = "finish"
     RESTART = "restart"
@@ -51,6 +53,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.OPEN,
         Audio: Step.REFUSE,
         Configure: Step.REFUSE,
+        SetFormat: Step.IGNORE,
         Flush: Step.REFUSE,
         Stop: Step.REFUSE,
         Leave: Step.LEAVE,
@@ -61,6 +64,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.RESTART,
         Audio: Step.APPEND,
         Configure: Step.CONFIGURE,
+        SetFormat: Step.SET_FORMAT,
         Flush: Step.FLUSH,
         Stop: Step.FINISH,
         Leave: Step.FINISH,
@@ -71,6 +75,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.WAIT,
         Audio: Step.WAIT,
         Configure: Step.WAIT,
+        SetFormat: Step.WAIT,
         Flush: Step.WAIT,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
@@ -81,6 +86,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.WAIT,
         Audio: Step.WAIT,
         Configure: Step.WAIT,
+        SetFormat: Step.WAIT,
         Flush: Step.WAIT,
         Stop: Step.WAIT,
         Leave: Step.WAIT,
@@ -91,6 +97,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.OPEN,
         Audio: Step.REOPEN,
         Configure: Step.REFUSE,
+        SetFormat: Step.SET_FORMAT,
         Flush: Step.REFUSE,
         Stop: Step.LEAVE,
         Leave: Step.LEAVE,
@@ -101,6 +108,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
         Start: Step.IGNORE,
         Audio: Step.IGNORE,
         Configure: Step.IGNORE,
+        SetFormat: Step.IGNORE,
         Flush: Step.IGNORE,
         Stop: Step.IGNORE,
         Leave: Step.IGNORE,

@@ -19,6 +19,8 @@ class Summary:
     interims: int = 0
     interims_dropped: int = 0
     failed: int = 0
+    bad_packets: int = 0
+    """Of compressed audio, those that could not be decoded."""
     code: ErrorCode | None = None
     """Error of the close; None for a normal end."""
 

@@ -13,7 +13,7 @@ from streamer.telemetry.observer import Subsystem
 
 PREFIX = "streamer_"
 
-TRANSPORTS = ("websocket", "grpc", "memory")
+TRANSPORTS = ("websocket", "grpc", "http", "memory")
 MODES = tuple(Mode)
 CODES = tuple(ErrorCode)
 ACCEPTED = "accepted"

@@ -38,6 +38,8 @@ class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
     first_result_s: float | None = None
     final_latency_mean_s: float | None = None
     final_latency_max_s: float | None = None
+    bad_packets: int = 0
+    """Packets of compressed audio that could not be decoded, and became silence."""
     held: int = 0
     """Number of times that reading from the client was paused."""
     errors: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ class SessionLog(Reader):
             interims=summary.interims,
             failed=summary.failed,
             interims_dropped=summary.interims_dropped,
+            bad_packets=summary.bad_packets,
             rtf_decoding=_ratio(self._view.busy_s, summary.received_s),
             rtf_inference=_ratio(self._inference_s, self._inferred_s),
             first_result_s=_short(self._first_result_s) if self._first_result_s is not None else None,

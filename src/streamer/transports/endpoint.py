@@ -23,6 +23,7 @@ from streamer.access import (
 )
 from streamer.clock import Clock, timeout
 from streamer.errors import BadRequest, ErrorCode, StreamerError, brief
+from streamer.protocols.codec import Codec
 from streamer.protocols.opening import Accepted, Opening
 from streamer.runtime.admission import Admission
 from streamer.runtime.budget import WorkBudget, WorkLimits
@@ -65,6 +66,8 @@ class Endpoint:
     subprotocols: tuple[str, ...]
     hears_auth: bool = False
     """The protocol version has a message for a token."""
+    upload_codec: Codec[Frame] | None = None
+    """Codec of uploads by POST to the same path; None if they are not served."""
     carriers: Carriers = Carriers()
     close_codes: Mapping[ErrorCode, int] = field(default_factory=lambda: CLOSE_CODES)
     refusal: Callable[[StreamerError], web.Response] = refusal

@@ -37,11 +37,12 @@ _WEBSOCKET = "websocket"
 """Name of the transport by which its refusals are counted."""
 
 
-class ModelInfo(msgspec.Struct, frozen=True):
-    """The served model; `sample_rate` in Hz."""
+class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The served model; `sample_rate` in Hz. `word_times`: see `models.contract.BaseModel`."""
 
     name: str
     sample_rate: int
+    word_times: str = ""
 
 
 class Info(msgspec.Struct, frozen=True):

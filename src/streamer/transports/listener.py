@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from itertools import islice
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
@@ -250,6 +250,7 @@ class HttpConnection(asyncio.Protocol):
         """Received part of the first request's head; None once it is complete."""
         self._early = b""
         """Bytes after the head of an upgrade, until a protocol takes them."""
+        self._on_lost: Callable[[], None] | None = None
         self._is_upgrade = False
         """Whether the first request asks for a WebSocket."""
         listener.add(self)
@@ -264,7 +265,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         with self.meter:
             self._data_received(data)
-        if self.meter.spent_s > _MAX_UNCHARGED_S:
+        if self.meter.spent_s > _MAX_UNCHARGED_S and self._on_lost is None:
             self._charge()
 
     def _data_received(self, data: bytes) -> None:
@@ -296,7 +297,19 @@ class HttpConnection(asyncio.Protocol):
             http, self._http = self._http, None
             if http is not None:
                 http.connection_lost(exc)
-        self._charge()
+        if self._on_lost is None:
+            self._charge()
+        else:
+            self._on_lost()
+
+    def become_session(self, on_lost: Callable[[], None]) -> Meter:
+        """Stop counting the connection: its request is a session, and its last one.
+
+        `on_lost` is called when it ends. Returns the meter of its CPU time, which the session has to be charged for.
+        """
+        self.forget()
+        self._on_lost = on_lost
+        return self.meter
 
     def _charge(self) -> None:
         """Count what the connection has cost for its address, if it was no session."""

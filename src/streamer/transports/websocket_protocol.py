@@ -37,6 +37,8 @@ MAX_MESSAGES_PER_TURN = 32
 """Messages and control frames of one peer that are processed per iteration of the loop."""
 CLOSING_TURN_S = 0.01
 """Seconds between two iterations for a peer whose close is awaited: its other input is not urgent."""
+DROPPING_TURN_S = 0.002
+"""Seconds between two reads of a failed peer. Its input is dropped: the peer may read the close only after sending."""
 MAX_UNREAD_BYTES = 64 * 1024
 """Unread bytes above which the socket is not read."""
 MAX_SMALL_BYTES = 64
@@ -88,7 +90,8 @@ class WebSocketProtocol:
         self._ended = False
         """No message follows."""
         self._failure: tuple[int, str] | None = None
-        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
         self._patience = patience
         self._level: Level | None = None
         self._budget = budget
@@ -129,7 +132,7 @@ class WebSocketProtocol:
                 raise FrameError(*self._failure)
             if self._ended:
                 return None
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             self._asking = True
             try:
                 await self._waiter
@@ -145,8 +148,10 @@ class WebSocketProtocol:
 
     def data_received(self, data: bytes) -> None:
         """Process received bytes."""
-        if self._ended:
-            return  # read and dropped, so that the close arrives: closing with unread input would be a reset
+        if self._ended:  # dropped, a little at a time. Not reading it at all would turn the close into a reset.
+            self._throttled = self._throttled or self._loop.call_later(DROPPING_TURN_S, self._unthrottle)
+            self._regulate()
+            return
         left = MAX_MESSAGES_PER_TURN
         if self._unread is not None:
             self._unread += data
@@ -177,7 +182,7 @@ class WebSocketProtocol:
     def pause_writing(self) -> None:
         """Handle a peer that reads too slowly."""
         if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_future()
+            self._writing = self._loop.create_future()
 
     def resume_writing(self) -> None:
         """Handle a peer that has caught up or disconnected."""
@@ -248,14 +253,13 @@ class WebSocketProtocol:
 
     def _pay(self, spent_s: float) -> None:
         """Pause parsing for a peer above its work budget; end one that continues."""
-        loop = asyncio.get_running_loop()
-        wait_s = self._budget.charge(spent_s, loop.time())
+        wait_s = self._budget.charge(spent_s, self._loop.time())
         if wait_s == 0.0 or self._ended:
             return
         if self._budget.is_exhausted:
             self._fail(RATE_LIMITED_CLOSE, TOO_MUCH)
         else:
-            self._throttled = loop.call_later(wait_s, self._unthrottle)
+            self._throttled = self._loop.call_later(wait_s, self._unthrottle)
 
     def _unthrottle(self) -> None:
         self._throttled = None
@@ -270,11 +274,7 @@ class WebSocketProtocol:
     def _take_turn_soon(self) -> None:
         if not self._turn_is_due:
             self._turn_is_due = True
-            loop = asyncio.get_running_loop()
-            if self._closing:
-                loop.call_later(CLOSING_TURN_S, self._take_turn)
-            else:
-                loop.call_soon(self._take_turn)
+            self._loop.call_later(CLOSING_TURN_S if self._closing else 0.0, self._take_turn)
 
     def _take_turn(self) -> None:
         self._turn_is_due = False
@@ -288,7 +288,7 @@ class WebSocketProtocol:
         unread = len(self._unread) if self._unread is not None else 0
         if self._memory.update(unread + self._assembler.nbytes) and not waits:
             self._fail(TRY_AGAIN_LATER_CLOSE, "no memory is left for the rest of a message (server.max_audio_bytes)")
-        full = waits and not self._ended and unread > MAX_UNREAD_BYTES
+        full = self._throttled is not None if self._ended else waits and unread > MAX_UNREAD_BYTES
         if full == self._reading:
             self._reading = not full
             if full:

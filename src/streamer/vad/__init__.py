@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted
+    from streamer.vad.energy import EnergyDetector
     from streamer.vad.recording import speech_probabilities, speech_segments
+    from streamer.vad.rows import Detector
     from streamer.vad.scorer import SpeechScorer
     from streamer.vad.settings import VadConfig
     from streamer.vad.silero import SileroScorer
 
 __all__ = [
+    "Detector",
     "Endpointer",
+    "EnergyDetector",
     "SileroScorer",
     "SpeechEnded",
     "SpeechScorer",
@@ -27,7 +31,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Detector": "rows",
     "Endpointer": "endpointer",
+    "EnergyDetector": "energy",
     "SileroScorer": "silero",
     "SpeechEnded": "endpointer",
     "SpeechScorer": "scorer",

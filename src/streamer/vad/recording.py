@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from streamer.errors import InvalidFormat
 from streamer.vad.endpointer import Endpointer, SpeechEnded
 from streamer.vad.network import SAMPLE_RATE, WINDOW, one_blas_thread
+from streamer.vad.scorer import SpeechScorer
 from streamer.vad.settings import VadConfig
 from streamer.vad.silero import SileroScorer
 
@@ -16,12 +17,14 @@ _BLOCK = 4096
 """Windows scored in one call: limits the memory for a long recording (8 MB)."""
 
 
-def speech_probabilities(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+def speech_probabilities(
+    samples: NDArray[np.float32], sample_rate: int, detector: SpeechScorer | None = None
+) -> NDArray[np.float32]:
     """Return the speech probability of each 32 ms of a recording, float32 [windows].
 
     `samples`: float32 [n] in [-1, 1], one channel, at any `sample_rate` in Hz. Window i covers the samples from i *
-    0.032 * sample_rate on; the last is padded with silence. Values that are not finite count as silence. Raises
-    InvalidFormat for another shape or rate.
+    0.032 * sample_rate on; the last is padded with silence. Values that are not finite count as silence. `detector`:
+    None for Silero's network. Raises InvalidFormat for another shape or rate.
     """
     if sample_rate <= 0:
         raise InvalidFormat(field="sample_rate", expected="a positive number of Hz", got=sample_rate)
@@ -31,7 +34,7 @@ def speech_probabilities(samples: NDArray[np.float32], sample_rate: int) -> NDAr
     if sample_rate != SAMPLE_RATE:
         samples = np.asarray(soxr.resample(samples, sample_rate, SAMPLE_RATE), dtype=np.float32)
     samples = np.pad(samples, (0, -len(samples) % WINDOW))
-    scorer = SileroScorer()
+    scorer = detector or SileroScorer()
     row = scorer.open()
     size = _BLOCK * WINDOW
     with one_blas_thread():

@@ -19,6 +19,17 @@ class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENCODING_PCM_F64LE: _ClassVar[Encoding]
     ENCODING_MULAW: _ClassVar[Encoding]
     ENCODING_ALAW: _ClassVar[Encoding]
+    ENCODING_AUTO: _ClassVar[Encoding]
+    ENCODING_OGG: _ClassVar[Encoding]
+    ENCODING_WEBM: _ClassVar[Encoding]
+    ENCODING_MP4: _ClassVar[Encoding]
+    ENCODING_WAV: _ClassVar[Encoding]
+    ENCODING_FLAC: _ClassVar[Encoding]
+    ENCODING_MP3: _ClassVar[Encoding]
+    ENCODING_AAC: _ClassVar[Encoding]
+    ENCODING_AMR: _ClassVar[Encoding]
+    ENCODING_OPUS: _ClassVar[Encoding]
+    ENCODING_G722: _ClassVar[Encoding]
 
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -80,6 +91,17 @@ ENCODING_PCM_F32LE: Encoding
 ENCODING_PCM_F64LE: Encoding
 ENCODING_MULAW: Encoding
 ENCODING_ALAW: Encoding
+ENCODING_AUTO: Encoding
+ENCODING_OGG: Encoding
+ENCODING_WEBM: Encoding
+ENCODING_MP4: Encoding
+ENCODING_WAV: Encoding
+ENCODING_FLAC: Encoding
+ENCODING_MP3: Encoding
+ENCODING_AAC: Encoding
+ENCODING_AMR: Encoding
+ENCODING_OPUS: Encoding
+ENCODING_G722: Encoding
 MODE_UNSPECIFIED: Mode
 MODE_SIMPLE: Mode
 MODE_SEGMENTED: Mode
@@ -194,14 +216,16 @@ class Start(_message.Message):
     def __init__(self, format: _Optional[_Union[AudioFormat, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., interim_results: bool = ..., interim_interval_ms: _Optional[int] = ..., chunk_ms: _Optional[int] = ..., vad: _Optional[_Union[VadOverrides, _Mapping]] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., token: _Optional[str] = ...) -> None: ...
 
 class AudioFormat(_message.Message):
-    __slots__ = ("encoding", "sample_rate", "channels")
+    __slots__ = ("encoding", "sample_rate", "channels", "downmix")
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    DOWNMIX_FIELD_NUMBER: _ClassVar[int]
     encoding: Encoding
     sample_rate: int
     channels: int
-    def __init__(self, encoding: _Optional[_Union[Encoding, str]] = ..., sample_rate: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
+    downmix: bool
+    def __init__(self, encoding: _Optional[_Union[Encoding, str]] = ..., sample_rate: _Optional[int] = ..., channels: _Optional[int] = ..., downmix: bool = ...) -> None: ...
 
 class VadOverrides(_message.Message):
     __slots__ = ("positive_speech_threshold", "negative_speech_threshold", "pre_speech_pad_ms", "post_speech_pad_ms", "redemption_time_ms", "min_speech_time_ms", "max_speech_time_ms")

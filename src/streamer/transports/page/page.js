@@ -1,4 +1,5 @@
-// Speak to the server: microphone or file -> 20 ms of PCM at a time -> /api/v2, and its events on the page.
+// Speak to the server: microphone or file -> 20 ms of PCM, or 100 ms of Opus, at a time -> /api/v2, and its events on the
+// page.
 
 const by = (id) => document.getElementById(id);
 const seconds = (value) => `${value.toFixed(1)} s`;
@@ -34,6 +35,14 @@ async function whyRefused() {
   return `The server is not ready: ${(await ready.json()).reason}.`;
 }
 
+// What this browser can record, best first: WebM comes 300 ms earlier than MP4.
+function recordable() {
+  const kinds = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
+  const kind = globalThis.MediaRecorder && kinds.find((name) => MediaRecorder.isTypeSupported(name));
+  if (!kind) throw new Error("this browser records no compressed audio: choose PCM");
+  return kind;
+}
+
 class Run {
   constructor(context, source) {
     this.context = context;
@@ -57,7 +66,11 @@ class Run {
       this.socket.onerror = async () => reject(new Error(await whyRefused()));
     });
     this.socket.onclose = ({ code, reason }) => this.closed(code, reason);
-    const format = { encoding: "pcm_s16le", sample_rate: this.rate, channels: 1 };
+    const compressed = by("coding").value === "opus";
+    const format = compressed
+      ? { encoding: "auto", downmix: true }
+      : { encoding: "pcm_s16le", sample_rate: this.rate, channels: 1 };
+    if (compressed) this.record();
     this.socket.send(JSON.stringify({ type: "start", format, interim_results: by("interims").checked }));
     await this.context.audioWorklet.addModule("page/capture.js");
     this.node = new AudioWorkletNode(this.context, "capture", { numberOfOutputs: 0 });
@@ -65,10 +78,24 @@ class Run {
     this.source.connect(this.node);
   }
 
+  // The samples are drawn all the same, and only the recording is sent.
+  record() {
+    const sink = new MediaStreamAudioDestinationNode(this.context, { channelCount: 1 });
+    this.recorder = new MediaRecorder(sink.stream, { mimeType: recordable(), audioBitsPerSecond: 32000 });
+    this.recorder.ondataavailable = ({ data }) => this.put(data);
+    this.recorder.onstop = () => this.put(JSON.stringify({ type: "stop" }));
+    this.source.connect(sink);
+    this.recorder.start(100);
+  }
+
+  put(message) {
+    if (this.socket.readyState === WebSocket.OPEN && (message.size ?? message.length)) this.socket.send(message);
+  }
+
   send(chunk) {
     if (this.socket.readyState !== WebSocket.OPEN) return;
     this.began ??= performance.now() - (1000 * chunk.length) / this.rate;
-    this.socket.send(chunk);
+    if (!this.recorder) this.socket.send(chunk);
     this.frames += chunk.length;
     let peak = 0;
     for (const sample of chunk) peak = Math.max(peak, Math.abs(sample));
@@ -84,7 +111,8 @@ class Run {
   stop() {
     this.source.disconnect();
     this.stopTracks();
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type: "stop" }));
+    if (this.recorder) this.recorder.stop(); // its last piece comes first, then the stop
+    else this.put(JSON.stringify({ type: "stop" }));
     say("Finishing …");
   }
 
@@ -97,16 +125,22 @@ class Run {
       speech_started: () => { this.speech.push([event.time, null]); say("Speech …"); },
       speech_ended: () => { if (this.speech.length) this.speech.at(-1)[1] = event.time; say("Listening."); },
       segment: () => this.show(event),
-      ack: () => { by("committed").textContent = seconds(event.committed / this.rate); },
+      ack: () => { by("committed").textContent = seconds(event.committed / this.sampleRate(event)); },
       warning: () => say(event.message),
       error: () => this.fail(event),
       draining: () => say("The server is going away; reconnect soon."),
       finished: () => {
-        by("committed").textContent = seconds(event.processed / this.rate);
-        say(`Done: ${event.segments} results, ${seconds(event.received / this.rate)} received, nothing lost.`);
+        const rate = this.sampleRate(event);
+        by("committed").textContent = seconds(event.processed / rate);
+        say(`Done: ${event.segments} results, ${seconds(event.received / rate)} received, nothing lost.`);
       },
     }[event.type];
     act?.();
+  }
+
+  // Hz at which the server counts: of compressed audio that is its decoder's choice, so it is read off what came.
+  sampleRate({ received }) {
+    return this.recorder ? Math.max(1, received / Math.max(this.time, 0.1)) : this.rate;
   }
 
   show(event) {

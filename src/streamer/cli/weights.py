@@ -1,0 +1,44 @@
+"""Download of weights before a server starts: once, by the command itself, with visible progress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from streamer.config import Loaded
+
+RECOGNISER = "moonshine"
+"""Default of commands that need a recogniser."""
+
+
+def load_recogniser(config: Path | None, set_: Sequence[str], model: str | None, *, offline: bool) -> Loaded:
+    """Return the settings of a command that needs a recogniser, once its weights are there.
+
+    Raises ConfigError or ModelLoadError.
+    """
+    from streamer.cli.overrides import overrides
+    from streamer.config import load
+
+    loaded = load(config, flags=list(overrides(set_, ("--model", "server.model", model))))
+    if loaded.origin("server.model") == "default":
+        loaded = load(config, flags=list(overrides(set_, ("--model", "server.model", RECOGNISER))))
+    fetch_weights(loaded, offline=offline)
+    return loaded
+
+
+def fetch_weights(loaded: Loaded, *, offline: bool = False) -> None:
+    """Fetch the weights of the model that the settings name. `offline`: this process and its workers never do.
+
+    Raises ConfigError or ModelLoadError.
+    """
+    import os
+
+    from streamer.models.loading import fetch
+    from streamer.models.weights import OFFLINE
+
+    if offline:
+        os.environ[OFFLINE] = "1"
+    fetch(loaded.settings.server.model, loaded.settings.model)

@@ -1,0 +1,1 @@
+"""Evaluation of a recogniser on recordings with known words: errors, cost, latency."""

@@ -1,0 +1,1 @@
+"""Transcripts: their shape, their stable part, and captions."""

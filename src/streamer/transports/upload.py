@@ -1,0 +1,225 @@
+"""Audio by POST: the body is a stream's audio, the answer its events, a line each, while the body still comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, BinaryIO, cast
+
+import msgspec
+from aiohttp import web
+
+from streamer.access import QUERY_NAME, Door
+from streamer.errors import BadRequest, ErrorCode, StreamerError
+from streamer.protocols.codec import Codec
+from streamer.runtime.admission import Admission
+from streamer.runtime.conductor import Conductor
+from streamer.runtime.doorway import granted
+from streamer.runtime.meter import Meter
+from streamer.runtime.transport import Ear
+from streamer.session.settings import SessionSettings
+from streamer.telemetry.observer import Handshake, Subsystem
+from streamer.transports.http import UNFORESEEN, credential_of, refusal
+from streamer.transports.listener import HttpConnection
+from streamer.transports.spool import Spool
+from streamer.transports.upload_answers import Answer, answer_to
+
+_READ_BYTES = 64 * 1024
+_MEMORY_BYTES = 1024 * 1024
+"""Of a spooled file, before it is written to disk."""
+_BY_TYPE = {
+    "audio/ogg": "ogg", "audio/webm": "webm", "video/webm": "webm", "audio/mp4": "mp4", "audio/x-m4a": "mp4",
+    "video/mp4": "mp4", "audio/wav": "wav", "audio/x-wav": "wav", "audio/flac": "flac", "audio/x-flac": "flac",
+    "audio/mpeg": "mp3", "audio/aac": "aac", "audio/amr": "amr",
+}  # fmt: skip
+"""Encodings by the body's media type, if the query does not name one; anything else is `auto`."""
+_NUMBERS = frozenset({"sample_rate", "channels", "interim_interval_ms", "chunk_ms"})
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_OBJECTS = frozenset({"vad", "options", "metadata"})
+_FORMAT = frozenset({"encoding", "sample_rate", "channels", "downmix"})
+_KNOWN = _NUMBERS | _OBJECTS | _FORMAT | {"interim_results", "format"}
+
+log = logging.getLogger(__name__)
+
+
+class UploadTransport:
+    """One request; a `runtime.transport.Transport`. Its first frame is the start that the query asks for."""
+
+    name = "http"
+    signs = 0
+
+    def __init__(
+        self, request: web.Request, answer: Answer, start: str, max_message_bytes: int, spool: BinaryIO
+    ) -> None:
+        self.peer = request.remote or "unknown"
+        self.spool = spool
+        """For an MP4 whose index is at its end."""
+        self._answer = answer
+        self._request = request
+        self._start: str | None = start
+        self._read_bytes = min(_READ_BYTES, max_message_bytes)
+        self._is_stopped = self._is_closed = False
+        self._gone = asyncio.Event()
+
+    def gone(self) -> None:
+        """Hear that the connection has ended."""
+        self._gone.set()
+
+    async def receive(self) -> str | bytes | None:
+        if self._start is not None:
+            start, self._start = self._start, None
+            return start
+        if not self._is_stopped and not self._is_closed:
+            await asyncio.sleep(0)  # a body that is here already would never let others run
+            try:
+                data: bytes = await self._request.content.read(self._read_bytes)
+            except (ConnectionError, web.RequestPayloadError, asyncio.IncompleteReadError):
+                return None
+            if data:
+                return data
+            self._is_stopped = True
+            return '{"type":"stop"}'
+        await self._gone.wait()
+        return None
+
+    def hand_over(self, ear: Ear[str | bytes] | None) -> None:
+        """Everything goes through `receive`."""
+
+    async def send(self, frame: str | bytes) -> None:
+        """Add an event to the answer."""
+        assert isinstance(frame, str)
+        if self._gone.is_set():
+            raise ConnectionResetError("the client is gone")
+        if not await self._answer.add(frame):
+            self._is_closed = True  # nothing that follows changes the answer
+            raise ConnectionResetError("the answer is complete")
+
+    def send_now(self, frame: str | bytes) -> bool:
+        return False
+
+    async def close(self, code: ErrorCode | None, reason: str = "") -> None:
+        if not self._gone.is_set():
+            await self._answer.end()
+        self._is_closed = True
+        self._gone.set()
+
+    def abort(self) -> None:
+        """Let go of the request; a peer that still sends or reads is cut off."""
+        if not self._is_closed and self._request.transport is not None:
+            self._request.transport.abort()
+        self._gone.set()
+
+
+class UploadHandler:
+    """The aiohttp handler of POST to one path."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        codec: Codec[str | bytes],
+        conductor: Conductor,
+        admission: Admission,
+        door: Door,
+    ) -> None:
+        # A file has no microphone whose silence would mean anything.
+        self._settings = replace(settings, stall_timeout_s=0.0)
+        self._codec = codec
+        self._conductor = conductor
+        self._admission = admission
+        self._door = door
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Run a stream over the request, and return its answer."""
+        services = self._conductor.services
+        try:
+            await services.turns.take()
+            self._admission.check()
+            identity = self._door.enter(
+                request.headers.get("Origin"), request.headers.get("Host"), credential_of(request)
+            )
+            start, answer = start_of(request), answer_to(request)
+            with self._admission.place(request.remote, identity):
+                return await self._stream(request, answer, start, granted(self._settings, identity), identity)
+        except StreamerError as error:
+            services.observer.refused(UploadTransport.name, error.code, request.remote or "unknown")
+            return _last(refusal(error))
+        except Exception as error:
+            log.exception("a request to %s failed", request.path)
+            services.observer.broken(Subsystem.API_ROUTING, error)
+            return _last(refusal(UNFORESEEN))
+
+    async def _stream(
+        self, request: web.Request, answer: Answer, start: str, settings: SessionSettings, identity: Any
+    ) -> web.StreamResponse:
+        services = self._conductor.services
+        headers, now = request.headers, services.clock.now()
+        handshake = Handshake(now, headers.get("traceparent"), headers.get("tracestate"))
+        lease = self._door.lease(identity, now)
+        file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 (closed below)
+        with closing(file):
+            spool = cast("BinaryIO", Spool(cast("BinaryIO", file), settings.limits.max_spool_bytes))
+            transport = UploadTransport(request, answer, start, settings.limits.max_audio_message_bytes, spool)
+            meter = _meter_of(request, transport)
+            audio_s = 0.0
+            try:
+                summary = await self._conductor.run(
+                    transport, self._codec, settings, measure=len, handshake=handshake, lease=lease
+                )
+                audio_s = summary.received_s
+            finally:
+                transport.gone()
+                if meter is not None:
+                    services.addresses.charge_session(request.remote, meter.take(), audio_s)
+        return _last(answer.response or refusal(UNFORESEEN))
+
+
+def start_of(request: web.Request) -> str:
+    """Return the start message for a request's query, as JSON. Raises BadRequest."""
+    start: dict[str, Any] = {"type": "start"}
+    form: dict[str, Any] = {"encoding": _BY_TYPE.get(request.content_type, "auto")}
+    for name, text in request.query.items():
+        if name in (QUERY_NAME, "format"):
+            continue
+        if name not in _KNOWN:
+            raise BadRequest(field="query", expected=f"one of {', '.join(sorted(_KNOWN))}", got=name)
+        (form if name in _FORMAT else start)[name] = _value(name, text)
+    start["format"] = form
+    return msgspec.json.encode(start).decode()
+
+
+def _value(name: str, text: str) -> Any:
+    if name in _NUMBERS:
+        if not text.isascii() or not text.isdecimal() or len(text) > 9:
+            raise BadRequest(field=name, expected="an integer", got=text)
+        return int(text)
+    if name in _OBJECTS:
+        return msgspec.Raw(text.encode()) if _is_object(text) else _refuse(name, "a JSON object", text)
+    if name == "encoding":
+        return text
+    return _FLAGS[text] if text in _FLAGS else _refuse(name, "true or false", text)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _refuse(name: str, expected: str, got: str) -> Any:
+    raise BadRequest(field=name, expected=expected, got=got)
+
+
+def _meter_of(request: web.Request, transport: UploadTransport) -> Meter | None:
+    """Return the meter of the connection, and count the connection as a session."""
+    connection = request.transport.get_protocol() if request.transport is not None else None
+    return connection.become_session(transport.gone) if isinstance(connection, HttpConnection) else None
+
+
+def _last(response: web.StreamResponse) -> web.StreamResponse:
+    """Return the response, after which the connection ends: its body may be unread."""
+    response.force_close()
+    return response

@@ -1,0 +1,1 @@
+"""Compressed audio: every file of the material, cut in every way."""

@@ -1,0 +1,51 @@
+"""The page in a real Chromium: what its microphone hears is streamed, as PCM and as its MediaRecorder makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamer.app import App
+from streamer.config import Settings
+from streamer.samples import sample
+from tests.browser import CHROMIUM, browsing
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
+WATCH = """{
+  const send = WebSocket.prototype.send;
+  window.heard = [];
+  window.bytes = 0;
+  WebSocket.prototype.send = function (message) {
+    if (!this.isWatched) this.addEventListener("message", ({ data }) => window.heard.push(JSON.parse(data)));
+    this.isWatched = true;
+    window.bytes += message.size ?? message.byteLength ?? 0;
+    return send.call(this, message);
+  };
+}"""
+ONLY_MP4 = """{
+  const supported = MediaRecorder.isTypeSupported.bind(MediaRecorder);
+  MediaRecorder.isTypeSupported = (kind) => kind.includes("mp4") && supported(kind);
+}"""
+
+
+@pytest.mark.parametrize("coding", ["PCM", "WebM", "MP4"])
+async def test_a_browser_is_understood_live(coding: str) -> None:
+    pytest.importorskip("pocketsphinx")
+    settings = Settings(server={"port": 0, "model": "pocketsphinx"}, grpc={"port": 0})
+    async with App(settings) as app, browsing(f"{app.url}/", Path(str(sample()))) as browser:
+        await browser.run(WATCH)
+        if coding != "PCM":
+            await browser.run("document.getElementById('coding').value = 'opus'")
+        if coding == "MP4":
+            await browser.run(ONLY_MP4)
+        await browser.run("document.getElementById('speak').click()")
+        await browser.until("parseFloat(document.getElementById('sent').textContent) > 8")
+        await browser.run("document.getElementById('speak').click()")
+        await browser.until("window.heard.at(-1).type === 'finished'")
+        events = await browser.run("window.heard")
+        sent_bytes = await browser.run("window.bytes")
+    assert not [event for event in events if event["type"] == "error"]
+    finals = [event["output"]["text"] for event in events if event["type"] == "segment" and event["is_final"]]
+    assert {"weather", "kitchen"} <= set(" ".join(finals).split())
+    assert (sent_bytes < 8 * 16_000) == (coding != "PCM")
