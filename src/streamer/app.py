@@ -27,6 +27,7 @@ from streamer.errors import ConfigError, ListenFailed, install_command
 from streamer.media.libopus import load_libopus
 from streamer.media.packets import UnsupportedMedia
 from streamer.parts import Parts, build, make_admission, make_shared_access
+from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
@@ -50,7 +51,7 @@ from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.upload import UploadHandler
-from streamer.transports.websocket import WebSocketTransport
+from streamer.transports.websocket import Frame, WebSocketTransport
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -269,8 +270,8 @@ class App:
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
             yield web.get(endpoint.path, handler.handle)
-            if endpoint.hears_auth:  # v2
-                upload = UploadHandler(endpoint.settings, endpoint.codec, self.conductor, self.admission, self.door)
+            if (codec := endpoint.upload_codec) is not None:
+                upload = UploadHandler(endpoint.settings, codec, self.conductor, self.admission, self.door)
                 yield web.post(endpoint.path, upload.handle)
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -345,7 +346,12 @@ class App:
             settings = self._session(mode)
             for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
                 codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
-                endpoints.append(Endpoint(f"/api/{dialect.name}/{mode}", settings, codec, subprotocols, dialect is V2))
+                accept = partial(_shared, codec)
+                path = f"/api/{dialect.name}/{mode}"
+                uploads = codec if dialect is V2 else None
+                endpoints.append(
+                    Endpoint(path, settings, accept, subprotocols, hears_auth=dialect is V2, upload_codec=uploads)
+                )
         return endpoints
 
     def _info(self) -> http.Info:
@@ -363,6 +369,11 @@ class App:
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
+
+
+def _shared(codec: V1 | V2, _: Opening) -> Accepted[Frame]:
+    """Return the codec of a native protocol version, the same for every connection."""
+    return Accepted(codec)
 
 
 def _message_limits(limits: Limits) -> dict[str, int]:

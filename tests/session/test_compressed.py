@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import wave
+
 import pytest
 
 from streamer.errors import ErrorCode
 from streamer.media.formats import Container, MediaFormat, provisional
-from streamer.session.actions import Decode
+from streamer.session.actions import Decode, Job, Outcome
 from streamer.session.compressed import CompressedInput
 from streamer.session.memory import MemoryPool
-from streamer.session.messages import Audio, Flush, Message, Start
+from streamer.session.messages import Audio, Configure, Flush, Message, Start, Stop
 from tests.media.material import read
-from tests.session.outside import Outside
+from tests.session.outside import Outside, bursts, count_samples
 
 START = Start(provisional(), media=MediaFormat(Container.AUTO))
+PHRASE = bursts(0.2, 1.0, 1.0).tobytes()
 
 
 def begun(pool: MemoryPool, *messages: Message) -> tuple[Outside, CompressedInput]:
@@ -53,3 +57,29 @@ def test_a_session_that_ends_before_its_audio_is_decoded_leaves_no_memory(end: s
         outside.take(outside.session.expel(ErrorCode.OVERLOADED, "too much", outside.now))
     assert not compressed.is_pending
     assert pool.used == 0
+
+
+def test_changed_settings_apply_after_the_audio_before_them_and_before_the_audio_after_them() -> None:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as recording:
+        recording.setparams((1, 2, 16_000, 0, "NONE", ""))
+        recording.writeframes(3 * PHRASE)
+    data = file.getvalue()
+    asked: list[bytes] = []
+
+    def answer(job: Job) -> Outcome:
+        asked.append(job.options)
+        return count_samples(job)
+
+    outside = Outside(model=answer)
+    compressed = CompressedInput(outside.session)
+    changes = Configure(options=b'{"language":"de"}')
+    for message in (START, Audio(data[: -len(PHRASE)]), changes, Audio(data[-len(PHRASE) :]), Stop()):
+        outside.take([action for action in compressed.receive(message, outside.now) if type(action) is not Decode])
+    assert compressed.is_pending
+    while compressed.is_pending:
+        outside.settle()
+        outside.take([action for action in compressed.proceed(outside.now) if type(action) is not Decode])
+    outside.settle()
+    assert asked == [b"{}", b"{}", changes.options]
+    assert outside.session.load.undecoded_bytes == 0

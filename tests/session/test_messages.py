@@ -14,6 +14,7 @@ from streamer.session.messages import (
     Audio,
     Auth,
     Clear,
+    Configure,
     Flush,
     KeepAlive,
     Leave,
@@ -35,11 +36,11 @@ QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 def test_the_table_says_what_every_message_does_in_every_state() -> None:
     assert set(TABLE) == set(State)
     for row in TABLE.values():
-        assert set(row) == {Start, Audio, SetFormat, Flush, Clear, Stop, Leave, KeepAlive, Auth}
+        assert set(row) == {Start, Audio, Configure, SetFormat, Flush, Clear, Stop, Leave, KeepAlive, Auth}
     assert {step for row in TABLE.values() for step in row.values()} == set(Step)
 
 
-@pytest.mark.parametrize("message", [Audio(b"\0\0"), Flush("x"), Stop(), Stop(keep_open=True)])
+@pytest.mark.parametrize("message", [Audio(b"\0\0"), Configure(), Flush("x"), Stop(), Stop(keep_open=True)])
 def test_before_a_start_a_message_is_refused_and_the_connection_stays(message: object) -> None:
     outside = Outside()
     outside.say(message)  # type: ignore[arg-type]

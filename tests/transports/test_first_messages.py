@@ -71,6 +71,7 @@ async def strangers(handshake_timeout_s: float = 60.0) -> AsyncIterator[Stranger
         "max_handshakes": MAX_HANDSHAKES,
         "handshake_timeout_s": handshake_timeout_s,
         "retry_after_s": RETRY_AFTER_S,
+        "max_control_share_per_address": 0,  # a busy machine makes the work of a few handshakes long
     }
     access = {"keys": str(key), "first_message": True}
     async with serving_all(server=server, access=access) as (app, _), AsyncExitStack() as stack:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,54 @@ def find_credential(authorization: str | None, subprotocols: Iterable[str], quer
         if offered.startswith(BEARER_PREFIX):
             return Credential(_decoded(offered.removeprefix(BEARER_PREFIX)), Carrier.SUBPROTOCOL)
     return None if query is None else Credential(query, Carrier.QUERY)
+
+
+@dataclass(frozen=True, slots=True)
+class Carriers:
+    """Carriers of a credential in a handshake. The default ones are those of the native protocol.
+
+    `schemes`: of the header Authorization, in lower case; an empty one stands for a credential without a scheme.
+    `headers`: other headers that hold a credential, in lower case. `pairs`: subprotocols that precede a credential in
+    the list of a browser. `prefix`: of a subprotocol that holds a credential. `parameters`: names in the query, beside
+    `access_token`.
+    """
+
+    schemes: tuple[str, ...] = ("bearer",)
+    headers: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+    prefix: str = ""
+    parameters: tuple[str, ...] = ()
+
+    def find(
+        self, headers: Mapping[str, str], subprotocols: Sequence[str], query: Mapping[str, str]
+    ) -> Credential | None:
+        """Return the credential of a handshake from the safest source, or None if it has no credential.
+
+        `headers`: case-insensitive, or by names in lower case. A malformed credential is returned as an invalid one.
+        """
+        authorization = headers.get("authorization")
+        if authorization is not None:
+            return Credential(self._authorized(authorization.strip()), Carrier.HEADER)
+        for name in self.headers:
+            if (secret := headers.get(name)) is not None:
+                return Credential(secret.strip(), Carrier.HEADER)
+        for name, secret in pairwise(subprotocols):
+            if name in self.pairs:
+                return Credential(secret, Carrier.SUBPROTOCOL)
+        if self.prefix:
+            for offered in subprotocols:
+                if offered.startswith(self.prefix):
+                    return Credential(offered.removeprefix(self.prefix), Carrier.SUBPROTOCOL)
+        for name in self.parameters:
+            if (secret := query.get(name)) is not None:
+                return Credential(secret, Carrier.QUERY)
+        return find_credential(None, subprotocols, query.get(QUERY_NAME))
+
+    def _authorized(self, value: str) -> str:
+        scheme, separator, secret = value.partition(" ")
+        if separator:
+            return secret.strip() if scheme.lower() in self.schemes else ""
+        return value if "" in self.schemes else ""
 
 
 def subprotocol_for(secret: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from streamer.session.events import Event
 from streamer.session.messages import Message
@@ -34,8 +35,19 @@ def milliseconds(seconds: float) -> int:
 FrameT = TypeVar("FrameT")
 
 
+class Reply(NamedTuple, Generic[FrameT]):
+    """A frame for the client. `is_replaceable`: it may be dropped for a client that reads slowly."""
+
+    frame: FrameT
+    is_replaceable: bool = False
+
+
 class Codec(Protocol[FrameT]):
-    """Stateless codec of one protocol version, shared by all connections of an endpoint.
+    """Codec of one protocol version.
+
+    That of a native version is stateless and shared by all connections of an endpoint: a frame is a message, an event
+    is a frame. That of a dialect belongs to one connection and remembers what it needs: a frame may be several messages
+    and replies, an event several frames, each in a list.
 
     It never raises for client input: an unreadable frame becomes `Malformed`. `FrameT` is the frame type of the
     transport: `str | bytes` over WebSocket (text and binary), protobuf messages over gRPC.
@@ -46,8 +58,17 @@ class Codec(Protocol[FrameT]):
         """Name of the protocol version."""
         ...
 
-    def decode(self, frame: FrameT) -> Message: ...
+    @property
+    def joins_audio(self) -> bool:
+        """Whether small binary frames may be joined before they are decoded."""
+        ...
 
-    def encode(self, event: Event) -> FrameT | None:
+    def begin(self) -> Sequence[Message | Reply[FrameT]]:
+        """Return what precedes the client's first frame: a greeting, or a start that the request contained."""
+        ...
+
+    def decode(self, frame: FrameT) -> Message | list[Message | Reply[FrameT]]: ...
+
+    def encode(self, event: Event) -> FrameT | list[Reply[FrameT]] | None:
         """Encode an event; return None if the protocol version has no message for it."""
         ...

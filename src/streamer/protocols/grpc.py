@@ -74,6 +74,7 @@ class Grpc:
     """Codec of all calls. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name = "grpc"
+    joins_audio = True
 
     def __init__(
         self,
@@ -85,6 +86,9 @@ class Grpc:
         self._clock = Clock(sample_rate)
         self._max_control = max_control_bytes
         self._max_audio = max_audio_message_bytes
+
+    def begin(self) -> tuple[()]:
+        return ()
 
     def decode(self, frame: Frame) -> Message:
         if isinstance(frame, HalfClose):
@@ -246,6 +250,8 @@ def _to_proto(event: Event, clock: Clock) -> pb.ServerMessage | None:  # noqa: P
             return pb.ServerMessage(draining=pb.Draining(deadline_ms=milliseconds(event.deadline_s)))
         case events.Finished():
             return _finished(event)
+        case events.Progress():
+            raise AssertionError("no start over gRPC requests progress")
         case _:
             return _audio_event(event, clock)
 

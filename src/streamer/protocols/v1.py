@@ -21,6 +21,7 @@ class V1:
     """Codec of one endpoint. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name: ClassVar[str] = "v1"
+    joins_audio: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -39,6 +40,9 @@ class V1:
             max_control_bytes=max_control_bytes,
             max_audio_message_bytes=max_audio_message_bytes,
         )
+
+    def begin(self) -> tuple[()]:
+        return ()
 
     def decode(self, frame: str | bytes) -> Message:
         if not isinstance(frame, str):

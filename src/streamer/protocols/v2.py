@@ -26,6 +26,7 @@ class V2:
     """Codec of one endpoint. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name: ClassVar[str] = "v2"
+    joins_audio: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -44,6 +45,9 @@ class V2:
             max_control_bytes=max_control_bytes,
             max_audio_message_bytes=max_audio_message_bytes,
         )
+
+    def begin(self) -> tuple[()]:
+        return ()
 
     def decode(self, frame: str | bytes) -> Message:  # noqa: PLR0911 (one per message)
         if not isinstance(frame, str):
@@ -100,6 +104,8 @@ def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (o
             return wire.Draining(milliseconds(event.deadline_s))
         case events.Finished():
             return wire.Finished(event.reason, event.received, event.processed, event.segments, event.failed)
+        case events.Progress():
+            raise AssertionError("no start of v2 requests progress")
         case _:
             return _audio_event(event, clock)
 

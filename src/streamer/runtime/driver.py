@@ -12,19 +12,20 @@ from typing import Generic, TypeVar
 
 from streamer.access import Lease
 from streamer.errors import ErrorCode, StreamerError
-from streamer.protocols.codec import Codec
+from streamer.protocols.codec import Codec, Reply
 from streamer.runtime.budget import TOO_MUCH, WorkBudget, WorkLimits
 from streamer.runtime.deadline import DeadlineTimer, earliest
 from streamer.runtime.inlet import Inlet
 from streamer.runtime.meter import Meter
-from streamer.runtime.outbox import Outbox, OutboxBounds, is_result
+from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.read_gate import ReadGate
 from streamer.runtime.renewal import renew
+from streamer.runtime.sender import Sender
 from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
 from streamer.session.actions import Action, Cancel, Close, Emit, Infer, JobId, Outcome, Release, Score
-from streamer.session.events import AudioChunk, Event, Failed
-from streamer.session.messages import Audio, Auth, KeepAlive, Start
+from streamer.session.events import Event, Failed
+from streamer.session.messages import Audio, Auth, KeepAlive, Message, Start
 from streamer.session.session import Session
 from streamer.session.state import State
 from streamer.session.summary import Summary
@@ -63,10 +64,8 @@ class Connection(Generic[FrameT]):
         self._scoring = services.scoring
         self._clock = services.clock
         self._services = services
-        self._measure = measure
         self._bounds = bounds
         self._lease = lease
-        self._outbox: Outbox[FrameT] = Outbox(bounds)
         self._rows: dict[int, Row] = {}
         self._over = False
         """The session takes no more input: it has closed, or the peer has disconnected."""
@@ -74,7 +73,6 @@ class Connection(Generic[FrameT]):
         self._fault: ErrorCode | None = None  # error by which the transport itself refused the peer
         self._timer = DeadlineTimer(services.clock, self._fired)
         self._signs = transport.signs
-        self._audio_sent = 0  # bytes of audio out that the transport has taken since the last step
         self._controls = 0  # number of messages without audio
         self._later = Meter(services.clock.cpu)
         """Work of earlier messages that was done later, charged with the next message without audio."""
@@ -85,6 +83,8 @@ class Connection(Generic[FrameT]):
         self.busy_s = 0.0
         """CPU seconds spent in the session."""
         self._observer = services.observer.session(info, self, self._clock.now())
+        self._sender = Sender(transport, codec, bounds, measure, services.clock, self._observer)
+        self._outbox = self._sender.outbox
 
     @property
     def summary(self) -> Summary:
@@ -107,7 +107,9 @@ class Connection(Generic[FrameT]):
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._arm()
-                writer = tasks.create_task(observer.task(Subsystem.CLIENT, self._write()))
+                writer = tasks.create_task(
+                    observer.task(Subsystem.CLIENT, self._sender.write(self._arm, self._audio_taken))
+                )
                 # A separate task: waking it does not involve the coroutines that await this connection.
                 tasks.create_task(observer.task(Subsystem.AUDIO_DECODING, self._read(writer)))
         except BaseException:
@@ -162,6 +164,8 @@ class Connection(Generic[FrameT]):
 
     async def _hear(self) -> None:
         """Read until the peer disconnects. Raises the transport's errors for a peer that violates its protocol."""
+        if opening := self._codec.begin():
+            self._take_each(opening)
         self._transport.hand_over(self)
         receive, cpu = self._transport.receive, self._clock.cpu
         while (frame := await receive()) is not None:
@@ -174,7 +178,7 @@ class Connection(Generic[FrameT]):
     @property
     def joined(self) -> int:
         """Implement `Ear.joined`."""
-        return self._inlet.joined
+        return self._inlet.joined if self._codec.joins_audio else 0
 
     def wanted(self) -> int:
         """Implement `Ear.wanted`."""
@@ -186,15 +190,27 @@ class Connection(Generic[FrameT]):
             return True  # the close was sent; further input is read so that it arrives
         message = self._codec.decode(frame)
         if type(message) is not Audio:
-            self._controls += 1
-            if type(message) is Start:
-                self._session.traceparent = self._observer.starting(message, self._clock.now())
-                if self._inlet.begin(message):
-                    self._transport.hand_over(self)
-        more = self._apply(self._renew if type(message) is Auth else self._inlet.receive, message)
+            return self._take_each(message if isinstance(message, list) else [message])
+        more = self._apply(self._inlet.receive, message)
         # Audio without actions only moves the deadline to a later time; the next ack checks the backlog.
         if not more and self._session.state is _STREAMING and not self._session.load.memory.is_over:
             return True
+        self._settle()
+        return not self._is_ahead()
+
+    def _take_each(self, steps: Sequence[Message | Reply[FrameT]]) -> bool:
+        """Pass messages to the session, and replies to the client, in their order. Returns as `take` does."""
+        for step in steps:
+            if isinstance(step, Reply):
+                self._reply(step)
+                continue
+            if type(step) is not Audio:
+                self._controls += 1
+                if type(step) is Start:
+                    self._session.traceparent = self._observer.starting(step, self._clock.now())
+                    if self._inlet.begin(step):
+                        self._transport.hand_over(self)
+            self._apply(self._renew if type(step) is Auth else self._inlet.receive, step)
         self._settle()
         return not self._is_ahead()
 
@@ -251,7 +267,7 @@ class Connection(Generic[FrameT]):
 
     def _settle(self) -> None:
         """Let audio out follow what was written, and update timer and read gate, after a step."""
-        while self._audio_sent and not self._over:
+        while self._sender.audio_sent and not self._over:
             self._apply(self._confirm_audio)
         if (deadline := self._session.deadline) is not None and deadline < self._timer.due:
             self._arm()
@@ -311,46 +327,20 @@ class Connection(Generic[FrameT]):
             self._let_read()  # an answer brings no deadline forward
 
     def _emit(self, event: Event, now: float) -> None:
-        self._observer.emitted(event, now)
-        frame = self._codec.encode(event)
-        if frame is None or self._outbox.closed:
-            return
-        if self._outbox.idle and self._transport.send_now(frame):
-            if is_result(event):
-                self._written(event)
-            return
-        dropped = self._outbox.dropped
-        size = 0 if type(event) is AudioChunk else self._measure(frame)  # the session bounds audio by its credit
-        fits = self._outbox.put(frame, size, event)
-        if self._outbox.dropped > dropped:
-            self._observer.dropped(self._outbox.dropped - dropped, now)
-        if not fits:
+        if not self._sender.emit(event, now):
             self._slow(f"more than {self._bounds.bytes} bytes of events are unread", now)
 
-    def _written(self, event: Event) -> None:
-        """Note that the transport has taken a result or audio."""
-        self._observer.written(event, self._clock.now())
-        if type(event) is AudioChunk:
-            self._audio_sent += len(event.data)
+    def _reply(self, reply: Reply[FrameT]) -> None:
+        now = self._clock.now()
+        if not self._over and not self._sender.reply(reply, now):
+            self._slow(f"more than {self._bounds.bytes} bytes of events are unread", now)
+
+    def _audio_taken(self) -> None:
+        self._enter(self._confirm_audio)
 
     def _confirm_audio(self, now: float) -> Sequence[Action]:
         """Give the session credit for the audio that the transport has taken."""
-        size, self._audio_sent = self._audio_sent, 0
-        return self._session.audio_sent(size, now)
-
-    async def _write(self) -> None:
-        outbox, send = self._outbox, self._transport.send
-        try:
-            while (entry := await outbox.next(self._clock.now)) is not None:
-                self._arm()
-                await send(entry.frame)
-                if entry.result is not None:
-                    self._written(entry.result)
-                    if self._audio_sent:
-                        self._enter(self._confirm_audio)
-            await self._transport.close(outbox.code, outbox.code.value if outbox.code else "")
-        except ConnectionError:
-            self._transport.abort()  # the peer has disconnected, which the reader notices
+        return self._session.audio_sent(self._sender.take_audio_sent(), now)
 
     # Time ---------------------------------------------------------------------------------------
 
@@ -412,5 +402,5 @@ class Connection(Generic[FrameT]):
         code = self._outbox.code or self._fault
         self._observer.closed(self._session.summary, code, gone=self._gone, now=self._clock.now())
         # They reference this object: thousands that end would wait for the collector.
-        self._observer = SessionObserver()
+        self._observer = self._sender.observer = SessionObserver()
         self._transport.hand_over(None)

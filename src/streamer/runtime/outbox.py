@@ -64,14 +64,14 @@ class Outbox(Generic[FrameT]):
         """Whether the queue is empty and the writer waits."""
         return self._waiter is not None and not self._waiter.done()
 
-    def put(self, frame: FrameT, size: int, event: Event) -> bool:
-        """Queue a frame of `size` bytes with `event`.
+    def put(self, frame: FrameT, size: int, *, is_replaceable: bool = False, result: Event | None = None) -> bool:
+        """Queue a frame of `size` bytes. `is_replaceable`: it may be dropped. `result`: see `Entry`.
 
         Returns False if the limit is exceeded even without the frames that can be dropped.
         """
         if self.closed:
             return True
-        self._entries.append(Entry(frame, size, _is_replaceable(event), event if is_result(event) else None))
+        self._entries.append(Entry(frame, size, is_replaceable, result))
         self.bytes += size
         self._wake()
         if self.bytes <= self._bounds.bytes:
@@ -121,7 +121,7 @@ class Outbox(Generic[FrameT]):
             self._waiter.set_result(None)
 
 
-def _is_replaceable(event: Event) -> bool:
+def is_replaceable(event: Event) -> bool:
     """Return whether a later event makes this one obsolete."""
     return isinstance(event, Ack) or (isinstance(event, Segment) and not event.is_final)
 

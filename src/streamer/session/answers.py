@@ -40,6 +40,10 @@ class Answers:
         self._lag_warning_s = lag_warning_s
         self._warned_lag = self._warned_shed = False
 
+    def configure(self, *, interim_results: bool) -> None:
+        """Send interims from now on, or send none."""
+        self._interim_results = interim_results
+
     def final(self, channel: Channel, asked: Asked, outcome: Outcome, out: list[Action]) -> None:
         """Handle the outcome of a final or a piece; an error names the range without a result."""
         wanted, tally = asked.wanted, self.tally
@@ -120,7 +124,8 @@ class Answers:
 
 def _segment(asked: Asked, outcome: Output, *, final: bool) -> Segment:
     wanted = asked.wanted
-    return Segment(asked.channel, wanted.segment_id, wanted.start, wanted.end, final, outcome.value)
+    reason = wanted.reason if final else None
+    return Segment(asked.channel, wanted.segment_id, wanted.start, wanted.end, final, outcome.value, reason)
 
 
 def _why(outcome: Outcome) -> tuple[ErrorCode, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamer.errors import ErrorCode
-from streamer.session.events import FinishReason, Flushed
+from streamer.session.events import EndReason, FinishReason, Flushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +18,10 @@ class Boundary:
     """Reason of the stream's end, if it ends."""
     close: bool = False
     code: ErrorCode | None = None
+
+    @property
+    def speech_end(self) -> EndReason:
+        """Reason of the end of speech that is open at this barrier."""
+        if self.flushed is not None:
+            return EndReason.FLUSH
+        return EndReason.STALL if self.reason is None else EndReason.STOP

@@ -37,13 +37,20 @@ class Channel:
         """Samples of failed ranges."""
 
 
+def channels_for(settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None) -> list[Channel]:
+    """Return the channels of a stream."""
+    count = start.format.channels
+    return [Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(count)]
+
+
 def segmenter_for(
     index: int, settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None
 ) -> Segmenter:
     """Return the segmenter of a channel for the mode. `coding`: encoding of the stored audio; None for decoded."""
     if settings.mode is Mode.SEGMENTED:
-        interval_ms, raw = _interval(settings, start), settings.limits.max_raw_bytes // start.format.channels
-        return SpeechSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw)
+        interval_ms, limits = interim_interval(settings, start), settings.limits
+        raw, longest_ms = limits.max_raw_bytes // start.format.channels, limits.longest_speech_ms
+        return SpeechSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw, longest_ms)
     return _pieces(settings, start, coding)
 
 
@@ -89,7 +96,8 @@ def _speech_rate(settings: SessionSettings) -> int | None:
     return SPEECH_RATE if settings.mode is Mode.SEGMENTED else None
 
 
-def _interval(settings: SessionSettings, start: Start) -> int | None:
+def interim_interval(settings: SessionSettings, start: Start) -> int | None:
+    """Return the milliseconds of speech between two interims; None for no interims."""
     if start.interim_results and not settings.stateful:
         return max(start.interim_interval_ms or settings.interim_interval_ms, settings.min_interim_interval_ms)
     return None

@@ -10,7 +10,7 @@ from streamer.errors import BadRequest
 from streamer.media.formats import Container
 from streamer.session.channel import kept_bytes_per_second
 from streamer.session.events import Mode
-from streamer.session.messages import Start, VadOverrides
+from streamer.session.messages import Configure, Start, VadOverrides
 from streamer.session.settings import Limits, SessionSettings
 from streamer.vad.settings import VadConfig
 
@@ -28,10 +28,22 @@ def checked_vad(start: Start, settings: SessionSettings) -> VadConfig:
     start.format.check(max_channels=limits.max_channels)
     _check_range("chunk_ms", start.chunk_ms, 20, settings.max_piece_ms)
     _check_range("interim_interval_ms", start.interim_interval_ms, 1, 60_000)
+    _check_range("progress_ms", start.progress_ms, 1, 60_000)
     _check_metadata(start, limits)
     _check_audio_out(start, settings)
     vad = _merged(settings.vad, start.vad, limits)
     return _fitted(vad, start, settings)
+
+
+def with_changes(start: Start, changes: Configure) -> Start:
+    """Return the start with the settings of a later message."""
+    return replace(
+        start,
+        vad=changes.vad,
+        interim_results=changes.interim_results,
+        interim_interval_ms=changes.interim_interval_ms,
+        options=changes.options,
+    )
 
 
 def _check_range(field: str, value: int | None, low: int, high: int) -> None:

@@ -10,14 +10,14 @@ from streamer.errors import StreamerError
 from streamer.media.decoder import MediaDecoder
 from streamer.media.formats import MediaFormat
 from streamer.session.actions import Action, Decode
-from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Message, SetFormat, Start, Stop
+from streamer.session.messages import Audio, Configure, Flush, KeepAlive, Leave, Message, SetFormat, Start, Stop
 from streamer.session.pending import memory_of
 from streamer.session.session import Session
 from streamer.session.state import State
 
 STEP_S = 0.25
 """Seconds of audio that are decoded at a time, which takes some 0.3 ms."""
-_Queued = Audio | Start | Flush | Stop | Leave
+_Queued = Audio | Start | Configure | Flush | Stop | Leave
 """A message that keeps its place among the audio."""
 
 
@@ -77,7 +77,7 @@ class CompressedInput:
             media = media or self._begin(self._declared)
             media.push(message.data)
             out += self._session.receive(KeepAlive(), now)
-        elif media is not None and not isinstance(message, Audio | Flush):
+        elif media is not None and not isinstance(message, Audio | Configure | Flush):
             media.finish()
             self._put(message, first=True)
         else:

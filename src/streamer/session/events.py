@@ -44,6 +44,19 @@ class FinishReason(StrEnum):
     DRAINED = "drained"
 
 
+class EndReason(StrEnum):
+    """Reason of the end of speech."""
+
+    SILENCE = "silence"
+    MAX_LENGTH = "max_length"
+    """The speech continues in the next segment."""
+    FLUSH = "flush"
+    STALL = "stall"
+    """No audio arrived for a while."""
+    STOP = "stop"
+    """The stream ended."""
+
+
 class WarningCode(StrEnum):
     """Codes of warnings, which end nothing."""
 
@@ -94,6 +107,17 @@ class Segment(msgspec.Struct, frozen=True):
     is_final: bool
     output: msgspec.Raw
     """The model's output as JSON."""
+    end_reason: EndReason | None = None
+    """Reason of the end, of finals in segmented mode."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Speech detection has processed all audio before `position`; every start and end of speech in it was sent.
+
+    A clock of the audio, for streams that request it. Segmented mode only.
+    """
+
+    position: int
 
 
 class Ack(msgspec.Struct, frozen=True):
@@ -208,6 +232,8 @@ class Cleared(msgspec.Struct, frozen=True):
 
 AudioEvent = AudioStarted | AudioResumed | AudioChunk | AudioEnded | Cleared
 
-PlainEvent = Started | SpeechStarted | SpeechEnded | Segment | Ack | Flushed | Warned | Failed | Draining | Finished
+PlainEvent = (
+    Started | SpeechStarted | SpeechEnded | Segment | Progress | Ack | Flushed | Warned | Failed | Draining | Finished
+)
 """Events of every stream."""
 Event = PlainEvent | AudioEvent

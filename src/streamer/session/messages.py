@@ -56,6 +56,8 @@ class Start:
     """None for the mode of the endpoint."""
     audio_out: AudioOutFormat | None = None
     """None for no audio."""
+    progress_ms: int | None = None
+    """Milliseconds of audio between two `Progress` events; None for none."""
 
     @property
     def declared_channels(self) -> int:
@@ -72,6 +74,19 @@ class Audio(msgspec.Struct, frozen=True, gc=False):
     """
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Change the settings of the running stream. Times continue, and open speech stays open.
+
+    Every field replaces that of the start; a field of `vad` that is None is the server's default.
+    """
+
+    vad: VadOverrides = VadOverrides()
+    interim_results: bool = False
+    interim_interval_ms: int | None = None
+    options: bytes = b"{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +141,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | SetFormat | Flush | Clear | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | Configure | SetFormat | Flush | Clear | Stop | Leave | KeepAlive | Auth | Malformed

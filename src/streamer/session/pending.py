@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from streamer.session.messages import Audio, Flush, Leave, Message, SetFormat, Start, Stop
+from streamer.session.messages import Audio, Configure, Flush, Leave, Message, SetFormat, Start, Stop
 
 _MAX_JOINED_BYTES = 64 * 1024
 """Size up to which small messages of audio are joined."""
@@ -18,7 +18,7 @@ class PendingMessages:
     __slots__ = ("_count", "_entries", "audio_bytes", "nbytes")
 
     def __init__(self) -> None:
-        self._entries: deque[Start | SetFormat | Flush | Stop | Leave | bytes | bytearray] = deque()
+        self._entries: deque[Start | Configure | SetFormat | Flush | Stop | Leave | bytes | bytearray] = deque()
         self._count = 0
         self.audio_bytes = 0
         """Bytes of audio in the queue."""
@@ -28,7 +28,7 @@ class PendingMessages:
     def __len__(self) -> int:
         return self._count
 
-    def put(self, message: Start | Audio | SetFormat | Flush | Stop | Leave) -> None:
+    def put(self, message: Start | Audio | Configure | SetFormat | Flush | Stop | Leave) -> None:
         """Append a message."""
         if not isinstance(message, Audio):
             self._entries.append(message)
@@ -74,10 +74,12 @@ class PendingMessages:
         self._count = self.audio_bytes = self.nbytes = 0
 
 
-def memory_of(message: Start | Audio | SetFormat | Flush | Stop | Leave) -> int:
+def memory_of(message: Start | Audio | Configure | SetFormat | Flush | Stop | Leave) -> int:
     """Return the approximate memory of a message in bytes."""
     if isinstance(message, Audio):
         return _MESSAGE_BYTES + len(message.data)
+    if isinstance(message, Configure):
+        return _MESSAGE_BYTES + len(message.options)
     if not isinstance(message, Start):
         return _MESSAGE_BYTES
     return _MESSAGE_BYTES + len(message.options) + sum(len(key) + len(text) for key, text in message.metadata.items())

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from streamer.audio.buffer import MAX_RAW_BYTES, buffer_for
 from streamer.audio.coding import Coding, Kept, Samples
 from streamer.session.actions import JobKind
+from streamer.session.events import EndReason
 from streamer.session.segmenting import Fact, Segmenter, Wanted
+from streamer.vad.settings import VadConfig
 
 
 class PieceSegmenter(Segmenter):
@@ -89,8 +91,15 @@ class PieceSegmenter(Segmenter):
     def scored(self, probabilities: Sequence[float]) -> Sequence[Fact]:
         raise AssertionError("nothing is scored in simple mode")
 
-    def finish(self) -> list[Fact]:
+    def finish(self, reason: EndReason) -> list[Fact]:
         return []
+
+    @property
+    def position(self) -> int:
+        return self._cut
+
+    def configure(self, config: VadConfig, interim_interval_ms: int | None) -> None:
+        """Change nothing: pieces depend on neither."""
 
     def next_wanted(self) -> Wanted | None:
         length = self._next_length()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from streamer.audio.coding import Kept, Samples
 from streamer.session.actions import JobKind
-from streamer.session.events import SpeechEnded, SpeechStarted
+from streamer.session.events import EndReason, SpeechEnded, SpeechStarted
+from streamer.vad.settings import VadConfig
 
 SPEECH_RATE = 16_000
 """Sample rate of the speech scorer in Hz."""
@@ -29,6 +30,7 @@ class Wanted:
     segment_id: int
     start: int
     end: int
+    reason: EndReason | None = None
 
 
 Fact = SpeechStarted | SpeechEnded
@@ -87,8 +89,17 @@ class Segmenter(ABC):
         """Take the scores of the last `push`; return the events."""
 
     @abstractmethod
-    def finish(self) -> list[Fact]:
+    def finish(self, reason: EndReason) -> list[Fact]:
         """End open speech at a barrier, after everything before it was scored; return the events."""
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """Position up to which the audio was processed."""
+
+    @abstractmethod
+    def configure(self, config: VadConfig, interim_interval_ms: int | None) -> None:
+        """Apply other endpointing, and another interval of interims, from the next window on."""
 
     @property
     @abstractmethod

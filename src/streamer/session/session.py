@@ -12,7 +12,7 @@ from streamer.session.checking import checked_vad
 from streamer.session.events import Cleared, Draining, Failed, Finished, FinishReason, Flushed, Warned, WarningCode
 from streamer.session.load import Load
 from streamer.session.memory import MemoryPool
-from streamer.session.messages import Audio, Flush, Leave, Malformed, Message, SetFormat, Start, Stop
+from streamer.session.messages import Audio, Configure, Flush, Leave, Malformed, Message, SetFormat, Start, Stop
 from streamer.session.settings import SessionSettings
 from streamer.session.state import TABLE, State, Step
 from streamer.session.stream import Stream
@@ -207,9 +207,7 @@ class Session:
 
     def drain(self, deadline_s: float, now: float) -> Sequence[Action]:
         """Tell the client that the server shuts down, and that it may finish by itself within `deadline_s`."""
-        if self.state is State.CLOSED:
-            return NOTHING
-        return [Emit(Draining(deadline_s))]
+        return NOTHING if self.state is State.CLOSED else [Emit(Draining(deadline_s))]
 
     def finish(self, now: float) -> Sequence[Action]:
         """Finish the stream, because the server shuts down."""
@@ -278,6 +276,15 @@ class Session:
         self._open(self._agreed, out, now)
         self._append(message, out, now)
 
+    def _configure(self, message: Message, out: list[Action], now: float) -> None:
+        """Change the settings of the running stream; an invalid one is an error and changes nothing."""
+        assert isinstance(message, Configure)
+        assert self._stream is not None
+        try:
+            self._agreed = self._stream.configure(message)
+        except StreamerError as error:
+            out.append(Emit(Failed.from_error(error)))
+
     def _flush(self, message: Message, out: list[Action], now: float) -> None:
         assert isinstance(message, Flush)
         self._end_here(Boundary(flushed=Flushed(message.id)), State.FLUSHING, out, now)
@@ -298,7 +305,7 @@ class Session:
         self._end_here(Boundary(reason=FinishReason.RESTARTED), State.FINISHING, out, now)
 
     def _wait(self, message: Message, out: list[Action], now: float) -> None:
-        assert isinstance(message, Start | Audio | SetFormat | Flush | Stop | Leave)
+        assert isinstance(message, Start | Audio | Configure | SetFormat | Flush | Stop | Leave)
         self._pending.put(message)
         self._check_load(out)
 
@@ -335,13 +342,12 @@ class Session:
         """Start a barrier after the audio so far."""
         assert self._stream is not None
         self._boundary, self.state = boundary, state
-        self._stream.end_here(out, now)
+        self._stream.end_here(boundary.speech_end, out, now)
 
     def _advance(self, out: list[Action], now: float) -> None:
         """Pass barriers and process queued messages, until a barrier has to wait or no message is left.
 
-        This is a loop because a queued message may start the next barrier. Recursion would let a client choose the
-        depth of the stack.
+        A queued message may start the next barrier; recursion would let a client choose the depth of the stack.
         """
         while self._boundary is None or self._pass_boundary(self._boundary, out, now):
             if not self._pending:
@@ -423,6 +429,7 @@ _STEPS: Mapping[Step, Callable[[Session, Message, list[Action], float], None]] =
     Step.OPEN: Session._open,
     Step.REOPEN: Session._reopen,
     Step.APPEND: Session._append,
+    Step.CONFIGURE: Session._configure,
     Step.SET_FORMAT: Session._set_format,
     Step.FLUSH: Session._flush,
     Step.CLEAR: Session._clear,

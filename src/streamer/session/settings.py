@@ -90,6 +90,11 @@ class Limits:
         """Share of `max_session_bytes` for audio out above which the model has to wait."""
         return self.max_session_bytes // 4
 
+    @property
+    def longest_speech_ms(self) -> float:
+        """Longest utterance that a client may request, with its padding and the silence that ends it."""
+        return self.max_speech_pad_ms + self.max_speech_ms + self.max_redemption_ms
+
     def announced(self) -> Mapping[str, float]:
         """Return the limits for the client, which `started` contains."""
         return {

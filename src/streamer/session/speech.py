@@ -12,7 +12,7 @@ from streamer.audio.buffer import MAX_RAW_BYTES, buffer_for
 from streamer.audio.coding import Coding, Kept, Pcm, Samples
 from streamer.audio.windows import Windower
 from streamer.session.actions import JobKind
-from streamer.session.events import SpeechEnded, SpeechStarted
+from streamer.session.events import EndReason, SpeechEnded, SpeechStarted
 from streamer.session.segmenting import SPEECH_RATE, WINDOW, Fact, Segmenter, Wanted
 from streamer.vad import endpointer as vad
 from streamer.vad.endpointer import Endpointer
@@ -31,7 +31,7 @@ class SpeechSegmenter(Segmenter):
     The endpointer counts samples at SPEECH_RATE, results count them at the model's. If the two differ, a range is
     requested only when the model's samples have arrived, because the two resamplers have different delays.
     `interim_interval_ms`: speech between two interims; None for no interims. `coding`: encoding of the stored audio;
-    None for decoded. `max_raw_bytes`: see `ResampledBuffer`.
+    None for decoded. `max_raw_bytes`: see `ResampledBuffer`. `longest_ms`: longest speech that `configure` may request.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class SpeechSegmenter(Segmenter):
         interim_interval_ms: int | None,
         coding: Coding | None = None,
         max_raw_bytes: int = MAX_RAW_BYTES,
+        longest_ms: float = 0.0,
     ) -> None:
         self._index = index
         self._rate = model_rate
-        self._interval = interim_interval_ms and interim_interval_ms * SPEECH_RATE // 1000
-        longest_s = (config.pre_speech_pad_ms + config.max_speech_time_ms + config.redemption_time_ms) / 1000
+        self._interval = _interval(interim_interval_ms)
+        longest_s = max(longest_ms, longest_speech_ms(config)) / 1000
         self._buffer = buffer_for(coding, round((longest_s + _MARGIN_S) * model_rate), max_raw_bytes)
         self._windower = Windower(WINDOW)
         self._tail = 0
@@ -121,7 +122,7 @@ class SpeechSegmenter(Segmenter):
             if self._tail and not left:  # a window padded at a barrier counts with its true length
                 length, self._tail = self._tail, 0
             if events := endpointer.push(length, probability):
-                facts = [*facts, *self._told(events)]
+                facts = [*facts, *self._told(events, EndReason.SILENCE)]
             if self._interval is not None and endpointer.speaking:
                 position = endpointer.position
                 if position - self._interim_from >= self._interval:
@@ -131,8 +132,16 @@ class SpeechSegmenter(Segmenter):
             self._buffer.forget(self.kept_from)
         return facts
 
-    def finish(self) -> list[Fact]:
-        return self._told(self._endpointer.finish())
+    def finish(self, reason: EndReason) -> list[Fact]:
+        return self._told(self._endpointer.finish(), reason)
+
+    @property
+    def position(self) -> int:
+        return self._at(self._endpointer.position)
+
+    def configure(self, config: VadConfig, interim_interval_ms: int | None) -> None:
+        self._endpointer.configure(config)
+        self._interval = _interval(interim_interval_ms)
 
     def next_wanted(self) -> Wanted | None:
         return self._queue.popleft() if self._queue and self._is_here(self._queue[0]) else None
@@ -159,7 +168,7 @@ class SpeechSegmenter(Segmenter):
         at = position * self._rate // SPEECH_RATE
         return min(at, self._buffer.end) if self._sealed else at
 
-    def _told(self, events: vad.Boundaries) -> list[Fact]:
+    def _told(self, events: vad.Boundaries, reason: EndReason) -> list[Fact]:
         facts: list[Fact] = []
         for event in events:
             if isinstance(event, vad.SpeechStarted):
@@ -169,6 +178,16 @@ class SpeechSegmenter(Segmenter):
             else:
                 self._due = None
                 start, end = self._at(event.start), self._at(event.end)
-                self._queue.append(Wanted(JobKind.FINAL, self._segment, start, end))
+                why = EndReason.MAX_LENGTH if event.is_cut else reason
+                self._queue.append(Wanted(JobKind.FINAL, self._segment, start, end, why))
                 facts.append(SpeechEnded(self._index, end))
         return facts
+
+
+def longest_speech_ms(config: VadConfig) -> float:
+    """Return the longest time for which audio of one utterance is stored."""
+    return config.pre_speech_pad_ms + config.max_speech_time_ms + config.redemption_time_ms
+
+
+def _interval(milliseconds: int | None) -> int | None:
+    return milliseconds and milliseconds * SPEECH_RATE // 1000

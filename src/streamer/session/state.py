@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Auth, Clear, Flush, KeepAlive, Leave, SetFormat, Start, Stop
+from streamer.session.messages import Audio, Auth, Clear, Configure, Flush, KeepAlive, Leave, SetFormat, Start, Stop
 
 
 class State(Enum):
@@ -31,6 +31,8 @@ class Step(Enum):
     REOPEN = "reopen"
     """Begin another stream in the agreed format, with this audio."""
     APPEND = "append"
+    CONFIGURE = "configure"
+    """Change the settings of the running stream."""
     SET_FORMAT = "set_format"
     """Begin the stream again, before any audio, in the format that its audio has."""
     FLUSH = "flush"
@@ -52,6 +54,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.NEW: {
         Start: Step.OPEN,
         Audio: Step.REFUSE,
+        Configure: Step.REFUSE,
         SetFormat: Step.IGNORE,
         Flush: Step.REFUSE,
         Clear: Step.REFUSE,
@@ -63,6 +66,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.STREAMING: {
         Start: Step.RESTART,
         Audio: Step.APPEND,
+        Configure: Step.CONFIGURE,
         SetFormat: Step.SET_FORMAT,
         Flush: Step.FLUSH,
         Clear: Step.CLEAR,
@@ -74,6 +78,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.FLUSHING: {
         Start: Step.WAIT,
         Audio: Step.WAIT,
+        Configure: Step.WAIT,
         SetFormat: Step.WAIT,
         Flush: Step.WAIT,
         Clear: Step.CLEAR,
@@ -85,6 +90,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.FINISHING: {
         Start: Step.WAIT,
         Audio: Step.WAIT,
+        Configure: Step.WAIT,
         SetFormat: Step.WAIT,
         Flush: Step.WAIT,
         Clear: Step.CLEAR,
@@ -96,6 +102,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.IDLE: {
         Start: Step.OPEN,
         Audio: Step.REOPEN,
+        Configure: Step.REFUSE,
         SetFormat: Step.SET_FORMAT,
         Flush: Step.REFUSE,
         Clear: Step.CLEAR,
@@ -107,6 +114,7 @@ TABLE: Mapping[State, Mapping[type, Step]] = {
     State.CLOSED: {
         Start: Step.IGNORE,
         Audio: Step.IGNORE,
+        Configure: Step.IGNORE,
         SetFormat: Step.IGNORE,
         Flush: Step.IGNORE,
         Clear: Step.IGNORE,

@@ -8,34 +8,26 @@ from sys import maxsize
 import numpy as np
 
 from streamer.audio.buffer import SAMPLE_BYTES
-from streamer.session.actions import (
-    Action,
-    Cancel,
-    Emit,
-    Infer,
-    Job,
-    JobId,
-    JobKind,
-    Outcome,
-    Output,
-    Score,
-)
+from streamer.session.actions import Action, Cancel, Emit, Infer, Job, JobId, JobKind, Outcome, Output, Score
 from streamer.session.answers import Answers, Tally
 from streamer.session.arrivals import INTERVAL_S, OUTPUT_INTERVAL_S, Arrivals
 from streamer.session.channel import (
     Channel,
+    channels_for,
     intake_of,
+    interim_interval,
     kept_bytes_per_second,
     most_steps_for,
     overlap_of,
-    segmenter_for,
 )
-from streamer.session.events import Ack, Event, Mode, SpeechEnded, Warned, WarningCode
+from streamer.session.checking import checked_vad, with_changes
+from streamer.session.events import Ack, EndReason, Event, Mode, SpeechEnded, Warned, WarningCode
 from streamer.session.intake import Taken
 from streamer.session.jobs import Asked, OutstandingJobs
-from streamer.session.messages import Start
+from streamer.session.messages import Configure, Start
 from streamer.session.ordering import Fences
 from streamer.session.outputs import output_for
+from streamer.session.progress import ProgressReports
 from streamer.session.segmenting import Fact, Wanted
 from streamer.session.settings import SessionSettings
 from streamer.vad.settings import VadConfig
@@ -57,6 +49,7 @@ class Stream:
         self, settings: SessionSettings, start: Start, vad: VadConfig, session_id: str, number: int, first_job: JobId
     ) -> None:
         self.start = start
+        self._settings = settings
         self.number = number
         self.next_job = first_job
         self._session_id = session_id
@@ -67,9 +60,7 @@ class Stream:
         form, limits = start.format, settings.limits
         self._intake, coding = intake_of(settings, start)
         self._most_steps = most_steps_for(settings, start)
-        self._channels = [
-            Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(form.channels)
-        ]
+        self._channels = channels_for(settings, start, vad, coding)
         self._fences = Fences([channel.results for channel in self._channels])
         self.output = output_for(settings, start, [channel.results for channel in self._channels])
         """Audio that it answers with; None without."""
@@ -88,6 +79,8 @@ class Stream:
         self._scored_bytes = 0
         """Bytes being scored."""
         self._ending = self._sealed = False
+        self._end_reason = EndReason.STOP
+        self._progress = ProgressReports.of(start, self.sample_rate)
         self._received_bytes = 0
         self.room_bytes = int(limits.max_stream_s * form.sample_rate) * form.frame_bytes
         """Bytes that may still arrive within the maximum length of a stream."""
@@ -213,7 +206,19 @@ class Stream:
             self._tell(scored, facts, out)
         if scored.segmenter.asks:
             self._ask(scored, out, now)
+        if self._progress is not None and not self._scoring:
+            out += map(Emit, self._progress.due(self._channels))
         self._go_on(out, now)
+
+    def configure(self, changes: Configure) -> Start:
+        """Change the settings; return the start that has them. An invalid one raises StreamerError, without effect."""
+        start = with_changes(self.start, changes)
+        vad, interval_ms = checked_vad(start, self._settings), interim_interval(self._settings, start)
+        self.start = start
+        self._answers.configure(interim_results=start.interim_results)
+        for channel in self._channels:
+            channel.segmenter.configure(vad, interval_ms)
+        return start
 
     def inferred(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:
         """Take the model's answer; one for a cancelled job is ignored."""
@@ -247,9 +252,9 @@ class Stream:
         if self.output is not None:
             self.output.release(out, now)
 
-    def end_here(self, out: list[Action], now: float) -> None:
+    def end_here(self, reason: EndReason, out: list[Action], now: float) -> None:
         """Start a barrier: convert all audio so far to the last sample, score it, and end open speech."""
-        self._ending = True
+        self._ending, self._end_reason = True, reason
         if not self._scoring:
             self._pump(out, now, ready=self._ready())
 
@@ -377,7 +382,7 @@ class Stream:
 
     def _finish_channels(self, out: list[Action], now: float) -> None:
         for channel in self._channels:
-            self._tell(channel, channel.segmenter.finish(), out)
+            self._tell(channel, channel.segmenter.finish(self._end_reason), out)
             self._ask(channel, out, now)
 
     def _tell(self, channel: Channel, events: Sequence[Fact], out: list[Action]) -> None:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
 
 from streamer.access import (
     BEARER_PREFIX,
-    QUERY_NAME,
     Carrier,
+    Carriers,
     Credential,
     Door,
     ForbiddenOrigin,
     Identity,
-    find_credential,
 )
 from streamer.clock import Clock, timeout
-from streamer.errors import BadRequest, StreamerError, brief
+from streamer.errors import BadRequest, ErrorCode, StreamerError, brief
 from streamer.protocols.codec import Codec
+from streamer.protocols.opening import Accepted, Opening
 from streamer.runtime.admission import Admission
 from streamer.runtime.budget import WorkBudget, WorkLimits
 from streamer.runtime.conductor import Conductor
@@ -36,9 +37,12 @@ from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.http import UNFORESEEN, refusal
 from streamer.transports.patience import Patience
 from streamer.transports.websocket import Frame, SwitchedProtocols, WebSocketTransport
-from streamer.transports.wire import ACCESS_CODES
+from streamer.transports.wire import ACCESS_CODES, CLOSE_CODES
 
 log = logging.getLogger(__name__)
+
+IGNORED_HEADER = "X-Streamer-Ignored"
+"""Header that names the parameters of a request that have no effect."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -57,10 +61,17 @@ class Endpoint:
 
     path: str
     settings: SessionSettings
-    codec: Codec[Frame]
+    accept: Callable[[Opening], Accepted[Frame]]
+    """Returns the codec of a connection. Raises BadRequest for a request that cannot be served."""
     subprotocols: tuple[str, ...]
     hears_auth: bool = False
     """The protocol version has a message for a token."""
+    upload_codec: Codec[Frame] | None = None
+    """Codec of uploads by POST to the same path; None if they are not served."""
+    carriers: Carriers = Carriers()
+    close_codes: Mapping[ErrorCode, int] = field(default_factory=lambda: CLOSE_CODES)
+    refusal: Callable[[StreamerError], web.Response] = refusal
+    """Returns the HTTP answer of an error before the upgrade."""
 
 
 class Upgrades:
@@ -141,6 +152,7 @@ class EndpointHandler:
             self._patience,
             WorkBudget(self._work, services.addresses.of(request.remote)),
             services.memory,
+            self._endpoint.close_codes,
         )
         visit = Visit(transport, request, self._endpoint, self._door)
         return await self._upgrades.answer(transport, self._measure(transport, visit, handshake))
@@ -164,12 +176,13 @@ class EndpointHandler:
             await services.turns.take()
             self._admission.check()
             identity = await visit.introduced(services.clock, self._admission, self._timeouts.handshake_s)
+            accepted = visit.accepted()
             async with self._admission.admit(transport.address, identity):
-                transport.upgrade()
+                transport.upgrade(accepted.headers)
                 lease = self._door.lease(identity, services.clock.now())
                 settings = granted(self._endpoint.settings, identity)
                 summary = await self._conductor.run(
-                    transport, self._endpoint.codec, settings, measure=len, handshake=handshake, lease=lease
+                    transport, accepted.codec, settings, measure=len, handshake=handshake, lease=lease
                 )
                 visit.audio_s = summary.received_s
         except StreamerError as error:
@@ -203,9 +216,21 @@ class Visit:
         self._offered = _offered(request)
         self._origin = request.headers.get("Origin")
         self._host = request.headers.get("Host")
-        self._credential = find_credential(
-            request.headers.get("Authorization"), self._offered, request.query.get(QUERY_NAME)
-        )
+        self._credential = endpoint.carriers.find(request.headers, self._offered, request.query)
+        self._opening = _opening(request, door)
+        self._accepted: Accepted[Frame] | None = None
+
+    def accepted(self) -> Accepted[Frame]:
+        """Return the codec of the connection. Raises BadRequest for a request that cannot be served."""
+        if self._accepted is None:
+            accepted = self._endpoint.accept(self._opening)
+            if accepted.ignored:
+                names = ", ".join(map(brief, accepted.ignored))
+                log.info("%s: parameters without effect: %s", self._endpoint.path, names)
+                header = ", ".join(filter(_is_token, accepted.ignored))
+                accepted = replace(accepted, headers={**accepted.headers, IGNORED_HEADER: header})
+            self._accepted = accepted
+        return self._accepted
 
     async def introduced(self, clock: Clock, admission: Admission, timeout_s: float) -> Identity | None:
         """Authenticate the client; return None if authentication is disabled.
@@ -239,19 +264,28 @@ class Visit:
             except ConnectionError:
                 return None
         if not self._transport.is_upgraded:
-            return refusal(error)
+            return self._endpoint.refusal(error)
         with suppress(ConnectionError):
-            frame = self._endpoint.codec.encode(Failed.from_error(error, fatal=True))
-            if frame is not None:
+            for frame in self._farewell(Failed.from_error(error, fatal=True)):
                 await self._transport.send(frame)
             await self._transport.close(error.code, error.code)
         return None
+
+    def _farewell(self, failed: Failed) -> list[Frame]:
+        """Return the frames that report an error."""
+        try:
+            encoded = self.accepted().codec.encode(failed)
+        except StreamerError:  # the request has no codec; the close code remains
+            return []
+        if isinstance(encoded, list):
+            return [reply.frame for reply in encoded]
+        return [] if encoded is None else [encoded]
 
     def _check_subprotocols(self) -> None:
         """Raise BadRequest if a token is offered without a subprotocol that the server can select."""
         offered = self._offered
         carried = any(word.startswith(BEARER_PREFIX) for word in offered)
-        if carried and not any(word in self._endpoint.subprotocols for word in offered):
+        if carried and self._endpoint.subprotocols and not any(word in self._endpoint.subprotocols for word in offered):
             name = self._endpoint.subprotocols[0]
             raise BadRequest(f"Sec-WebSocket-Protocol: expected {name} beside the token")
 
@@ -261,10 +295,20 @@ class Visit:
                 frame = await self._transport.receive()
         except TimeoutError:
             return None
-        message = None if frame is None else self._endpoint.codec.decode(frame)
+        message = None if frame is None else self.accepted().codec.decode(frame)
         return Credential(message.secret, Carrier.MESSAGE) if isinstance(message, Auth) else None
 
 
 def _offered(request: web.Request) -> list[str]:
     lines = request.headers.getall("Sec-WebSocket-Protocol", ())
     return [word.strip() for line in lines for word in line.split(",")]
+
+
+def _opening(request: web.Request, door: Door) -> Opening:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Opening(request.path, tuple(request.query.items()), headers, str(uuid.uuid4()), door.wall_clock())
+
+
+def _is_token(name: str) -> bool:
+    """Return whether a name may stand in a header (RFC 9110, 5.6.2)."""
+    return name.isascii() and name.replace("_", "").replace("-", "").replace(".", "").isalnum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
@@ -111,8 +111,9 @@ class WebSocketTransport:
         patience: Patience | None = None,
         budget: WorkBudget | None = None,
         memory: MemoryPool | None = None,
+        close_codes: Mapping[ErrorCode, int] = CLOSE_CODES,
     ) -> None:
-        """`memory`: for what has not been read whole; None: it is not bounded."""
+        """`memory`: for what has not been read whole; None: it is not bounded. `close_codes`: of each error."""
         self.address = request.remote
         self.peer = self.address or "unknown"
         self._request: web.Request | None = request
@@ -122,6 +123,7 @@ class WebSocketTransport:
         self._patience = patience
         self._budget = budget or WorkBudget(WorkLimits())
         self._memory = memory or MemoryPool()
+        self._close_codes = close_codes
         self._received = 0
         self._connection: DetachableTransport | None = None
         self._protocol: WebSocketProtocol | None = None
@@ -138,8 +140,8 @@ class WebSocketTransport:
         """Number of pings and pongs received."""
         return self._protocol.control_frames if self._protocol is not None else 0
 
-    def upgrade(self) -> None:
-        """Answer with 101, once.
+    def upgrade(self, headers: Mapping[str, str] | None = None) -> None:
+        """Answer with 101, once. `headers`: further ones of the answer.
 
         Raises ConnectionError if the client has disconnected, and web.HTTPException for a request that is not an
         upgrade.
@@ -149,7 +151,7 @@ class WebSocketTransport:
         connection = self._request.transport
         if not isinstance(connection, DetachableTransport):
             raise ConnectionResetError("the client is gone")
-        answer = _handshake(self._request, self._subprotocols)
+        answer = _handshake(self._request, self._subprotocols, headers or {})
         self._request = None
         self._connection = connection
         self._protocol = connection.detach(self._protocol_on, answer)
@@ -190,7 +192,7 @@ class WebSocketTransport:
         self.hand_over(None)
         try:
             async with asyncio.timeout(self._close_timeout_s):
-                await self._protocol.close(NORMAL_CLOSE if code is None else CLOSE_CODES[code], reason)
+                await self._protocol.close(NORMAL_CLOSE if code is None else self._close_codes[code], reason)
         except TimeoutError:
             self.abort()
 
@@ -207,12 +209,14 @@ class WebSocketTransport:
         return self._protocol
 
 
-def _handshake(request: web.Request, subprotocols: Sequence[str]) -> bytes:
+def _handshake(request: web.Request, subprotocols: Sequence[str], headers: Mapping[str, str]) -> bytes:
     """Return the bytes of the answer 101. Raises web.HTTPException for a request that is not an upgrade."""
     handshake = ServerHandshake(subprotocols)
     answer = handshake.accept(Request(request.path_qs, Headers(request.headers.items()), request.method))
     vars(handshake).clear()  # it references itself, and would wait for Python's collector
     if answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+        for name, value in headers.items():
+            answer.headers[name] = value
         return answer.serialize()
     text = (answer.body or b"").decode().strip()
     if answer.status_code == HTTPStatus.UPGRADE_REQUIRED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from streamer.vad.settings import VadConfig
@@ -21,6 +21,8 @@ class SpeechEnded:
 
     start: int
     end: int
+    is_cut: bool = field(default=False, compare=False)
+    """The speech continues: it has reached its maximum length."""
 
 
 class _State(Enum):
@@ -41,8 +43,19 @@ class Endpointer:
     """
 
     def __init__(self, config: VadConfig, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._state = _IDLE
+        self._start = self._speech = self._silence = self._last_end = 0
+        self.position = 0
+        """Samples pushed so far."""
+        self.configure(config)
+
+    def configure(self, config: VadConfig) -> None:
+        """Apply other rules from the next window on. Positions continue, and open speech stays open."""
+        rate = self._sample_rate
+
         def samples(ms: float) -> int:
-            return round(ms * sample_rate / 1000)
+            return round(ms * rate / 1000)
 
         self._opens_above = config.positive_speech_threshold
         self._silent_below = config.negative_speech_threshold
@@ -51,10 +64,6 @@ class Endpointer:
         self._redemption = samples(config.redemption_time_ms)
         self._min = samples(config.min_speech_time_ms)
         self._max = max(1, samples(config.max_speech_time_ms))
-        self._state = _IDLE
-        self._start = self._speech = self._silence = self._last_end = 0
-        self.position = 0
-        """Samples pushed so far."""
 
     @property
     def speaking(self) -> bool:
@@ -115,7 +124,7 @@ class Endpointer:
         events: list[SpeechStarted | SpeechEnded] = []
         while end - self._start > self._max:
             cut = self._start + self._max
-            events += [SpeechEnded(self._start, cut), SpeechStarted(cut)]
+            events += [SpeechEnded(self._start, cut, is_cut=True), SpeechStarted(cut)]
             self._start = cut
         return events
 
