@@ -21,6 +21,10 @@ def tone(n=160, channels=None):
     return samples if channels is None else np.stack([samples * (k + 1) / channels for k in range(channels)])
 
 
+def nothing(item):
+    """Answer the silence of the first call."""
+
+
 def speaking(*acts, **settings):
     return lambda: Scripted(list(acts), output_sample_rate=RATE, **settings)
 
@@ -131,14 +135,14 @@ async def test_a_generator_that_never_ends_its_audio_is_cut_at_the_limit():
         while True:
             yield AudioOut(minute, RATE)
 
-    *parts, last = await only(speaking(endless))
+    *parts, last = await only(speaking(nothing, endless), value=1.0)
     assert len(parts) == 10
     assert isinstance(last, JobFailed)
     assert "at most 600 s for one segment" in last.message
 
 
 async def test_audio_of_a_model_that_declares_none_is_named():
-    (answer,) = await only(lambda: Scripted([lambda item: AudioOut(tone(), RATE)]))
+    (answer,) = await only(lambda: Scripted([nothing, lambda item: AudioOut(tone(), RATE)]), value=1.0)
     assert answer == JobFailed(
         ErrorCode.MODEL_ERROR, "the model answered with audio, but it declares no output_sample_rate"
     )
@@ -168,9 +172,18 @@ class Late(StreamingModel):
     latency_ms = 20.0
     output_sample_rate = 48_000
 
+    def open(self, info):
+        return None
+
+    def step(self, states, batch):
+        return [(None, None)] * len(batch)
+
 
 class Side(Model):
     overlap_ms = 5.0
+
+    def infer(self, batch):
+        return [None] * len(batch)
 
 
 @pytest.mark.parametrize(

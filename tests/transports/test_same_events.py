@@ -248,7 +248,9 @@ SCENARIOS: dict[str, Scenario] = {
         settings={"limits": {"max_stream_s": 1.5}},
     ),
     "start_timeout": Scenario(nothing, "Error", "start_timeout", settings={"limits": SHORT}),
-    "idle_timeout": Scenario(says(Start(S16)), "Started Error", "idle_timeout", settings={"limits": SHORT}),
+    "idle_timeout": Scenario(
+        says(Start(S16)), "Started Error", "idle_timeout", settings={"limits": {"idle_timeout_s": 0.2}}
+    ),
     "rate_limited": Scenario(
         floods_with_words, "Started SpeechStarted SpeechEnded Error", "rate_limited",
         held=True, settings={"limits": {"max_pending_messages": 3}},

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from streamer.errors import DISTRIBUTION
 from streamer.inference.calls import LAYOUT, Reply, decode_call, encode
 from streamer.inference.worker import Host
 
@@ -22,7 +23,7 @@ Versions = tuple[str, str, int]
 
 def versions() -> Versions:
     """Return the versions of this process, which must be those of the other side."""
-    return metadata.version("streamer"), ".".join(platform.python_version_tuple()[:2]), LAYOUT
+    return metadata.version(DISTRIBUTION), ".".join(platform.python_version_tuple()[:2]), LAYOUT
 
 
 class ActorHost:
