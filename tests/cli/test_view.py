@@ -102,3 +102,9 @@ def test_outputs_show_their_text_or_compact_json() -> None:
     assert shown({"text": 1, "n": [1]}) == '{"text":1,"n":[1]}'
     assert shown("plain\r") == "plain "
     assert shown(None) == "null"
+
+
+def test_an_interim_without_words_is_no_line_and_a_final_without_words_is_one() -> None:
+    assert told(interim(""), 1) is None
+    assert told(interim("on"), 1) == "[ 0.17 - 1.50] on ..."
+    assert told(final(""), 1) == "[ 0.17 - 2.59] "

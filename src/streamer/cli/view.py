@@ -122,8 +122,10 @@ def told(event: Event | None, channels: int) -> str | None:  # noqa: PLR0911 (on
         case SpeechEnded():
             return f"{_INDENT}{which(event.channel, channels)}speech ends at {event.time:.2f}"
         case Segment():
-            more = "" if event.is_final else " ..."
-            return f"{span(event)} {which(event.channel, channels)}{shown(event.output)}{more}"
+            text, more = shown(event.output), "" if event.is_final else " ..."
+            if not (text or event.is_final):
+                return None  # nothing is certain yet
+            return f"{span(event)} {which(event.channel, channels)}{text}{more}"
         case Data():
             return f"{_INDENT}{which(event.channel, channels)}{shown(event.output)}"
         case Error():
