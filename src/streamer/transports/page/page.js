@@ -7,6 +7,8 @@ import { browserError, closing, ending, outputText, refusal, seconds } from "./w
 const by = (id) => document.getElementById(id);
 const WINDOW_S = 12; // shown of the past
 const MAX_ROWS = 200; // results that stay on the page
+// The browser's filters are made for calls, and change words for a recogniser.
+const UNFILTERED = { channelCount: 1, noiseSuppression: false, autoGainControl: false };
 
 let run = null; // the stream that is open
 let hasAudioOut = false; // the model answers with audio
@@ -256,7 +258,7 @@ async function begin(makeSource, fileName) {
 
 async function microphone(context) {
   if (!navigator.mediaDevices) throw new Error("Browsers give the microphone to pages from https or localhost only. Open this page so, or play a file.");
-  const media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+  const media = await navigator.mediaDevices.getUserMedia({ audio: { ...UNFILTERED, echoCancellation: hasAudioOut } });
   return { source: context.createMediaStreamSource(media), stopTracks: () => media.getTracks().forEach((t) => t.stop()) };
 }
 
