@@ -24,9 +24,10 @@ from streamer.config import Settings, StoreSettings
 from streamer.errors import ConfigError, ErrorCode, Overloaded, StreamerError
 from streamer.runtime.admission import TooMany
 from streamer.runtime.shared_access import PAUSE_S, SharedAccess
-from streamer.runtime.store import MemoryStore, RedisStore
+from streamer.runtime.store import RedisStore
 from streamer.testing import ManualClock
 from tests.access.makers import NOW
+from tests.runtime.memory_store import MemoryStore
 from tests.transports.serving import scripted
 
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
