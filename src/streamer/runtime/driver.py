@@ -328,12 +328,12 @@ class Connection(Generic[FrameT]):
 
     def _emit(self, event: Event, now: float) -> None:
         if not self._sender.emit(event, now):
-            self._slow(f"more than {self._bounds.bytes} bytes of events are unread", now)
+            self._overfull(now)
 
     def _reply(self, reply: Reply[FrameT]) -> None:
         now = self._clock.now()
         if not self._over and not self._sender.reply(reply, now):
-            self._slow(f"more than {self._bounds.bytes} bytes of events are unread", now)
+            self._overfull(now)
 
     def _audio_taken(self) -> None:
         self._enter(self._confirm_audio)
@@ -370,6 +370,9 @@ class Connection(Generic[FrameT]):
         return refusal or self._session.receive(message, now)
 
     # Ends ---------------------------------------------------------------------------------------
+
+    def _overfull(self, now: float) -> None:
+        self._slow(f"more than {self._bounds.bytes} bytes of events are unread", now)
 
     def _slow(self, text: str, now: float) -> None:
         """Handle a slow consumer: discard its events, send the error; disconnect if that is not read either."""
