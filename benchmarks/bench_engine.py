@@ -17,7 +17,7 @@ import numpy as np
 import uvloop
 
 from streamer.inference.engine import Engine
-from streamer.inference.observer import EngineObserver, Lost
+from streamer.inference.observer import EngineObserver, LossCause
 from streamer.inference.settings import RaySettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import Job, JobId, JobKind, Outcome, Output
@@ -87,7 +87,7 @@ class Watch(EngineObserver):
         self.lost: asyncio.Queue[float] = asyncio.Queue()
         self.back: asyncio.Queue[float] = asyncio.Queue()
 
-    def worker_lost(self, worker: int, cause: Lost) -> None:
+    def worker_lost(self, worker: int, cause: LossCause) -> None:
         self.lost.put_nowait(time.perf_counter())
 
     def worker_started(self, worker: int, seconds: float) -> None:

@@ -18,9 +18,9 @@ import soundfile
 import streamer
 from benchmarks.servers import Server, running
 from streamer.audio.files import AudioFile
-from streamer.bench.speech import make_tape
-from streamer.bench.workload import Workload
 from streamer.client import Finished
+from streamer.loadtest.tape import make_tape
+from streamer.loadtest.workload import Workload
 from streamer.samples import sample
 
 MINUTES = 20

@@ -12,9 +12,9 @@ from collections import defaultdict
 from benchmarks.bench_end_to_end import ratios, spread
 from benchmarks.paced import Load
 from benchmarks.servers import running
-from streamer.protocols.grpc import Grpc
+from streamer.protocols.grpc_codec import GrpcCodec
 from streamer.protocols.pb import streamer_pb2 as pb
-from streamer.protocols.v2 import V2
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 
 ROUNDS = 4
@@ -27,7 +27,7 @@ def decoding() -> None:
     """What a codec makes of an audio message of 20 ms, a message object beside it."""
     audio = bytes(640)
     frame = pb.ClientMessage(audio=audio).SerializeToString()
-    grpc, v2 = Grpc(16_000), V2(Mode.SEGMENTED, 16_000)
+    grpc, v2 = GrpcCodec(16_000), V2Codec(Mode.SEGMENTED, 16_000)
     ways = {
         "as a message object": lambda: pb.ClientMessage.FromString(frame).audio,
         "by the codec": lambda: grpc.decode(frame),

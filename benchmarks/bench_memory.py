@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.paced import Peer, frame
 from benchmarks.servers import Server, running
-from streamer.serving.ebb import CALM, PERIOD_S
+from streamer.supervision.heap_trim import CALM_READINGS, PERIOD_S
 
 FORM = {"channels": 1, "sample_rate": 16_000, "bit_depth": 16, "is_float": False}
 START = frame(1, msgspec.json.encode({"request": "start", "format": FORM}))
@@ -33,7 +33,7 @@ CHUNK = frame(2, bytes(3_200))
 LIVE_S = 3.0
 """Audio of a stream until its weight is read: longer than anything that is kept of silence."""
 SETTLE_S = 1.0
-EBB_S = (CALM + 2) * PERIOD_S
+EBB_S = (CALM_READINGS + 2) * PERIOD_S
 """After a crowd has gone, until the server has given back its memory."""
 WARMING = 50
 """Streams before the first reading, so that what the process needs once is not on anybody's account."""

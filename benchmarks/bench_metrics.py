@@ -11,10 +11,10 @@ import prometheus_client
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from streamer.serving.server import loop_factory
-from streamer.telemetry.exposition import Format, written
-from streamer.telemetry.hub import Telemetry
+from streamer.supervision.single_process import loop_factory
+from streamer.telemetry.exposition import ExpositionFormat, write_text
 from streamer.telemetry.instruments import Counter, Histogram
+from streamer.telemetry.telemetry import Telemetry
 
 BOUNDS = tuple(0.001 * 2 ** (step / 2) for step in range(21))
 LOW, HIGH = BOUNDS[0], 2 * BOUNDS[-1]
@@ -51,11 +51,11 @@ def ms_of_cpu(work: Callable[[], object]) -> float:
     return min(runs) * 1e3
 
 
-def longest_turn_ms(telemetry: Telemetry, format: Format) -> float:
+def longest_turn_ms(telemetry: Telemetry, format: ExpositionFormat) -> float:
     """The longest time that a scrape keeps an event loop from its other work, in the best of a hundred scrapes."""
 
     async def turns() -> float:
-        writing = asyncio.create_task(written(telemetry._metrics.instruments.collect(), format))
+        writing = asyncio.create_task(write_text(telemetry._metrics.instruments.collect(), format))
         longest = 0.0
         while not writing.done():
             began = time.thread_time()
@@ -71,10 +71,10 @@ def scrapes() -> None:
     telemetry = Telemetry("stub")
     print(f"\n{'ms of CPU, best of 100':<28}{'ours':>6}{'prometheus_client':>20}{'ours, longest turn':>20}")
     for name, kind, theirs in (
-        ("text", Format.TEXT, generate_latest),
-        ("OpenMetrics", Format.OPENMETRICS, generate_openmetrics),
+        ("text", ExpositionFormat.TEXT, generate_latest),
+        ("OpenMetrics", ExpositionFormat.OPENMETRICS, generate_openmetrics),
     ):
-        ours = ms_of_cpu(lambda kind=kind: asyncio.run(written(telemetry.registry.collect(), kind)))
+        ours = ms_of_cpu(lambda kind=kind: asyncio.run(write_text(telemetry.registry.collect(), kind)))
         other = ms_of_cpu(lambda theirs=theirs: theirs(telemetry.registry))
         print(f"a scrape, {name:<18}{ours:>6.2f}{other:>20.2f}{longest_turn_ms(telemetry, kind):>20.2f}")
 

@@ -14,7 +14,7 @@ from multiprocessing import get_context
 import numpy as np
 import psutil
 
-from streamer.audio.coding import Pcm, coding, windows_of
+from streamer.audio.deferred_decoder import Pcm, deferred_decoder, windows_of
 from streamer.audio.format import Encoding
 from streamer.audio.resample import Resampler
 from streamer.vad.network import one_blas_thread
@@ -47,11 +47,11 @@ def us_per_message(rate: int) -> float:
 
 def us_per_second_late(rate: int) -> float | None:
     """CPU of a stream-second of 16-bit audio, decoded and resampled window by window beside BATCH - 1 others."""
-    kept = coding(Encoding.PCM_S16LE, rate, MODEL_RATE)
+    kept = deferred_decoder(Encoding.PCM_S16LE, rate, MODEL_RATE)
     if kept is None:
         return None
     noise = np.random.default_rng(0)
-    pieces = [Pcm(kept, noise.bytes(kept.size(WINDOW) + kept.around)) for _ in range(BATCH)]
+    pieces = [Pcm(kept, noise.bytes(kept.size(WINDOW) + kept.context_bytes)) for _ in range(BATCH)]
     return least_us(lambda: [windows_of(pieces, WINDOW) for _ in range(20)]) / 20 / BATCH * MODEL_RATE / WINDOW
 
 

@@ -14,16 +14,16 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from streamer.inference.observer import Ended
-from streamer.protocols.v2 import V2
-from streamer.runtime.conductor import Conductor
-from streamer.runtime.outbox import OutboxBounds
-from streamer.runtime.services import Services
+from streamer.connection.manager import ConnectionManager
+from streamer.connection.outbox import OutboxBounds
+from streamer.connection.services import Services
+from streamer.inference.observer import CallOutcome
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer
 from streamer.telemetry.otel import SpanQueue
+from streamer.telemetry.telemetry import Telemetry
 from streamer.telemetry.tracing import Tracing
 from streamer.testing import ManualClock, ScriptedEngine, ScriptedScoring, memory_pair
 
@@ -51,7 +51,7 @@ class Telling(ScriptedEngine):
     def submit(self, job, deliver) -> None:  # type: ignore[no-untyped-def]
         if self.telemetry is not None:
             self.telemetry.batch_started(0, [job], [0.0])
-            self.telemetry.batch_finished(0, [job], 0.01, Ended.ANSWERED)
+            self.telemetry.batch_finished(0, [job], 0.01, CallOutcome.ANSWERED)
         super().submit(job, deliver)
 
 
@@ -60,20 +60,20 @@ async def run(observe: Callable[[ManualClock], Observer], messages: list[bytes])
     clock = ManualClock()
     observer, engine = observe(clock), Telling()
     engine.telemetry = observer if isinstance(observer, Telemetry) else None
-    conductor = Conductor(Services(ScriptedScoring(), engine, observer, clock), OutboxBounds())
+    manager = ConnectionManager(Services(ScriptedScoring(), engine, observer, clock), OutboxBounds())
     settings = SessionSettings(Mode.SEGMENTED)
     clients, runs = [], []
     for _ in range(STREAMS):
         client, server = memory_pair(bound=4)
         clients.append(client)
-        codec = V2(Mode.SEGMENTED, 16_000)
-        runs.append(asyncio.create_task(conductor.run(server, codec, settings, measure=len)))
+        codec = V2Codec(Mode.SEGMENTED, 16_000)
+        runs.append(asyncio.create_task(manager.run(server, codec, settings, measure=len)))
 
     async def hear(client) -> None:  # type: ignore[no-untyped-def]
         while await client.receive() is not None:
             pass
 
-    ears = [asyncio.create_task(hear(client)) for client in clients]
+    listening = [asyncio.create_task(hear(client)) for client in clients]
     for client in clients:
         await client.send(json.dumps(START))
     gc.collect()
@@ -84,7 +84,7 @@ async def run(observe: Callable[[ManualClock], Observer], messages: list[bytes])
             await client.send(message)
     for client in clients:
         await client.send('{"type":"stop"}')
-    await asyncio.gather(*runs, *ears)
+    await asyncio.gather(*runs, *listening)
     return (time.process_time() - began) / (STREAMS * SECONDS) * 1e6
 
 
@@ -97,7 +97,7 @@ def traced(clock: ManualClock) -> Telemetry:
             return SpanExportResult.SUCCESS
 
     made = TracerProvider(shutdown_on_exit=False)
-    queue = SpanQueue(Encoding(), most=100_000)
+    queue = SpanQueue(Encoding(), max_spans=100_000)
     made.add_span_processor(queue)
     telemetry = Telemetry("stub", {}, clock.now)
     telemetry._tracing = Tracing(made, queue.put, "stub")

@@ -19,13 +19,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.paced import Spent
+from benchmarks.paced import CpuUsage
 from streamer.app import App
 from streamer.config import Settings
 from streamer.parts import build
-from streamer.runtime.control import Ready
-from streamer.serving.ending import Ending
-from streamer.serving.server import loop_factory, serve
+from streamer.supervision.ipc import Ready
+from streamer.supervision.shutdown import Shutdown
+from streamer.supervision.single_process import loop_factory, serve
 from streamer.vad.scorer import Row
 
 PERIOD_S = 1.024
@@ -78,7 +78,7 @@ async def run(who: str, scoring: str) -> None:
     settings = Settings(server={"port": 0, "scoring": scoring})
     parts = build(settings)
     parts.scoring._scorer = Script(talking=who == "talking")  # type: ignore[attr-defined]
-    with Ending() as ending:
+    with Shutdown() as ending:
         await serve(App(settings, parts=parts), ending, announce)
 
 
@@ -104,7 +104,7 @@ def spent(*servers: tuple[str, str]) -> list[float]:
         subprocess.Popen([sys.executable, "-m", "benchmarks.paced", *server, *LOAD], stdout=subprocess.PIPE)
         for server in servers
     ]
-    return [msgspec.json.decode(load.communicate()[0], type=Spent).cpu_ms for load in loads]
+    return [msgspec.json.decode(load.communicate()[0], type=CpuUsage).cpu_ms for load in loads]
 
 
 def main() -> None:

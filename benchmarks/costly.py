@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from streamer.models.contract import Model, Segment
+from streamer.models.contract import AudioSegment, Model
 
 CALL_S = 0.020
 ITEM_S = 0.001
@@ -18,7 +18,7 @@ class Costly(Model):
 
     max_batch_wait_ms = 5.0
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         if any(item.options.get("hang") for item in batch):
             time.sleep(1_000)
         time.sleep(CALL_S + ITEM_S * len(batch))

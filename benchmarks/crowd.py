@@ -14,7 +14,7 @@ import numpy as np
 import streamer
 from streamer.audio.files import read_audio
 from streamer.client.errors import HandshakeRefused
-from streamer.client.sources import chunks, paced
+from streamer.client.sources import chunks, pace
 from streamer.client.stream import Stream
 from streamer.protocols.v2_wire import Error, Finished, Segment, SpeechEnded
 from streamer.samples import sample
@@ -76,7 +76,7 @@ async def speak(
         async with streamer.connect(url, **start) as stream:  # type: ignore[arg-type]
             listening = asyncio.create_task(_listen(stream, account, sent_at, simple_chunk_s))
             try:
-                async for piece in paced(pieces, BYTES_PER_SECOND * speed) if speed else _at_once(pieces):
+                async for piece in pace(pieces, BYTES_PER_SECOND * speed) if speed else _at_once(pieces):
                     await stream.send(piece)
                     account.sent += len(piece)
                     sent_at.append(time.monotonic())

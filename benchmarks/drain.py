@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 
 from streamer.testing import s16le, speech
-from tests.faults.served import Served, served
+from tests.faults.served import ServerProcess, served
 
 RATE = 16_000
 START: dict[str, Any] = {"type": "start", "format": {"encoding": "pcm_s16le", "sample_rate": RATE, "channels": 1}}
@@ -143,7 +143,7 @@ async def listen(live: Live) -> None:
     live.closed = time.monotonic()
 
 
-async def drain(server: Served, streams: int, talk: Talk, *, after_s: float = 3.0) -> Outcome:
+async def drain(server: ServerProcess, streams: int, talk: Talk, *, after_s: float = 3.0) -> Outcome:
     """Signal a server while its streams run; what became of them."""
     async with living(server.url, streams, talk) as lives:
         await asyncio.sleep(after_s)

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 import psutil
 
 from streamer.client import Segment, connect
-from streamer.serving.server import loop_factory
+from streamer.supervision.single_process import loop_factory
 from streamer.testing import s16le, speech
 from tests.faults.arena import reset
-from tests.faults.served import Served, served
+from tests.faults.served import ServerProcess, served
 
 RATE = 16_000
 PER_ADDRESS = 20_000
@@ -148,7 +148,7 @@ async def measure(count: int, rest_s: float) -> None:
 
 
 async def look(
-    server: Served,
+    server: ServerProcess,
     clients: asyncio.subprocess.Process,
     speaker: asyncio.subprocess.Process,
     count: int,

@@ -46,7 +46,7 @@ class Load(msgspec.Struct, frozen=True):
     """v2 has words that v1 has not, of how far the server is."""
 
 
-class Spent(msgspec.Struct, frozen=True):
+class CpuUsage(msgspec.Struct, frozen=True):
     """What the server did meanwhile."""
 
     cpu_ms: float
@@ -106,13 +106,13 @@ class Pace:
             yield turn, slice(place, None, self._slots)
             self._slot += 1
 
-    def spent(self, segments: int, unread: int) -> Spent:
+    def spent(self, segments: int, unread: int) -> CpuUsage:
         """What it came to, once the turns are over."""
         assert self._counted is not None
         before_s, first = self._counted
         spent_s = cpu_s(self._server) - before_s
         stream_s = (self._slot - first) / self._slots * self._load.chunk_ms / 1000 * self._load.streams
-        return Spent(spent_s / stream_s * 1e3, segments, self._late * 1e3, unread)
+        return CpuUsage(spent_s / stream_s * 1e3, segments, self._late * 1e3, unread)
 
 
 class Peer(asyncio.Protocol):
@@ -142,7 +142,7 @@ class Peer(asyncio.Protocol):
             self.admitted.set_exception(ConnectionError("closed before the upgrade"))
 
 
-async def run(port: int, pid: int, load: Load) -> Spent:
+async def run(port: int, pid: int, load: Load) -> CpuUsage:
     """Stream until the time is over."""
     loop, audio = asyncio.get_running_loop(), [frame(2, piece) for piece in pieces(load)]
     peers = [

@@ -14,8 +14,8 @@ import grpc.aio
 import msgspec
 import uvloop
 
-from benchmarks.paced import Load, Pace, Spent, pieces
-from streamer.client.grpc_link import METHOD
+from benchmarks.paced import CpuUsage, Load, Pace, pieces
+from streamer.client.grpc_transport import METHOD
 from streamer.protocols.pb import streamer_pb2 as pb
 
 CHANNELS = 8
@@ -38,7 +38,7 @@ class Caller:
             self.segments += pb.ServerMessage.FromString(frame).HasField("segment")
 
 
-async def run(port: int, pid: int, load: Load) -> Spent:
+async def run(port: int, pid: int, load: Load) -> CpuUsage:
     """Stream until the time is over."""
     audio, chance = messages(load), random.Random(0)
     channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", OPTIONS) for _ in range(CHANNELS)]

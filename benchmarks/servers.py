@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.paced import Load, Spent
+from benchmarks.paced import CpuUsage, Load
 
 ROOT = Path(__file__).parent.parent
 READY_TIMEOUT_S = 60.0
@@ -42,7 +42,7 @@ class Server:
     grpc_port: int
     pid: int
 
-    def under(self, load: Load, *, grpc: bool = False) -> Spent:
+    def under(self, load: Load, *, grpc: bool = False) -> CpuUsage:
         """What it spends under this load, which another process makes."""
         options = {"streams": load.streams, "chunk-ms": load.chunk_ms, "rate": load.rate, "seconds": load.seconds}
         flags = [f"--{name}={value}" for name, value in options.items()]
@@ -50,7 +50,7 @@ class Server:
         flags += [] if grpc else [f"--dialect={load.dialect}"]
         command = [sys.executable, "-m", how, str(port), str(self.pid), *flags]
         told = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)
-        return msgspec.json.decode(told.stdout, type=Spent)
+        return msgspec.json.decode(told.stdout, type=CpuUsage)
 
 
 @contextmanager

@@ -10,19 +10,19 @@ from typing import Any
 from streamer.app import App
 from streamer.config import Settings
 from streamer.parts import build
-from streamer.runtime.control import Ready
-from streamer.serving.ending import Ending
-from streamer.serving.server import loop_factory, serve
-from streamer.telemetry.hub import Telemetry
+from streamer.supervision.ipc import Ready
+from streamer.supervision.shutdown import Shutdown
+from streamer.supervision.single_process import loop_factory, serve
 from streamer.telemetry.observer import Observer
+from streamer.telemetry.telemetry import Telemetry
 
 
 class Deaf(Telemetry):
     """Hears nothing: the base class's empty methods in place of its own."""
 
-    session = Observer.session
-    scored = Observer.scored
-    task = Observer.task
+    new_session = Observer.new_session
+    on_batch_scored = Observer.on_batch_scored
+    instrument_task = Observer.instrument_task
 
     def batch_started(self, *_: Any) -> None: ...
 
@@ -43,7 +43,7 @@ async def main(*, deaf: bool) -> None:
         parts.scoring._observer = nobody  # type: ignore[attr-defined]
         parts.engine._observer._listeners[:] = []  # type: ignore[attr-defined]
         parts = replace(parts, telemetry=nobody)
-    with Ending() as ending:
+    with Shutdown() as ending:
         await serve(App(settings, parts=parts), ending, announce)
 
 

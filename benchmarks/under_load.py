@@ -21,10 +21,10 @@ from contextlib import suppress
 import psutil
 
 from benchmarks.crowd import Account, percentiles, speak
-from streamer.cli.child import Child, serving
+from streamer.cli.server_subprocess import ServerSubprocess, run_server
 
-PRICED = "benchmarks/priced.py:Priced"
-BY_PROCESS = "benchmarks/priced.py:ByProcess"
+PRICED = "benchmarks/timed_model.py:Priced"
+BY_PROCESS = "benchmarks/timed_model.py:ByProcess"
 
 
 def workers(server: psutil.Process) -> list[psutil.Process]:
@@ -37,7 +37,7 @@ def workers(server: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def ws(server: Child, mode: str) -> str:
+def ws(server: ServerSubprocess, mode: str) -> str:
     return server.address.replace("http", "ws") + f"/api/v2/{mode}"
 
 
@@ -45,7 +45,7 @@ async def batching(options: argparse.Namespace) -> None:
     for model in (PRICED, BY_PROCESS):
         for size in (1, 16):
             arguments = [model, "--set", f"model.max_batch_size={size}", "--set", "model.workers=1"]
-            async with serving(*arguments) as child:
+            async with run_server(*arguments) as child:
                 crowd = [speak(ws(child, "simple"), 20, offset=i * 0.13, chunk_s=0.5, chunk_ms=500) for i in range(50)]
                 accounts = await asyncio.gather(*crowd)
             answers = [latency for account in accounts for _, latency in account.latencies]
@@ -54,7 +54,7 @@ async def batching(options: argparse.Namespace) -> None:
 
 
 async def neighbours(options: argparse.Namespace) -> None:
-    async with serving("pocketsphinx", "--set", "model.workers=2") as child:
+    async with run_server("pocketsphinx", "--set", "model.workers=2") as child:
         url = ws(child, "segmented")
         first = Account()
         began = time.monotonic()
@@ -70,7 +70,7 @@ async def neighbours(options: argparse.Namespace) -> None:
 
 
 async def kill(options: argparse.Namespace) -> None:
-    async with serving(BY_PROCESS) as child:
+    async with run_server(BY_PROCESS) as child:
         server = psutil.Process(child.pid)
         files = server.num_fds()
         for name in ("kill -9", "hang"):
@@ -99,7 +99,7 @@ async def kill(options: argparse.Namespace) -> None:
 
 
 async def flood(options: argparse.Namespace) -> None:
-    async with serving("stub") as child:
+    async with run_server("stub") as child:
         server, url = psutil.Process(child.pid), ws(child, "segmented")
         live = [Account() for _ in range(20)]
         seconds = options.seconds
@@ -133,7 +133,7 @@ async def _peak(server: psutil.Process) -> None:
 async def overload(options: argparse.Namespace) -> None:
     """One item a call: 47 calls a second. Clients ask for four a second each; new ones keep coming."""
     arguments = [PRICED, "--set", "model.max_batch_size=1", "--set", "engine.max_pending_seconds=20"]
-    async with serving(*arguments) as child:
+    async with run_server(*arguments) as child:
         server, accounts, sizes = psutil.Process(child.pid), [], []
         async with asyncio.TaskGroup() as tasks:
             until = time.monotonic() + options.seconds

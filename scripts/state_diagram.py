@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from streamer.session.state import TABLE, State, Step
+from streamer.session.state import TABLE, SessionState, SessionStep
 
 _GOES_TO = {
-    Step.OPEN: State.STREAMING,
-    Step.REOPEN: State.STREAMING,
-    Step.FLUSH: State.FLUSHING,
-    Step.FINISH: State.FINISHING,
-    Step.RESTART: State.FINISHING,
-    Step.LEAVE: State.CLOSED,
+    SessionStep.OPEN: SessionState.STREAMING,
+    SessionStep.REOPEN: SessionState.STREAMING,
+    SessionStep.FLUSH: SessionState.FLUSHING,
+    SessionStep.FINISH: SessionState.FINISHING,
+    SessionStep.RESTART: SessionState.FINISHING,
+    SessionStep.HALF_CLOSE: SessionState.CLOSED,
 }
 _BY_THEMSELVES = [
-    (State.FLUSHING, State.STREAMING, "all scored"),
-    (State.STREAMING, State.FLUSHING, "stall"),
-    (State.FINISHING, State.IDLE, "all answered"),
-    (State.FINISHING, State.CLOSED, "all answered, closing"),
-    (State.NEW, State.CLOSED, "start_timeout"),
-    (State.IDLE, State.CLOSED, "idle_timeout"),
+    (SessionState.FLUSHING, SessionState.STREAMING, "all scored"),
+    (SessionState.STREAMING, SessionState.FLUSHING, "stall"),
+    (SessionState.FINISHING, SessionState.IDLE, "all answered"),
+    (SessionState.FINISHING, SessionState.CLOSED, "all answered, closing"),
+    (SessionState.NEW, SessionState.CLOSED, "start_timeout"),
+    (SessionState.IDLE, SessionState.CLOSED, "idle_timeout"),
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, settings
 
-from streamer.serving.server import loop_factory
+from streamer.supervision.single_process import loop_factory
 
 # The time that an example takes says how busy the machine is.
 settings.register_profile("streamer", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,7 +8,7 @@ from tests.architecture import ROOT, Module, modules
 
 PAGE = ROOT / "docs/design/architecture.md"
 WORDS = ("session.messages", "session.events", "session.actions", "session.settings", "session.summary")
-BELOW_RUNTIME = (
+BELOW_CONNECTION = (
     "errors",
     "transcripts",
     "clock",
@@ -24,7 +24,7 @@ BELOW_RUNTIME = (
     "telemetry.observer",
     "config",
 )
-BELOW_SHELL = (*BELOW_RUNTIME, "runtime")
+BELOW_SHELL = (*BELOW_CONNECTION, "connection")
 
 # Who may import whom: downwards only. The longest prefix that matches a module is its rule; a module may always import
 # its own room. A name that is missing here is an error: say where a new room stands.
@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "transcripts": (),
     "build": ("session",),
     "access": ("errors",),
+    "access.factory": ("access", "errors", "config", "session.settings"),
     "audio": ("errors",),
     "vad": ("errors", "audio"),
     "vad.endpointer": ("vad.settings",),
@@ -59,8 +60,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "transcripts",
         *WORDS,
     ),
-    "inference.batching": ("errors", "session.actions"),
-    "runtime": BELOW_RUNTIME,
+    "inference.scheduler": ("errors", "session.actions"),
+    "connection": BELOW_CONNECTION,
     "telemetry": (*BELOW_SHELL, "root"),
     "transports": (*BELOW_SHELL, "root", "telemetry"),
     "client": (
@@ -77,8 +78,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "app", "samples"),
     "parts": (*BELOW_SHELL, "root", "telemetry"),
     "app": (*BELOW_SHELL, "root", "transports", "telemetry", "parts"),
-    "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "app"),
-    "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "app", "samples"),
+    "supervision": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "app"),
+    "loadtest": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "app", "samples"),
     "cli": (
         *BELOW_SHELL,
         "root",
@@ -87,9 +88,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "telemetry",
         "parts",
         "app",
-        "serving",
+        "supervision",
         "samples",
-        "bench",
+        "loadtest",
         "build",
         "evaluation",
     ),
@@ -138,8 +139,8 @@ def table() -> str:
 def _shortened(name: str, allowed: tuple[str, ...]) -> str:
     parts = []
     rest = list(allowed)
-    if name != "runtime" and set(BELOW_SHELL) <= set(rest):
-        parts.append("`runtime` and all that it may import")
+    if name != "connection" and set(BELOW_SHELL) <= set(rest):
+        parts.append("`connection` and all that it may import")
         rest = [each for each in rest if each not in BELOW_SHELL]
     if set(WORDS) <= set(rest):
         parts.append("the session's values")
@@ -181,7 +182,7 @@ def _drawn(module: str) -> str:
     return "" if first in ("root", "__main__", "build", "samples", "cli", "testing", "errors") else first
 
 
-APART = ("telemetry.observer", "runtime.doorway")
+APART = ("telemetry.observer", "access.factory")
 """Modules that stand on another floor than the rest of their room."""
 
 

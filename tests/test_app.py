@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.config import Settings
-from streamer.parts import Parts
-from streamer.telemetry.hub import Telemetry
+from streamer.parts import AppParts
+from streamer.telemetry.telemetry import Telemetry
 from streamer.testing import ScriptedEngine, ScriptedScoring
 from tests.transports.certificates import Authority
 from tests.transports.serving import scripted
@@ -61,9 +61,9 @@ class Measured(Telemetry):
 
 async def started(stops: Stops, **sections: object) -> App:
     """A server that serves; its listeners stop for good before they are noted."""
-    parts = Parts(Engine(stops), Scoring(stops), scripted().model, Measured(stops))
+    parts = AppParts(Engine(stops), Scoring(stops), scripted().model, Measured(stops))
     settings = Settings(server={"port": 0}, grpc={"port": -1}, **sections)
-    app = App(settings, parts=parts, grpc=Grpc.NEEDED)
+    app = App(settings, parts=parts, grpc=GrpcAvailability.REQUIRED)
     await app.start()
     listener, grpc_server = app._listeners[0], app._grpc_server
     assert grpc_server is not None

@@ -7,7 +7,16 @@ import logging
 
 import pytest
 
-from streamer.clock import BEAT_S, LATE_S, LOGGED_PAUSE_S, MAX_BEAT_S, READ_S, LoopClock, PauseAwareClock, timeout
+from streamer.clock import (
+    CHECK_INTERVAL_S,
+    LATE_S,
+    LOGGED_PAUSE_S,
+    MAX_CHECK_INTERVAL_S,
+    READ_S,
+    LoopClock,
+    PauseAwareClock,
+    timeout,
+)
 from streamer.testing import ManualClock
 
 PAUSE_S = 60.0
@@ -33,10 +42,10 @@ class Calls:
 
 def test_calls_come_at_their_time_while_nothing_pauses() -> None:
     calls = Calls()
-    for seconds in (0.0, BEAT_S, 7.3, 62.0):
+    for seconds in (0.0, CHECK_INTERVAL_S, 7.3, 62.0):
         calls.after(seconds, str(seconds))
     calls.time.advance(100)
-    assert calls.came == {"0.0": 0, str(BEAT_S): BEAT_S, "7.3": pytest.approx(7.3), "62.0": 62}
+    assert calls.came == {"0.0": 0, str(CHECK_INTERVAL_S): CHECK_INTERVAL_S, "7.3": pytest.approx(7.3), "62.0": 62}
     assert calls.clock.paused_s == 0
 
 
@@ -45,11 +54,11 @@ def test_a_call_that_fell_due_in_a_pause_comes_when_the_rest_of_its_time_has_pas
     calls.after(10)
     calls.time.advance(4)
     calls.time.jump(PAUSE_S)
-    calls.time.advance(6 - BEAT_S - 0.01)
+    calls.time.advance(6 - CHECK_INTERVAL_S - 0.01)
     assert not calls.came
-    calls.time.advance(BEAT_S)
+    calls.time.advance(CHECK_INTERVAL_S)
     assert calls.came
-    assert PAUSE_S - BEAT_S <= calls.clock.paused_s <= PAUSE_S
+    assert PAUSE_S - CHECK_INTERVAL_S <= calls.clock.paused_s <= PAUSE_S
 
 
 def test_a_call_that_falls_due_right_after_a_pause_comes_after_what_came_is_read() -> None:
@@ -59,7 +68,7 @@ def test_a_call_that_falls_due_right_after_a_pause_comes_after_what_came_is_read
     calls.time.jump(PAUSE_S)
     calls.time.advance(READ_S - 0.001)
     assert not calls.came
-    calls.time.advance(BEAT_S)
+    calls.time.advance(CHECK_INTERVAL_S)
     assert calls.came
 
 
@@ -76,7 +85,7 @@ def test_a_call_that_is_set_right_after_a_pause_comes_after_what_came_is_read() 
 def test_a_pause_that_was_not_noticed_yet_keeps_calls_back_too() -> None:
     """What was set before the last look comes before the next one."""
     calls = Calls()
-    calls.after(BEAT_S / 2)
+    calls.after(CHECK_INTERVAL_S / 2)
     calls.time.jump(PAUSE_S)
     assert not calls.came
     calls.time.advance(READ_S)
@@ -98,9 +107,9 @@ def test_calls_come_even_if_each_turn_of_the_loop_takes_as_long_as_a_pause() -> 
     calls.after(2.0)
     turns = 0
     while not calls.came:
-        calls.time.jump(2 * MAX_BEAT_S)
+        calls.time.jump(2 * MAX_CHECK_INTERVAL_S)
         turns += 1
-    assert turns <= 2.0 / BEAT_S + 2
+    assert turns <= 2.0 / CHECK_INTERVAL_S + 2
 
 
 def test_a_call_that_is_cancelled_while_it_is_put_off_never_comes() -> None:

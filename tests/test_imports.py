@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+import streamer
+
 HEAVY = (
     "aiohttp", "uvloop", "soxr", "soundfile", "pydantic", "pydantic_settings", "matplotlib", "onnx", "onnxruntime",
     "scipy", "grpc", "opentelemetry", "prometheus_client", "psutil", "rich", "typer", "pocketsphinx",
@@ -30,3 +34,8 @@ def test_help_loads_nothing_heavy_but_the_command_line() -> None:
 
 def test_every_public_name_is_there() -> None:
     loaded_by("import streamer\nfor name in getattr(streamer, '__all__', []): getattr(streamer, name)")
+
+
+def test_an_old_name_still_works_and_says_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match=r"streamer\.Segment is called streamer\.AudioSegment now"):
+        assert streamer.Segment is streamer.AudioSegment

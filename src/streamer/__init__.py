@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from streamer.client.stream import connect
     from streamer.errors import ModelFailed
     from streamer.media.formats import Container, MediaFormat
-    from streamer.models.contract import AudioOut, Model, Segment, StreamInfo, StreamingModel, model
+    from streamer.models.contract import AudioOut, AudioSegment, Model, StreamInfo, StreamingModel, model
     from streamer.session.messages import AudioOutFormat
     from streamer.transcripts.transcript import Transcript, Word
 
@@ -20,6 +20,7 @@ __all__ = [
     "AudioFormat",
     "AudioOut",
     "AudioOutFormat",
+    "AudioSegment",
     "Container",
     "Crossfade",
     "Encoding",
@@ -27,7 +28,6 @@ __all__ = [
     "Model",
     "ModelFailed",
     "OverlapAdd",
-    "Segment",
     "StreamInfo",
     "StreamingModel",
     "Transcript",
@@ -48,7 +48,7 @@ _HOME = {
     "Model": "streamer.models.contract",
     "ModelFailed": "streamer.errors",
     "OverlapAdd": "streamer.audio.seams",
-    "Segment": "streamer.models.contract",
+    "AudioSegment": "streamer.models.contract",
     "StreamInfo": "streamer.models.contract",
     "StreamingModel": "streamer.models.contract",
     "Transcript": "streamer.transcripts.transcript",
@@ -58,8 +58,17 @@ _HOME = {
 }
 
 
+_RENAMED = {"Segment": "AudioSegment"}
+"""Old names, accepted until the next release."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562), so that `import streamer` is fast."""
+    if name in _RENAMED:
+        from warnings import warn  # noqa: PLC0415
+
+        warn(f"streamer.{name} is called streamer.{_RENAMED[name]} now", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415

@@ -19,39 +19,39 @@ from aiohttp import web
 from prometheus_client import Metric
 
 import streamer
-from streamer.access import Hosts, Proxies, ProxyHeader, Used
+from streamer.access import Hosts, Proxies, ProxyHeader, ReplayStore
+from streamer.access.factory import build_authenticator, metrics_policy, warn_if_unauthenticated
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
 from streamer.config import Settings
+from streamer.config.addresses import host_and_port
+from streamer.connection.address_budgets import AddressBudgets
+from streamer.connection.lifecycle import Lifecycle, LifecycleStage
+from streamer.connection.manager import ConnectionManager
+from streamer.connection.outbox import OutboxBounds
+from streamer.connection.services import Services
 from streamer.errors import ConfigError, ListenFailed, install_command
 from streamer.media.libopus import load_libopus
 from streamer.media.packets import UnsupportedMedia
-from streamer.parts import Parts, build, make_admission, make_shared_access
+from streamer.parts import AppParts, build, make_admission, make_shared_access
 from streamer.protocols.opening import Accepted, Opening
-from streamer.protocols.v1 import V1
-from streamer.protocols.v2 import V2
-from streamer.runtime.address_budgets import AddressBudgets
-from streamer.runtime.conductor import Conductor
-from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
-from streamer.runtime.lifecycle import Lifecycle, Stage
-from streamer.runtime.outbox import OutboxBounds
-from streamer.runtime.ports import host_and_port
-from streamer.runtime.services import Services
+from streamer.protocols.v1 import V1Codec
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
 from streamer.session.settings import Limits, SessionSettings
-from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer, Observers, Subsystem
+from streamer.telemetry.telemetry import Telemetry
 from streamer.transports import http, page
-from streamer.transports.endpoint import Endpoint, EndpointHandler, Timeouts, Upgrades
 from streamer.transports.grpc.environment import set_defaults
+from streamer.transports.handshake import Endpoint, EndpointHandler, Timeouts, Upgrades
 from streamer.transports.limits import Buffers, HandshakeLimits
 from streamer.transports.listener import Listener
-from streamer.transports.patience import Patience
+from streamer.transports.receive_coalescing import ReceiveCoalescer
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.upload import UploadHandler
-from streamer.transports.websocket import Frame, WebSocketTransport
+from streamer.transports.websocket import WebSocketFrame, WebSocketTransport
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -63,21 +63,21 @@ STOP_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class ProcessShared:
     """State shared by several processes that listen on the same ports."""
 
-    gather: Callable[[], Awaitable[Iterable[Metric]]]
+    fetch_totals: Callable[[], Awaitable[Iterable[Metric]]]
     """Collects the metrics of all processes. May raise TimeoutError."""
-    used_tokens: Used
+    replay_store: ReplayStore
 
 
-class Grpc(Enum):
+class GrpcAvailability(Enum):
     """Whether `grpc.port` is served."""
 
     OFF = "off"
-    IF_POSSIBLE = "if possible"
+    OPTIONAL = "if possible"
     """Serve gRPC unless its packages are missing or its port is in use."""
-    NEEDED = "needed"
+    REQUIRED = "needed"
 
 
 class App:
@@ -91,16 +91,16 @@ class App:
         self,
         settings: Settings,
         *,
-        parts: Parts | None = None,
+        parts: AppParts | None = None,
         observers: Sequence[Observer] = (),
-        grpc: Grpc = Grpc.OFF,
-        shared: Shared | None = None,
+        grpc: GrpcAvailability = GrpcAvailability.OFF,
+        shared: ProcessShared | None = None,
     ) -> None:
         """Create a server. `shared`: it is one of several processes on the same ports."""
         self.settings = settings
         self._shared = shared
-        self._grpc = grpc if settings.grpc.port else Grpc.OFF
-        if self._grpc is not Grpc.OFF:
+        self._grpc = grpc if settings.grpc.port else GrpcAvailability.OFF
+        if self._grpc is not GrpcAvailability.OFF:
             set_defaults(os.environ)  # before any use of gRPC, also by traces
         parts = parts or build(settings)
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
@@ -113,9 +113,9 @@ class App:
         self._proxies = Proxies(server.trusted_proxies, ProxyHeader(server.proxy_header))
         self._clock = parts.clock or PauseAwareClock()
         self.store = make_shared_access(settings, self._clock)
-        used = self.store or (shared.used_tokens if shared else None)
-        self.door = open_door(settings.access, used, tls=has_tls)
-        self._metrics_policy = metrics_policy(server, self.door)
+        used = self.store or (shared.replay_store if shared else None)
+        self.authenticator = build_authenticator(settings.access, used, tls=has_tls)
+        self._metrics_policy = metrics_policy(server, self.authenticator)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
         self.admission = make_admission(server, self.engine, self.memory, self.store)
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
@@ -123,13 +123,13 @@ class App:
         services = Services(
             self.scoring, self.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
         )
-        self.conductor = Conductor(services, OutboxBounds(server.outbox_bytes, server.outbox_stall_s))
-        self._clock.on_pause = self.conductor.paused
-        self.lifecycle = Lifecycle(self.admission, self.conductor, self.engine)
-        self.scoring.on_failure = lambda _: self.lifecycle.broken("speech scoring has failed")
+        self.connections = ConnectionManager(services, OutboxBounds(server.outbox_bytes, server.outbox_stall_s))
+        self._clock.on_pause = self.connections.on_process_paused
+        self.lifecycle = Lifecycle(self.admission, self.connections, self.engine)
+        self.scoring.on_failure = lambda _: self.lifecycle.fail("speech scoring has failed")
         self.telemetry.watch(
             ready=lambda: self.lifecycle.readiness.ready,
-            draining=lambda: self.lifecycle.stage is Stage.DRAINING,
+            draining=lambda: self.lifecycle.stage is LifecycleStage.DRAINING,
             depth=lambda: self.engine.depth,
             load=lambda: self.admission.load,
         )
@@ -137,7 +137,7 @@ class App:
         self._upgrades = Upgrades()
         self._watch: asyncio.Task[None] | None = None
         self._port = server.port
-        self._certificate = Certificate(settings.tls, self.door.wall_clock) if has_tls else None
+        self._certificate = Certificate(settings.tls, self.authenticator.wall_clock) if has_tls else None
         self.telemetry.watch_certificate(lambda: self._certificate.expiry if self._certificate else None)
         address = server.metrics_address
         self._metrics_at = host_and_port(address, "server.metrics_address") if address else None
@@ -180,8 +180,8 @@ class App:
         await self._listen()
         await self._listen_grpc()
         await self.scoring.start()
-        await self.telemetry.task(Subsystem.INFERENCE, self.engine.start())
-        self.lifecycle.ready()
+        await self.telemetry.instrument_task(Subsystem.INFERENCE, self.engine.start())
+        self.lifecycle.set_ready()
 
     async def drain(self, *, lag_s: float, late_s: float = 0.0) -> None:
         """Drain sessions per `settings.drain`, with deadlines measured from `late_s` seconds ago."""
@@ -212,15 +212,15 @@ class App:
             if self._watch is not None:
                 self._watch.cancel()
                 push("the certificate watcher", asyncio.wait, [self._watch])
-            self.lifecycle.stopped()
-            self.conductor.abort()
+            self.lifecycle.set_stopped()
+            self.connections.abort()
 
     async def _stop_part(self, name: str, stop: Callable[..., Awaitable[object]], *args: object) -> None:
         try:
             await stop(*args)
         except Exception as error:
             log.exception("%s did not stop cleanly", name)
-            self._observer.broken(Subsystem.OTHER, error)
+            self._observer.unexpected_error(Subsystem.OTHER, error)
             raise
 
     async def __aenter__(self) -> Self:
@@ -238,10 +238,10 @@ class App:
 
     async def _listen(self) -> None:
         server = self.settings.server
-        warn_if_open(self.door, server.host)
-        collect = self._shared.gather if self._shared else self.telemetry.collect
+        warn_if_unauthenticated(self.authenticator, server.host)
+        collect = self._shared.fetch_totals if self._shared else self.telemetry.collect
         scrapes = Scrapes(collect, server.processes)
-        metrics = metrics_route(scrapes, self.telemetry, self._metrics_policy, self.door)
+        metrics = metrics_route(scrapes, self.telemetry, self._metrics_policy, self.authenticator)
         if self._metrics_at is not None:
             self.metrics_port = await self._serve([metrics], *self._metrics_at, for_clients=False)
         routes = self._streams() if self._metrics_at else [*self._streams(), metrics]
@@ -259,19 +259,19 @@ class App:
     def _streams(self) -> Iterator[web.RouteDef]:
         """Return the routes of clients: streams, information, the page."""
         server = self.settings.server
-        asked = None if "info" in self.settings.access.anonymous else self.door
-        yield http.info_route(self._info(), self.telemetry, asked)
+        authenticator = None if "info" in self.settings.access.anonymous else self.authenticator
+        yield http.info_route(self._info(), self.telemetry, authenticator)
         if server.page:
             yield from page.routes()
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
-        patience = Patience()
+        patience = ReceiveCoalescer()
         for endpoint in self._endpoints():
             handler = EndpointHandler(
-                endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
+                endpoint, self.connections, self.admission, self.authenticator, timeouts, patience, self._upgrades
             )
             yield web.get(endpoint.path, handler.handle)
             if (codec := endpoint.upload_codec) is not None:
-                upload = UploadHandler(endpoint.settings, codec, self.conductor, self.admission, self.door)
+                upload = UploadHandler(endpoint.settings, codec, self.connections, self.admission, self.authenticator)
                 yield web.post(endpoint.path, upload.handle)
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -289,7 +289,7 @@ class App:
             HandshakeLimits(
                 server.max_handshakes,
                 server.handshake_timeout_s,
-                partial(self._observer.refused, WebSocketTransport.name),
+                partial(self._observer.on_refused, WebSocketTransport.name),
                 server.max_handshakes_per_address or math.inf,
                 addresses,
             ),
@@ -303,21 +303,21 @@ class App:
         return port
 
     async def _listen_grpc(self) -> None:
-        if self._grpc is Grpc.OFF:
+        if self._grpc is GrpcAvailability.OFF:
             return
         try:
-            from streamer.transports.grpc.server import GrpcServer, Service  # noqa: PLC0415 (an extra)
+            from streamer.transports.grpc.server import GrpcServer, GrpcService  # noqa: PLC0415 (an extra)
         except ModuleNotFoundError as error:
-            if self._grpc is Grpc.IF_POSSIBLE:
+            if self._grpc is GrpcAvailability.OPTIONAL:
                 return
             raise ConfigError(f"gRPC needs the extra: {install_command('grpc')} ({error})") from None
-        from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
+        from streamer.protocols.grpc_codec import GrpcCodec  # noqa: PLC0415 (an extra)
 
         settings = self.settings
         limits = settings.for_grpc()
         codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
-        service = Service(session, codec, self.conductor, self.admission, self.door)
+        service = GrpcService(session, codec, self.connections, self.admission, self.authenticator)
         server = GrpcServer(
             service, settings, lambda: self.lifecycle.readiness, self._proxies, shared=self._shared is not None
         )
@@ -325,7 +325,7 @@ class App:
             self.grpc_port = await server.start()
             self._grpc_server = server
         except ListenFailed as error:
-            if self._grpc is Grpc.NEEDED:
+            if self._grpc is GrpcAvailability.REQUIRED:
                 raise
             log.warning("gRPC is disabled: %s", error.message)
 
@@ -344,13 +344,20 @@ class App:
         endpoints = []
         for mode in Mode:
             settings = self._session(mode)
-            for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
+            for dialect, subprotocols in ((V1Codec, ("streamer.v1",)), (V2Codec, ("streamer.v2",))):
                 codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
                 accept = partial(_shared, codec)
                 path = f"/api/{dialect.name}/{mode}"
-                uploads = codec if dialect is V2 else None
+                uploads = codec if dialect is V2Codec else None
                 endpoints.append(
-                    Endpoint(path, settings, accept, subprotocols, hears_auth=dialect is V2, upload_codec=uploads)
+                    Endpoint(
+                        path,
+                        settings,
+                        accept,
+                        subprotocols,
+                        supports_auth_message=dialect is V2Codec,
+                        upload_codec=uploads,
+                    )
                 )
         return endpoints
 
@@ -358,20 +365,20 @@ class App:
         output = self.model.output
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(
+            model=http.ServedModelInfo(
                 self.model.name,
                 self.model.sample_rate,
                 output.sample_rate if output else None,
                 self.model.word_times,
             ),
             modes=tuple(Mode),
-            dialects=(V1.name, V2.name),
+            dialects=(V1Codec.name, V2Codec.name),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
 
 
-def _shared(codec: V1 | V2, _: Opening) -> Accepted[Frame]:
+def _shared(codec: V1Codec | V2Codec, _: Opening) -> Accepted[WebSocketFrame]:
     """Return the codec of a native protocol version, the same for every connection."""
     return Accepted(codec)
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-BEAT_S = 0.5
+CHECK_INTERVAL_S = 0.5
 """Time between two looks at whether the event loop still runs."""
-MAX_BEAT_S = 1.0
+MAX_CHECK_INTERVAL_S = 1.0
 """A look that comes later than this after the one before follows a pause."""
 LATE_S = 0.1
 """A call that comes later than this after it was due comes from a loop that has not read for a while."""
@@ -82,7 +82,7 @@ class PauseAwareClock:
         """Begin to look for pauses, on the running event loop."""
         if self._timer is None:
             self._looked_at = self.now()
-            self._timer = self.base.call_at(self._looked_at + BEAT_S, self._look)
+            self._timer = self.base.call_at(self._looked_at + CHECK_INTERVAL_S, self._check_pause)
 
     def stop(self) -> None:
         """Look no more. Idempotent."""
@@ -91,21 +91,21 @@ class PauseAwareClock:
             self._timer = None
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        return _Call(self, when, callback)
+        return _DeferredCall(self, when, callback)
 
     @property
     def is_catching_up(self) -> bool:
         """Whether what came during a pause may still be unread."""
         now = self.now()
-        return now < self._read_by or (self._timer is not None and now - self._looked_at > MAX_BEAT_S)
+        return now < self._read_by or (self._timer is not None and now - self._looked_at > MAX_CHECK_INTERVAL_S)
 
-    def _look(self) -> None:
+    def _check_pause(self) -> None:
         now = self.now()
         since, self._looked_at = now - self._looked_at, now
-        self._timer = self.base.call_at(now + BEAT_S, self._look)
-        if since <= MAX_BEAT_S:
+        self._timer = self.base.call_at(now + CHECK_INTERVAL_S, self._check_pause)
+        if since <= MAX_CHECK_INTERVAL_S:
             return
-        pause_s = since - BEAT_S
+        pause_s = since - CHECK_INTERVAL_S
         self.paused_s += pause_s
         self._read_by = now + READ_S
         if pause_s >= LOGGED_PAUSE_S:
@@ -114,7 +114,7 @@ class PauseAwareClock:
             self.on_pause()
 
 
-class _Call:
+class _DeferredCall:
     """Call of a `PauseAwareClock`."""
 
     def __init__(self, clock: PauseAwareClock, when: float, callback: Callable[[], None]) -> None:
@@ -122,12 +122,12 @@ class _Call:
         self._when = max(when, clock.now())
         self._callback = callback
         self._paused_s = clock.paused_s
-        self._is_put_off = False
+        self._is_postponed = False
         self._timer = clock.base.call_at(when, self._due)
 
     def cancel(self) -> None:
         self._timer.cancel()
-        self._callback = _nothing  # it mostly holds whoever holds this call
+        self._callback = _no_callback  # it mostly holds whoever holds this call
 
     def _due(self) -> None:
         clock = self._clock
@@ -135,17 +135,17 @@ class _Call:
         self._when += clock.paused_s - self._paused_s
         self._paused_s = clock.paused_s
         if self._when > now + LATE_S:  # a timer may come a little early
-            self._is_put_off = False
+            self._is_postponed = False
             self._timer = clock.base.call_at(self._when, self._due)
-        elif not self._is_put_off and (now - self._when > LATE_S or clock.is_catching_up):
-            self._is_put_off = True
+        elif not self._is_postponed and (now - self._when > LATE_S or clock.is_catching_up):
+            self._is_postponed = True
             self._timer = clock.base.call_at(now + READ_S, self._due)
         else:
-            callback, self._callback = self._callback, _nothing
+            callback, self._callback = self._callback, _no_callback
             callback()
 
 
-def _nothing() -> None: ...
+def _no_callback() -> None: ...
 
 
 @asynccontextmanager

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
+from streamer.connection.admission import Admission
+from streamer.connection.executors import ThreadExecutor
+from streamer.connection.scoring import ScoreBatch, Scores, ScoringService
+from streamer.connection.services import Scoring
+from streamer.connection.shared_access import SharedAccess
+from streamer.connection.shared_store import RedisStore
 from streamer.inference.contract import InferenceEngine
 from streamer.inference.engine import Engine
+from streamer.inference.model_runner import ModelSource
 from streamer.inference.observer import EngineObservers
-from streamer.inference.worker import ModelSource
 from streamer.models.loading import ModelSpec
-from streamer.runtime.admission import Admission
-from streamer.runtime.places import OwnThread
-from streamer.runtime.scoring import Batch, Scores, ScoringService
-from streamer.runtime.services import Scoring
-from streamer.runtime.shared_access import SharedAccess
-from streamer.runtime.store import RedisStore
 from streamer.session.memory import MemoryPool
 from streamer.session.settings import ModelOutput
-from streamer.telemetry.hub import Telemetry, worker_observer
 from streamer.telemetry.observer import Observer
+from streamer.telemetry.telemetry import Telemetry, worker_observer
 from streamer.vad.detectors import make_scorer
 
 
@@ -42,7 +42,7 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AppParts:
     """Parts of a server, which tests can replace."""
 
     engine: InferenceEngine
@@ -54,7 +54,7 @@ class Parts:
     """None for a new one."""
 
 
-def build(settings: Settings, source: ModelSource | None = None) -> Parts:
+def build(settings: Settings, source: ModelSource | None = None) -> AppParts:
     """Build the parts. Reads the model's attributes without loading it. Raises ModelLoadError or ConfigError.
 
     `source` replaces the model of the settings.
@@ -69,27 +69,27 @@ def build(settings: Settings, source: ModelSource | None = None) -> Parts:
         worker_observer=worker_observer(os.environ),
         ray=settings.ray,
     )
-    card = engine.model
-    telemetry = Telemetry(card.name, os.environ)
+    config = engine.model
+    telemetry = Telemetry(config.name, os.environ)
     listeners.add(telemetry)
-    output = ModelOutput(card.output_sample_rate, card.output_channels, card.latency_ms)
+    output = ModelOutput(config.output_sample_rate, config.output_channels, config.latency_ms)
     model = ServedModel(
-        card.name,
-        card.sample_rate,
-        card.stateful,
-        card.max_inflight,
-        output if card.output_sample_rate else None,
-        card.overlap_ms,
-        card.word_times,
+        config.name,
+        config.sample_rate,
+        config.stateful,
+        config.max_inflight,
+        output if config.output_sample_rate else None,
+        config.overlap_ms,
+        config.word_times,
     )
-    return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
+    return AppParts(engine, _scoring(settings, telemetry), model, telemetry, clock)
 
 
 def _scoring(settings: Settings, observer: Observer) -> ScoringService:
     scorer = make_scorer(settings.vad, settings.turn)
     in_thread = settings.server.scoring == "thread" or settings.turn.model  # a turn model takes too long for the loop
-    beside = OwnThread[Batch, Scores]("speech-scorer") if in_thread else None
-    return ScoringService(scorer, place=beside, observer=observer)
+    beside = ThreadExecutor[ScoreBatch, Scores]("speech-scorer") if in_thread else None
+    return ScoringService(scorer, executor=beside, observer=observer)
 
 
 def make_shared_access(settings: Settings, clock: PauseAwareClock) -> SharedAccess | None:

@@ -6,7 +6,7 @@ from itertools import count
 
 import msgspec
 
-from streamer.access import Carrier, Credential, TokenReader
+from streamer.access import Credential, CredentialSource, TokenReader
 from streamer.access.tokens import Claims, mint
 
 SECRET = b"s" * 32
@@ -26,5 +26,5 @@ def reader(*secrets: bytes, max_life_s: float = 3_600) -> TokenReader:
     return TokenReader(secrets or (SECRET,), max_life_s=max_life_s)
 
 
-def carried(secret: str, carrier: Carrier = Carrier.HEADER) -> Credential:
+def carried(secret: str, carrier: CredentialSource = CredentialSource.HEADER) -> Credential:
     return Credential(secret, carrier)

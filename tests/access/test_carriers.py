@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.access import Carrier, Carriers
+from streamer.access import Carriers, CredentialSource
 
 DEEPGRAM = Carriers(schemes=("token", "bearer"), pairs=("token", "bearer"))
 OPENAI = Carriers(headers=("api-key",), prefix="openai-insecure-api-key.")
@@ -14,23 +14,23 @@ ASSEMBLYAI = Carriers(schemes=("", "bearer"), parameters=("token",))
 @pytest.mark.parametrize(
     ("carriers", "headers", "offered", "query", "carrier"),
     [
-        (DEEPGRAM, {"authorization": "Token KEY"}, [], {}, Carrier.HEADER),
-        (DEEPGRAM, {"authorization": "bearer KEY"}, [], {}, Carrier.HEADER),
-        (DEEPGRAM, {}, ["token", "KEY", "x-deepgram-session-id", "1"], {}, Carrier.SUBPROTOCOL),
-        (OPENAI, {"api-key": "KEY"}, [], {}, Carrier.HEADER),
-        (OPENAI, {}, ["realtime", "openai-insecure-api-key.KEY"], {}, Carrier.SUBPROTOCOL),
-        (ASSEMBLYAI, {"authorization": "KEY"}, [], {}, Carrier.HEADER),
-        (ASSEMBLYAI, {}, [], {"token": "KEY"}, Carrier.QUERY),
-        (ASSEMBLYAI, {}, [], {"access_token": "KEY"}, Carrier.QUERY),
-        (Carriers(), {}, ["streamer.v2", "streamer.bearer.S0VZ"], {}, Carrier.SUBPROTOCOL),
+        (DEEPGRAM, {"authorization": "Token KEY"}, [], {}, CredentialSource.HEADER),
+        (DEEPGRAM, {"authorization": "bearer KEY"}, [], {}, CredentialSource.HEADER),
+        (DEEPGRAM, {}, ["token", "KEY", "x-deepgram-session-id", "1"], {}, CredentialSource.SUBPROTOCOL),
+        (OPENAI, {"api-key": "KEY"}, [], {}, CredentialSource.HEADER),
+        (OPENAI, {}, ["realtime", "openai-insecure-api-key.KEY"], {}, CredentialSource.SUBPROTOCOL),
+        (ASSEMBLYAI, {"authorization": "KEY"}, [], {}, CredentialSource.HEADER),
+        (ASSEMBLYAI, {}, [], {"token": "KEY"}, CredentialSource.QUERY),
+        (ASSEMBLYAI, {}, [], {"access_token": "KEY"}, CredentialSource.QUERY),
+        (Carriers(), {}, ["streamer.v2", "streamer.bearer.S0VZ"], {}, CredentialSource.SUBPROTOCOL),
     ],
 )
 def test_a_credential_is_found_where_the_clients_of_a_service_put_it(
-    carriers: Carriers, headers: dict[str, str], offered: list[str], query: dict[str, str], carrier: Carrier
+    carriers: Carriers, headers: dict[str, str], offered: list[str], query: dict[str, str], carrier: CredentialSource
 ) -> None:
     found = carriers.find(headers, offered, query)
     assert found is not None
-    assert (found.secret, found.carrier) == ("KEY", carrier)
+    assert (found.secret, found.source) == ("KEY", carrier)
 
 
 @pytest.mark.parametrize("carriers", [DEEPGRAM, OPENAI, Carriers()])
@@ -38,7 +38,7 @@ def test_a_credential_is_found_where_the_clients_of_a_service_put_it(
 def test_an_unreadable_header_is_a_wrong_credential_and_not_none(carriers: Carriers, value: str) -> None:
     found = carriers.find({"authorization": value}, ["token", "KEY"], {"access_token": "KEY"})
     assert found is not None
-    assert (found.secret, found.carrier) == ("", Carrier.HEADER)
+    assert (found.secret, found.source) == ("", CredentialSource.HEADER)
 
 
 @pytest.mark.parametrize("carriers", [DEEPGRAM, OPENAI, ASSEMBLYAI, Carriers()])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamer.access import Grant, Identity, new_secret
+from streamer.access import Identity, SubjectLimits, new_secret
 from streamer.access.tokens import CLOCK_SKEW_S, MAX_TOKEN_CHARS, Claims, TokenExpired, Unauthenticated, parse_secrets
 from streamer.errors import ConfigError
 from tests.access.makers import CLAIMS, NOW, OTHER_SECRET, SECRET, reader, token
@@ -20,7 +20,7 @@ from tests.access.makers import CLAIMS, NOW, OTHER_SECRET, SECRET, reader, token
 
 def test_a_token_says_who_until_when_and_how_much() -> None:
     claims = reader().read(token(max_sessions=2, max_stream_s=60), NOW)
-    assert claims.identity == Identity("alice", NOW + 60, Grant(2, 60))
+    assert claims.identity == Identity("alice", NOW + 60, SubjectLimits(2, 60))
 
 
 def test_a_token_ends_at_its_second() -> None:

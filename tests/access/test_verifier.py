@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.access import Carrier, Door, KeyRing, Lease, Origins, Verifier, find_credential, new_key, subprotocol_for
-from streamer.access.carriers import Credential
-from streamer.access.replay import ReplayCache
+from streamer.access import (
+    Authenticator,
+    CredentialSource,
+    KeyRing,
+    Lease,
+    Origins,
+    Verifier,
+    extract_credential,
+    new_key,
+    subprotocol_for,
+)
+from streamer.access.credentials import Credential
+from streamer.access.replay_store import InMemoryReplayStore
 from streamer.errors import ConfigError, ErrorCode, StreamerError
 from tests.access.makers import NOW, OTHER_SECRET, carried, reader, token
 
@@ -29,7 +39,7 @@ def done(verifying: Coroutine[None, None, T]) -> T:
 
 
 def verifier(bound: int = 100) -> Verifier:
-    return Verifier(KeyRing([KEPT]), reader(), ReplayCache(bound))
+    return Verifier(KeyRing([KEPT]), reader(), InMemoryReplayStore(bound))
 
 
 def code_of(given: Verifier, credential: Credential | None, now: float = NOW) -> ErrorCode | None:
@@ -54,8 +64,8 @@ def test_without_secrets_no_token_is_taken() -> None:
     assert code_of(Verifier(KeyRing([KEPT])), carried(token())) is ErrorCode.UNAUTHENTICATED
 
 
-@pytest.mark.parametrize("carrier", list(Carrier))
-def test_a_token_that_works_once_works_once_by_every_carrier(carrier: Carrier) -> None:
+@pytest.mark.parametrize("carrier", list(CredentialSource))
+def test_a_token_that_works_once_works_once_by_every_carrier(carrier: CredentialSource) -> None:
     one, made = verifier(), token(once=True)
     assert code_of(one, carried(made, carrier)) is None
     assert code_of(one, carried(made, carrier)) is ErrorCode.TOKEN_REPLAYED
@@ -70,13 +80,13 @@ def test_a_token_that_works_once_and_never_ends_does_not_work_at_all(exp: float)
 
 def test_only_a_token_that_works_once_may_travel_in_the_address() -> None:
     one = verifier()
-    assert code_of(one, carried(token(), Carrier.QUERY)) is ErrorCode.FORBIDDEN
-    assert code_of(one, carried(KEY, Carrier.QUERY)) is ErrorCode.FORBIDDEN
-    assert code_of(one, carried("sk_wrong", Carrier.QUERY)) is ErrorCode.UNAUTHENTICATED
+    assert code_of(one, carried(token(), CredentialSource.QUERY)) is ErrorCode.FORBIDDEN
+    assert code_of(one, carried(KEY, CredentialSource.QUERY)) is ErrorCode.FORBIDDEN
+    assert code_of(one, carried("sk_wrong", CredentialSource.QUERY)) is ErrorCode.UNAUTHENTICATED
 
 
 def test_used_tokens_are_forgotten_when_they_expire_and_never_before() -> None:
-    used = ReplayCache(bound=2)
+    used = InMemoryReplayStore(bound=2)
     used.use("a", NOW + 10, NOW)
     used.use("b", NOW + 20, NOW)
     with pytest.raises(StreamerError) as full:
@@ -90,7 +100,7 @@ def test_used_tokens_are_forgotten_when_they_expire_and_never_before() -> None:
 
 
 def test_no_error_and_no_repr_holds_the_secret() -> None:
-    for credential in (carried("sk_secret", Carrier.QUERY), carried("secret.secret.secret")):
+    for credential in (carried("sk_secret", CredentialSource.QUERY), carried("secret.secret.secret")):
         assert "secret" not in repr(credential).replace("secret=", "")
         with pytest.raises(StreamerError) as raised:
             done(verifier().verify(credential, NOW))
@@ -99,27 +109,27 @@ def test_no_error_and_no_repr_holds_the_secret() -> None:
 
 def test_the_safest_carrier_counts() -> None:
     offered = ("streamer.v2", subprotocol_for("pair"))
-    assert find_credential("Bearer head", offered, "query") == Credential("head", Carrier.HEADER)
-    assert find_credential(None, offered, "query") == Credential("pair", Carrier.SUBPROTOCOL)
-    assert find_credential(None, ("streamer.v2",), "query") == Credential("query", Carrier.QUERY)
-    assert find_credential(None, (), None) is None
+    assert extract_credential("Bearer head", offered, "query") == Credential("head", CredentialSource.HEADER)
+    assert extract_credential(None, offered, "query") == Credential("pair", CredentialSource.SUBPROTOCOL)
+    assert extract_credential(None, ("streamer.v2",), "query") == Credential("query", CredentialSource.QUERY)
+    assert extract_credential(None, (), None) is None
 
 
 @pytest.mark.parametrize("header", ["", "Basic YTpi", "Bearer", "bearer ", "Token x"])
 def test_a_header_of_another_kind_is_a_wrong_credential_and_not_a_missing_one(header: str) -> None:
-    assert find_credential(header, (), "query") == Credential("", Carrier.HEADER)
+    assert extract_credential(header, (), "query") == Credential("", CredentialSource.HEADER)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_a_subprotocol_carries_any_secret_in_letters_a_header_may_have(secret: str) -> None:
     offered = subprotocol_for(secret)
     assert all(letter.isalnum() or letter in "-_." for letter in offered)
-    assert find_credential(None, [offered], None) == Credential(secret, Carrier.SUBPROTOCOL)
+    assert extract_credential(None, [offered], None) == Credential(secret, CredentialSource.SUBPROTOCOL)
 
 
 @given(st.text(max_size=50))
 def test_no_subprotocol_breaks_the_reader(text: str) -> None:
-    found = find_credential(None, [f"streamer.bearer.{text}"], None)
+    found = extract_credential(None, [f"streamer.bearer.{text}"], None)
     assert found is not None
 
 
@@ -153,32 +163,32 @@ class Wall:
 
 def test_a_lease_ends_with_its_token_whatever_the_wall_clock_does_meanwhile() -> None:
     wall = Wall()
-    door = Door(verifier(), wall)
-    lease = door.lease(done(door.show(carried(token()))), now=5.0)
+    door = Authenticator(verifier(), wall)
+    lease = door.new_lease(done(door.verify(carried(token()))), now=5.0)
     assert lease is not None
     wall.now += 3_600
-    assert lease.until == 65.0
+    assert lease.expires_at == 65.0
 
 
 def test_a_newer_token_of_the_same_subject_prolongs_a_lease() -> None:
     wall = Wall()
-    door = Door(verifier(), wall)
-    lease = door.lease(done(door.show(carried(token()))), now=5.0)
+    door = Authenticator(verifier(), wall)
+    lease = door.new_lease(done(door.verify(carried(token()))), now=5.0)
     assert isinstance(lease, Lease)
     wall.now += 30
     lease.renew(token(exp=int(NOW) + 300), now=35.0)
-    assert lease.until == 35.0 + 270
+    assert lease.expires_at == 35.0 + 270
     for wrong in (token(sub="bob"), token(OTHER_SECRET), token(exp=int(NOW) + 30)):
         with pytest.raises(StreamerError):
             lease.renew(wrong, now=36.0)
-    assert lease.until == 35.0 + 270
+    assert lease.expires_at == 35.0 + 270
 
 
 def test_a_key_leases_for_ever_and_an_open_door_not_at_all() -> None:
-    door = Door(verifier(), Wall())
-    lease = door.lease(done(door.show(carried(KEY))), now=5.0)
+    door = Authenticator(verifier(), Wall())
+    lease = door.new_lease(done(door.verify(carried(KEY))), now=5.0)
     assert lease is not None
-    assert lease.until == float("inf")
-    open_door = Door(None, Wall())
-    assert done(open_door.enter(None, None, None)) is None
-    assert open_door.lease(None, 5.0) is None
+    assert lease.expires_at == float("inf")
+    open_door = Authenticator(None, Wall())
+    assert done(open_door.authenticate(None, None, None)) is None
+    assert open_door.new_lease(None, 5.0) is None

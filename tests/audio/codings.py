@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.audio.coding import Coding, coding
+from streamer.audio.deferred_decoder import DeferredDecoder, deferred_decoder
 from streamer.audio.format import Encoding
 
 
-def kept(encoding: Encoding = Encoding.PCM_S16LE, rate: int = 16_000) -> Coding:
+def kept(encoding: Encoding = Encoding.PCM_S16LE, rate: int = 16_000) -> DeferredDecoder:
     """Until it is wanted at 16 kHz."""
-    made = coding(encoding, rate, 16_000)
+    made = deferred_decoder(encoding, rate, 16_000)
     assert made is not None
     return made
 

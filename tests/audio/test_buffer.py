@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streamer.audio.buffer import Buffer, EncodedBuffer, ResampledBuffer, SampleBuffer
-from streamer.audio.coding import Kept
+from streamer.audio.deferred_decoder import StoredAudio
 from streamer.audio.errors import BufferFull
 from streamer.audio.format import Encoding
 from streamer.audio.polyphase import Polyphase, polyphase
 
 MAX = 5_000
 JOINED = 511
-"""Bytes of small pieces that a piece may have been joined to, and goes with: tests/audio/test_chunks.py."""
+"""Bytes of small pieces that a piece may have been joined to, and goes with: tests/audio/test_byte_rope.py."""
 
 
 def ramp(first: int, last: int) -> np.ndarray:
@@ -36,7 +36,7 @@ class Retained(RuleBasedStateMachine):
     def made(self) -> Buffer:
         return SampleBuffer(MAX)
 
-    def piece(self, first: int, last: int) -> Kept:
+    def piece(self, first: int, last: int) -> StoredAudio:
         return ramp(first, last)
 
     def value(self, first: int, last: int) -> np.ndarray:
@@ -87,7 +87,7 @@ class RetainedAsItCame(Retained):
     def made(self) -> Buffer:
         return EncodedBuffer(Encoding.PCM_S24LE, MAX)
 
-    def piece(self, first: int, last: int) -> Kept:
+    def piece(self, first: int, last: int) -> StoredAudio:
         return b"".join((at % 2**23).to_bytes(3, "little") for at in range(first, last))
 
     def value(self, first: int, last: int) -> np.ndarray:
@@ -113,7 +113,7 @@ class RetainedAtAnotherRate(Retained):
 
     def value(self, first: int, last: int) -> np.ndarray:
         heard = (self.noise[: self.come] / 2**15).astype(np.float32)
-        return self.polyphase.between(heard, 0, first, last)
+        return self.polyphase.convert_range(heard, 0, first, last)
 
     def between(self) -> Polyphase:
         made = polyphase(48_000, 16_000)
@@ -126,17 +126,17 @@ class RetainedAtAnotherRate(Retained):
         try:
             self.buffer.append(x)
         except BufferFull:
-            assert self.polyphase.due(self.come + len(x) // 2) - self.start > MAX
+            assert self.polyphase.output_count(self.come + len(x) // 2) - self.start > MAX
             return
         self.come += len(x) // 2
         self.largest = max(self.largest, len(x))
-        self.end = max(self.end, self.polyphase.ready(self.come))
+        self.end = max(self.end, self.polyphase.output_ready(self.come))
 
     @rule()
     def seal(self) -> None:
         """What is asked for at an end is forgotten before audio follows, as a segmenter does it."""
         self.buffer.seal()
-        self.end = self.polyphase.due(self.come)
+        self.end = self.polyphase.output_count(self.come)
         heard = self.value(self.start, self.end)
         np.testing.assert_array_equal(self.buffer.slice(self.start, self.end), heard)
         self.forget(self.end - self.start)
@@ -150,7 +150,7 @@ class RetainedAtAnotherRate(Retained):
     def memory_is_bounded_by_what_is_retained(self) -> None:
         assert isinstance(self.buffer, ResampledBuffer)
         between = self.polyphase
-        around = between.before + between.after + between.down
+        around = between.context_before + between.context_after + between.down
         inputs = min(self.come - between.inputs(self.start), between.inputs(MAX)) + around
         assert self.buffer.nbytes <= 2 * inputs + 2 * self.largest + 2 * JOINED + 8 * MAX
 
@@ -166,7 +166,7 @@ class RetainedResampledEarly(RetainedAtAnotherRate):
     @invariant()
     def memory_is_bounded_by_what_is_retained(self) -> None:
         assert isinstance(self.buffer, ResampledBuffer)
-        around = 2 * (self.polyphase.before + self.polyphase.after + self.polyphase.down)
+        around = 2 * (self.polyphase.context_before + self.polyphase.context_after + self.polyphase.down)
         assert self.buffer._raw.nbytes <= max(self.MAX_RAW, around) + self.largest + JOINED
         decoded = 4 * max(self.end - self.start, MAX if self.taken else 0)
         assert self.buffer.nbytes <= max(self.MAX_RAW, around) + 2 * self.largest + 2 * JOINED + decoded

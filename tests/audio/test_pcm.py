@@ -77,7 +77,7 @@ def test_cuts_do_not_change_the_samples(encoding: Encoding, lengths: list[int], 
     assert (
         whole.pending_bytes == cut.pending_bytes == single.pending_bytes == len(data) % whole_frame(encoding, channels)
     )
-    assert whole.clamped == cut.clamped == single.clamped
+    assert whole.clamped_samples == cut.clamped_samples == single.clamped_samples
 
 
 def whole_frame(encoding: Encoding, channels: int) -> int:
@@ -119,7 +119,7 @@ def test_hostile_floats_are_repaired_and_counted(encoding: Encoding, code: str) 
     decoder = Decoder(AudioFormat(encoding, 16_000, 1))
     samples = decoder.push(struct.pack(f"<9{code}", nan, inf, -inf, 1e30, -1e30, 1.0, -1.0, tiny, -0.5))[0]
     assert samples.tolist() == [0, 0, 0, 1, -1, 1, -1, np.float32(tiny), -0.5]
-    assert decoder.clamped == 5
+    assert decoder.clamped_samples == 5
 
 
 @pytest.mark.parametrize("encoding", [Encoding.PCM_F32LE, Encoding.PCM_F64LE])

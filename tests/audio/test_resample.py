@@ -43,7 +43,7 @@ def test_lengths_are_exact_after_every_flush(rates: tuple[int, int], stretches: 
         total_in += stretch
         total_out += resampler.push(noise(1, stretch)).shape[1] + resampler.flush().shape[1]
         assert total_out == half_up(total_in, *rates)
-        assert resampler.held == 0
+        assert resampler.held_samples == 0
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
@@ -112,7 +112,7 @@ def test_never_more_is_held_back_than_stated(rate: int) -> None:
     resampler = Resampler(rate, 16_000)
     for cut in range(0, rate, 7):
         resampler.push(noise(1, min(7, rate - cut)))
-        assert 0 <= resampler.held <= resampler.delay
+        assert 0 <= resampler.held_samples <= resampler.delay
 
 
 @pytest.mark.parametrize("hz", [300, 1_000, 2_000, 3_400, 3_600])
@@ -132,7 +132,7 @@ def test_equal_rates_hand_the_same_array_through() -> None:
     x = noise(2, 777)
     assert resampler.push(x) is x
     assert resampler.flush().shape == (2, 0)
-    assert resampler.delay == resampler.held == 0
+    assert resampler.delay == resampler.held_samples == 0
 
 
 def test_a_flush_of_nothing_yields_nothing_and_disturbs_nothing() -> None:

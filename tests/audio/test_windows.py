@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.audio.windows import Windower
+from streamer.audio.windower import Windower
 from tests.audio.cuts import pieces, sizes
 
 

@@ -19,10 +19,10 @@ from aiohttp import web
 from streamer.access import new_key
 from streamer.app import App
 from streamer.audio.files import read_audio
+from streamer.cli.formatting import PlainView
+from streamer.cli.send_recording import stream_recording
 from streamer.cli.sinks import LoudspeakerSink
 from streamer.cli.sources import Recording
-from streamer.cli.streaming import stream_recording
-from streamer.cli.view import PlainView
 from streamer.client.sources import wire_audio
 from streamer.config import Settings
 from streamer.errors import BadRequest

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.cli.child import ServerFailed, serving
+from streamer.cli.server_subprocess import ServerFailed, run_server
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("moonshine_voice") is None,
@@ -61,7 +61,7 @@ async def jobs_of(address: str) -> float:
 
 async def test_a_server_that_does_not_come_up_is_named_with_its_last_words() -> None:
     with pytest.raises(ServerFailed, match="ended before it listened") as caught:
-        async with serving("no.such.module:model"):
+        async with run_server("no.such.module:model"):
             pass
     assert "no.such.module" in str(caught.value)
 
@@ -81,7 +81,7 @@ async def test_a_demo_without_its_recogniser_says_how_to_install_it(tmp_path: Pa
 
 async def test_the_server_is_ready_when_it_is_handed_out_and_gone_afterwards() -> None:
     async with aiohttp.ClientSession() as http:
-        async with serving("stub") as child, http.get(f"{child.address}/readyz") as answer:
+        async with run_server("stub") as child, http.get(f"{child.address}/readyz") as answer:
             assert answer.status == 200
         with pytest.raises(aiohttp.ClientConnectorError):
             await http.get(f"{child.address}/readyz")

@@ -18,9 +18,9 @@ from rich.console import Console
 from streamer.access import new_key
 from streamer.cli.top_view import screen
 from streamer.errors import ErrorCode
-from streamer.telemetry.hub import Telemetry
-from streamer.telemetry.metrics import Stage
-from streamer.telemetry.reading import Between, Scrape, Spread
+from streamer.telemetry.metrics import PipelineStage
+from streamer.telemetry.scrape import Quantiles, Scrape, ScrapeDelta
+from streamer.telemetry.telemetry import Telemetry
 from tests.cli.serving import environment, served
 
 
@@ -30,16 +30,16 @@ def scrape(telemetry: Telemetry, at: float) -> Scrape:
 
 def test_figures_are_of_the_time_between_two_looks() -> None:
     telemetry = Telemetry("stub")
-    telemetry.scored(10.0, 9.0)
-    telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
+    telemetry.on_batch_scored(10.0, 9.0)
+    telemetry.on_refused("websocket", ErrorCode.OVERLOADED, "somebody")
     before = scrape(telemetry, 100.0)
-    telemetry.scored(10.0, 1.0)
+    telemetry.on_batch_scored(10.0, 1.0)
     for _ in range(4):
-        telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
-    seen = Between(before, scrape(telemetry, 102.0)).overview()
-    assert seen.rtf[Stage.VAD_PROCESSING] == pytest.approx(0.1)
-    assert isnan(seen.rtf[Stage.MODEL_INFERENCE])
-    assert seen.refused == 2.0
+        telemetry.on_refused("websocket", ErrorCode.OVERLOADED, "somebody")
+    seen = ScrapeDelta(before, scrape(telemetry, 102.0)).overview()
+    assert seen.rtf[PipelineStage.VAD_PROCESSING] == pytest.approx(0.1)
+    assert isnan(seen.rtf[PipelineStage.MODEL_INFERENCE])
+    assert seen.refusals == 2.0
     assert (seen.model, seen.ready) == ("stub", False)
 
 
@@ -49,29 +49,29 @@ def test_quantiles_lie_within_their_bucket() -> None:
     histogram = telemetry._metrics.final_latency.child()
     for _ in range(10):
         histogram.observe(0.15)
-    assert Between(before, scrape(telemetry, 1.0)).spread("final_latency_seconds") == Spread(
+    assert ScrapeDelta(before, scrape(telemetry, 1.0)).quantiles("final_latency_seconds") == Quantiles(
         10, pytest.approx(0.15), pytest.approx(0.195), pytest.approx(0.199)
     )  # fmt: skip
     histogram.observe(1e9)
-    assert Between(before, scrape(telemetry, 1.0)).spread("final_latency_seconds").p99 == 60.0
+    assert ScrapeDelta(before, scrape(telemetry, 1.0)).quantiles("final_latency_seconds").p99 == 60.0
 
 
 def test_a_server_that_began_anew_has_no_negative_rates() -> None:
     telemetry = Telemetry("stub")
-    telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
-    telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
+    telemetry.on_refused("websocket", ErrorCode.OVERLOADED, "somebody")
+    telemetry.on_refused("websocket", ErrorCode.OVERLOADED, "somebody")
     before = scrape(telemetry, 0.0)
     again = Telemetry("stub")
-    again.refused("websocket", ErrorCode.OVERLOADED, "somebody")
-    assert Between(before, scrape(again, 1.0)).overview().refused == 1.0
+    again.on_refused("websocket", ErrorCode.OVERLOADED, "somebody")
+    assert ScrapeDelta(before, scrape(again, 1.0)).overview().refusals == 1.0
 
 
 def test_one_screen_fits_80_columns_and_30_lines() -> None:
     telemetry = Telemetry("stub")
     before = scrape(telemetry, 0.0)
-    telemetry.scored(1.0, 2.0)
+    telemetry.on_batch_scored(1.0, 2.0)
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(screen("http://localhost:8080", Between(before, scrape(telemetry, 1.0)).overview()))
+    console.print(screen("http://localhost:8080", ScrapeDelta(before, scrape(telemetry, 1.0)).overview()))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 30

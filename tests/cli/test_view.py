@@ -7,8 +7,8 @@ import re
 
 from rich.console import Console
 
-from streamer.cli.live import LiveView
-from streamer.cli.view import Times, shown, told
+from streamer.cli.formatting import Times, format_event, format_output
+from streamer.cli.tui import LiveView
 from streamer.client.events import Error, Event, Segment, SpeechEnded, SpeechStarted
 from streamer.client.stream import Received
 
@@ -23,10 +23,10 @@ def watched(*events: Event, channels: int = 1) -> str:
     )
     view = LiveView(10.0, channels, console)
     with view:
-        view.sent(5.0)
+        view.on_sent(5.0)
         for event in events:
-            view.heard(Received("", event))
-        view.ended(Times(0.5, 1.0))
+            view.on_event(Received("", event))
+        view.on_end(Times(0.5, 1.0))
     return out.getvalue()
 
 
@@ -93,18 +93,18 @@ def test_the_final_of_speech_that_was_cut_leaves_its_successor() -> None:
 
 
 def test_errors_are_shown_with_their_range() -> None:
-    line = told(Error("model_error", "no\x1b[2Jluck", False, True, 0, 1.0, 2.0), 1)
+    line = format_event(Error("model_error", "no\x1b[2Jluck", False, True, 0, 1.0, 2.0), 1)
     assert line == "error model_error [1.00 - 2.00]: no [2Jluck"
 
 
 def test_outputs_show_their_text_or_compact_json() -> None:
-    assert shown({"text": "a\nb", "words": []}) == "a b"
-    assert shown({"text": 1, "n": [1]}) == '{"text":1,"n":[1]}'
-    assert shown("plain\r") == "plain "
-    assert shown(None) == "null"
+    assert format_output({"text": "a\nb", "words": []}) == "a b"
+    assert format_output({"text": 1, "n": [1]}) == '{"text":1,"n":[1]}'
+    assert format_output("plain\r") == "plain "
+    assert format_output(None) == "null"
 
 
 def test_an_interim_without_words_is_no_line_and_a_final_without_words_is_one() -> None:
-    assert told(interim(""), 1) is None
-    assert told(interim("on"), 1) == "[ 0.17 - 1.50] on ..."
-    assert told(final(""), 1) == "[ 0.17 - 2.59] "
+    assert format_event(interim(""), 1) is None
+    assert format_event(interim("on"), 1) == "[ 0.17 - 1.50] on ..."
+    assert format_event(final(""), 1) == "[ 0.17 - 2.59] "

@@ -26,7 +26,7 @@ from tests.faults.arena import FORMAT, SECOND
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="more than one process needs Linux")
 
 QUICK = ("--set", "drain.lag_s=0.2", "--set", "drain.soft_s=0.4", "--set", "drain.spread_s=0", "--grpc-port", "0")
-MEMBER = "streamer.serving.member"
+MEMBER = "streamer.supervision.worker"
 
 
 @contextmanager
@@ -248,7 +248,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_2(tmp_path: Path) ->
     assert "no weights" in errors[0]
 
 
-@pytest.mark.slow  # six starts, with the pauses between them; tests/runtime/test_supervisor.py has the quick one
+@pytest.mark.slow  # six starts, with the pauses between them; tests/supervision/test_supervisor.py has the quick one
 async def test_a_model_that_kills_its_process_at_every_start_is_given_up(tmp_path: Path) -> None:
     model, broken = fragile(tmp_path, "os._exit(7)")
     with served(model, "--workers", "2", *QUICK, "--set", "model.executor=thread") as server:

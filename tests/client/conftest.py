@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from streamer.serving.server import loop_factory
+from streamer.supervision.single_process import loop_factory
 
 
 def pytest_asyncio_loop_factories(

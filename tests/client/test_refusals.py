@@ -38,7 +38,7 @@ def drain(app: App) -> None:
 
 def be_full(app: App) -> None:
     assert isinstance(app.engine, ScriptedEngine)
-    app.engine.refuse = Overloaded("two batches are waiting", retry_after_s=1.5)
+    app.engine.refuse_admission = Overloaded("two batches are waiting", retry_after_s=1.5)
 
 
 def serve(app: App) -> None:

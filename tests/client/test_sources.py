@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.client.sources import chunks, paced
+from streamer.client.sources import chunks, pace
 
 
 @given(data=st.binary(max_size=300), size=st.integers(1, 400))
@@ -36,14 +36,14 @@ async def test_pacing_does_not_drift_and_counts_every_channel(channels: int) -> 
     clock = SlowClock(oversleeps_by=0.004)
     second = 16_000 * 2 * channels
     pieces = chunks(bytes(10 * second), second // 100)
-    times = [clock.time - 100 async for _ in paced(pieces, second, now=clock.now, sleep=clock.sleep)]
+    times = [clock.time - 100 async for _ in pace(pieces, second, now=clock.now, sleep=clock.sleep)]
     assert len(times) == 1_000
     assert all(0 <= time - (number + 1) / 100 < 0.0041 for number, time in enumerate(times))
 
 
 async def test_what_is_late_is_made_up_at_once() -> None:
     clock = SlowClock(oversleeps_by=0.0)
-    source = paced([b"12"] * 4, 2.0, now=clock.now, sleep=clock.sleep)
+    source = pace([b"12"] * 4, 2.0, now=clock.now, sleep=clock.sleep)
     assert await anext(source)
     clock.time += 2.5
     late = [(await anext(source), clock.time - 100)[1] for _ in range(3)]

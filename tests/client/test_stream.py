@@ -19,14 +19,14 @@ from streamer.client import (
     Event,
     Finished,
     HandshakeRefused,
-    NotOfTheProtocol,
+    ProtocolError,
     Segment,
     SpeechStarted,
     Stream,
     VadOverrides,
 )
-from streamer.client.dialects import V2Dialect
-from streamer.client.websocket import open_websocket
+from streamer.client.dialects import V2ClientCodec
+from streamer.client.websocket_transport import open_websocket
 from streamer.errors import BadRequest, ErrorCode, InvalidFormat
 from streamer.session.messages import Start
 from tests.client.scripted import FINISHED, S16_V2, answering, close_without_a_code, serving, until_stop
@@ -333,7 +333,7 @@ class Flood:
         self.taken += 1
         return ACK
 
-    def has_peer_left(self) -> bool:
+    def has_peer_disconnected(self) -> bool:
         self.asked.set()
         return self.peer_left
 
@@ -343,7 +343,7 @@ class Flood:
 
 async def test_a_server_is_held_back_at_the_bound_and_goes_on_when_half_is_read() -> None:
     link = Flood()
-    async with Stream.over(link, V2Dialect()) as stream:
+    async with Stream.on_transport(link, V2ClientCodec()) as stream:
         for filled in (UNREAD, UNREAD + UNREAD // 2):
             await link.asked.wait()
             assert link.taken == filled
@@ -362,7 +362,7 @@ async def test_a_server_is_held_back_at_the_bound_and_goes_on_when_half_is_read(
 
 async def test_leaving_ends_the_wait_for_a_connection_that_is_held_back_and_the_events_stay() -> None:
     link = Flood()
-    async with Stream.over(link, V2Dialect()) as stream:
+    async with Stream.on_transport(link, V2ClientCodec()) as stream:
         waiting = asyncio.create_task(stream.wait_closed())
         await link.asked.wait()
         assert not waiting.done()
@@ -438,7 +438,7 @@ async def test_a_server_that_talks_nonsense_is_named(path: str, frame: str) -> N
         await socket.receive_str()
 
     async with serving(script) as address, streamer.connect(address + path) as stream:
-        with pytest.raises(NotOfTheProtocol) as caught:
+        with pytest.raises(ProtocolError) as caught:
             await everything(stream)
     assert len(str(caught.value)) < 300
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.config import Loaded, Override, Settings, load
+from streamer.config import LoadedSettings, Override, Settings, load
 from streamer.errors import ConfigError
 from streamer.session.events import Mode
 
@@ -64,7 +64,7 @@ def test_model_parameters_from_the_environment_are_json_where_they_can_be() -> N
 
 def test_names_that_kubernetes_makes_for_a_service_are_not_settings() -> None:
     environ = {"STREAMER_PORT": "tcp://10.0.0.1:80", "STREAMER_SERVICE_HOST": "10.0.0.1"}
-    assert load(environ=environ) == Loaded(Settings(), {})
+    assert load(environ=environ) == LoadedSettings(Settings(), {})
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from contextlib import suppress
 from aiohttp import web
 
 from streamer.errors import StreamerError
-from streamer.serving.server import loop_factory
-from streamer.transports.endpoint import Upgrades
+from streamer.supervision.single_process import loop_factory
+from streamer.transports.handshake import Upgrades
 from streamer.transports.limits import HandshakeLimits
 from streamer.transports.listener import Listener
-from streamer.transports.websocket import Frame, WebSocketTransport
+from streamer.transports.websocket import WebSocketFrame, WebSocketTransport
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The limit is not what is tested here: some cases send 16 MiB."""
@@ -21,27 +21,27 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 class Echo:
     """Says what it hears, on whichever way that came, and at once if it can: the next bytes may break the rules."""
 
-    joined = 0
+    coalesce_bytes = 0
 
     def __init__(self, transport: WebSocketTransport) -> None:
         self._transport = transport
-        self._later: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._later: asyncio.Queue[WebSocketFrame | None] = asyncio.Queue()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._answer())
-            self._transport.hand_over(self)
+            self._transport.set_sink(self)
             with suppress(StreamerError):  # the framing was wrong, and the peer has been told
                 while (frame := await self._transport.receive()) is not None:
-                    self.take(frame)
+                    self.feed_frame(frame)
             self._later.put_nowait(None)
 
-    def take(self, frame: Frame) -> bool:
+    def feed_frame(self, frame: WebSocketFrame) -> bool:
         if not self._later.empty() or not self._transport.send_now(frame):
             self._later.put_nowait(frame)
         return True
 
-    def wanted(self) -> int:
+    def low_watermark_bytes(self) -> int:
         return 0
 
     async def _answer(self) -> None:

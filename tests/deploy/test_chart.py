@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from streamer.config import Settings
-from streamer.telemetry.hub import Telemetry
+from streamer.telemetry.telemetry import Telemetry
 from tests.architecture import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "streamer"

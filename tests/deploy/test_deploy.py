@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from streamer.access import Hosts, new_key
+from streamer.access.factory import MetricsPolicy, build_authenticator, metrics_policy
 from streamer.config import AccessSettings, Settings, load
-from streamer.runtime.doorway import MetricsPolicy, metrics_policy, open_door
-from streamer.runtime.ports import host_and_port
+from streamer.config.addresses import host_and_port
 from streamer.telemetry.dashboards import grafana
-from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.panels import DASHBOARDS
+from streamer.telemetry.telemetry import Telemetry
 from tests.architecture import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -148,7 +148,7 @@ def test_prometheus_scrapes_where_the_image_lets_strangers_read_the_metrics() ->
     assert target == f"streamer:{port}"
     Hosts(host, settings.server.hosts).check(target)
     for access in (AccessSettings(), AccessSettings(keys=(str(new_key("somebody")[1]),))):
-        assert metrics_policy(settings.server, open_door(access)) is MetricsPolicy.OPEN
+        assert metrics_policy(settings.server, build_authenticator(access)) is MetricsPolicy.OPEN
 
 
 def test_the_image_is_probed_where_strangers_do_not_come() -> None:

@@ -14,12 +14,12 @@ import grpc.aio
 import pytest
 import yaml
 
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.config import Settings
 from streamer.protocols.pb import streamer_pb2 as pb
 from tests.deploy.test_deploy import DEPLOY
 from tests.transports.serving import scripted
-from tests.transports.test_crowded_door import let_go
+from tests.transports.test_handshake_limits import let_go
 from tests.transports.test_proxies import Peers
 
 from tests.faults.raw import UPGRADE  # isort: skip
@@ -53,7 +53,7 @@ async def server(peers: Peers) -> AsyncIterator[App]:
         "hosts": tuple(environment()["STREAMER_SERVER__HOSTS"].split(",")),
     }
     settings = Settings(server=own, grpc={"port": -1})
-    async with App(settings, parts=scripted(), observers=[peers], grpc=Grpc.NEEDED) as app:
+    async with App(settings, parts=scripted(), observers=[peers], grpc=GrpcAvailability.REQUIRED) as app:
         yield app
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from streamer.errors import BadRequest
-from streamer.evaluation.manifest import Recording, read_manifest
+from streamer.evaluation.manifest import ManifestEntry, read_manifest
 
 
 def touch(path):
@@ -17,7 +17,7 @@ def test_librispeech_is_read_from_its_directory_or_one_chapter(tmp_path):
     second = touch(tmp_path / "84" / "121550" / "84-121550-0000.wav")
     (first.parent / "84-121123.trans.txt").write_text("84-121123-0000 GO DO YOU HEAR\n")
     (second.parent / "84-121550.trans.txt").write_text("84-121550-0000 BUT IN LESS\n")
-    both = [Recording(first, "GO DO YOU HEAR"), Recording(second, "BUT IN LESS")]
+    both = [ManifestEntry(first, "GO DO YOU HEAR"), ManifestEntry(second, "BUT IN LESS")]
     assert read_manifest(tmp_path) == both
     assert read_manifest(first.parent / "84-121123.trans.txt") == both[:1]
 
@@ -27,13 +27,13 @@ def test_common_voice_is_read_by_its_columns(tmp_path):
     (tmp_path / "test.tsv").write_text(
         'client_id\tpath\tsentence\tup_votes\nx\tcommon_voice_en_1.mp3\tHe said "no" twice.\t2\n'
     )
-    assert read_manifest(tmp_path / "test.tsv") == [Recording(clip, 'He said "no" twice.')]
+    assert read_manifest(tmp_path / "test.tsv") == [ManifestEntry(clip, 'He said "no" twice.')]
 
 
 def test_a_plain_table_is_a_file_a_tab_and_its_words(tmp_path):
     clip = touch(tmp_path / "sub" / "a.wav")
     (tmp_path / "list.tsv").write_text("\ufeff# of mine\n\nsub/a.wav\tDon't  stop\n", encoding="utf-8")
-    assert read_manifest(tmp_path / "list.tsv") == [Recording(clip, "Don't  stop")]
+    assert read_manifest(tmp_path / "list.tsv") == [ManifestEntry(clip, "Don't  stop")]
 
 
 @pytest.mark.parametrize(

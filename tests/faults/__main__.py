@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.sight import PROPERTY, Seen, from_property
+from tests.faults.sight import PROPERTY, ObservedFault, from_property
 
-Rows = dict[int, dict[str, list[Seen]]]
+Rows = dict[int, dict[str, list[ObservedFault]]]
 
 
 class Watcher:
@@ -43,7 +43,7 @@ def table(rows: Rows) -> Table:
     return made
 
 
-def _once(seen: list[Seen]) -> Iterator[str]:
+def _once(seen: list[ObservedFault]) -> Iterator[str]:
     """What all runs of a test saw, each once."""
     yield "\n".join(dict.fromkeys(f"{_list(one.told)} → {_list(one.ends)}" for one in seen))
     yield "\n".join(dict.fromkeys(line for one in seen for line in _counts(one.counted)))

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.samples import Sample
 
 from streamer.app import App
-from streamer.client.grpc_link import METHOD
+from streamer.client.grpc_transport import METHOD
 from streamer.errors import ErrorCode
 from streamer.testing import s16le, speech
 from tests.faults.fault import NORMAL, Fault, harmless
@@ -36,7 +36,7 @@ from tests.faults.peers import (
     SocketPeer,
 )
 from tests.faults.raw import Raw, raw
-from tests.faults.sight import Line, Log, Sight, Told
+from tests.faults.sight import FaultObservation, Line, Log, RecordingObserver
 
 __all__ = [
     "DIALECTS",
@@ -86,7 +86,7 @@ class Arena(ABC):
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         """`headers`: what every client sends that is not told otherwise."""
         self.headers = headers or {}
-        self.sight = Sight(self)
+        self.sight = FaultObservation(self)
         self.alone: dict[str, Events] = {}
 
     # What is seen -------------------------------------------------------------------------------
@@ -207,11 +207,13 @@ class Arena(ABC):
 class LocalArena(Arena):
     """A server in this process: nothing of it is hidden."""
 
-    def __init__(self, app: App, headers: Mapping[str, str] | None = None, told: Told | None = None) -> None:
+    def __init__(
+        self, app: App, headers: Mapping[str, str] | None = None, told: RecordingObserver | None = None
+    ) -> None:
         """`told`: listens to the server."""
         super().__init__(headers)
         self.app = app
-        self.told = told or Told()
+        self.told = told or RecordingObserver()
         self.log = Log()
 
     def port_of(self, way: str) -> int:
@@ -229,7 +231,7 @@ class LocalArena(Arena):
         depth = self.app.engine.depth
         buffered = self.app.registry.get_sample_value("streamer_audio_buffered_bytes")
         return Counts(
-            sessions=len(self.app.conductor),
+            sessions=len(self.app.connections),
             places=self.app.admission.active,
             scorer_rows=self.app.scoring.stats.rows,
             engine_items=depth.pending_items + depth.running_items,
@@ -266,7 +268,7 @@ class LocalArena(Arena):
 
     async def until_only_the_neighbour_is_left(self) -> None:
         async with asyncio.timeout(10):
-            while len(self.app.conductor) > 1:
+            while len(self.app.connections) > 1:
                 await asyncio.sleep(0.01)
 
 

@@ -15,7 +15,7 @@ from prometheus_client.samples import Sample
 from tests.faults.arena import Arena, declared
 from tests.faults.fault import Fault
 from tests.faults.peers import SECOND, Events
-from tests.faults.served import Served, served
+from tests.faults.served import ServerProcess, served
 from tests.faults.sight import Line
 
 HELD = ("streamer_sessions_active", "streamer_inference_pending", "streamer_audio_buffered_bytes", "streamer_workers")
@@ -25,7 +25,7 @@ HELD = ("streamer_sessions_active", "streamer_inference_pending", "streamer_audi
 class RemoteArena(Arena):
     """A server in a process of its own, as its operator sees it."""
 
-    def __init__(self, server: Served) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         super().__init__()
         self.server = server
         self._last: list[Sample] = []

@@ -13,13 +13,13 @@ import msgspec
 from aiohttp import WSMsgType
 from google.protobuf.json_format import ParseDict
 
-from streamer.client.grpc_dialect import GrpcDialect
+from streamer.client.grpc_dialect import GrpcClientCodec
 from streamer.errors import ErrorCode
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.transports.grpc.status import STATUS
-from streamer.transports.wire import CLOSE_CODES
+from streamer.transports.status_codes import CLOSE_CODES
 from tests.faults.fault import NORMAL
-from tests.faults.sight import Sight
+from tests.faults.sight import FaultObservation
 
 FORMAT = {"encoding": "pcm_s16le", "sample_rate": 16_000, "channels": 1}
 V1_FORMAT = {"channels": 1, "sample_rate": 16_000, "bit_depth": 16, "is_float": False}
@@ -48,7 +48,7 @@ Events = list[dict[str, Any]]
 class Peer(ABC):
     """One connection of a client. Words are the dialect's JSON; over gRPC they are v2's, as protobuf."""
 
-    def __init__(self, way: str, sight: Sight) -> None:
+    def __init__(self, way: str, sight: FaultObservation) -> None:
         self.way = way
         self._sight = sight
         self.end = ""
@@ -134,7 +134,7 @@ class Peer(ABC):
 class SocketPeer(Peer):
     """Over a WebSocket."""
 
-    def __init__(self, way: str, sight: Sight, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, way: str, sight: FaultObservation, socket: aiohttp.ClientWebSocketResponse) -> None:
         super().__init__(way, sight)
         self.socket = socket
 
@@ -165,11 +165,11 @@ class SocketPeer(Peer):
 class CallPeer(Peer):
     """Over gRPC."""
 
-    def __init__(self, sight: Sight, call: grpc.aio.StreamStreamCall[bytes, bytes], mode: str) -> None:
+    def __init__(self, sight: FaultObservation, call: grpc.aio.StreamStreamCall[bytes, bytes], mode: str) -> None:
         super().__init__("grpc", sight)
         self.call = call
         self._mode = f"MODE_{mode.upper()}"
-        self._dialect = GrpcDialect()
+        self._dialect = GrpcClientCodec()
 
     async def say(self, words: Mapping[str, Any]) -> None:
         await self.frame(_message(words, self._mode).SerializeToString())

@@ -31,7 +31,7 @@ class Probe:
     reason: str
 
 
-class Served:
+class ServerProcess:
     """A server that listens."""
 
     def __init__(self, process: Process, log: Path, url: str) -> None:
@@ -105,7 +105,7 @@ async def until(true: Callable[[], Any], within_s: float = _PATIENCE_S) -> None:
 @asynccontextmanager
 async def served(
     *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[ServerProcess]:
     """`streamer serve ARGUMENTS` on a free port, ready, its log as JSON in a file; killed in the end."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMER_", "OTEL_"))}
     words = ["--port", "0", "--set", "log.format=json", *arguments]
@@ -122,7 +122,7 @@ async def served(
                 stderr=sink,
             )
         try:
-            yield Served(process, path, await _address(process, path))
+            yield ServerProcess(process, path, await _address(process, path))
         finally:
             if process.returncode is None:
                 process.kill()

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.config import Settings
 from tests.faults.arena import LocalArena
-from tests.faults.sight import Told
+from tests.faults.sight import RecordingObserver
 
 MODEL = {"delay": 0.0, "constant_factor": 0.0, "jitter": 0.0, "warmup_penalty": 0.0}
 IDLE_S = 2.5
@@ -29,8 +29,8 @@ async def serving(headers: Mapping[str, str] | None = None, **sections: Any) -> 
     """A server over both transports, its log heard; `sections` are settings, `headers` what its clients send."""
     server = {"port": 0} | sections.pop("server", {})
     settings = Settings(**({"server": server, "model": MODEL, "grpc": {"port": -1}} | sections))
-    told = Told()
-    async with App(settings, observers=[told], grpc=Grpc.NEEDED) as app:
+    told = RecordingObserver()
+    async with App(settings, observers=[told], grpc=GrpcAvailability.REQUIRED) as app:
         arena = LocalArena(app, headers, told)
         with arena.log.listening():
             await arena.listen_alone()

@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client.samples import Sample
 
 from streamer.errors import ErrorCode
-from streamer.session.events import Event, Failed
+from streamer.session.events import ErrorEvent, Event
 from streamer.telemetry.logs import JsonFormatter
 from streamer.telemetry.observer import Observer, SessionInfo, SessionObserver, SessionView
 from tests.faults.fault import CLOSED, REFUSED, SOME, Fault, Record
@@ -45,7 +45,7 @@ PROPERTY = "fault"
 """Name of the property of a test's report."""
 
 
-class Visible(Protocol):
+class ObservableServer(Protocol):
     """A server as its operator sees it."""
 
     async def samples(self) -> Iterable[Sample]:
@@ -56,7 +56,7 @@ class Visible(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedFault:
     """What one test saw, for the table of all faults."""
 
     told: tuple[str, ...]
@@ -69,15 +69,15 @@ class Seen:
         return PROPERTY, msgspec.json.encode((row, self)).decode()
 
 
-def from_property(text: str) -> tuple[int, Seen]:
+def from_property(text: str) -> tuple[int, ObservedFault]:
     """Return the row of the fault table, and what was seen, from the text of a property."""
-    return msgspec.json.decode(text, type=tuple[int, Seen])
+    return msgspec.json.decode(text, type=tuple[int, ObservedFault])
 
 
-class Sight:
+class FaultObservation:
     """What was seen of a server since `begin`."""
 
-    def __init__(self, server: Visible) -> None:
+    def __init__(self, server: ObservableServer) -> None:
         self._server = server
         self._before: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()
@@ -142,12 +142,12 @@ class Sight:
         assert Counter(self.told) == Counter(expected.told)
         assert Counter(self.ends) == Counter(expected.ends)
 
-    def summed_up(self, less: Fault) -> Seen:
+    def summed_up(self, less: Fault) -> ObservedFault:
         """All that was seen but for what a healthy neighbour adds."""
         counted = Counter(self._counted) - Counter(less.counted)
         lines = matched(less.logged, self.logged())[1]
         ends = Counter(self.ends) - Counter(less.ends)
-        return Seen(tuple(self.told), tuple(ends.elements()), dict(counted), tuple(map(_brief, lines)))
+        return ObservedFault(tuple(self.told), tuple(ends.elements()), dict(counted), tuple(map(_brief, lines)))
 
     async def _all_there(self, expected: Fault) -> bool:
         counted = await self.counted()
@@ -179,17 +179,17 @@ def matched(expected: Iterable[Record], lines: Iterable[Line]) -> tuple[list[Rec
     return missing, left
 
 
-class Told(Observer, SessionObserver):
+class RecordingObserver(Observer, SessionObserver):
     """What all sessions of a server were told of faults, whether they read it or not."""
 
     def __init__(self) -> None:
         self.codes: list[ErrorCode] = []
 
-    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+    def new_session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         return self
 
-    def emitted(self, event: Event, now: float) -> None:
-        if isinstance(event, Failed):
+    def on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, ErrorEvent):
             self.codes.append(event.code)
 
     async def until(self, code: ErrorCode, times: int = 1) -> None:

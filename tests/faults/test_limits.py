@@ -14,11 +14,11 @@ import pytest_asyncio
 from streamer.app import App
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.client.events import Error, Finished, Started
-from streamer.client.grpc_dialect import GrpcDialect
-from streamer.client.link import Closed
+from streamer.client.grpc_dialect import GrpcClientCodec
+from streamer.client.transport import Closed
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Start, Stop
-from tests.session.outside import S16
+from tests.session.harness import S16
 from tests.transports.carriers import NORMAL, Peer, calling, serving_all
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -85,7 +85,7 @@ async def peer(app: App, request: pytest.FixtureRequest) -> AsyncIterator[Peer]:
     """A client; when it is gone nothing of it is left."""
     async with calling(app, request.param, Mode.SIMPLE) as peer:
         yield peer
-    await app.conductor.ended()
+    await app.connections.wait_empty()
     assert app.admission.active == 0
     assert not app.scoring.rows  # type: ignore[attr-defined]
 
@@ -139,7 +139,7 @@ async def test_an_audio_message(peer: Peer, past: int) -> None:
     await peer.say(Start(S16))
     await peer.hear(Started)
     await peer.say(Audio(bytes(8_000 + past)))
-    if past and isinstance(peer.dialect, GrpcDialect):
+    if past and isinstance(peer.dialect, GrpcClientCodec):
         await is_refused(peer, "message_too_big", "8000")
     elif past:  # nothing longer is read at all: the library's own close
         closed = await peer.link.receive_frame()
@@ -172,12 +172,12 @@ async def test_one_session_more_than_all_is_refused_and_its_place_comes_back(app
                 if not one_more.end:  # gRPC says it when the call is used
                     await one_more.hear_the_end()
                 assert "overloaded" in one_more.end
-    await app.conductor.ended()
+    await app.connections.wait_empty()
     async with calling(app, transport, Mode.SIMPLE) as peer:
         await peer.say(Start(S16), Stop())
         await passes(peer)
 
 
 def _encoded(peer: Peer, padding: int) -> Any:
-    mode = peer.mode if isinstance(peer.dialect, GrpcDialect) else None  # elsewhere the address says it
+    mode = peer.mode if isinstance(peer.dialect, GrpcClientCodec) else None  # elsewhere the address says it
     return peer.dialect.encode(Start(S16, mode=mode, tracestate="x" * padding))

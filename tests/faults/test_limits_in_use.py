@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from streamer.app import App, Grpc
-from streamer.client.events import Ack, Error, Finished, Flushed, SpeechEnded, Started, Warned
+from streamer.app import App, GrpcAvailability
+from streamer.client.events import Ack, Error, Finished, Flushed, SpeechEnded, Started, WarningEvent
 from streamer.config import Settings
 from streamer.errors import ErrorCode
 from streamer.inference.engine import Engine
@@ -26,9 +26,9 @@ from tests.faults.arena import LocalArena
 from tests.faults.gates import SECRET_LINE, bearer, token
 from tests.faults.peers import SECOND, TRANSPORTS
 from tests.faults.servers import serving
-from tests.inference.harness import Made
-from tests.inference.models import Gated, entered
-from tests.session.outside import S16, bursts
+from tests.inference.harness import ModelFactory
+from tests.inference.models import GatedModel, entered
+from tests.session.harness import S16, bursts
 from tests.transports.carriers import NORMAL, Peer, calling, serving_all
 from tests.transports.serving import scripted
 
@@ -72,10 +72,10 @@ async def test_sessions_of_one_address(server: LocalArena, way: str) -> None:
             headers = bearer(token(sub=f"{way} {number}"))
             await stack.enter_async_context(server.peer(TRANSPORTS[number % 2], headers=headers))
         await server.refuses(way, ErrorCode.RATE_LIMITED, 429, headers=bearer(token(sub="one more")))
-    await server.app.conductor.ended()
+    await server.app.connections.wait_empty()
     async with server.peer(way) as peer:
         await peer.still_works()
-    await server.app.conductor.ended()
+    await server.app.connections.wait_empty()
 
 
 @both
@@ -87,7 +87,7 @@ async def test_sessions_of_one_subject(server: LocalArena, way: str) -> None:
         await server.refuses(way, ErrorCode.RATE_LIMITED, 429, headers=headers)
         async with server.peer(way, headers=bearer(token(sub="dave"))) as peer:
             await peer.still_works()
-    await server.app.conductor.ended()
+    await server.app.connections.wait_empty()
 
 
 @both
@@ -95,7 +95,7 @@ async def test_the_life_of_a_token(server: LocalArena, way: str) -> None:
     async with server.peer(way, headers=bearer(token(ttl=LONGEST_S))) as peer:
         await peer.still_works()
     await server.refuses(way, ErrorCode.UNAUTHENTICATED, 401, headers=bearer(token(ttl=LONGEST_S + 1)))
-    await server.app.conductor.ended()
+    await server.app.connections.wait_empty()
 
 
 async def test_handshakes_at_a_time(server: LocalArena) -> None:
@@ -109,7 +109,7 @@ async def test_handshakes_at_a_time(server: LocalArena) -> None:
         assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
         for _, each in [*mute, (reader, writer)]:
             each.close()
-    await server.app.conductor.ended()
+    await server.app.connections.wait_empty()
 
 
 # Time ---------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ async def test_silence(server: LocalArena, way: str) -> None:
         await peer.audio(SECOND)
         await peer.hear("segment")
         await peer.ended_with(ErrorCode.IDLE_TIMEOUT, "0.6 s")
-    await server.app.conductor.ended()
+    await server.app.connections.wait_empty()
 
 
 @both
@@ -136,7 +136,7 @@ async def test_a_late_start(server: LocalArena, way: str) -> None:
         await peer.still_works()
     async with server.peer(way) as peer:
         await peer.ended_with(ErrorCode.START_TIMEOUT, "0.6 s")
-    await server.app.conductor.ended()
+    await server.app.connections.wait_empty()
 
 
 # What waits, and what fails -----------------------------------------------------------------------
@@ -160,7 +160,7 @@ async def has_come(peer: Peer, frames: int) -> None:
 @over_both
 async def test_audio_ahead_of_the_model(carrier: str) -> None:
     async with serving_all(limits={"audio_ahead_s": 1.0}) as (app, _), calling(app, carrier, Mode.SIMPLE) as peer:
-        engine(app).held = True
+        engine(app).is_holding = True
         await peer.say(Start(S16, chunk_ms=500), HALF_A_SECOND, HALF_A_SECOND)
         await has_come(peer, 16_000)
         assert held(app) == 0
@@ -170,8 +170,8 @@ async def test_audio_ahead_of_the_model(carrier: str) -> None:
         async with asyncio.timeout(10):
             while not held(app):
                 await asyncio.sleep(0.01)
-        engine(app).held = False
-        engine(app).let_go()
+        engine(app).is_holding = False
+        engine(app).release_all()
         await peer.say(Stop())
         await peer.hear(Finished)
         assert peer.heard[-1].processed == 32_000  # type: ignore[union-attr]
@@ -183,14 +183,14 @@ async def test_messages_that_wait_for_a_stream_to_finish(carrier: str, past: int
     most = 3
     settings = {"max_pending_messages": most}
     async with serving_all(limits=settings) as (app, _), calling(app, carrier, Mode.SEGMENTED) as peer:
-        engine(app).held = True
+        engine(app).is_holding = True
         await peer.say(Start(S16), UTTERANCE)
         await peer.hear(SpeechEnded)
         await peer.say(Stop(keep_open=True), *[Start(S16)] * (most - 1 + past), Stop())
         if not past:
-            engine(app).held = False
+            engine(app).is_holding = False
             await asyncio.sleep(0)
-            engine(app).let_go()
+            engine(app).release_all()
         await peer.hear_the_end()
         assert peer.end == ("rate_limited" if past else NORMAL)
         assert [isinstance(event, Finished) for event in peer.heard].count(True) == (0 if past else most)
@@ -204,7 +204,7 @@ async def test_as_many_messages_as_may_wait_by_default(carrier: str, message: Fl
     limits = {"max_control_share": 100.0}  # what they may cost is a rule of its own
     async with serving_all(limits=limits) as (app, notes), calling(app, carrier, Mode.SEGMENTED) as peer:
         assert isinstance(app.scoring, ScriptedScoring)
-        app.scoring.held = True
+        app.scoring.is_holding = True
         await peer.say(Start(S16), UTTERANCE, Flush("first"), *[message] * (most + past))
         if past:
             await peer.hear_the_end()
@@ -212,8 +212,8 @@ async def test_as_many_messages_as_may_wait_by_default(carrier: str, message: Fl
         else:
             await peer.say_badly()  # it is told at once: everything before it has come
             await peer.hear(Error)
-            app.scoring.held = False
-            app.scoring.let_go()
+            app.scoring.is_holding = False
+            app.scoring.release_all()
             for _ in range(most + 1 if isinstance(message, Flush) else most):
                 await peer.hear(Flushed if isinstance(message, Flush) else Finished)
             await peer.say(Stop())
@@ -227,11 +227,11 @@ async def test_as_many_messages_as_may_wait_by_default(carrier: str, message: Fl
 
 @over_both
 async def test_interims_past_what_may_wait_for_the_model(carrier: str) -> None:
-    model = Gated()
-    parts = replace(scripted(), engine=Engine(Made(lambda: model), EngineSettings(max_pending_items=1)))
+    model = GatedModel()
+    parts = replace(scripted(), engine=Engine(ModelFactory(lambda: model), EngineSettings(max_pending_items=1)))
     settings = Settings(server={"port": 0}, grpc={"port": -1})
     async with (
-        App(settings, parts=parts, grpc=Grpc.NEEDED) as app,
+        App(settings, parts=parts, grpc=GrpcAvailability.REQUIRED) as app,
         calling(app, carrier, Mode.SIMPLE) as other,
         calling(app, carrier, Mode.SEGMENTED) as peer,
     ):
@@ -241,13 +241,15 @@ async def test_interims_past_what_may_wait_for_the_model(carrier: str) -> None:
         while app.engine.depth.pending_items < 1:
             await asyncio.sleep(0.01)
         await peer.say(Start(S16, interim_results=True), Audio(bursts(0.0, 3.0).tobytes()))
-        await peer.hear(Warned)
+        await peer.hear(WarningEvent)
         model.gate.set()
         for each in (other, peer):
             await each.say(Stop())
             await each.hear_the_end()
             assert each.end == NORMAL
-        mine, others = ([event.code for event in each.heard if isinstance(event, Warned)] for each in (peer, other))
+        mine, others = (
+            [event.code for event in each.heard if isinstance(event, WarningEvent)] for each in (peer, other)
+        )
         assert [code for code in mine if code != "lagging"] == ["interims_shed"]  # lagging: a busy machine
         assert "interims_shed" not in others
         assert app.registry.get_sample_value("streamer_warnings_total", {"code": "interims_shed"}) == 1

@@ -94,7 +94,7 @@ async def test_a_crowd_that_is_cut_off_and_comes_back_at_once_is_back_and_distur
                 arrivals = [stack.enter_async_context(arena.raw()) for _ in range(CROWD)]
                 crowd = await asyncio.gather(*arrivals)
                 await asyncio.gather(*(started(peer) for peer in crowd))
-                assert len(arena.app.conductor) == CROWD + 2
+                assert len(arena.app.connections) == CROWD + 2
             await arena.sight.until(CLOSED, time_ * CROWD)  # the server may see them go after they have come back
         await live.stop()
         assert (await live.rest())[-1]["processed"] == 48_000

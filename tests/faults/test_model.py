@@ -18,7 +18,7 @@ from tests.cli.serving import refused
 from tests.faults.beside import RemoteArena, answered, counts, failure, remote, total
 from tests.faults.fault import SOME, Fault, Record, fault, harmless, lost, refusal, session
 from tests.faults.peers import TRANSPORTS
-from tests.faults.served import Served, until
+from tests.faults.served import ServerProcess, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -141,7 +141,7 @@ async def test_a_worker_that_grows_past_its_memory_is_replaced_after_its_answer(
 # Row 25: no worker left, and none can be loaded -----------------------------------------------------
 
 
-async def health(server: Served) -> int:
+async def health(server: ServerProcess) -> int:
     async with grpc.aio.insecure_channel(server.grpc_target) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         return int(answer.status)

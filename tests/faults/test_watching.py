@@ -23,7 +23,7 @@ from tests.faults.arena import Arena, LocalArena
 from tests.faults.beside import RemoteArena, remote
 from tests.faults.fault import SOME, Fault, Record, complaint, fatal, fault, harmless, session
 from tests.faults.peers import FORMAT, TRANSPORTS
-from tests.faults.served import Served
+from tests.faults.served import ServerProcess
 from tests.faults.servers import serving
 from tests.faults.sight import Line
 from tests.telemetry.collector import http_collector
@@ -41,7 +41,7 @@ class Silent(RemoteArena):
 
     neighbour = replace(RemoteArena.neighbour, logged=())
 
-    def __init__(self, server: Served, grpc_port: int) -> None:
+    def __init__(self, server: ServerProcess, grpc_port: int) -> None:
         super().__init__(server)
         self._grpc_port = grpc_port
 
@@ -73,7 +73,7 @@ async def served_onto_a_full_disk(**variables: str) -> AsyncIterator[Silent]:
             stderr=full,
         )
     try:
-        server = Served(process, FULL, f"http://127.0.0.1:{port}")
+        server = ServerProcess(process, FULL, f"http://127.0.0.1:{port}")
         async with asyncio.timeout(20):
             while True:
                 with suppress(aiohttp.ClientError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from streamer.access import Carrier, Credential, KeyRing, TokenReader, Verifier, find_credential
+from streamer.access import Credential, CredentialSource, KeyRing, TokenReader, Verifier, extract_credential
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.audio.pcm import Decoder
 from streamer.errors import StreamerError
@@ -15,14 +15,14 @@ from streamer.media.containers import demuxer_for
 from streamer.media.decoder import MediaDecoder
 from streamer.media.formats import Container, MediaFormat
 from streamer.media.packets import Packet
-from streamer.protocols.grpc import Grpc, introduction
-from streamer.protocols.v1 import V1
-from streamer.protocols.v2 import V2
+from streamer.protocols.grpc_codec import GrpcCodec, peek_auth
+from streamer.protocols.v1 import V1Codec
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.messages import Malformed
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.spans import remote
+from streamer.telemetry.spans import remote_context
 
 NOW = 1_700_000_000.0
 MAX_ERROR = 600
@@ -33,7 +33,7 @@ VERIFIER = Verifier(KeyRing(), TokenReader([b"s" * 32], max_life_s=3_600))
 def control(data: bytes) -> None:
     """A text frame of either dialect, and what the session says of it."""
     text = data.decode("utf-8", "surrogateescape" if data[:1] == b"!" else "replace")
-    for codec in (V1(Mode.SEGMENTED, 16_000), V2(Mode.SEGMENTED, 16_000)):
+    for codec in (V1Codec(Mode.SEGMENTED, 16_000), V2Codec(Mode.SEGMENTED, 16_000)):
         message = codec.decode(text)
         if isinstance(message, Malformed):
             assert len(message.message) < MAX_ERROR
@@ -43,8 +43,8 @@ def control(data: bytes) -> None:
 
 def proto(data: bytes) -> None:
     """A message over gRPC."""
-    introduction(data)
-    message = Grpc(16_000).decode(data)
+    peek_auth(data)
+    message = GrpcCodec(16_000).decode(data)
     if isinstance(message, Malformed):
         assert len(message.message) < MAX_ERROR
     Session(SessionSettings(Mode.SIMPLE), "s", 0.0).receive(message, 1.0)
@@ -68,10 +68,10 @@ def token(data: bytes) -> None:
     """A credential by any carrier: nobody gets in who cannot sign."""
     text = data.decode("latin-1")
     for credential in (
-        Credential(text, Carrier.MESSAGE),
-        find_credential(text, (), None),
-        find_credential(None, text.split(","), None),
-        find_credential(None, (), text),
+        Credential(text, CredentialSource.MESSAGE),
+        extract_credential(text, (), None),
+        extract_credential(None, text.split(","), None),
+        extract_credential(None, (), text),
     ):
         with pytest.raises(StreamerError) as refused:
             VERIFIER.begin(credential, NOW)
@@ -81,7 +81,7 @@ def token(data: bytes) -> None:
 def trace(data: bytes) -> None:
     """A trace context: garbage is no context, and no error."""
     traceparent, _, tracestate = data.decode("latin-1").partition("\n")
-    remote(traceparent, tracestate)
+    remote_context(traceparent, tracestate)
 
 
 def media(data: bytes) -> None:

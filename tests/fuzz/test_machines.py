@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from streamer.errors import ErrorCode
 from streamer.protocols.codec import Codec
-from streamer.protocols.v1 import V1
-from streamer.protocols.v2 import V2
+from streamer.protocols.v1 import V1Codec
+from streamer.protocols.v2 import V2Codec
 from streamer.session.actions import Action, Job, JobFailed, Outcome, Output
-from streamer.session.events import Ack, Failed, Finished, Mode, Segment, Started
+from streamer.session.events import Ack, ErrorEvent, Finished, Mode, Segment, Started
 from streamer.session.session import Session
 from streamer.session.settings import Limits, ModelOutput, SessionSettings
-from tests.session.outside import Outside, bursts
+from tests.session.harness import SessionHarness, bursts
 
 LOUD = bursts(0.0, 2.0).tobytes()
 QUIET = bytes(64_000)
@@ -77,9 +77,9 @@ class AnyClient(RuleBasedStateMachine):
     @initialize(dialect=st.sampled_from(["v1", "v2"]), mode=st.sampled_from(list(Mode)), stateful=st.booleans())
     def connect(self, dialect: str, mode: Mode, stateful: bool) -> None:
         self.dialect, self.mode = dialect, mode
-        self.codec: Codec[str | bytes] = V1(mode, 16_000) if dialect == "v1" else V2(mode, 16_000)
+        self.codec: Codec[str | bytes] = V1Codec(mode, 16_000) if dialect == "v1" else V2Codec(mode, 16_000)
         output = ModelOutput(24_000, latency_ms=10.0 if stateful else 0.0)
-        self.outside = Outside(SessionSettings(mode, stateful=stateful, limits=LIMITS, model_output=output))
+        self.outside = SessionHarness(SessionSettings(mode, stateful=stateful, limits=LIMITS, model_output=output))
         self.heard = 0
         self.say(json.dumps(FIRST[dialect]))  # most of a life is a stream
 
@@ -186,7 +186,7 @@ class AnyClient(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0] + [0.01] * 8 + [2.5] * 8 + [40.0]))
     def wait(self, seconds: float) -> None:
         self.outside.now += seconds
-        self.act(self.session.tick(self.outside.now))
+        self.act(self.session.on_timer(self.outside.now))
 
     @rule(what=st.sampled_from(["drain"] * 8 + ["held"] * 8 + ["finish", "expel"]))
     def conduct(self, what: str) -> None:
@@ -197,9 +197,9 @@ class AnyClient(RuleBasedStateMachine):
             case "finish":
                 self.act(self.session.finish(now))
             case "expel":
-                self.act(self.session.expel(ErrorCode.TOKEN_EXPIRED, "the token has expired", now))
+                self.act(self.session.close_with_error(ErrorCode.TOKEN_EXPIRED, "the token has expired", now))
             case _:
-                self.session.held(now)
+                self.session.forgive_silence(now)
 
     # What holds always --------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class AnyClient(RuleBasedStateMachine):
         if not self.open:
             assert self.session.deadline is None
             assert self.session.backlog_s == 0
-        fatal = [event for event in self.outside.of(Failed) if event.fatal]
+        fatal = [event for event in self.outside.of(ErrorEvent) if event.fatal]
         assert len(fatal) <= 1
         if fatal:
             assert self.outside.events[-1] is fatal[0]
@@ -232,7 +232,7 @@ class AnyClient(RuleBasedStateMachine):
             return
         self.outside.settle()
         if self.open:
-            self.outside.take(self.session.hangup(self.outside.now))
+            self.outside.take(self.session.on_disconnect(self.outside.now))
         assert len(self.outside.released) == len(self.outside.of(Started))
         for events in self._streams():
             self._check_stream(events)
@@ -256,7 +256,7 @@ class AnyClient(RuleBasedStateMachine):
         if self.mode is Mode.SIMPLE:
             ends: dict[int, int] = {}
             for event in events:
-                failed = isinstance(event, Failed) and None not in (event.channel, event.start)
+                failed = isinstance(event, ErrorEvent) and None not in (event.channel, event.start)
                 if isinstance(event, Segment) or failed:
                     assert event.start == ends.get(event.channel or 0, 0)
                     ends[event.channel or 0] = event.end or 0

@@ -20,7 +20,7 @@ PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
-class Made:
+class ModelFactory:
     """A model source in this process; each worker gets what `make` returns."""
 
     make: Callable[[], AnyModel]
@@ -122,7 +122,9 @@ class Recorder(EngineObserver):
 
 @asynccontextmanager
 async def running(source, settings=None, *, observer=None, stop_s=5.0):
-    engine = Engine(source if not callable(source) else Made(source), settings or EngineSettings(), observer=observer)
+    engine = Engine(
+        source if not callable(source) else ModelFactory(source), settings or EngineSettings(), observer=observer
+    )
     await engine.start()
     try:
         yield engine

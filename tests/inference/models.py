@@ -10,7 +10,7 @@ from pathlib import Path
 from streamer.models.contract import Model
 
 
-class Gated(Model):
+class GatedModel(Model):
     """Waits at a gate in each call that is not the engine's own."""
 
     timeout_floor_s = 30.0
@@ -48,7 +48,7 @@ async def entered(model):
     await asyncio.to_thread(model.entered.acquire, timeout=20)
 
 
-class Counted(Model):
+class CountingModel(Model):
     """Appends the id of its process to a file whenever one is built."""
 
     def __init__(self, log: Path):

@@ -6,20 +6,20 @@ import contextlib
 import pytest
 
 from streamer.errors import ErrorCode, ModelLoadError
-from streamer.inference.calls import Call, Item, Op
-from streamer.inference.observer import Ended
+from streamer.inference.model_runner import ModelRunner
+from streamer.inference.observer import CallOutcome
 from streamer.inference.settings import EngineSettings
-from streamer.inference.worker import ModelHost
+from streamer.inference.worker_protocol import InferenceItem, Op, WorkerCall
 from streamer.models.contract import ASYNC_CALLS, FunctionModel, Model, StreamingModel, model
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobFailed, Output
-from tests.inference.harness import PATIENCE_S, Made, Outcomes, Recorder, job, running
+from tests.inference.harness import PATIENCE_S, ModelFactory, Outcomes, Recorder, job, running
 from tests.inference.models import Scripted
 
 FAILED = JobFailed(ErrorCode.MODEL_ERROR, "the model failed on this segment")
 
 
-class Acts(Scripted):
+class ActingModel(Scripted):
     """Does with each item what its first sample says, and nothing with the engine's own silence."""
 
     def infer(self, batch):
@@ -30,7 +30,7 @@ async def batch_of(acts, record=None, settings=None, **numbers):
     """The outcomes of one batch: of each act all that it was answered with."""
     got = Outcomes()
     numbers = {"max_batch_size": len(acts), "max_batch_wait_ms": 1000.0, **numbers}
-    async with running(lambda: Acts(acts, **numbers), settings, observer=record) as engine:
+    async with running(lambda: ActingModel(acts, **numbers), settings, observer=record) as engine:
         for n in range(len(acts)):
             got.submit(engine, job(0, f"s{n}", value=float(n)))
         await got.wait_all([(f"s{n}", 0) for n in range(len(acts))])
@@ -90,7 +90,7 @@ async def test_an_output_is_answered_when_it_is_known_whatever_the_others_do():
         return answer
 
     acts = [after(number) for number in range(4)]
-    async with running(lambda: Acts(acts, max_batch_size=4)) as engine:
+    async with running(lambda: ActingModel(acts, max_batch_size=4)) as engine:
         for n in range(4):
             got.submit(engine, job(0, f"s{n}", value=float(n)))
         assert await got.wait_all([(f"s{n}", 0) for n in range(4)]) == [Output.of(n) for n in range(4)]
@@ -116,7 +116,7 @@ async def test_an_async_output_that_fails_fails_alone():
     assert outcomes[0] == outcomes[4] == [Output.of("good")]
     assert outcomes[1] == outcomes[2] == [FAILED]
     assert "not JSON" in outcomes[3][0].message
-    assert [ended for _, _, ended in record.finished] == [Ended.ANSWERED]
+    assert [ended for _, _, ended in record.finished] == [CallOutcome.ANSWERED]
 
 
 async def test_async_generators_run_together_each_in_one_task():
@@ -214,7 +214,7 @@ async def test_a_call_that_is_given_up_ends_the_others_of_its_batch():
         finally:
             ended.append(True)
 
-    class Once(Acts):
+    class Once(ActingModel):
         def infer(self, batch):
             return super().infer(batch) if len(batch) > 1 else [1]
 
@@ -224,7 +224,7 @@ async def test_a_call_that_is_given_up_ends_the_others_of_its_batch():
             got.submit(engine, job(0, f"s{n}", value=float(n)))
         assert await got.wait_all([("s0", 0), ("s1", 0)]) == [Output.of(1)] * 2, "each is tried by itself"
         assert ended == [True]
-    assert [end for _, _, end in record.finished] == [Ended.RAISED, Ended.ANSWERED, Ended.ANSWERED]
+    assert [end for _, _, end in record.finished] == [CallOutcome.RAISED, CallOutcome.ANSWERED, CallOutcome.ANSWERED]
 
 
 def test_a_call_that_hangs_keeps_no_answer_of_its_batch_back():
@@ -240,11 +240,11 @@ def test_a_call_that_hangs_keeps_no_answer_of_its_batch_back():
         await asyncio.sleep(0)
         return item.session_id
 
-    host = ModelHost(Made(lambda: Acts([hangs, answers])), max_output_bytes=100, max_partials=1)
-    *_, loaded = host.run(Call(Op.LOAD))
+    host = ModelRunner(ModelFactory(lambda: ActingModel([hangs, answers])), max_output_bytes=100, max_partials=1)
+    *_, loaded = host.run(WorkerCall(Op.LOAD))
     assert loaded.fault is None
-    items = [Item.of(job(0, f"s{n}", value=float(n > 0))) for n in range(4)]
-    replies = host.run(Call(Op.INFER, items))
+    items = [InferenceItem.of(job(0, f"s{n}", value=float(n > 0))) for n in range(4)]
+    replies = host.run(WorkerCall(Op.INFER, items))
     known = [answer for _ in range(3) for answer in next(replies).answers]
     assert sorted((answer.index, answer.value) for answer in known) == [(n, f'"s{n}"'.encode()) for n in (1, 2, 3)]
     assert not ended
@@ -269,7 +269,7 @@ async def test_a_job_that_is_cancelled_while_it_runs_gets_no_outcome_and_its_bat
         return "opened"
 
     cancelled, got = [], Outcomes()
-    async with running(lambda: Acts([waits, opens, lambda item: 1], max_batch_size=2)) as engine:
+    async with running(lambda: ActingModel([waits, opens, lambda item: 1], max_batch_size=2)) as engine:
         got.submit(engine, job(0, "cancelled", value=0.0))
         got.submit(engine, job(0, "kept", value=1.0))
         await entered.wait()

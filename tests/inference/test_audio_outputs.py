@@ -6,7 +6,7 @@ import pytest
 import streamer
 from streamer.errors import ErrorCode, ModelLoadError
 from streamer.inference.audio_check import MAX_OUTPUT_S
-from streamer.inference.card import ModelCard
+from streamer.inference.model_config import ModelConfig
 from streamer.models.contract import AudioOut, Model, StreamingModel
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobFailed, Output
@@ -201,4 +201,4 @@ class Side(Model):
 def test_attributes_of_audio_out_of_range_are_named_before_a_worker_starts(model, attribute, value):
     setattr(model, attribute, value)
     with pytest.raises(ModelLoadError, match=f"{attribute}: expected"):
-        ModelCard.of(model)
+        ModelConfig.of(model)

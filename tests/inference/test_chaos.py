@@ -108,10 +108,10 @@ async def live_through(model, steps):
         await until(lambda: engine.depth.workers_idle == 2)
         assert engine.depth.pending_items == engine.depth.pending_seconds == 0
         assert not engine._entries
-        assert not engine._wanted
+        assert not engine._jobs_of
         assert not engine._sessions
-        assert len(engine._lanes) == 0
-        assert not any(slot.closing for slot in engine._fleet.slots)
+        assert len(engine._affinity) == 0
+        assert not any(slot.closing_keys for slot in engine._pool.slots)
     for (session, number), outcomes in got.of.items():
         last = [one for one in outcomes if not (isinstance(one, Output) and one.partial)]
         assert len(last) == ((session, number) in wanted)

@@ -4,14 +4,14 @@ import pytest
 
 from streamer.errors import Overloaded
 from streamer.inference.engine import Engine
-from streamer.inference.observer import Dropped
+from streamer.inference.observer import DropCause
 from streamer.inference.settings import EngineSettings
 from streamer.models.contract import Model
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobKind, Output, Shed
 from streamer.testing import ManualClock
-from tests.inference.harness import Made, Outcomes, Recorder, job, running, until
-from tests.inference.models import Gated, entered
+from tests.inference.harness import ModelFactory, Outcomes, Recorder, job, running, until
+from tests.inference.models import GatedModel, entered
 
 
 async def test_job_is_answered_with_json():
@@ -44,7 +44,7 @@ async def test_model_gets_a_segment_with_everything():
 
 
 async def test_jobs_that_wait_run_together_and_finals_first():
-    model = Gated(max_batch_size=2)
+    model = GatedModel(max_batch_size=2)
     got = Outcomes()
     async with running(lambda: model) as engine:
         got.submit(engine, job(0, "a"))
@@ -59,7 +59,7 @@ async def test_jobs_that_wait_run_together_and_finals_first():
 
 
 async def test_overtaken_interim_never_runs_and_is_told_outside_of_submit():
-    model, got, record = Gated(), Outcomes(), Recorder()
+    model, got, record = GatedModel(), Outcomes(), Recorder()
     async with running(lambda: model, observer=record) as engine:
         got.submit(engine, job(0, "other"))
         await entered(model)
@@ -72,11 +72,11 @@ async def test_overtaken_interim_never_runs_and_is_told_outside_of_submit():
         model.gate.set()
         await got.wait(3)
     assert model.calls == [[("other", 0)], [("s", 3)]]
-    assert [cause for _, _, cause in record.dropped] == [Dropped.OVERTAKEN] * 2
+    assert [cause for _, _, cause in record.dropped] == [DropCause.OVERTAKEN] * 2
 
 
 async def test_cancelled_job_gets_no_outcome_waiting_or_running():
-    model, got = Gated(), Outcomes()
+    model, got = GatedModel(), Outcomes()
     async with running(lambda: model) as engine:
         got.submit(engine, job(0))
         await entered(model)
@@ -94,7 +94,7 @@ async def test_cancelled_job_gets_no_outcome_waiting_or_running():
 
 @pytest.mark.parametrize("kind", [JobKind.FINAL, JobKind.INTERIM])
 async def test_cancelled_job_of_a_batch_that_failed_is_no_dropped_interim(kind):
-    class Together(Gated):
+    class Together(GatedModel):
         """Fails on more than one item."""
 
         def infer(self, batch):
@@ -117,7 +117,7 @@ async def test_cancelled_job_of_a_batch_that_failed_is_no_dropped_interim(kind):
 
 
 async def test_released_session_leaves_nothing():
-    model, got = Gated(), Outcomes()
+    model, got = GatedModel(), Outcomes()
     async with running(lambda: model) as engine:
         got.submit(engine, job(0))
         await entered(model)
@@ -129,7 +129,7 @@ async def test_released_session_leaves_nothing():
         await got.wait(0, "t")
         assert engine.depth.running_items == 0
         assert not engine._entries
-        assert not engine._wanted
+        assert not engine._jobs_of
     assert not got.of["s", 0]
     assert not got.of["s", 1]
 
@@ -144,7 +144,7 @@ async def test_job_id_twice_is_our_own_misuse():
 
 
 async def test_overload_sheds_interims_then_refuses_sessions_and_finishes_what_was_accepted():
-    model, got, record = Gated(), Outcomes(), Recorder()
+    model, got, record = GatedModel(), Outcomes(), Recorder()
     async with running(lambda: model, EngineSettings(max_pending_items=3), observer=record) as engine:
         got.submit(engine, job(0, "busy"))
         await entered(model)
@@ -152,8 +152,8 @@ async def test_overload_sheds_interims_then_refuses_sessions_and_finishes_what_w
         for n in range(3):
             engine.check_admission()
             got.submit(engine, job(n, "f"))
-        assert await got.wait(0, "i") == Shed(overload=True)
-        assert record.dropped == [("i", 0, Dropped.OVERLOAD)]
+        assert await got.wait(0, "i") == Shed(by_overload=True)
+        assert record.dropped == [("i", 0, DropCause.OVERLOAD)]
         with pytest.raises(Overloaded) as refusal:
             engine.check_admission()
         assert refusal.value.retry_after_s >= 1
@@ -165,9 +165,9 @@ async def test_overload_sheds_interims_then_refuses_sessions_and_finishes_what_w
 
 
 async def test_long_expected_wait_refuses_sessions():
-    model, got = Gated(), Outcomes()
+    model, got = GatedModel(), Outcomes()
     clock = ManualClock()
-    engine = Engine(Made(lambda: model), EngineSettings(max_expected_wait_s=1.0), clock=clock)
+    engine = Engine(ModelFactory(lambda: model), EngineSettings(max_expected_wait_s=1.0), clock=clock)
     await engine.start()
     got.submit(engine, job(0))
     await entered(model)

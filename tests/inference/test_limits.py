@@ -9,7 +9,7 @@ from streamer.inference.engine import Engine
 from streamer.inference.settings import EngineSettings
 from streamer.models.contract import Model
 from streamer.session.actions import Output
-from tests.inference.harness import Made, Outcomes, job, running, until
+from tests.inference.harness import ModelFactory, Outcomes, job, running, until
 
 
 class Gated(Model):
@@ -32,7 +32,7 @@ class Gated(Model):
         return [None] * len(batch)
 
 
-class Says(Model):
+class FixedOutputModel(Model):
     """Answers with what it was made with, in parts where that is a generator."""
 
     def __init__(self, answer):
@@ -68,7 +68,7 @@ async def test_what_waits_refuses_sessions_from_its_bound_on_and_is_answered_all
 @pytest.mark.parametrize(("length", "fits"), [(98, True), (99, False)])
 async def test_an_output_may_be_as_long_as_is_set_and_not_a_byte_more(length, fits):
     got = Outcomes()
-    async with running(lambda: Says(lambda: "x" * length), EngineSettings(max_output_bytes=100)) as engine:
+    async with running(lambda: FixedOutputModel(lambda: "x" * length), EngineSettings(max_output_bytes=100)) as engine:
         got.submit(engine, job())
         outcome = await got.wait()
     assert outcome == Output.of("x" * length) if fits else outcome.code is ErrorCode.MODEL_ERROR
@@ -77,7 +77,7 @@ async def test_an_output_may_be_as_long_as_is_set_and_not_a_byte_more(length, fi
 @pytest.mark.parametrize(("parts", "fits"), [(4, True), (5, False)])
 async def test_a_generator_may_give_as_many_partial_answers_as_are_set_and_its_final(parts, fits):
     got = Outcomes()
-    async with running(lambda: Says(lambda: iter(range(parts))), EngineSettings(max_partials=3)) as engine:
+    async with running(lambda: FixedOutputModel(lambda: iter(range(parts))), EngineSettings(max_partials=3)) as engine:
         got.submit(engine, job())
         outcome = await got.wait()
     assert isinstance(outcome, Output) is fits
@@ -89,7 +89,7 @@ async def test_a_model_that_loads_in_time_is_ready_and_one_that_does_not_is_give
         assert engine.readiness.ready
     late = Gated()
     late.loaded.clear()
-    engine = Engine(Made(lambda: late), settings)
+    engine = Engine(ModelFactory(lambda: late), settings)
     with pytest.raises(ModelLoadError, match=r"took more than 0\.3 s"):
         await engine.start()
     late.loaded.set()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import ErrorCode, ModelFailed
-from streamer.inference.observer import Ended
+from streamer.inference.observer import CallOutcome
 from streamer.inference.outputs import MAX_DEPTH
 from streamer.inference.settings import EngineSettings
 from streamer.models.contract import AudioOut, Model, StreamingModel
@@ -77,7 +77,7 @@ async def test_uncaught_error_in_a_batch_is_tried_item_by_item():
             Output.of(1),
             JobFailed(ErrorCode.MODEL_ERROR, "Internal server error"),
         ]
-    assert [ended for _, _, ended in record.finished] == [Ended.RAISED, Ended.ANSWERED, Ended.RAISED]
+    assert [ended for _, _, ended in record.finished] == [CallOutcome.RAISED, CallOutcome.ANSWERED, CallOutcome.RAISED]
 
 
 @pytest.mark.parametrize("output", [{"not": "a list"}, "text", 5, [1, 2]])

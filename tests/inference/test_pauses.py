@@ -8,17 +8,17 @@ import pytest
 from streamer.clock import PauseAwareClock
 from streamer.errors import Overloaded
 from streamer.inference.engine import Engine
-from streamer.inference.observer import Lost
+from streamer.inference.observer import LossCause
 from streamer.inference.settings import EngineSettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import Output
 from streamer.testing import ManualClock
-from tests.inference.harness import Made, Outcomes, Recorder, job, until
-from tests.inference.models import Gated, entered
+from tests.inference.harness import ModelFactory, Outcomes, Recorder, job, until
+from tests.inference.models import GatedModel, entered
 from tests.inference.test_process import pid_of
 
 PAUSE_S = 62.0
-TIMEOUT_S = Gated.timeout_floor_s
+TIMEOUT_S = GatedModel.timeout_floor_s
 
 
 class Paused:
@@ -40,8 +40,8 @@ class Paused:
 
 
 async def test_a_call_that_a_pause_came_upon_has_the_rest_of_its_time():
-    model = Gated()
-    async with Paused(Made(lambda: model)) as paused:
+    model = GatedModel()
+    async with Paused(ModelFactory(lambda: model)) as paused:
         paused.got.submit(paused.engine, job(0))
         await entered(model)
         paused.time.jump(PAUSE_S)
@@ -52,19 +52,19 @@ async def test_a_call_that_a_pause_came_upon_has_the_rest_of_its_time():
 
 
 async def test_a_call_that_is_not_answered_in_the_rest_of_its_time_is_given_up():
-    model = Gated()
-    async with Paused(Made(lambda: model)) as paused:
+    model = GatedModel()
+    async with Paused(ModelFactory(lambda: model)) as paused:
         paused.got.submit(paused.engine, job(0))
         await entered(model)
         paused.time.jump(PAUSE_S)
         paused.time.advance(TIMEOUT_S + 1)
-        assert paused.record.lost == [(0, Lost.HUNG)]
+        assert paused.record.lost == [(0, LossCause.HUNG)]
         model.gate.set()
 
 
 async def test_a_pause_says_nothing_of_how_fast_the_model_is():
-    model = Gated()
-    async with Paused(Made(lambda: model), EngineSettings(max_expected_wait_s=1.0)) as paused:
+    model = GatedModel()
+    async with Paused(ModelFactory(lambda: model), EngineSettings(max_expected_wait_s=1.0)) as paused:
         paused.got.submit(paused.engine, job(0))
         await entered(model)
         paused.time.jump(PAUSE_S)
@@ -82,8 +82,8 @@ async def test_a_pause_says_nothing_of_how_fast_the_model_is():
 
 async def test_a_model_that_is_slow_without_a_pause_refuses_sessions():
     """The counterpart: what the engine measures is what it refuses by."""
-    model = Gated()
-    async with Paused(Made(lambda: model), EngineSettings(max_expected_wait_s=1.0)) as paused:
+    model = GatedModel()
+    async with Paused(ModelFactory(lambda: model), EngineSettings(max_expected_wait_s=1.0)) as paused:
         paused.got.submit(paused.engine, job(0))
         await entered(model)
         paused.time.advance(TIMEOUT_S - 1)

@@ -12,8 +12,8 @@ import textwrap
 import psutil
 
 from streamer.errors import ErrorCode
-from streamer.inference.observer import Ended, Lost
-from streamer.inference.process import _exit_code
+from streamer.inference.observer import CallOutcome, LossCause
+from streamer.inference.process_worker import _exit_code
 from streamer.inference.settings import EngineSettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobFailed, JobKind, Output, Shed
@@ -65,8 +65,12 @@ async def test_death_of_a_worker_costs_only_the_job_that_kills_it(caplog):
         assert interim == Shed()
         assert len(record.batches[0][1]) == 3
         assert all(len(jobs) == 1 for _, jobs in record.batches[1:])
-        assert [ended for _, _, ended in record.finished] == [Ended.CRASHED, Ended.ANSWERED, Ended.CRASHED]
-        assert record.lost == [(0, Lost.CRASHED)] * 2
+        assert [ended for _, _, ended in record.finished] == [
+            CallOutcome.CRASHED,
+            CallOutcome.ANSWERED,
+            CallOutcome.CRASHED,
+        ]
+        assert record.lost == [(0, LossCause.CRASHED)] * 2
         await record.until(lambda: len(record.started) == 3)
         assert engine.readiness.ready
         assert engine.depth.pending_items == engine.depth.running_items == 0
@@ -78,7 +82,7 @@ async def test_job_whose_worker_was_killed_under_it_is_tried_once_more(tmp_path)
     async with running(villain(), observer=record) as engine:
         got.submit(engine, doing(0, act="die_once", flag=str(tmp_path / "flag")))
         assert isinstance(await got.wait(), Output)
-    assert record.lost == [(0, Lost.CRASHED)]
+    assert record.lost == [(0, LossCause.CRASHED)]
     assert not record.failed
 
 
@@ -90,7 +94,7 @@ async def test_hung_call_is_killed_after_its_time_and_the_next_job_runs():
         got.submit(engine, doing(0, "next"))
         assert await got.wait() == JobFailed(ErrorCode.MODEL_TIMEOUT, "the model took too long for this segment")
         assert isinstance(await got.wait(0, "next"), Output)
-        assert record.lost == [(0, Lost.HUNG)]
+        assert record.lost == [(0, LossCause.HUNG)]
         await gone(pid)
 
 
@@ -113,7 +117,7 @@ async def test_worker_that_does_not_answer_at_rest_is_replaced():
         pid = await pid_of(engine, got)
         os.kill(pid, signal.SIGSTOP)
         await record.until(lambda: record.lost)
-        assert record.lost[0] == (0, Lost.HUNG)
+        assert record.lost[0] == (0, LossCause.HUNG)
         assert "did not answer within 0.3 s" in engine.readiness.reason
         await record.until(lambda: len(record.started) == 2)
         assert engine.readiness.ready
@@ -126,7 +130,7 @@ async def test_worker_past_its_memory_limit_is_recycled_between_batches():
         first = await pid_of(engine, got)
         second = await pid_of(engine, got, number=1)
         assert first != second
-        assert {cause for _, cause in record.lost} == {Lost.MEMORY}
+        assert {cause for _, cause in record.lost} == {LossCause.MEMORY}
         assert not record.failed
 
 
@@ -202,7 +206,7 @@ async def test_worker_does_not_outlive_a_server_that_was_killed():
         import asyncio, os
         from streamer.inference.engine import Engine
         from streamer.models.loading import ModelSpec
-        from streamer.serving.server import loop_factory
+        from streamer.supervision.single_process import loop_factory
         from tests.inference.harness import Outcomes
         from tests.inference.test_process import doing, pid_of
 

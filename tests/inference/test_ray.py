@@ -15,7 +15,7 @@ import pytest
 
 from streamer.errors import ErrorCode, ModelLoadError
 from streamer.inference.engine import Engine
-from streamer.inference.observer import Lost
+from streamer.inference.observer import LossCause
 from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import JobFailed, JobKind, Output, Shed
@@ -89,7 +89,7 @@ async def test_the_model_is_an_actor_that_streams_partials_and_no_ray_is_in_this
     async with running(cluster, villain(), observer=record) as engine:
         assert "ray" not in sys.modules
         pid = await pid_of(engine, got)
-        assert pid not in (os.getpid(), engine._fleet.slots[0].worker.pid)
+        assert pid not in (os.getpid(), engine._pool.slots[0].worker.pid)
         got.submit(engine, doing(1, act="words", words=["a", "a b", "a b c"]))
         await got.wait(1)
         got.submit(engine, doing(2, act="exit"))
@@ -110,7 +110,7 @@ async def test_the_death_of_an_actor_costs_only_the_job_that_kills_it(cluster):
         assert isinstance(good, Output)
         assert evil == JobFailed(ErrorCode.MODEL_CRASHED, "the model crashed on this segment")
         assert interim == Shed()
-        assert record.lost == [(0, Lost.CRASHED)] * 2
+        assert record.lost == [(0, LossCause.CRASHED)] * 2
         await record.until(lambda: len(record.started) == 3)
 
 
@@ -123,7 +123,7 @@ async def test_a_call_that_hangs_is_ended_with_its_actor_and_the_next_job_runs(c
         got.submit(engine, doing(0, "next"))
         assert await got.wait() == JobFailed(ErrorCode.MODEL_TIMEOUT, "the model took too long for this segment")
         assert isinstance(await got.wait(0, "next"), Output)
-        assert record.lost == [(0, Lost.HUNG)]
+        assert record.lost == [(0, LossCause.HUNG)]
         await gone(pid)
 
 
@@ -142,7 +142,7 @@ async def test_an_actor_ends_with_its_bridge(cluster):
     got, record = Outcomes(), Recorder()
     async with running(cluster, villain(), observer=record) as engine:
         pid = await pid_of(engine, got)
-        os.kill(engine._fleet.slots[0].worker.pid, signal.SIGKILL)
+        os.kill(engine._pool.slots[0].worker.pid, signal.SIGKILL)
         await gone(pid)
         await record.until(lambda: len(record.started) == 2)
 
@@ -154,7 +154,7 @@ async def test_signals_to_the_process_group_leave_the_bridge_to_the_drain(cluste
         got.submit(engine, doing(0, act="wait_for", flag=str(flag)))
         await record.until(lambda: record.batches)
         for number in (signal.SIGINT, signal.SIGTERM):
-            os.kill(engine._fleet.slots[0].worker.pid, number)
+            os.kill(engine._pool.slots[0].worker.pid, number)
         stopping = asyncio.create_task(engine.stop(60.0))
         await asyncio.sleep(0)
         flag.touch()
@@ -167,7 +167,7 @@ async def test_an_actor_past_its_memory_limit_is_replaced(cluster):
     got, record = Outcomes(), Recorder()
     async with running(cluster, villain(memory_limit_mb=1), observer=record) as engine:
         assert await pid_of(engine, got) != await pid_of(engine, got, number=1)
-        assert {cause for _, cause in record.lost} == {Lost.MEMORY}
+        assert {cause for _, cause in record.lost} == {LossCause.MEMORY}
         assert not record.failed
 
 
@@ -297,7 +297,7 @@ async def test_jobs_of_a_lost_node_are_answered_by_another(own_cluster, how):
         await harness.until(lambda: stream.submitted > before + 500)
         await stream.stop()
     assert stream.account() == {"Output": stream.submitted}
-    assert {cause for _, cause in record.lost} == {Lost.CRASHED}
+    assert {cause for _, cause in record.lost} == {LossCause.CRASHED}
 
 
 @pytest.mark.skipif(not has_namespaces(), reason="network namespaces need root and iproute2")
@@ -326,7 +326,7 @@ async def test_jobs_behind_a_cut_cable_are_answered_once_by_the_other_node():
         finally:
             cluster.stop()
     assert stream.account() == {"Output": stream.submitted}
-    assert {cause for _, cause in record.lost} == {Lost.CRASHED}
+    assert {cause for _, cause in record.lost} == {LossCause.CRASHED}
 
 
 async def test_a_head_that_is_away_for_long_ends_no_process_but_the_bridge(own_cluster):

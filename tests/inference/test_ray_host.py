@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from streamer.errors import ConfigError
-from streamer.inference import fleet, ray_host
-from streamer.inference.calls import Answer, Call, Item, Op, Reply
+from streamer.inference import ray_host, worker_pool
 from streamer.inference.engine import Engine
-from streamer.inference.ray_host import RayHost, passed
+from streamer.inference.ray_host import RayHost, matching_variables
 from streamer.inference.settings import RaySettings
+from streamer.inference.worker_protocol import Answer, InferenceItem, Op, WorkerCall, WorkerReply
 from streamer.models.loading import ModelSpec
 from tests.inference.harness import job
 
@@ -109,8 +109,8 @@ class Words:
 
     def run(self, call):
         if call.op is Op.INFER:
-            yield Reply([Answer(0, b"1", True)], done=False)
-        yield Reply([Answer(n, str(len(item.samples)).encode()) for n, item in enumerate(call.items)])
+            yield WorkerReply([Answer(0, b"1", True)], done=False)
+        yield WorkerReply([Answer(n, str(len(item.samples)).encode()) for n, item in enumerate(call.items)])
 
 
 @pytest.fixture
@@ -139,14 +139,14 @@ def host_on(ray, **settings):
 
 def loaded(ray, **settings):
     host = host_on(ray, **settings)
-    assert list(host.run(Call(Op.LOAD)))[-1].fault is None
+    assert list(host.run(WorkerCall(Op.LOAD)))[-1].fault is None
     ray.said.clear()
     return host
 
 
 def test_loading_connects_then_watches_then_asks_for_versions_then_loads(ray):
     host = host_on(ray, num_gpus=0.5, resources={"gpu_node": 1}, labels={"zone": "a"})
-    [reply] = host.run(Call(Op.LOAD))
+    [reply] = host.run(WorkerCall(Op.LOAD))
     assert reply.done
     assert reply.rss > 0  # of the actor
     assert ray.said == [("init", "head:6379"), ("watch",), ("begin",), ("run",)]
@@ -162,8 +162,8 @@ def test_signals_stay_ignored_though_ray_takes_them(ray):
 
 def test_replies_are_fetched_one_by_one_and_samples_arrive_as_they_left(ray):
     host = loaded(ray)
-    items = [Item.of(job(0, n=160)), Item.of(job(1, n=0))]
-    partial, last = host.run(Call(Op.INFER, items))
+    items = [InferenceItem.of(job(0, n=160)), InferenceItem.of(job(1, n=0))]
+    partial, last = host.run(WorkerCall(Op.INFER, items))
     assert (partial.done, last.done) == (False, True)
     assert [answer.value for answer in last.answers] == [str(160 * np.float32().nbytes).encode(), b"0"]
     assert ray.said == [("run",), ("more",)]
@@ -171,21 +171,21 @@ def test_replies_are_fetched_one_by_one_and_samples_arrive_as_they_left(ray):
 
 def test_unloading_ends_the_actor_and_that_is_no_loss(ray):
     host = loaded(ray)
-    assert list(host.run(Call(Op.UNLOAD)))[-1].done
+    assert list(host.run(WorkerCall(Op.UNLOAD)))[-1].done
     assert ray.said == [("run",), ("kill",)]
 
 
 def test_a_cluster_that_refuses_is_named_in_the_reply(ray):
     ray.fails["init"] = ConnectionError("no such host")
-    [reply] = host_on(ray).run(Call(Op.LOAD))
+    [reply] = host_on(ray).run(WorkerCall(Op.LOAD))
     assert reply.fault is not None
     assert reply.fault.detail == "cannot connect to Ray at head:6379: ConnectionError: no such host"
-    assert list(host_on(ray).run(Call(Op.UNLOAD))) == [Reply()]
+    assert list(host_on(ray).run(WorkerCall(Op.UNLOAD))) == [WorkerReply()]
 
 
 def test_another_version_is_named_with_both(ray, monkeypatch):
     monkeypatch.setattr(ray_host, "versions", lambda: ("0.0.9", "3.10", 7))
-    [reply] = host_on(ray).run(Call(Op.LOAD))
+    [reply] = host_on(ray).run(WorkerCall(Op.LOAD))
     assert reply.fault is not None
     assert "the server has Streamer 0.0.9, Python 3.10, layout 7: use one image" in reply.fault.detail
 
@@ -193,7 +193,7 @@ def test_another_version_is_named_with_both(ray, monkeypatch):
 def test_a_runner_that_cannot_be_built_there_is_named(ray):
     host = host_on(ray)
     host._make_host = b"no pickle"
-    [reply] = host.run(Call(Op.LOAD))
+    [reply] = host.run(WorkerCall(Op.LOAD))
     assert reply.fault is not None
     assert "the actor cannot build the model's host: UnpicklingError" in reply.fault.detail
 
@@ -202,18 +202,21 @@ def test_an_actor_that_is_lost_in_a_call_ends_the_process(ray, capfd):
     host = loaded(ray)
     ray.fails["run"] = RayError("The actor died.\nIts pid was 7.")
     with pytest.raises(Died) as died:
-        list(host.run(Call(Op.CANARY)))
+        list(host.run(WorkerCall(Op.HEALTH_CHECK)))
     assert died.value.args == (ray_host.ACTOR_LOST,)
     assert "the actor is lost: RayError: The actor died." in capfd.readouterr().err
 
 
 def test_only_listed_variables_are_passed():
     environ = {"OTEL_SERVICE_NAME": "a", "OMP_NUM_THREADS": "2", "STREAMER_ACCESS__KEYS": "secret", "XOTEL_": "x"}
-    assert passed(environ, ("OTEL_*", "OMP_NUM_THREADS")) == {"OTEL_SERVICE_NAME": "a", "OMP_NUM_THREADS": "2"}
+    assert matching_variables(environ, ("OTEL_*", "OMP_NUM_THREADS")) == {
+        "OTEL_SERVICE_NAME": "a",
+        "OMP_NUM_THREADS": "2",
+    }
 
 
 async def test_without_the_extra_it_is_named(monkeypatch):
-    monkeypatch.setattr(fleet.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(worker_pool.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"executor = .ray. needs the extra.*pip install 'streamer-audio\[ray\]'"):
         Engine(ModelSpec("stub", {"executor": "ray"}))
 

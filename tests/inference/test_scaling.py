@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import ConfigError, ModelLoadError
-from streamer.inference.card import ModelCard
 from streamer.inference.engine import Engine
-from streamer.inference.scaling import Load, ScalePolicy
+from streamer.inference.model_config import ModelConfig
+from streamer.inference.scaling import ScalePolicy, WorkerLoad
 from streamer.inference.settings import EngineSettings
-from streamer.inference.slot import SlotState
+from streamer.inference.worker_slot import SlotState
 from streamer.models.contract import StreamingModel, WorkerRange
 from streamer.models.loading import ModelSpec, load_model
 from streamer.session.actions import Output
@@ -40,7 +40,7 @@ class Looks:
     def look(self, owed_s: float, busy: int, seconds: int = 1) -> int:
         for _ in range(seconds):
             self.now += 1.0
-            self.workers = self.policy.decide(self.workers, Load(owed_s, busy), self.now)
+            self.workers = self.policy.decide(self.workers, WorkerLoad(owed_s, busy), self.now)
         return self.workers
 
 
@@ -147,7 +147,7 @@ class World:
 
     @property
     def active(self) -> int:
-        return self.engine._fleet.active
+        return self.engine._pool.active
 
     def submit(self, session: str) -> None:
         number = self.numbers[session] = self.numbers.get(session, -1) + 1
@@ -216,11 +216,11 @@ def test_a_state_is_never_lost_to_a_worker_that_is_let_go(loop: VirtualLoop) -> 
             world.submit("s2")
             await asyncio.sleep(2.0)
         assert world.active == 1
-        assert world.engine._fleet.count(SlotState.PARKED) < 3  # those that have states stay
+        assert world.engine._pool.count(SlotState.PARKED) < 3  # those that have states stay
         for session in list(world.numbers):
             world.engine.release(session)
         await asyncio.sleep(5.0)
-        assert world.engine._fleet.count(SlotState.PARKED) == 3
+        assert world.engine._pool.count(SlotState.PARKED) == 3
 
     simulate(world, body)
     assert not any(one.state_lost for outcomes in world.got.of.values() for one in outcomes)
@@ -244,10 +244,10 @@ async def test_real_workers_are_started_and_let_go(executor: str, tmp_path) -> N
         flag.unlink()
         for number in range(100):
             got.submit(engine, doing(number, f"s{number}", "wait_for", flag=str(flag)))
-        await until(lambda: engine._fleet.active == 3 and engine._fleet.count(SlotState.BUSY) == 3)
+        await until(lambda: engine._pool.active == 3 and engine._pool.count(SlotState.BUSY) == 3)
         flag.touch()
         await got.wait_all([(f"s{number}", number) for number in range(100)])
-        await until(lambda: engine._fleet.active == 1 and engine._fleet.count(SlotState.PARKED) == 2)
+        await until(lambda: engine._pool.active == 1 and engine._pool.count(SlotState.PARKED) == 2)
         assert engine.readiness.ready
         got.submit(engine, doing(0, "after"))
         assert isinstance(await got.wait(0, "after"), Output)
@@ -257,9 +257,9 @@ async def test_real_workers_are_started_and_let_go(executor: str, tmp_path) -> N
 
 
 def test_a_range_comes_from_the_settings_and_a_number_stays_one() -> None:
-    ranged = ModelCard.of(load_model("stub", {"workers": {"min": 2, "max": 5}}))
+    ranged = ModelConfig.of(load_model("stub", {"workers": {"min": 2, "max": 5}}))
     assert (ranged.min_workers, ranged.workers) == (2, 5)
-    fixed = ModelCard.of(load_model("stub", {"workers": 3}))
+    fixed = ModelConfig.of(load_model("stub", {"workers": 3}))
     assert (fixed.min_workers, fixed.workers) == (3, 3)
 
 
@@ -274,4 +274,4 @@ def test_a_range_comes_from_the_settings_and_a_number_stays_one() -> None:
 )
 def test_a_wrong_range_is_named(workers: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error, match="workers"):
-        ModelCard.of(ModelSpec("stub", {"workers": workers}).load())
+        ModelConfig.of(ModelSpec("stub", {"workers": workers}).load())

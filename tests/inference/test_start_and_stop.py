@@ -13,12 +13,12 @@ from streamer.inference.settings import EngineSettings
 from streamer.models.contract import FunctionModel, Model
 from streamer.models.loading import ModelSpec
 from streamer.session.actions import Output
-from tests.inference.harness import Made, Outcomes, job, running, until
-from tests.inference.models import Gated, entered
+from tests.inference.harness import ModelFactory, Outcomes, job, running, until
+from tests.inference.models import GatedModel, entered
 
 
 def built(log):
-    """How often a `Counted` was built, by process."""
+    """How often a `CountingModel` was built, by process."""
     return Counter(map(int, log.read_text().split()))
 
 
@@ -41,14 +41,16 @@ async def test_each_worker_loads_its_own():
 
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_model_in_threads_is_built_once_per_worker(tmp_path, workers):
-    spec = ModelSpec("tests.inference.models:Counted", {"log": tmp_path / "built", "workers": workers})
+    spec = ModelSpec("tests.inference.models:CountingModel", {"log": tmp_path / "built", "workers": workers})
     async with running(spec) as engine:
         assert engine.depth.workers_idle == workers
     assert built(tmp_path / "built") == {os.getpid(): workers}
 
 
 async def test_model_in_processes_is_built_once_in_each_of_them_and_once_for_its_numbers(tmp_path):
-    spec = ModelSpec("tests.inference.models:Counted", {"log": tmp_path / "built", "workers": 2, "executor": "process"})
+    spec = ModelSpec(
+        "tests.inference.models:CountingModel", {"log": tmp_path / "built", "workers": 2, "executor": "process"}
+    )
     async with running(spec):
         pass
     counts = built(tmp_path / "built")
@@ -76,7 +78,7 @@ async def test_worker_that_starts_again_gets_a_model_of_its_own():
 
 
 async def test_number_of_workers_may_be_replaced_and_the_models_own_is_still_told():
-    engine = Engine(Made(lambda: FunctionModel(lambda samples: 0, workers=3)), workers=1)
+    engine = Engine(ModelFactory(lambda: FunctionModel(lambda samples: 0, workers=3)), workers=1)
     await engine.start()
     assert engine.depth.workers_idle == 1
     assert engine.model.workers == 3
@@ -139,12 +141,12 @@ async def test_uncaught_error_on_silence_is_a_failed_start_but_an_items_error_is
 )
 async def test_wrong_number_in_a_model_is_named(field, value, words):
     with pytest.raises(ModelLoadError, match=words):
-        Engine(Made(lambda: FunctionModel(lambda samples: 0, **{field: value})))
+        Engine(ModelFactory(lambda: FunctionModel(lambda samples: 0, **{field: value})))
 
 
 async def test_stop_fails_what_waits_and_finishes_what_runs():
-    model, got = Gated(), Outcomes()
-    engine = Engine(Made(lambda: model))
+    model, got = GatedModel(), Outcomes()
+    engine = Engine(ModelFactory(lambda: model))
     await engine.start()
     got.submit(engine, job(0))
     await entered(model)

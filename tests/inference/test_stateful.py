@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import ErrorCode, ModelFailed
-from streamer.inference.lanes import Lanes
+from streamer.inference.affinity import AffinityTable
 from streamer.models.contract import StreamingModel
 from streamer.session.actions import JobFailed, JobKind, Output
 from tests.inference.harness import Outcomes, Recorder, job, running, until
@@ -70,8 +70,8 @@ async def test_state_ends_with_its_stream_and_the_next_begins_anew():
         assert sorted(model.closed) == [("s", 0), ("s", 1)]
         engine.release("s")
         await until(lambda: len(model.closed) == 3)
-        assert len(engine._lanes) == 0
-        assert not engine._fleet.slots[0].closing
+        assert len(engine._affinity) == 0
+        assert not engine._pool.slots[0].closing_keys
 
 
 async def test_release_while_a_job_runs_closes_the_state_after_it():
@@ -84,7 +84,7 @@ async def test_release_while_a_job_runs_closes_the_state_after_it():
         assert not model.closed
         model.gate.set()
         await until(lambda: model.closed == [("s", 0)])
-        assert len(engine._lanes) == 0
+        assert len(engine._affinity) == 0
     assert not got.of["s", 0]
 
 
@@ -144,7 +144,7 @@ LANES = st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 1))
     )
 )
 def test_lanes_leave_nothing_behind(steps):
-    lanes, jobs, held = Lanes(), {}, {}
+    lanes, jobs, held = AffinityTable(), {}, {}
 
     def closed(lane, home):
         assert held.pop(lane) == home
@@ -152,25 +152,25 @@ def test_lanes_leave_nothing_behind(steps):
     for step, *rest in steps:
         match step:
             case "enter":
-                lanes.enter(rest[0])
-                lanes.settle([0, 1, 2])
-                lanes.open(rest[0])
-                held[rest[0]] = lanes.homes[rest[0]]
+                lanes.add_job(rest[0])
+                lanes.assign([0, 1, 2])
+                lanes.start_job(rest[0])
+                held[rest[0]] = lanes.assignments[rest[0]]
                 jobs[rest[0]] = jobs.get(rest[0], 0) + 1
             case "leave" if jobs.get(rest[0]):
                 jobs[rest[0]] -= 1
-                home = lanes.leave(rest[0])
+                home = lanes.finish_job(rest[0])
                 if home is not None:
                     closed(rest[0], home)
             case "release":
                 for lane, home in lanes.release(*rest):
                     closed(lane, home)
             case "lose":
-                lanes.lose(rest[0])
+                lanes.remove_worker(rest[0])
                 held = {lane: home for lane, home in held.items() if home != rest[0]}
     for lane, count in jobs.items():
         for _ in range(count):
-            home = lanes.leave(lane)
+            home = lanes.finish_job(lane)
             if home is not None:
                 closed(lane, home)
     for session in "ab":
@@ -178,5 +178,5 @@ def test_lanes_leave_nothing_behind(steps):
             closed(lane, home)
     assert len(lanes) == 0
     assert not held
-    assert not lanes.homes
+    assert not lanes.assignments
     assert all(lanes.load(worker) == 0 for worker in range(3))

@@ -3,7 +3,7 @@
 import threading
 
 from streamer.errors import ErrorCode
-from streamer.inference.observer import Lost
+from streamer.inference.observer import LossCause
 from streamer.inference.settings import EngineSettings
 from streamer.models.contract import Model
 from streamer.session.actions import JobFailed, Output
@@ -42,7 +42,7 @@ async def test_hung_thread_is_replaced_until_too_many_hang_and_again_when_one_re
         Sticky.release.set()
         assert isinstance(await got.wait(1, "good"), Output)
         assert engine.readiness.ready
-    assert record.lost == [(0, Lost.HUNG)] * 2
+    assert record.lost == [(0, LossCause.HUNG)] * 2
 
 
 async def test_late_answer_of_a_hung_thread_is_nobodys():

@@ -14,7 +14,7 @@ from streamer.media import libav, libopus
 from streamer.media.decoder import FREE_SECONDS, MediaDecoder
 from streamer.media.formats import Container, MediaFormat
 from streamer.media.ogg import OggDemuxer
-from streamer.media.packets import Codec, Packet, UnsupportedMedia
+from streamer.media.packets import AudioCodec, Packet, UnsupportedMedia
 from tests.media.material import AUTO, FILES, decoded, flac_of_silence, ogg_opus, read
 
 WRONG = {
@@ -122,7 +122,7 @@ def test_a_packet_that_does_not_decode_becomes_silence_of_its_length(name: str) 
             assert isinstance(packet, Packet)
             data = packet.data
             if damage and index == 5:
-                data = bytes([data[0] | 3, 0xFF]) if track.codec is Codec.OPUS else bytes(7)
+                data = bytes([data[0] | 3, 0xFF]) if track.codec is AudioCodec.OPUS else bytes(7)
             total += len(decoder.decode(Packet(data, packet.samples, packet.trim))[0])
             assert decoder.is_bad == (damage and index == 5)
         lengths.append(total)

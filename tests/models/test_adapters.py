@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import ConfigError, ModelLoadError
-from streamer.models.contract import Segment, StreamInfo
+from streamer.models.contract import AudioSegment, StreamInfo
 from streamer.models.loading import load_model
 from streamer.transcripts.transcript import Transcript, Word
 
@@ -19,7 +19,7 @@ PACKAGES = {"sherpa_onnx": "sherpa_onnx", "sherpa_onnx_streaming": "sherpa_onnx"
 
 
 def segment(n=16_000, *, start=160_000, is_final=True, options=None):
-    return Segment(np.zeros(n, np.float32), 16_000, start, is_final, "s", 0, options or {})
+    return AudioSegment(np.zeros(n, np.float32), 16_000, start, is_final, "s", 0, options or {})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from streamer.audio.files import read_audio
 from streamer.errors import ConfigError, ModelLoadError
-from streamer.models.contract import Segment
+from streamer.models.contract import AudioSegment
 from streamer.models.loading import ModelSpec, load_model
 from streamer.models.moonshine_network import _loop, _similar
 from streamer.samples import sample
@@ -41,7 +41,7 @@ def speech():
 
 
 def segment(samples, is_final=True):
-    return Segment(np.asarray(samples, np.float32), 16_000, 160_000, is_final, "s", 0, {})
+    return AudioSegment(np.asarray(samples, np.float32), 16_000, 160_000, is_final, "s", 0, {})
 
 
 def test_speech_is_heard_right_and_with_confidence(recogniser, speech):

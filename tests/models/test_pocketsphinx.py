@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from streamer.errors import ModelLoadError
-from streamer.models.contract import Segment
+from streamer.models.contract import AudioSegment
 from streamer.models.loading import load_model
 from streamer.transcripts.transcript import Transcript
 
@@ -29,7 +29,7 @@ def recogniser():
 
 
 def segment(samples, start=0, is_final=True):
-    return Segment(np.asarray(samples, np.float32), 16_000, start, is_final, "s", 0, {})
+    return AudioSegment(np.asarray(samples, np.float32), 16_000, start, is_final, "s", 0, {})
 
 
 def read(name):

@@ -10,7 +10,7 @@ import soundfile
 from streamer.audio.resample import Resampler
 from streamer.errors import ModelLoadError
 from streamer.models import rnnoise
-from streamer.models.contract import Segment, StreamInfo
+from streamer.models.contract import AudioSegment, StreamInfo
 from streamer.models.loading import load_model
 from streamer.samples import sample
 
@@ -39,7 +39,7 @@ def denoised(model, x, sizes):
     pieces, at, turn = [], 0, 0
     while at < len(x):
         size = sizes[turn % len(sizes)]
-        [(state, audio)] = model.step([state], [Segment(x[at : at + size], RATE, at, True, "s", 0, {})])
+        [(state, audio)] = model.step([state], [AudioSegment(x[at : at + size], RATE, at, True, "s", 0, {})])
         assert len(audio.samples) == len(x[at : at + size])
         pieces.append(audio.samples)
         at, turn = at + size, turn + 1

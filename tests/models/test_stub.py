@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import ModelFailed
-from streamer.models.contract import Segment
+from streamer.models.contract import AudioSegment
 from streamer.models.loading import load_model
 from streamer.models.stub import Stub, flaky, speedy
 
@@ -15,7 +15,7 @@ ORIGINAL = {"delay": 0.5, "constant_factor": 0.3, "jitter": 0.2, "failure_rate":
 
 
 def segment(seconds=1.0, session_id="s"):
-    return Segment(np.zeros(int(16_000 * seconds), np.float32), 16_000, 0, True, session_id, 0, {})
+    return AudioSegment(np.zeros(int(16_000 * seconds), np.float32), 16_000, 0, True, session_id, 0, {})
 
 
 def paused(stub):

@@ -9,7 +9,7 @@ import pytest
 from streamer.audio.files import read_audio
 from streamer.audio.mel import log_mel
 from streamer.errors import ModelFailed, ModelLoadError
-from streamer.models.contract import Segment
+from streamer.models.contract import AudioSegment
 from streamer.models.loading import load_model
 from streamer.models.whisper_network import Hypothesis
 from streamer.samples import sample
@@ -41,7 +41,7 @@ def speech():
 
 
 def segment(samples, is_final=True, **options):
-    return Segment(np.asarray(samples, np.float32), 16_000, 160_000, is_final, "s", 0, options)
+    return AudioSegment(np.asarray(samples, np.float32), 16_000, 160_000, is_final, "s", 0, options)
 
 
 def test_a_batch_is_heard_in_one_call_with_words_and_times(recogniser, speech):

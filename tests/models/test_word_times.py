@@ -11,11 +11,11 @@ from rich.console import Console
 
 from streamer.app import App
 from streamer.cli.check import show
-from streamer.cli.measure import Findings
+from streamer.cli.profiling import ModelProfile
 from streamer.config import ServerSettings, Settings
 from streamer.errors import ModelLoadError
-from streamer.inference.card import ModelCard
-from streamer.inference.probe import Probed
+from streamer.inference.model_config import ModelConfig
+from streamer.inference.process_profile import ProcessProfile
 from streamer.models.loading import load_model
 
 MODEL = """
@@ -48,7 +48,7 @@ def recogniser(tmp_path: Path) -> str:
     ],
 )
 def test_included_models_declare_the_source_of_their_times_of_words(name: str, source: str) -> None:
-    assert ModelCard.of(load_model(name, {})).word_times == source
+    assert ModelConfig.of(load_model(name, {})).word_times == source
 
 
 def test_whisper_on_sherpa_onnx_has_estimated_times(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_an_unknown_source_is_refused() -> None:
     model = load_model("stub", {})
     model.word_times = "guessed"  # type: ignore[assignment]
     with pytest.raises(ModelLoadError, match="word_times: expected 'model', 'estimated' or '', got 'guessed'"):
-        ModelCard.of(model)
+        ModelConfig.of(model)
 
 
 async def test_info_has_the_source_of_the_times_of_words(recogniser: str) -> None:
@@ -76,7 +76,7 @@ async def test_info_has_the_source_of_the_times_of_words(recogniser: str) -> Non
 
 
 def test_check_prints_the_source_of_the_times_of_words(recogniser: str) -> None:
-    card = ModelCard.of(load_model(recogniser, {}))
+    card = ModelConfig.of(load_model(recogniser, {}))
     out = io.StringIO()
-    show(Findings(card, Probed(0.5, 2**20, 1.0, 1.0), "", [], [], 4), Console(file=out, width=100))
+    show(ModelProfile(card, ProcessProfile(0.5, 2**20, 1.0, 1.0), "", [], [], 4), Console(file=out, width=100))
     assert "times of words: estimated from the lengths of the words" in out.getvalue()

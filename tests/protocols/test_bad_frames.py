@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import ErrorCode
-from streamer.protocols.v1 import V1
-from streamer.protocols.v2 import V2
+from streamer.protocols.v1 import V1Codec
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Malformed, Message, Start
 
@@ -20,18 +20,18 @@ FORMATS = (
 )
 ROOMY = 10_000_000
 CODECS = [
-    V1(Mode.SEGMENTED, 16_000, max_control_bytes=ROOMY),
-    V2(Mode.SEGMENTED, 16_000, max_control_bytes=ROOMY),
+    V1Codec(Mode.SEGMENTED, 16_000, max_control_bytes=ROOMY),
+    V2Codec(Mode.SEGMENTED, 16_000, max_control_bytes=ROOMY),
 ]
 
 each_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 
 
-def tag(codec: V1 | V2) -> str:
+def tag(codec: V1Codec | V2Codec) -> str:
     return "request" if codec.name == "v1" else "type"
 
 
-def valid_format(codec: V1 | V2) -> str:
+def valid_format(codec: V1Codec | V2Codec) -> str:
     return FORMATS[codec.name == "v1"]
 
 
@@ -64,7 +64,7 @@ def valid_format(codec: V1 | V2) -> str:
     ],
     ids=range(22),
 )
-def test_what_is_not_of_the_protocol_is_refused_and_ends_nothing(codec: V1 | V2, frame: str) -> None:
+def test_what_is_not_of_the_protocol_is_refused_and_ends_nothing(codec: V1Codec | V2Codec, frame: str) -> None:
     message = codec.decode(frame)
     assert isinstance(message, Malformed)
     assert (message.code, message.fatal) == (ErrorCode.BAD_REQUEST, False)
@@ -72,7 +72,7 @@ def test_what_is_not_of_the_protocol_is_refused_and_ends_nothing(codec: V1 | V2,
 
 
 @each_codec
-def test_text_where_binary_belongs_says_so(codec: V1 | V2) -> None:
+def test_text_where_binary_belongs_says_so(codec: V1Codec | V2Codec) -> None:
     for text in ("UklGRiQAAABXQVZFZm10IBAAAAABAAEA", '"UklGRiQAAABXQVZFZm10IBAAAAABAAEA"'):
         message = codec.decode(text)
         assert isinstance(message, Malformed)
@@ -81,7 +81,7 @@ def test_text_where_binary_belongs_says_so(codec: V1 | V2) -> None:
 
 @each_codec
 @pytest.mark.parametrize("value", ["1e400", "-1e400", "9" * 5_000, '"\\ud800"', '"\\udc00\\ud800"'])
-def test_values_that_nothing_can_hold_are_refused(codec: V1 | V2, value: str) -> None:
+def test_values_that_nothing_can_hold_are_refused(codec: V1Codec | V2Codec, value: str) -> None:
     frame = f'{{"{tag(codec)}":"start",{valid_format(codec).replace("16000", value)}}}'
     message = codec.decode(frame)
     assert isinstance(message, Malformed)
@@ -104,7 +104,7 @@ def test_options_may_nest_within_reason() -> None:
 
 
 @each_codec
-def test_of_a_key_that_comes_twice_the_last_counts(codec: V1 | V2) -> None:
+def test_of_a_key_that_comes_twice_the_last_counts(codec: V1Codec | V2Codec) -> None:
     frame = f'{{"{tag(codec)}":"start",{valid_format(codec)},"interim_results":true,"interim_results":false}}'
     message = codec.decode(frame)
     assert isinstance(message, Start)
@@ -112,14 +112,14 @@ def test_of_a_key_that_comes_twice_the_last_counts(codec: V1 | V2) -> None:
 
 
 @each_codec
-def test_a_long_name_does_not_flood_the_answer(codec: V1 | V2) -> None:
+def test_a_long_name_does_not_flood_the_answer(codec: V1Codec | V2Codec) -> None:
     message = codec.decode(f'{{"{tag(codec)}":"{"x" * 10_000}"}}')
     assert isinstance(message, Malformed)
     assert len(message.message) <= 200
 
 
-@pytest.mark.parametrize("codec_type", [V1, V2])
-def test_sizes_are_bounded_to_the_byte(codec_type: type[V1] | type[V2]) -> None:
+@pytest.mark.parametrize("codec_type", [V1Codec, V2Codec])
+def test_sizes_are_bounded_to_the_byte(codec_type: type[V1Codec] | type[V2Codec]) -> None:
     codec = codec_type(Mode.SIMPLE, 16_000, max_control_bytes=100, max_audio_message_bytes=8)
     assert codec.decode(bytes(8)) == Audio(bytes(8))
     assert codec.decode(bytes(9)) == Malformed(
@@ -136,7 +136,7 @@ def test_sizes_are_bounded_to_the_byte(codec_type: type[V1] | type[V2]) -> None:
 @each_codec
 @settings(max_examples=100, deadline=None)
 @given(frame=st.one_of(st.text(max_size=200), st.binary(max_size=50)))
-def test_no_frame_raises(codec: V1 | V2, frame: str | bytes) -> None:
+def test_no_frame_raises(codec: V1Codec | V2Codec, frame: str | bytes) -> None:
     assert isinstance(codec.decode(frame), Message)
 
 
@@ -154,5 +154,5 @@ WORDS = st.sampled_from(["start", "stop", "flush", "keepalive"])
 @each_codec
 @settings(max_examples=100, deadline=None)
 @given(message=st.dictionaries(FIELDS, JSON | WORDS, max_size=5), word=WORDS)
-def test_no_json_raises(codec: V1 | V2, message: dict[str, object], word: str) -> None:
+def test_no_json_raises(codec: V1Codec | V2Codec, message: dict[str, object], word: str) -> None:
     assert isinstance(codec.decode(json.dumps({**message, tag(codec): word})), Message)

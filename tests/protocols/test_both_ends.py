@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, Encoding
 from streamer.client import events as told
-from streamer.client.dialects import V1Dialect, V2Dialect
-from streamer.client.errors import NotOfTheProtocol
-from streamer.client.grpc_dialect import GrpcDialect
+from streamer.client.dialects import V1ClientCodec, V2ClientCodec
+from streamer.client.errors import ProtocolError
+from streamer.client.grpc_dialect import GrpcClientCodec
 from streamer.errors import ErrorCode
-from streamer.protocols.grpc import Grpc
+from streamer.protocols.grpc_codec import GrpcCodec
 from streamer.protocols.pb import streamer_pb2 as pb
-from streamer.protocols.v1 import V1
-from streamer.protocols.v2 import V2
+from streamer.protocols.v1 import V1Codec
+from streamer.protocols.v2 import V2Codec
 from streamer.session import events
 from streamer.session.events import Event, Mode
 from streamer.session.messages import Audio, AudioOutFormat, Clear, Flush, KeepAlive, Start, Stop, VadOverrides
@@ -76,13 +76,13 @@ STOPS = st.builds(Stop, st.booleans())
 @modest
 @given(request=V1_STARTS | AUDIO | STOPS)
 def test_v1_requests_arrive_as_they_were_said(request: Start | Audio | Stop) -> None:
-    assert V1(Mode.SIMPLE, 16_000).decode(V1Dialect().encode(request)) == request
+    assert V1Codec(Mode.SIMPLE, 16_000).decode(V1ClientCodec().encode(request)) == request
 
 
 @modest
 @given(request=V2_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()) | st.just(Clear()))
 def test_v2_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | Clear | KeepAlive) -> None:
-    assert V2(Mode.SIMPLE, 16_000).decode(V2Dialect().encode(request)) == request
+    assert V2Codec(Mode.SIMPLE, 16_000).decode(V2ClientCodec().encode(request)) == request
 
 
 @modest
@@ -90,7 +90,7 @@ def test_v2_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Fl
     request=GRPC_STARTS | AUDIO | STOPS | st.builds(Flush, st.none() | TEXT) | st.just(KeepAlive()) | st.just(Clear())
 )
 def test_grpc_requests_arrive_as_they_were_said(request: Start | Audio | Stop | Flush | Clear | KeepAlive) -> None:
-    got = Grpc(16_000).decode(GrpcDialect().encode(request))
+    got = GrpcCodec(16_000).decode(GrpcClientCodec().encode(request))
     if isinstance(request, Start):
         assert isinstance(got, Start)
         assert json.loads(got.options) == json.loads(request.options)
@@ -102,7 +102,7 @@ RANGES = st.tuples(POSITIONS, POSITIONS).map(sorted)
 CODES = st.sampled_from(ErrorCode)
 SPEECH = st.builds(events.SpeechStarted, CHANNELS, POSITIONS) | st.builds(events.SpeechEnded, CHANNELS, POSITIONS)
 FAILED = st.builds(
-    lambda code, text, fatal, channel, span, after_s: events.Failed(
+    lambda code, text, fatal, channel, span, after_s: events.ErrorEvent(
         code,
         text,
         fatal=fatal,
@@ -132,7 +132,7 @@ COUNT = st.integers(0, 2**50)
 REST = (
     st.builds(events.Ack, COUNT, COUNT)
     | st.builds(events.Flushed, st.none() | TEXT)
-    | st.builds(events.Warned, st.sampled_from(events.WarningCode), TEXT)
+    | st.builds(events.WarningEvent, st.sampled_from(events.WarningCode), TEXT)
     | st.builds(events.Draining, st.integers(0, 100).map(float))
     | st.builds(events.Finished, st.sampled_from(events.FinishReason), COUNT, COUNT, COUNT, COUNT)
     | st.builds(
@@ -163,7 +163,7 @@ def expected(event: Event, rate: int) -> dict[str, Any]:
             return {"time": seconds(event.position), "channel": event.channel}
         case events.Segment():
             return {"start_time": seconds(event.start), "end_time": seconds(event.end)}
-        case events.Failed():
+        case events.ErrorEvent():
             return {
                 "start_time": seconds(event.start),
                 "end_time": seconds(event.end),
@@ -188,8 +188,8 @@ def expected(event: Event, rate: int) -> dict[str, Any]:
 @modest
 @given(event=SPEECH | SEGMENTS | FAILED | REST | AUDIO_STARTED, rate=RATES)
 def test_v2_events_arrive_as_they_happened(event: Event, rate: int) -> None:
-    got = V2Dialect().decode(V2(Mode.SEGMENTED, rate).encode(event))
-    assert type(got).__name__ == {"Failed": "Error"}.get(type(event).__name__, type(event).__name__)
+    got = V2ClientCodec().decode(V2Codec(Mode.SEGMENTED, rate).encode(event))
+    assert type(got).__name__ == {"ErrorEvent": "Error"}.get(type(event).__name__, type(event).__name__)
     for name, value in expected(event, rate).items():
         assert getattr(got, name) == value
     for name in set(event.__slots__) & set(got.__struct_fields__) - expected(event, rate).keys():
@@ -200,33 +200,33 @@ def test_v2_events_arrive_as_they_happened(event: Event, rate: int) -> None:
 @modest
 @given(event=SPEECH | SEGMENTS | FAILED | REST | AUDIO_STARTED, rate=RATES)
 def test_grpc_says_the_same_as_v2(event: Event, rate: int) -> None:
-    over_grpc = GrpcDialect().decode(Grpc(rate).encode(event))
-    assert over_grpc == V2Dialect().decode(V2(Mode.SEGMENTED, rate).encode(event))
+    over_grpc = GrpcClientCodec().decode(GrpcCodec(rate).encode(event))
+    assert over_grpc == V2ClientCodec().decode(V2Codec(Mode.SEGMENTED, rate).encode(event))
 
 
 @given(data=st.binary(max_size=99), segment=st.integers(0, 99), channel=CHANNELS)
 def test_audio_arrives_as_it_was_and_with_its_answer(data: bytes, segment: int, channel: int) -> None:
     chunk = events.AudioChunk(channel, segment, 0, len(data), data)
-    v2, client = V2(Mode.SEGMENTED, 16_000), V2Dialect()
+    v2, client = V2Codec(Mode.SEGMENTED, 16_000), V2ClientCodec()
     client.decode(v2.encode(events.AudioResumed(channel, segment)))
-    over_grpc = GrpcDialect().decode(Grpc(16_000).encode(chunk) or b"")
+    over_grpc = GrpcClientCodec().decode(GrpcCodec(16_000).encode(chunk) or b"")
     assert client.decode(v2.encode(chunk)) == over_grpc == told.AudioChunk(channel, segment, data)
-    assert V1(Mode.SEGMENTED, 16_000).encode(chunk) is None
+    assert V1Codec(Mode.SEGMENTED, 16_000).encode(chunk) is None
 
 
 def test_a_grpc_client_passes_over_what_a_newer_server_says() -> None:
-    assert GrpcDialect().decode(b"") is None
-    newer = GrpcDialect().decode(pb.ServerMessage(error=pb.Error(code=99)).SerializeToString())  # type: ignore[arg-type]
+    assert GrpcClientCodec().decode(b"") is None
+    newer = GrpcClientCodec().decode(pb.ServerMessage(error=pb.Error(code=99)).SerializeToString())  # type: ignore[arg-type]
     assert newer == told.Error("unknown", "", False, False)
-    with pytest.raises(NotOfTheProtocol):
-        GrpcDialect().decode(b"\xff")
+    with pytest.raises(ProtocolError):
+        GrpcClientCodec().decode(b"\xff")
 
 
 @modest
 @given(event=SPEECH | FAILED, rate=RATES)
 def test_v1_says_the_same_as_v2_of_speech_and_faults(event: Event, rate: int) -> None:
-    first = V1Dialect().decode(V1(Mode.SEGMENTED, rate).encode(event) or "")
-    second = V2Dialect().decode(V2(Mode.SEGMENTED, rate).encode(event))
+    first = V1ClientCodec().decode(V1Codec(Mode.SEGMENTED, rate).encode(event) or "")
+    second = V2ClientCodec().decode(V2Codec(Mode.SEGMENTED, rate).encode(event))
     if isinstance(second, told.Error) and second.channel is None:
         second = msgspec.structs.replace(second, channel=0)
     assert first == second
@@ -238,7 +238,7 @@ RESERVED = {"type", "start_time", "end_time", "is_final", "channel"}
 @modest
 @given(event=SEGMENTS, rate=RATES, mode=st.sampled_from(Mode))
 def test_v1_says_the_same_as_v2_of_results(event: events.Segment, rate: int, mode: Mode) -> None:
-    first = V1Dialect().decode(V1(mode, rate).encode(event) or "")
+    first = V1ClientCodec().decode(V1Codec(mode, rate).encode(event) or "")
     assert isinstance(first, told.Segment)
     assert first.is_final is (event.is_final or mode is Mode.SIMPLE)
     assert (first.start_time, first.end_time) == tuple(expected(event, rate).values())
@@ -251,7 +251,7 @@ def test_v1_says_the_same_as_v2_of_results(event: events.Segment, rate: int, mod
 
 
 def test_v1_interims_share_their_number_with_their_final() -> None:
-    server, client = V1(Mode.SEGMENTED, 16_000), V1Dialect()
+    server, client = V1Codec(Mode.SEGMENTED, 16_000), V1ClientCodec()
     said = [(0, False), (1, False), (0, False), (0, True), (0, False), (1, True), (0, True)]
     heard = [client.decode(server.encode(events.Segment(c, 9, 0, 1, final, raw({}))) or "") for c, final in said]
     assert [(e.channel, e.segment_id) for e in heard if isinstance(e, told.Segment)] == [

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
-from streamer.protocols.grpc import MAX_OUTPUT_DEPTH, Grpc, HalfClose
-from streamer.protocols.grpc_words import ENCODINGS, ERRORS, MODES, REASONS, WARNINGS, read_struct, read_value
+from streamer.protocols.grpc_codec import MAX_OUTPUT_DEPTH, GrpcCodec, HalfCloseFrame
+from streamer.protocols.grpc_convert import ENCODINGS, ERRORS, MODES, REASONS, WARNINGS, read_struct, read_value
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session import events
 from streamer.session.events import FinishReason, Json, Mode, WarningCode
-from streamer.session.messages import Audio, Flush, KeepAlive, Leave, Malformed, Message, Start, Stop, VadOverrides
+from streamer.session.messages import Audio, Flush, HalfClose, KeepAlive, Malformed, Message, Start, Stop, VadOverrides
 from tests.raw import raw
 
-G = Grpc(16_000)
+G = GrpcCodec(16_000)
 PLAIN = pb.AudioFormat(encoding="ENCODING_PCM_S16LE", sample_rate=16_000, channels=1)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False) | st.text(),
@@ -106,7 +106,7 @@ def test_the_other_messages_are_read() -> None:
     assert said(stop=pb.Stop(keep_open=True)) == Stop(keep_open=True)
     assert said(stop=pb.Stop()) == Stop(keep_open=False)
     assert said(keepalive=pb.KeepAlive()) == KeepAlive()
-    assert G.decode(HalfClose.HALF_CLOSE) == Leave()
+    assert G.decode(HalfCloseFrame.HALF_CLOSE) == HalfClose()
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 640, 16_383, 16_384, 65_536])
@@ -137,7 +137,7 @@ def test_no_bytes_make_the_codec_raise(frame: bytes) -> None:
 
 
 def test_limits_hold_at_their_bounds() -> None:
-    codec = Grpc(16_000, max_control_bytes=100, max_audio_message_bytes=50)
+    codec = GrpcCodec(16_000, max_control_bytes=100, max_audio_message_bytes=50)
     assert codec.decode(pb.ClientMessage(audio=bytes(50)).SerializeToString()) == Audio(bytes(50))
     text = refused(
         codec.decode(pb.ClientMessage(audio=bytes(51)).SerializeToString()), ErrorCode.MESSAGE_TOO_BIG, fatal=True
@@ -193,7 +193,7 @@ def test_the_enums_of_the_proto_are_those_of_the_core() -> None:
         (WARNINGS, WarningCode, pb.WarningCode),
         (REASONS, FinishReason, pb.FinishReason),
     ):
-        assert {words.word(number) for number in proto.values()} == {*core, None}  # type: ignore[attr-defined]
+        assert {words.value(number) for number in proto.values()} == {*core, None}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,12 @@ def test_the_enums_of_the_proto_are_those_of_the_core() -> None:
         (events.Ack(48_000, 33_600), {"ack": {"received": "48000", "committed": "33600"}}),
         (events.Flushed("a"), {"flushed": {"id": "a"}}),
         (events.Flushed(None), {"flushed": {}}),
-        (events.Warned(WarningCode.LAGGING, "slow"), {"warning": {"code": "WARNING_CODE_LAGGING", "message": "slow"}}),
         (
-            events.Failed(ErrorCode.MODEL_ERROR, "no", channel=0, start=5_600, end=33_600),
+            events.WarningEvent(WarningCode.LAGGING, "slow"),
+            {"warning": {"code": "WARNING_CODE_LAGGING", "message": "slow"}},
+        ),
+        (
+            events.ErrorEvent(ErrorCode.MODEL_ERROR, "no", channel=0, start=5_600, end=33_600),
             {
                 "error": {
                     "code": "ERROR_CODE_MODEL_ERROR",
@@ -258,7 +261,7 @@ def test_the_enums_of_the_proto_are_those_of_the_core() -> None:
             },
         ),
         (
-            events.Failed(ErrorCode.OVERLOADED, "no", fatal=True, retry_after_s=1.5),
+            events.ErrorEvent(ErrorCode.OVERLOADED, "no", fatal=True, retry_after_s=1.5),
             {
                 "error": {
                     "code": "ERROR_CODE_OVERLOADED",

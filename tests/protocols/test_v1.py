@@ -8,14 +8,14 @@ import pytest
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
-from streamer.protocols.v1 import V1
+from streamer.protocols.v1 import V1Codec
 from streamer.session import events
 from streamer.session.events import Json, Mode
 from streamer.session.messages import Audio, Malformed, Start, Stop
 from tests.raw import raw
 
-SEGMENTED = V1(Mode.SEGMENTED, 16_000)
-SIMPLE = V1(Mode.SIMPLE, 16_000)
+SEGMENTED = V1Codec(Mode.SEGMENTED, 16_000)
+SIMPLE = V1Codec(Mode.SIMPLE, 16_000)
 S16 = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
 
 
@@ -34,17 +34,17 @@ def start(**format_: object) -> str:
             '{"type":"segment","start_time":0.35,"end_time":2.1,"is_final":true,"count":28000,"channel":0}',
         ),
         (
-            events.Failed(ErrorCode.MODEL_ERROR, "Unexpected inference failure", channel=1),
+            events.ErrorEvent(ErrorCode.MODEL_ERROR, "Unexpected inference failure", channel=1),
             '{"type":"error","message":"Unexpected inference failure","channel":1,"code":"model_error","fatal":false,'
             '"retryable":true}',
         ),
         (
-            events.Failed(ErrorCode.BAD_STATE, "audio before start", start=0, end=16_000),
+            events.ErrorEvent(ErrorCode.BAD_STATE, "audio before start", start=0, end=16_000),
             '{"type":"error","message":"audio before start","channel":0,"code":"bad_state","fatal":false,'
             '"retryable":false,"start_time":0.0,"end_time":1.0}',
         ),
         (
-            events.Failed(ErrorCode.OVERLOADED, "full", fatal=True, retry_after_s=1.5),
+            events.ErrorEvent(ErrorCode.OVERLOADED, "full", fatal=True, retry_after_s=1.5),
             '{"type":"error","message":"full","channel":0,"code":"overloaded","fatal":true,"retryable":true,'
             '"retry_after_ms":1500}',
         ),
@@ -81,7 +81,7 @@ def test_output_is_flattened_and_the_protocols_keys_win(output: Json, inside: st
         events.Started("s", Mode.SIMPLE, "stub", 16_000, {}, None),
         events.Ack(1, 1),
         events.Flushed("a"),
-        events.Warned(events.WarningCode.LAGGING, "slow"),
+        events.WarningEvent(events.WarningCode.LAGGING, "slow"),
         events.Draining(25.0),
         events.Finished(events.FinishReason.STOPPED, 1, 1, 1, 0),
     ],

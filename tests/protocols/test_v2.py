@@ -8,13 +8,13 @@ import pytest
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
-from streamer.protocols.v2 import V2
+from streamer.protocols.v2 import V2Codec
 from streamer.session import events
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Malformed, Start, Stop, VadOverrides
 from tests.raw import raw
 
-V = V2(Mode.SEGMENTED, 16_000)
+V = V2Codec(Mode.SEGMENTED, 16_000)
 
 
 def start(format_: object = None, **fields: object) -> str:
@@ -143,11 +143,11 @@ def test_an_unknown_encoding_is_told_the_known_ones() -> None:
         (events.Ack(48_000, 33_600), {"type": "ack", "received": 48_000, "committed": 33_600}),
         (events.Flushed("a"), {"type": "flushed", "id": "a"}),
         (
-            events.Warned(events.WarningCode.LAGGING, "slow"),
+            events.WarningEvent(events.WarningCode.LAGGING, "slow"),
             {"type": "warning", "code": "lagging", "message": "slow"},
         ),
         (
-            events.Failed(ErrorCode.MODEL_ERROR, "no", channel=0, start=5_600, end=33_600),
+            events.ErrorEvent(ErrorCode.MODEL_ERROR, "no", channel=0, start=5_600, end=33_600),
             {
                 "type": "error",
                 "code": "model_error",
@@ -178,14 +178,14 @@ def test_events_have_the_words_of_the_page(event: events.Event, words: dict[str,
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    assert V.encode(events.Failed(ErrorCode.BAD_REQUEST, "no")) == (
+    assert V.encode(events.ErrorEvent(ErrorCode.BAD_REQUEST, "no")) == (
         '{"type":"error","code":"bad_request","message":"no","fatal":false,"retryable":false}'
     )
     assert V.encode(events.Flushed(None)) == '{"type":"flushed"}'
 
 
 def test_times_are_short_and_exact_at_odd_rates() -> None:
-    codec = V2(Mode.SEGMENTED, 44_100)
+    codec = V2Codec(Mode.SEGMENTED, 44_100)
     for position in (1, 44_099, 635_040_001):
         time = json.loads(codec.encode(events.SpeechStarted(0, position)))["time"]
         assert round(time * 44_100) == position

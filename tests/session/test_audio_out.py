@@ -23,7 +23,7 @@ from streamer.session.events import (
     AudioResumed,
     AudioStarted,
     Cleared,
-    Failed,
+    ErrorEvent,
     Finished,
     Flushed,
     Mode,
@@ -32,7 +32,7 @@ from streamer.session.events import (
 )
 from streamer.session.messages import Audio, AudioOutFormat, Clear, Flush, Start, Stop
 from streamer.session.settings import AudioOutSettings, Limits, ModelOutput, SessionSettings
-from tests.session.outside import Outside, bursts, cut, start
+from tests.session.harness import SessionHarness, bursts, cut, start
 
 RATE = 16_000
 S16 = AudioOutFormat(Encoding.PCM_S16LE, RATE)
@@ -67,7 +67,7 @@ def noise(n: int, channels: int = 1, seed: int = 0) -> bytes:
     return np.random.default_rng(seed).integers(-20_000, 20_000, n * channels).astype("<i2").tobytes()
 
 
-def heard(outside: Outside) -> bytes:
+def heard(outside: SessionHarness) -> bytes:
     return b"".join(event.data for event in outside.of(AudioChunk))
 
 
@@ -75,7 +75,7 @@ def pcm(data: bytes) -> np.ndarray:
     return np.frombuffer(data, "<i2")
 
 
-def play(outside: Outside, first: Start, data: bytes, rng: random.Random | None = None) -> Outside:
+def play(outside: SessionHarness, first: Start, data: bytes, rng: random.Random | None = None) -> SessionHarness:
     rng = rng or random.Random(0)
     outside.say(first)
     for message in cut(data, [rng.randint(1, 9_000) for _ in range(len(data) // 9_000 + 200)]):
@@ -96,9 +96,9 @@ def test_samples_out_are_samples_in_whatever_the_cut_and_the_order_of_answers(
 ) -> None:
     data = noise(n, channels)
     first = asking(AudioFormat(Encoding.PCM_S16LE, RATE, channels), chunk_ms=chunk_ms)
-    outside = play(Outside(simple(), echo), first, data, random.Random(seed))
+    outside = play(SessionHarness(simple(), echo), first, data, random.Random(seed))
     assert heard(outside) == data
-    assert not outside.of(Failed)
+    assert not outside.of(ErrorEvent)
 
 
 @settings(max_examples=100, deadline=None)
@@ -118,8 +118,8 @@ def test_frames_out_are_frames_in_at_the_asked_rate_rounded_once(
         return spoken(np.zeros(end - begin))
 
     first = asking(AudioFormat(Encoding.PCM_S16LE, rate_in, 1), audio_out=AudioOutFormat(Encoding.PCM_S16LE, rate_out))
-    outside = play(Outside(simple(ModelOutput(rate_model)), double), first, noise(n), random.Random(seed))
-    assert not outside.of(Failed)
+    outside = play(SessionHarness(simple(ModelOutput(rate_model)), double), first, noise(n), random.Random(seed))
+    assert not outside.of(ErrorEvent)
     assert len(heard(outside)) // 2 == (2 * n * rate_out + rate_in) // (2 * rate_in)
 
 
@@ -131,7 +131,7 @@ def test_every_encoding_comes_back_as_it_went_at_every_rate(encoding: Encoding, 
     tone = (0.4 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.float32)
     data = encode(encoding, tone)
     first = asking(form, audio_out=AudioOutFormat(encoding, rate))
-    outside = play(Outside(simple(), echo), first, data)
+    outside = play(SessionHarness(simple(), echo), first, data)
     sent, back = Decoder(form).push(data)[0], Decoder(form).push(heard(outside))[0]
     assert len(back) == len(sent)
     step = {Encoding.PCM_U8: 0.01, Encoding.MULAW: 0.03, Encoding.ALAW: 0.03}.get(encoding, 0.0005)
@@ -157,7 +157,7 @@ def test_the_latency_of_a_model_is_taken_out_and_its_last_audio_is_got(seed: int
     data = noise(n, 2)
     model = ModelOutput(RATE, latency_ms=1000 * latency / RATE)
     first = asking(AudioFormat(Encoding.PCM_S16LE, RATE, 2), chunk_ms=20)
-    outside = play(Outside(simple(model, stateful=True), late_by(latency)), first, data, random.Random(seed))
+    outside = play(SessionHarness(simple(model, stateful=True), late_by(latency)), first, data, random.Random(seed))
     assert heard(outside) == data
     [finished] = outside.of(Finished)
     assert finished.processed == finished.received == n
@@ -170,7 +170,7 @@ def test_a_model_of_two_channels_answers_with_two_for_each() -> None:
 
     data = noise(4_000, 2)
     first = asking(AudioFormat(Encoding.PCM_S16LE, RATE, 2))
-    outside = play(Outside(simple(ModelOutput(RATE, channels=2)), wide), first, data)
+    outside = play(SessionHarness(simple(ModelOutput(RATE, channels=2)), wide), first, data)
     sent, back = pcm(data).reshape(-1, 2), pcm(heard(outside)).reshape(-1, 4)
     [started] = outside.of(Started)
     assert started.audio_out.channels == 4
@@ -183,11 +183,11 @@ def test_a_piece_that_failed_is_silence_of_its_length_and_an_error_of_its_range(
         return JobFailed(ErrorCode.MODEL_ERROR, "no") if failed else echo(job)
 
     data = noise(8_000)
-    outside = play(Outside(simple(), sometimes), asking(chunk_ms=100), data)
+    outside = play(SessionHarness(simple(), sometimes), asking(chunk_ms=100), data)
     expected = pcm(data).copy()
     expected[3_200:4_800] = 0
     assert np.array_equal(pcm(heard(outside)), expected)
-    [error] = outside.of(Failed)
+    [error] = outside.of(ErrorEvent)
     assert (error.start, error.end, error.fatal) == (3_200, 4_800, False)
 
 
@@ -196,46 +196,46 @@ def test_an_answer_of_the_wrong_length_is_an_error_and_silence_of_the_right_one(
     def wrong(job: Job) -> Outcome:
         return spoken(np.ones(len(job.samples) + extra * (job.start == 1_600)) * 0.5)
 
-    outside = play(Outside(simple(), wrong), asking(chunk_ms=100), noise(4_800))
+    outside = play(SessionHarness(simple(), wrong), asking(chunk_ms=100), noise(4_800))
     back = pcm(heard(outside))
     assert len(back) == 4_800
     assert not back[1_600:3_200].any()
     assert back[3_200:].all()
-    [error] = outside.of(Failed)
+    [error] = outside.of(ErrorEvent)
     assert error.code is ErrorCode.MODEL_ERROR
     assert f"expected 1600 samples for a piece of 0.1 s, got {1_600 + extra}" in error.message
 
 
 def test_a_generators_parts_make_a_piece_together() -> None:
-    outside = Outside(simple(), echo)
+    outside = SessionHarness(simple(), echo)
     outside.say(asking(chunk_ms=100), Audio(noise(3_200)))
     for number, job in list(outside.jobs.items()):
-        outside.take(outside.session.inferred(number, spoken(job.samples[:600], partial=True), outside.now))
-        outside.take(outside.session.inferred(number, spoken(job.samples[600:]), outside.now))
+        outside.take(outside.session.on_outcome(number, spoken(job.samples[:600], partial=True), outside.now))
+        outside.take(outside.session.on_outcome(number, spoken(job.samples[600:]), outside.now))
         del outside.jobs[number]
     assert heard(outside) == noise(3_200)
     assert not outside.interims
 
 
 def test_without_asking_no_audio_is_sent_and_no_length_is_checked() -> None:
-    outside = play(Outside(simple(), lambda job: spoken(np.zeros(7))), start(), noise(8_000))
-    assert not outside.of(AudioChunk, AudioStarted, Failed)
+    outside = play(SessionHarness(simple(), lambda job: spoken(np.zeros(7))), start(), noise(8_000))
+    assert not outside.of(AudioChunk, AudioStarted, ErrorEvent)
     assert outside.finals
 
 
 def test_asking_a_model_without_audio_is_a_clear_error() -> None:
-    outside = Outside(SessionSettings(Mode.SIMPLE, "words"))
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE, "words"))
     outside.say(asking())
-    [error] = outside.of(Failed)
+    [error] = outside.of(ErrorEvent)
     assert (error.code, error.fatal) == (ErrorCode.BAD_REQUEST, True)
     assert "the model words answers without audio" in error.message
 
 
 @pytest.mark.parametrize("rate", [1, 0, -16_000, 10**9])
 def test_asking_for_a_rate_of_1_hz_is_a_clear_error(rate: int) -> None:
-    outside = Outside(simple())
+    outside = SessionHarness(simple())
     outside.say(asking(audio_out=AudioOutFormat(Encoding.PCM_S16LE, rate)))
-    [error] = outside.of(Failed)
+    [error] = outside.of(ErrorEvent)
     assert error.fatal
     assert "audio_out.sample_rate: expected an integer from 4000 to 192000" in error.message
 
@@ -250,13 +250,13 @@ def test_pieces_overlap_and_fade_into_each_other_in_any_order_of_answers() -> No
         odd = (job.start + job.overlap) // 1_600 % 2
         return spoken(np.full(len(job.samples), 0.5 if odd else -0.5))
 
-    outside = play(Outside(simple(overlap_ms=10), level), asking(chunk_ms=100), noise(16_000), random.Random(4))
+    outside = play(SessionHarness(simple(overlap_ms=10), level), asking(chunk_ms=100), noise(16_000), random.Random(4))
     back = pcm(heard(outside)).astype(int)
     assert len(back) == 16_000
     assert np.abs(np.diff(back)).max() < 400  # of 32 768, in place of a step of that size
     assert back[1_400] < -16_000
     assert back[3_000] > 16_000
-    hard = play(Outside(simple(), level), asking(chunk_ms=100), noise(16_000), random.Random(4))
+    hard = play(SessionHarness(simple(), level), asking(chunk_ms=100), noise(16_000), random.Random(4))
     assert np.abs(np.diff(pcm(heard(hard)).astype(int))).max() > 30_000
 
 
@@ -264,7 +264,7 @@ def test_pieces_overlap_and_fade_into_each_other_in_any_order_of_answers() -> No
 @given(st.integers(0, 2**32 - 1), st.integers(0, 9_000), st.sampled_from([1, 10, 200]))
 def test_pieces_that_agree_where_they_overlap_are_what_was_sent(seed: int, n: int, overlap_ms: int) -> None:
     data = noise(n)
-    outside = play(Outside(simple(overlap_ms=overlap_ms), echo), asking(chunk_ms=20), data, random.Random(seed))
+    outside = play(SessionHarness(simple(overlap_ms=overlap_ms), echo), asking(chunk_ms=20), data, random.Random(seed))
     assert heard(outside) == data
 
 
@@ -275,7 +275,7 @@ def reply(seconds: float) -> Callable[[Job], Outcome]:
     return lambda job: spoken(np.full(round(seconds * RATE), 0.25))
 
 
-def converse(outside: Outside, first: Start, *turns: float) -> Outside:
+def converse(outside: SessionHarness, first: Start, *turns: float) -> SessionHarness:
     outside.say(first, Audio(bursts(*turns).tobytes()))
     while outside.scores:
         outside.score_one()
@@ -283,7 +283,7 @@ def converse(outside: Outside, first: Start, *turns: float) -> Outside:
 
 
 def test_an_answer_is_announced_sent_and_ended_with_its_frames() -> None:
-    outside = converse(Outside(segmented(), reply(0.25)), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(), reply(0.25)), asking(), 0.5, 1.0, 2.0)
     outside.settle()
     outside.pass_time(1.0)
     audio = outside.of(AudioStarted, AudioChunk, AudioEnded)
@@ -296,7 +296,9 @@ def test_an_answer_is_announced_sent_and_ended_with_its_frames() -> None:
 @pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])
 def test_an_answer_has_its_length_at_the_asked_rate(rate: int) -> None:
     first = asking(audio_out=AudioOutFormat(Encoding.PCM_S16LE, rate, paced=False))
-    outside = converse(Outside(segmented(ModelOutput(24_000)), lambda job: spoken(np.zeros(24_001))), first, 0.5, 1, 2)
+    outside = converse(
+        SessionHarness(segmented(ModelOutput(24_000)), lambda job: spoken(np.zeros(24_001))), first, 0.5, 1, 2
+    )
     outside.settle()
     [ended] = outside.of(AudioEnded)
     assert ended.frames == len(heard(outside)) // 2 == (2 * 24_001 * rate + 24_000) // 48_000
@@ -304,7 +306,7 @@ def test_an_answer_has_its_length_at_the_asked_rate(rate: int) -> None:
 
 def test_an_answer_is_never_further_ahead_than_the_setting_says() -> None:
     ahead = AudioOutSettings(ahead_s=0.5)
-    outside = converse(Outside(segmented(audio_out=ahead), reply(5.0)), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(audio_out=ahead), reply(5.0)), asking(), 0.5, 1.0, 2.0)
     outside.settle()
     began = outside.now
     while not outside.of(AudioEnded):
@@ -319,32 +321,32 @@ def test_an_answer_is_never_further_ahead_than_the_setting_says() -> None:
 
 def test_a_client_that_saves_the_answer_gets_it_at_once() -> None:
     first = asking(audio_out=AudioOutFormat(Encoding.PCM_S16LE, RATE, paced=False))
-    outside = converse(Outside(segmented(), reply(5.0)), first, 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(), reply(5.0)), first, 0.5, 1.0, 2.0)
     outside.settle()
     assert [ended.frames for ended in outside.of(AudioEnded)] == [5 * RATE]
 
 
 def test_an_answer_begins_before_the_model_has_ended_it() -> None:
-    outside = converse(Outside(segmented()), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented()), asking(), 0.5, 1.0, 2.0)
     [(number, _)] = outside.jobs.items()
-    outside.take(outside.session.inferred(number, spoken(np.zeros(1_600), partial=True), outside.now))
+    outside.take(outside.session.on_outcome(number, spoken(np.zeros(1_600), partial=True), outside.now))
     assert outside.of(AudioStarted)
     assert len(heard(outside)) == 3_200
     assert not outside.finals
-    outside.take(outside.session.inferred(number, spoken(np.zeros(0)), outside.now))
+    outside.take(outside.session.on_outcome(number, spoken(np.zeros(0)), outside.now))
     assert [ended.frames for ended in outside.of(AudioEnded)] == [1_600]
 
 
 def test_a_part_of_no_length_is_no_interim() -> None:
-    outside = converse(Outside(segmented()), asking(interim_results=True), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented()), asking(interim_results=True), 0.5, 1.0, 2.0)
     [number] = [number for number, job in outside.jobs.items() if job.kind is JobKind.FINAL]
     before = len(outside.interims)
-    outside.take(outside.session.inferred(number, spoken(np.zeros(0), partial=True), outside.now))
+    outside.take(outside.session.on_outcome(number, spoken(np.zeros(0), partial=True), outside.now))
     assert len(outside.interims) == before
 
 
 def test_answers_of_one_channel_come_in_stream_order_and_never_mixed() -> None:
-    outside = converse(Outside(segmented(), reply(0.3)), asking(), 0.5, 1.0, 1.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(), reply(0.3)), asking(), 0.5, 1.0, 1.5, 1.0, 2.0)
     for number in reversed(list(outside.jobs)):
         outside.infer_one(number)
     for _ in range(40):
@@ -355,7 +357,7 @@ def test_answers_of_one_channel_come_in_stream_order_and_never_mixed() -> None:
 
 def test_audio_of_two_channels_is_announced_whenever_it_changes() -> None:
     both = np.stack([bursts(0.5, 1.0, 2.0), bursts(0.5, 1.0, 2.0, seed=1)], axis=1).tobytes()
-    outside = Outside(segmented(), reply(2.0))
+    outside = SessionHarness(segmented(), reply(2.0))
     outside.say(asking(AudioFormat(Encoding.PCM_S16LE, RATE, 2)), Audio(both))
     outside.settle()
     for _ in range(100):
@@ -373,7 +375,7 @@ def test_audio_of_two_channels_is_announced_whenever_it_changes() -> None:
 
 
 def test_audio_of_interims_is_not_sent() -> None:
-    outside = Outside(segmented(), reply(0.2))
+    outside = SessionHarness(segmented(), reply(0.2))
     outside.say(asking(interim_results=True), Audio(bursts(0.2, 2.0).tobytes()))
     outside.settle()
     assert outside.interims
@@ -384,7 +386,7 @@ def test_audio_of_interims_is_not_sent() -> None:
 
 
 def test_clear_drops_what_was_not_sent_and_says_how_much() -> None:
-    outside = converse(Outside(segmented(), reply(5.0)), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(), reply(5.0)), asking(), 0.5, 1.0, 2.0)
     outside.settle()
     sent = len(heard(outside)) // 2
     outside.say(Clear())
@@ -394,11 +396,11 @@ def test_clear_drops_what_was_not_sent_and_says_how_much() -> None:
 
 
 def test_clear_silences_the_answer_that_the_model_still_makes_and_not_the_next_one() -> None:
-    outside = converse(Outside(segmented(), reply(0.2)), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(), reply(0.2)), asking(), 0.5, 1.0, 2.0)
     [number] = outside.jobs
-    outside.take(outside.session.inferred(number, spoken(np.zeros(1_600), partial=True), outside.now))
+    outside.take(outside.session.on_outcome(number, spoken(np.zeros(1_600), partial=True), outside.now))
     outside.say(Clear())
-    outside.take(outside.session.inferred(number, spoken(np.zeros(1_600), partial=True), outside.now))
+    outside.take(outside.session.on_outcome(number, spoken(np.zeros(1_600), partial=True), outside.now))
     outside.infer_one(number)
     assert [final.segment_id for final in outside.finals] == [1]
     assert [ended.frames for ended in outside.of(AudioEnded)] == [1_600]
@@ -409,21 +411,21 @@ def test_clear_silences_the_answer_that_the_model_still_makes_and_not_the_next_o
 
 @pytest.mark.parametrize("first", [asking(), start()], ids=["audio_out", "no_audio_out"])
 def test_clear_while_nothing_plays_drops_nothing(first: Start) -> None:
-    outside = Outside(segmented())
+    outside = SessionHarness(segmented())
     outside.say(first, Clear(), Stop(keep_open=True), Clear())
     assert outside.of(Cleared) == [Cleared(0), Cleared(0)]
-    assert not outside.of(Failed)
+    assert not outside.of(ErrorEvent)
 
 
 def test_clear_before_a_start_is_refused() -> None:
-    outside = Outside(segmented())
+    outside = SessionHarness(segmented())
     outside.say(Clear())
-    [error] = outside.of(Failed)
+    [error] = outside.of(ErrorEvent)
     assert error.code is ErrorCode.BAD_STATE
 
 
 def test_clear_on_simple_says_how_many_frames_are_missing() -> None:
-    outside = Outside(simple(), echo)
+    outside = SessionHarness(simple(), echo)
     outside.reads = False
     data = noise(48_000)
     outside.say(asking(chunk_ms=100), Audio(data))
@@ -443,7 +445,7 @@ def test_clear_on_simple_says_how_many_frames_are_missing() -> None:
 
 
 def test_a_stop_waits_for_the_answer_and_a_clear_ends_the_wait() -> None:
-    outside = converse(Outside(segmented(), reply(5.0)), asking(), 0.5, 1.0)
+    outside = converse(SessionHarness(segmented(), reply(5.0)), asking(), 0.5, 1.0)
     outside.say(Stop())
     outside.settle()
     assert not outside.of(Finished)
@@ -455,7 +457,7 @@ def test_a_stop_waits_for_the_answer_and_a_clear_ends_the_wait() -> None:
 
 
 def test_a_flush_does_not_wait_for_the_answer_to_be_heard() -> None:
-    outside = converse(Outside(segmented(), reply(5.0)), asking(), 0.5, 1.0)
+    outside = converse(SessionHarness(segmented(), reply(5.0)), asking(), 0.5, 1.0)
     outside.say(Flush("a"), Audio(b"\0\0"))
     outside.settle()
     assert outside.of(Flushed) == [Flushed("a")]
@@ -467,7 +469,7 @@ def test_a_flush_does_not_wait_for_the_answer_to_be_heard() -> None:
 
 def test_the_model_waits_for_a_client_that_does_not_read() -> None:
     bounds = AudioOutSettings(max_unsent_s=2.0)
-    outside = Outside(simple(audio_out=bounds), echo)
+    outside = SessionHarness(simple(audio_out=bounds), echo)
     outside.reads = False
     outside.say(asking(chunk_ms=100))
     data = noise(160)
@@ -485,7 +487,7 @@ def test_the_model_waits_for_a_client_that_does_not_read() -> None:
 
 
 def test_results_wait_with_their_audio_for_a_client_that_does_not_read() -> None:
-    outside = Outside(simple(), echo)
+    outside = SessionHarness(simple(), echo)
     outside.reads = False
     outside.say(asking(chunk_ms=20), *[Audio(noise(16_000, seed=second)) for second in range(10)], Flush("a"))
     outside.settle()
@@ -503,13 +505,13 @@ def test_results_wait_with_their_audio_for_a_client_that_does_not_read() -> None
 
 def test_an_answer_that_is_too_long_to_keep_is_cut_and_named() -> None:
     bounds = AudioOutSettings(max_unsent_s=2.0)
-    outside = converse(Outside(segmented(audio_out=bounds)), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(audio_out=bounds)), asking(), 0.5, 1.0, 2.0)
     [number] = outside.jobs
     for _ in range(300):
-        outside.take(outside.session.inferred(number, spoken(np.ones(RATE), partial=True), outside.now))
+        outside.take(outside.session.on_outcome(number, spoken(np.ones(RATE), partial=True), outside.now))
     assert outside.session.held_bytes < 16 * 2 * RATE * 2
-    outside.take(outside.session.inferred(number, spoken(np.ones(0)), outside.now))
-    [error] = outside.of(Failed)
+    outside.take(outside.session.on_outcome(number, spoken(np.ones(0)), outside.now))
+    [error] = outside.of(ErrorEvent)
     assert "cut: expected at most 4 s" in error.message
     for _ in range(200):
         outside.pass_time(0.05)
@@ -518,7 +520,7 @@ def test_an_answer_that_is_too_long_to_keep_is_cut_and_named() -> None:
 
 def test_a_client_that_listens_is_not_idle() -> None:
     limits = Limits(idle_timeout_s=3.0)
-    outside = converse(Outside(segmented(limits=limits), reply(8.0)), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(limits=limits), reply(8.0)), asking(), 0.5, 1.0, 2.0)
     outside.settle()
     for _ in range(150):
         outside.pass_time(0.05)
@@ -529,7 +531,7 @@ def test_a_client_that_listens_is_not_idle() -> None:
 
 
 def test_a_server_that_shuts_down_sends_the_rest_of_an_answer_at_once() -> None:
-    outside = converse(Outside(segmented(), reply(30.0)), asking(), 0.5, 1.0, 2.0)
+    outside = converse(SessionHarness(segmented(), reply(30.0)), asking(), 0.5, 1.0, 2.0)
     outside.settle()
     outside.take(outside.session.finish(outside.now))
     outside.settle()
@@ -541,17 +543,17 @@ def test_a_last_answer_that_fails_leaves_silence_and_the_stream_complete() -> No
     def model(job: Job) -> Outcome:
         return JobFailed(ErrorCode.MODEL_ERROR, "no") if job.segment_id == 0 else echo(job)
 
-    outside = Outside(simple(ModelOutput(RATE, latency_ms=20), stateful=True), model)
+    outside = SessionHarness(simple(ModelOutput(RATE, latency_ms=20), stateful=True), model)
     play(outside, asking(chunk_ms=100), noise(4_800))
     assert len(heard(outside)) // 2 == 4_800
-    [error] = outside.of(Failed)
+    [error] = outside.of(ErrorEvent)
     assert error.start is None
     assert "the last audio out is silent" in error.message
     assert isinstance(outside.events[-1], Finished)
 
 
 def test_the_same_answer_follows_a_restart_on_the_same_connection() -> None:
-    outside = Outside(simple(ModelOutput(RATE, latency_ms=10), stateful=True), echo)
+    outside = SessionHarness(simple(ModelOutput(RATE, latency_ms=10), stateful=True), echo)
     outside.say(asking(chunk_ms=100), Audio(noise(1_600)), asking(chunk_ms=100), Audio(noise(3_200)), Stop())
     outside.settle()
     assert [finished.received for finished in outside.of(Finished)] == [1_600, 3_200]
@@ -559,7 +561,7 @@ def test_the_same_answer_follows_a_restart_on_the_same_connection() -> None:
 
 
 def test_kinds_of_jobs_stay_as_they_are() -> None:
-    outside = Outside(simple(ModelOutput(RATE, latency_ms=10), stateful=True), echo)
+    outside = SessionHarness(simple(ModelOutput(RATE, latency_ms=10), stateful=True), echo)
     outside.say(asking(chunk_ms=100), Audio(noise(1_600)), Stop())
     seen = []
     while outside.jobs:

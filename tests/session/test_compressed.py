@@ -14,15 +14,15 @@ from streamer.session.compressed import CompressedInput
 from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Configure, Flush, Message, Start, Stop
 from tests.media.material import read
-from tests.session.outside import Outside, bursts, count_samples
+from tests.session.harness import SessionHarness, bursts, count_samples
 
 START = Start(provisional(), media=MediaFormat(Container.AUTO))
 PHRASE = bursts(0.2, 1.0, 1.0).tobytes()
 
 
-def begun(pool: MemoryPool, *messages: Message) -> tuple[Outside, CompressedInput]:
+def begun(pool: MemoryPool, *messages: Message) -> tuple[SessionHarness, CompressedInput]:
     """A session whose client has sent a start and these messages, of which one step is decoded."""
-    outside = Outside(pool=pool)
+    outside = SessionHarness(pool=pool)
     compressed = CompressedInput(outside.session)
     for message in (START, *messages):
         outside.take([action for action in compressed.receive(message, outside.now) if type(action) is not Decode])
@@ -52,9 +52,9 @@ def test_a_session_that_ends_before_its_audio_is_decoded_leaves_no_memory(end: s
     outside, compressed = begun(pool, Audio(data), Flush(), Audio(data))
     assert pool.used > len(data)
     if end == "the client hangs up":
-        outside.take(outside.session.hangup(outside.now))
+        outside.take(outside.session.on_disconnect(outside.now))
     else:
-        outside.take(outside.session.expel(ErrorCode.OVERLOADED, "too much", outside.now))
+        outside.take(outside.session.close_with_error(ErrorCode.OVERLOADED, "too much", outside.now))
     assert not compressed.is_pending
     assert pool.used == 0
 
@@ -71,7 +71,7 @@ def test_changed_settings_apply_after_the_audio_before_them_and_before_the_audio
         asked.append(job.options)
         return count_samples(job)
 
-    outside = Outside(model=answer)
+    outside = SessionHarness(model=answer)
     compressed = CompressedInput(outside.session)
     changes = Configure(options=b'{"language":"de"}')
     for message in (START, Audio(data[: -len(PHRASE)]), changes, Audio(data[-len(PHRASE) :]), Stop()):

@@ -9,7 +9,7 @@ import pytest
 from streamer.errors import ErrorCode
 from streamer.session.events import (
     EndReason,
-    Failed,
+    ErrorEvent,
     Finished,
     Flushed,
     Mode,
@@ -20,14 +20,14 @@ from streamer.session.events import (
 )
 from streamer.session.messages import Audio, Configure, Flush, Stop, VadOverrides
 from streamer.session.settings import SessionSettings
-from tests.session.outside import Outside, bursts, start
+from tests.session.harness import SessionHarness, bursts, start
 
 SEGMENTED = SessionSettings(Mode.SEGMENTED)
 LOUD = bursts(0.0, 1.0).tobytes()
 PHRASE = bursts(0.2, 1.0, 1.0).tobytes()
 
 
-def spoken(outside: Outside, *messages: object) -> Outside:
+def spoken(outside: SessionHarness, *messages: object) -> SessionHarness:
     for message in messages:
         outside.say(message)  # type: ignore[arg-type]
         outside.settle()
@@ -35,7 +35,7 @@ def spoken(outside: Outside, *messages: object) -> Outside:
 
 
 def test_a_final_says_why_its_speech_ended() -> None:
-    outside = Outside(SEGMENTED)
+    outside = SessionHarness(SEGMENTED)
     short = VadOverrides(max_speech_time_ms=600)
     spoken(outside, start(vad=short), Audio(PHRASE), Audio(LOUD[:16_000]), Flush(), Audio(LOUD[:16_000]))
     outside.pass_time(3.0)
@@ -52,15 +52,15 @@ def test_a_final_says_why_its_speech_ended() -> None:
 
 
 def test_a_piece_and_an_interim_have_no_reason() -> None:
-    outside = spoken(Outside(SEGMENTED), start(interim_results=True, interim_interval_ms=200), Audio(LOUD))
+    outside = spoken(SessionHarness(SEGMENTED), start(interim_results=True, interim_interval_ms=200), Audio(LOUD))
     assert outside.interims
     assert {interim.end_reason for interim in outside.interims} == {None}
-    outside = spoken(Outside(SessionSettings(Mode.SIMPLE)), start(), Audio(LOUD), Stop())
+    outside = spoken(SessionHarness(SessionSettings(Mode.SIMPLE)), start(), Audio(LOUD), Stop())
     assert {piece.end_reason for piece in outside.finals} == {None}
 
 
 def test_changed_settings_apply_without_a_new_clock() -> None:
-    outside = spoken(Outside(SEGMENTED), start(), Audio(PHRASE))
+    outside = spoken(SessionHarness(SEGMENTED), start(), Audio(PHRASE))
     patient = Configure(vad=VadOverrides(redemption_time_ms=2_000))
     spoken(outside, patient, Audio(PHRASE), Audio(PHRASE), Stop())
     first, second = outside.finals
@@ -73,14 +73,14 @@ def test_changed_settings_apply_without_a_new_clock() -> None:
 
 
 def test_changed_settings_apply_within_open_speech() -> None:
-    outside = spoken(Outside(SEGMENTED), start(vad=VadOverrides(redemption_time_ms=5_000)), Audio(PHRASE))
+    outside = spoken(SessionHarness(SEGMENTED), start(vad=VadOverrides(redemption_time_ms=5_000)), Audio(PHRASE))
     assert not outside.of(SpeechEnded)
     spoken(outside, Configure(vad=VadOverrides(redemption_time_ms=100)), Audio(bytes(3_200)))
     assert len(outside.of(SpeechEnded)) == 1
 
 
 def test_interims_begin_and_end_with_a_change() -> None:
-    outside = spoken(Outside(SEGMENTED), start(), Audio(LOUD))
+    outside = spoken(SessionHarness(SEGMENTED), start(), Audio(LOUD))
     assert not outside.interims
     spoken(outside, Configure(interim_results=True, interim_interval_ms=200), Audio(LOUD))
     count = len(outside.interims)
@@ -90,7 +90,7 @@ def test_interims_begin_and_end_with_a_change() -> None:
 
 
 def test_the_model_gets_the_changed_options() -> None:
-    outside = spoken(Outside(SEGMENTED), start(options=b'{"language":"en"}'), Audio(PHRASE))
+    outside = spoken(SessionHarness(SEGMENTED), start(options=b'{"language":"en"}'), Audio(PHRASE))
     outside.say(Configure(options=b'{"language":"de"}'), Audio(PHRASE), Stop())
     while outside.scores:
         outside.score_one()
@@ -100,17 +100,17 @@ def test_the_model_gets_the_changed_options() -> None:
 
 @pytest.mark.parametrize("changes", [{"redemption_time_ms": -1.0}, {"max_speech_time_ms": 1e9}])
 def test_an_invalid_change_is_an_error_and_changes_nothing(changes: dict[str, float]) -> None:
-    outside = spoken(Outside(SEGMENTED), start(), Audio(PHRASE))
+    outside = spoken(SessionHarness(SEGMENTED), start(), Audio(PHRASE))
     spoken(outside, Configure(vad=VadOverrides(**changes)))
-    [error] = outside.of(Failed)
-    assert isinstance(error, Failed)
+    [error] = outside.of(ErrorEvent)
+    assert isinstance(error, ErrorEvent)
     assert (error.code, error.fatal) == (ErrorCode.BAD_REQUEST, False)
     spoken(outside, Audio(PHRASE), Stop())
     assert len(outside.finals) == 2
 
 
 def test_a_change_waits_for_the_flush_before_it() -> None:
-    outside = Outside(SEGMENTED)
+    outside = SessionHarness(SEGMENTED)
     outside.say(start(), Audio(LOUD), Flush("x"), Configure(interim_results=True, interim_interval_ms=200))
     outside.say(Audio(LOUD))
     outside.settle()
@@ -121,7 +121,9 @@ def test_a_change_waits_for_the_flush_before_it() -> None:
 
 def test_progress_is_sent_as_audio_is_processed_and_after_what_was_found_in_it() -> None:
     outside = spoken(
-        Outside(SEGMENTED), start(progress_ms=100), *(Audio(PHRASE[at : at + 640]) for at in range(0, len(PHRASE), 640))
+        SessionHarness(SEGMENTED),
+        start(progress_ms=100),
+        *(Audio(PHRASE[at : at + 640]) for at in range(0, len(PHRASE), 640)),
     )
     positions = [event.position for event in outside.events if isinstance(event, Progress)]
     assert positions == sorted(set(positions))
@@ -133,4 +135,4 @@ def test_progress_is_sent_as_audio_is_processed_and_after_what_was_found_in_it()
 
 
 def test_without_a_request_no_progress_is_sent() -> None:
-    assert not spoken(Outside(SEGMENTED), start(), Audio(PHRASE), Stop()).of(Progress)
+    assert not spoken(SessionHarness(SEGMENTED), start(), Audio(PHRASE), Stop()).of(Progress)

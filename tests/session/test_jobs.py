@@ -7,18 +7,27 @@ import pytest
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobFailed, JobKind, Outcome, Output, Shed
-from streamer.session.events import Failed, Finished, FinishReason, Mode, Segment, SpeechEnded, SpeechStarted, Started
+from streamer.session.events import (
+    ErrorEvent,
+    Finished,
+    FinishReason,
+    Mode,
+    Segment,
+    SpeechEnded,
+    SpeechStarted,
+    Started,
+)
 from streamer.session.messages import Audio, Flush, Stop
 from streamer.session.settings import SessionSettings
 from tests.raw import read
-from tests.session.outside import S16, Outside, bursts, start
+from tests.session.harness import S16, SessionHarness, bursts, start
 
 SIMPLE = SessionSettings(Mode.SIMPLE)
 QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 
 
 def test_the_clock_of_silence_needs_no_model() -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(start(), Audio(QUIET), Stop())
     outside.settle()
     assert [type(e) for e in outside.heard] == [Started, Finished]
@@ -26,7 +35,7 @@ def test_the_clock_of_silence_needs_no_model() -> None:
 
 
 def test_speech_events_go_on_while_the_model_runs() -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(start(), Audio(bursts(0.5, 1.0, 1.0, 1.0, 1.0).tobytes()))
     while outside.scores:
         outside.score_one()
@@ -36,7 +45,7 @@ def test_speech_events_go_on_while_the_model_runs() -> None:
 
 
 def test_one_interim_per_channel_is_out_at_most() -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(start(interim_results=True), Audio(bursts(0.0, 5.0).tobytes()))
     while outside.scores:
         outside.score_one()
@@ -48,7 +57,7 @@ def test_one_interim_per_channel_is_out_at_most() -> None:
 
 
 def test_an_interim_is_cancelled_when_its_final_is_asked_for() -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(start(interim_results=True), Audio(bursts(0.0, 2.0).tobytes()))
     while outside.scores:
         outside.score_one()
@@ -61,26 +70,26 @@ def test_an_interim_is_cancelled_when_its_final_is_asked_for() -> None:
 
 @pytest.mark.parametrize("outcome", [Shed(), JobFailed(ErrorCode.MODEL_ERROR, "no")])
 def test_an_interim_without_an_answer_is_no_loss(outcome: Outcome) -> None:
-    outside = Outside(model=lambda job: outcome if job.kind is JobKind.INTERIM else Output.of(1))
+    outside = SessionHarness(model=lambda job: outcome if job.kind is JobKind.INTERIM else Output.of(1))
     outside.say(start(interim_results=True), Audio(LOUD), Stop())
     outside.settle()
-    assert not outside.of(Failed)
+    assert not outside.of(ErrorEvent)
     assert len(outside.finals) == 1
 
 
 def test_parts_of_a_final_are_interims_where_these_were_asked_for() -> None:
     for wanted in (True, False):
-        outside = Outside(SIMPLE)
+        outside = SessionHarness(SIMPLE)
         outside.say(start(interim_results=wanted), Audio(LOUD))
         [job] = outside.jobs
-        outside.take(outside.session.inferred(job, Output.of("half", partial=True), outside.now))
-        outside.take(outside.session.inferred(job, Output.of("whole"), outside.now))
+        outside.take(outside.session.on_outcome(job, Output.of("half", partial=True), outside.now))
+        outside.take(outside.session.on_outcome(job, Output.of("whole"), outside.now))
         told = [(e.is_final, read(e.output)) for e in outside.of(Segment)]
         assert told == [(False, "half")] * wanted + [(True, "whole")]
 
 
 def test_a_slow_model_gets_longer_pieces_not_more() -> None:
-    outside = Outside(SessionSettings(Mode.SIMPLE, max_inflight=1))
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE, max_inflight=1))
     outside.say(start(), Audio(LOUD))
     outside.say(*[Audio(LOUD[:3_200])] * 50)
     assert len(outside.jobs) == 1
@@ -92,7 +101,7 @@ def test_a_slow_model_gets_longer_pieces_not_more() -> None:
 @pytest.mark.parametrize("rate", [8_000, 16_000])
 @pytest.mark.parametrize("chunk_ms", [20, 333, 500])
 def test_a_piece_is_asked_for_with_its_last_sample(chunk_ms: int, rate: int) -> None:
-    outside = Outside(SIMPLE)
+    outside = SessionHarness(SIMPLE)
     outside.say(start(AudioFormat(Encoding.PCM_S16LE, rate, 1), chunk_ms=chunk_ms))
     held_back = 0 if rate == 16_000 else 2 * 40  # what a doubled rate always is
     outside.say(Audio(bytes(chunk_ms * rate // 1000 * 2 + held_back)))
@@ -100,13 +109,13 @@ def test_a_piece_is_asked_for_with_its_last_sample(chunk_ms: int, rate: int) -> 
 
 
 def test_without_a_fixed_length_a_piece_is_asked_for_as_soon_as_it_is_long_enough() -> None:
-    outside = Outside(SIMPLE)
+    outside = SessionHarness(SIMPLE)
     outside.say(start(), *[Audio(bytes(640))] * 5)
     assert [job.seconds for job in outside.jobs.values()] == [0.1]
 
 
 def test_a_piece_is_never_longer_than_the_longest() -> None:
-    outside = Outside(SessionSettings(Mode.SIMPLE, max_inflight=1))
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE, max_inflight=1))
     outside.say(start(), Audio(LOUD), *[Audio(LOUD)] * 25)
     outside.infer_one(1)
     [job] = outside.jobs.values()
@@ -114,7 +123,7 @@ def test_a_piece_is_never_longer_than_the_longest() -> None:
 
 
 def test_a_stateful_model_has_one_piece_out_and_no_interims() -> None:
-    outside = Outside(SessionSettings(Mode.SIMPLE, stateful=True))
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE, stateful=True))
     outside.say(start(chunk_ms=100, interim_results=True), Audio(LOUD))
     assert len(outside.jobs) == 1
 
@@ -127,7 +136,7 @@ def test_a_model_at_any_rate_gets_the_speech_at_its_rate(model_rate: int) -> Non
         got.append(job)
         return Output.of(None)
 
-    outside = Outside(SessionSettings(Mode.SEGMENTED, model_sample_rate=model_rate), keep)
+    outside = SessionHarness(SessionSettings(Mode.SEGMENTED, model_sample_rate=model_rate), keep)
     outside.say(start(S16), Audio(bursts(1.0, 1.0, 1.0, 0.6).tobytes()), Stop())
     outside.settle()
     first, second = outside.finals

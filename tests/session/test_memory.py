@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.session.actions import Close, JobKind
-from streamer.session.events import Failed, Finished, Mode, Started
-from streamer.session.jobs import Asked, OutstandingJobs
+from streamer.session.events import ErrorEvent, Finished, Mode, Started
+from streamer.session.jobs import OutstandingJobs, PendingJob
 from streamer.session.memory import MemoryAccount, MemoryPool
-from streamer.session.messages import Audio, Flush, Leave, Message, Start, Stop, VadOverrides
-from streamer.session.pending import PendingMessages
-from streamer.session.segmenting import Wanted
+from streamer.session.message_queue import PendingMessages
+from streamer.session.messages import Audio, Flush, HalfClose, Message, Start, Stop, VadOverrides
+from streamer.session.segmenter import AudioRange
 from streamer.session.settings import MEMORY_SHARES, Limits, SessionSettings
-from streamer.session.state import State
+from streamer.session.state import SessionState
 from streamer.vad.settings import VadConfig
-from tests.session.outside import Outside, bursts, start
+from tests.session.harness import SessionHarness, bursts, start
 
 MIB = 2**20
 
@@ -97,7 +97,7 @@ def test_jobs_that_are_asked_for_only_if_they_fit_stay_within_their_bound(
     jobs, out, longest = OutstandingJobs(most), [], 0
     for number, (kind, length, answers) in enumerate(asks):
         if kind is JobKind.INTERIM or jobs.has_room(length):
-            jobs.add(Asked(number, 0, Wanted(kind, 1, 7, 7 + length), 0.0))
+            jobs.add(PendingJob(number, 0, AudioRange(kind, 1, 7, 7 + length), 0.0))
             out.append((number, kind, length))
             longest = max(longest, length)
         owed = 4 * sum(length for _, kind, length in out if kind is not JobKind.INTERIM)
@@ -117,7 +117,7 @@ ENTRIES = st.one_of(
     st.sampled_from([65_535, 65_536, 200_000]).map(lambda size: Audio(bytes(size))),
     st.just(Flush("f")),
     st.just(Stop(keep_open=True)),
-    st.just(Leave()),
+    st.just(HalfClose()),
     st.builds(lambda text: replace(start(), metadata={"k": text}, options=text.encode()), st.text(max_size=50)),
 )
 
@@ -187,7 +187,7 @@ STARTS = st.builds(
 )
 
 
-class Polite(Outside):
+class Polite(SessionHarness):
     """A client that is not read while it is ahead, and the outside that answers it when it likes."""
 
     def __init__(self, model_rate: int, rng: random.Random, limits: Limits = SMALL) -> None:
@@ -203,7 +203,7 @@ class Polite(Outside):
     def tell(self, message: Message) -> None:
         """Say it once it is read, and answer nothing, something, or all that is outstanding."""
         load, ahead_s = self.session.load, self.session.settings.limits.audio_ahead_s
-        if self.session.state is not State.NEW and load.is_ahead(ahead_s):
+        if self.session.state is not SessionState.NEW and load.is_ahead(ahead_s):
             while not self.closes and not load.has_caught_up(ahead_s):
                 assert self.scores or self.jobs, "nothing would make it less, and the client waits for ever"
                 self.answer()
@@ -245,7 +245,7 @@ def test_a_client_that_waits_when_it_is_not_read_is_never_ended_and_held_within_
     outside.say(first)
     if outside.closes:
         assert not outside.of(Started)
-        assert "limits.max_session_bytes" in outside.of(Failed)[0].message
+        assert "limits.max_session_bytes" in outside.of(ErrorEvent)[0].message
         return
     data = sound(first.format, min(40.0, 8 * MIB / (first.format.frame_bytes * first.format.sample_rate)), rng)
     sent = 0
@@ -258,7 +258,7 @@ def test_a_client_that_waits_when_it_is_not_read_is_never_ended_and_held_within_
     outside.tell(Stop())
     while outside.scores or outside.jobs:
         outside.answer()
-    assert outside.closes == [Close(None)], outside.of(Failed)
+    assert outside.closes == [Close(None)], outside.of(ErrorEvent)
     assert outside.of(Finished)[0].received == len(data) // first.format.frame_bytes
     assert outside.most <= 1.25 * SMALL.max_session_bytes, "with two messages, and what is converted at once"
     assert outside.pool.used == 0
@@ -276,7 +276,7 @@ def test_eight_channels_of_48_khz_floats_are_served_with_the_default_settings() 
     while outside.scores or outside.jobs:
         outside.answer()
     assert outside.closes == [Close(None)]
-    assert not outside.of(Failed)
+    assert not outside.of(ErrorEvent)
     for channel in range(8):
         finals = [final for final in outside.finals if final.channel == channel]
         assert finals[-1].end == 30 * 16_000
@@ -287,9 +287,9 @@ def test_eight_channels_of_48_khz_floats_are_served_with_the_default_settings() 
 def test_a_stream_that_cannot_fit_is_refused_at_its_start() -> None:
     form = AudioFormat(Encoding.PCM_F32LE, 48_000, 8)
     limits = replace(SMALL, max_session_bytes=MIB)
-    outside = Outside(SessionSettings(Mode.SEGMENTED, model_sample_rate=48_000, limits=limits))
+    outside = SessionHarness(SessionSettings(Mode.SEGMENTED, model_sample_rate=48_000, limits=limits))
     outside.say(Start(form))
-    [failed] = outside.of(Failed)
+    [failed] = outside.of(ErrorEvent)
     assert (failed.code, failed.fatal) == (ErrorCode.BAD_REQUEST, True)
     assert "vad: expected" in failed.message
     assert "8 channels of pcm_f32le at 48000 Hz (limits.max_session_bytes), got" in failed.message
@@ -298,7 +298,7 @@ def test_a_stream_that_cannot_fit_is_refused_at_its_start() -> None:
 def test_a_session_whose_memory_others_have_taken_is_ended_by_name() -> None:
     pool = MemoryPool(9 * SMALL.max_session_bytes, 1_000)
     others = MemoryAccount(pool)
-    outside = Outside(SessionSettings(Mode.SEGMENTED, limits=SMALL), pool=pool)
+    outside = SessionHarness(SessionSettings(Mode.SEGMENTED, limits=SMALL), pool=pool)
     outside.say(start(), *[Audio(bursts(0.0, 1.0).tobytes())] * 4)
     outside.settle()
     outside.take(outside.session.relieve(outside.now))
@@ -306,13 +306,13 @@ def test_a_session_whose_memory_others_have_taken_is_ended_by_name() -> None:
     others.update(pool.max_bytes)
     outside.take(outside.session.relieve(outside.now))
     assert outside.closes == [Close(ErrorCode.OVERLOADED)]
-    [failed] = outside.of(Failed)
+    [failed] = outside.of(ErrorEvent)
     assert "server.max_audio_bytes" in failed.message
     assert failed.retry_after_s == outside.session.settings.retry_after_s
 
 
 def test_a_client_that_is_read_no_matter_what_is_ended_at_twice_its_bytes() -> None:
-    outside = Outside(SessionSettings(Mode.SIMPLE, max_inflight=1, limits=SMALL))
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE, max_inflight=1, limits=SMALL))
     outside.say(Start(AudioFormat(Encoding.PCM_F64LE, 192_000, 8)), Audio(bytes(10 * 65_536)), Stop(keep_open=True))
     assert outside.jobs
     sent = 0
@@ -321,7 +321,7 @@ def test_a_client_that_is_read_no_matter_what_is_ended_at_twice_its_bytes() -> N
         sent += 65_536
         assert sent < 4 * SMALL.max_session_bytes
     assert outside.closes == [Close(ErrorCode.TOO_FAST)]
-    assert "bytes of unprocessed audio" in outside.of(Failed)[-1].message
+    assert "bytes of unprocessed audio" in outside.of(ErrorEvent)[-1].message
 
 
 # What a client may ask for ----------------------------------------------------------------------
@@ -339,12 +339,12 @@ VAD_LIMITS = {
 def test_what_a_client_asks_of_endpointing_is_bounded_by_the_operator(field: str, past: int) -> None:
     limit, _ = VAD_LIMITS[field]
     most = getattr(Limits(), limit)
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(start(vad=VadOverrides(**{field: most + past})))
     if not past:
         assert outside.of(Started)
         return
-    [failed] = outside.of(Failed)
+    [failed] = outside.of(ErrorEvent)
     assert failed.fatal
     assert failed.message == f"vad.{field}: expected at most {most:g}, got {most + 1}"
     assert not outside.of(Started)
@@ -354,7 +354,7 @@ def test_what_a_client_asks_of_endpointing_is_bounded_by_the_operator(field: str
 def test_what_the_operator_has_set_may_be_asked_for_whatever_the_limit_is(field: str) -> None:
     limit, value = VAD_LIMITS[field]
     limits = Limits(**{limit: 1.0})
-    outside = Outside(SessionSettings(Mode.SEGMENTED, limits=limits))
+    outside = SessionHarness(SessionSettings(Mode.SEGMENTED, limits=limits))
     outside.say(start(vad=VadOverrides(**{field: value})))
     assert outside.of(Started)
     assert not outside.closes

@@ -9,15 +9,15 @@ import pytest
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.session.actions import Close
-from streamer.session.events import Failed, Finished, Mode, Started
+from streamer.session.events import ErrorEvent, Finished, Mode, Started
 from streamer.session.messages import (
     Audio,
     Auth,
     Clear,
     Configure,
     Flush,
+    HalfClose,
     KeepAlive,
-    Leave,
     Malformed,
     SetFormat,
     Start,
@@ -25,8 +25,8 @@ from streamer.session.messages import (
     VadOverrides,
 )
 from streamer.session.settings import SessionSettings
-from streamer.session.state import TABLE, State, Step
-from tests.session.outside import Outside, bursts, start
+from streamer.session.state import TABLE, SessionState, SessionStep
+from tests.session.harness import SessionHarness, bursts, start
 
 SIMPLE = SessionSettings(Mode.SIMPLE)
 SEGMENTED = SessionSettings(Mode.SEGMENTED)
@@ -34,31 +34,31 @@ QUIET, LOUD = bursts(1.0).tobytes(), bursts(0.0, 1.0).tobytes()
 
 
 def test_the_table_says_what_every_message_does_in_every_state() -> None:
-    assert set(TABLE) == set(State)
+    assert set(TABLE) == set(SessionState)
     for row in TABLE.values():
-        assert set(row) == {Start, Audio, Configure, SetFormat, Flush, Clear, Stop, Leave, KeepAlive, Auth}
-    assert {step for row in TABLE.values() for step in row.values()} == set(Step)
+        assert set(row) == {Start, Audio, Configure, SetFormat, Flush, Clear, Stop, HalfClose, KeepAlive, Auth}
+    assert {step for row in TABLE.values() for step in row.values()} == set(SessionStep)
 
 
 @pytest.mark.parametrize("message", [Audio(b"\0\0"), Configure(), Flush("x"), Stop(), Stop(keep_open=True)])
 def test_before_a_start_a_message_is_refused_and_the_connection_stays(message: object) -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(message)  # type: ignore[arg-type]
     [error] = outside.events
-    assert isinstance(error, Failed)
+    assert isinstance(error, ErrorEvent)
     assert (error.code, error.fatal) == (ErrorCode.BAD_STATE, False)
     outside.say(start())
     assert isinstance(outside.events[-1], Started)
 
 
 def test_audio_before_a_start_is_refused_once_not_per_message() -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(*[Audio(b"\0\0")] * 50)
     assert len(outside.events) == 1
 
 
 def test_a_start_may_name_its_mode() -> None:
-    outside = Outside(SEGMENTED)
+    outside = SessionHarness(SEGMENTED)
     outside.say(replace(start(), mode=Mode.SIMPLE), Audio(QUIET), Stop(keep_open=True), start(), Audio(QUIET), Stop())
     outside.settle()
     assert [started.mode for started in outside.of(Started)] == [Mode.SIMPLE, Mode.SEGMENTED]
@@ -67,18 +67,18 @@ def test_a_start_may_name_its_mode() -> None:
 
 
 def test_a_malformed_message_is_told_and_changes_nothing() -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(start(), Malformed(ErrorCode.BAD_REQUEST, "no JSON"), Audio(LOUD), Stop())
     outside.settle()
-    assert [e.message for e in outside.of(Failed)] == ["no JSON"]
+    assert [e.message for e in outside.of(ErrorEvent)] == ["no JSON"]
     assert len(outside.finals) == 1
 
 
 def test_a_fatal_malformed_message_names_what_is_unanswered_and_closes() -> None:
-    outside = Outside(SIMPLE)
+    outside = SessionHarness(SIMPLE)
     outside.say(start(), Audio(QUIET), Malformed(ErrorCode.MESSAGE_TOO_BIG, "70 000 bytes", fatal=True))
     error = outside.events[-1]
-    assert isinstance(error, Failed)
+    assert isinstance(error, ErrorEvent)
     assert (error.fatal, error.start, error.end) == (True, 0, 16_000)
     assert outside.closes == [Close(ErrorCode.MESSAGE_TOO_BIG)]
 
@@ -97,17 +97,17 @@ def test_a_fatal_malformed_message_names_what_is_unanswered_and_closes() -> None
     ],
 )
 def test_a_start_that_cannot_be_served_is_named_and_closes(bad: Start, words: str) -> None:
-    outside = Outside()
+    outside = SessionHarness()
     outside.say(bad)
     [error] = outside.events
-    assert isinstance(error, Failed)
+    assert isinstance(error, ErrorEvent)
     assert error.fatal
     assert words in error.message
     assert outside.closes[0].code == error.code
 
 
 def test_what_is_said_while_a_stream_finishes_waits_and_nothing_is_lost() -> None:
-    outside = Outside(SIMPLE)
+    outside = SessionHarness(SIMPLE)
     outside.say(start(), Audio(LOUD), Stop(keep_open=True))
     outside.say(*[Audio(LOUD[i : i + 1]) for i in range(2_000)], Stop())
     outside.settle()

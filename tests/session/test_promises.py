@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobFailed, Outcome, Output
-from streamer.session.events import Failed, Finished, Flushed, Mode, Segment, SpeechEnded, SpeechStarted, Started
+from streamer.session.events import ErrorEvent, Finished, Flushed, Mode, Segment, SpeechEnded, SpeechStarted, Started
 from streamer.session.messages import Audio, Flush, KeepAlive, Malformed, Message, Start, Stop
 from streamer.session.settings import Limits, SessionSettings
 from tests.raw import read
-from tests.session.outside import Outside, bursts, count_samples, cut, start
+from tests.session.harness import SessionHarness, bursts, count_samples, cut, start
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -32,9 +32,9 @@ def _sizes(rng: random.Random, total: int) -> list[int]:
     return [rng.randint(low, high) for _ in range(total // low + 1)][: total // low + 1]
 
 
-def _played(rng: random.Random, data: bytes, mode: Mode, first: Start, *, answers: bool) -> Outside:
+def _played(rng: random.Random, data: bytes, mode: Mode, first: Start, *, answers: bool) -> SessionHarness:
     """A whole stream said in random messages; answers come at random moments, or all at the end of each message."""
-    outside = Outside(SessionSettings(mode))
+    outside = SessionHarness(SessionSettings(mode))
     outside.say(first)
     for message in cut(data, _sizes(rng, len(data))):
         outside.say(message)
@@ -116,7 +116,7 @@ def test_interims_come_only_when_asked_for() -> None:
 @given(SEEDS)
 def test_results_leave_in_stream_order_whatever_the_order_of_answers(seed: int) -> None:
     rng = random.Random(seed)
-    outside = Outside(SessionSettings(Mode.SIMPLE, max_inflight=8))
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE, max_inflight=8))
     outside.say(start(chunk_ms=50), Audio(bursts(2.0).tobytes()), Stop())
     outside.settle(rng)
     assert [piece.segment_id for piece in outside.finals] == list(range(1, 41))
@@ -130,15 +130,15 @@ def test_what_fails_is_named_by_its_range_and_the_sum_closes(seed: int) -> None:
     def flaky(job: Job) -> Outcome:
         return JobFailed(ErrorCode.MODEL_ERROR, "no") if rng.random() < 0.3 else count_samples(job)
 
-    outside = Outside(SessionSettings(Mode.SIMPLE, limits=Limits(max_model_failures=10_000)), flaky)
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE, limits=Limits(max_model_failures=10_000)), flaky)
     outside.say(start(chunk_ms=100), Audio(bursts(3.0).tobytes()), Stop())
     outside.settle(rng)
-    ranges = sorted((e.start, e.end) for e in outside.of(Segment, Failed))
+    ranges = sorted((e.start, e.end) for e in outside.of(Segment, ErrorEvent))
     assert ranges == [(at, at + 1_600) for at in range(0, 48_000, 1_600)]
-    lost = sum(e.end - e.start for e in outside.of(Failed))
+    lost = sum(e.end - e.start for e in outside.of(ErrorEvent))
     last = outside.events[-1]
     assert isinstance(last, Finished)
-    assert (last.received, last.processed, last.failed) == (48_000, 48_000 - lost, len(outside.of(Failed)))
+    assert (last.received, last.processed, last.failed) == (48_000, 48_000 - lost, len(outside.of(ErrorEvent)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -146,7 +146,7 @@ def test_what_fails_is_named_by_its_range_and_the_sum_closes(seed: int) -> None:
 def test_flushed_comes_after_the_results_before_it_and_the_clock_goes_on(seed: int) -> None:
     rng = random.Random(seed)
     mode = rng.choice(list(Mode))
-    outside = Outside(SessionSettings(mode))
+    outside = SessionHarness(SessionSettings(mode))
     loud = bursts(0.0, 1.0).tobytes()
     outside.say(start(), Audio(loud), Flush("a"), Audio(loud), Flush("b"), Audio(loud), Stop())
     outside.settle(rng)
@@ -167,7 +167,7 @@ def test_whatever_a_client_does_each_stream_has_one_closing_event_and_is_release
     def flaky(job: Job) -> Outcome:
         return JobFailed(ErrorCode.MODEL_CRASHED, "no") if rng.random() < 0.1 else Output.of([1])
 
-    outside = Outside(SessionSettings(rng.choice(list(Mode))), flaky)
+    outside = SessionHarness(SessionSettings(rng.choice(list(Mode))), flaky)
     for _ in range(rng.randrange(5, 60)):
         match rng.randrange(5):
             case 0 if outside.scores:
@@ -180,8 +180,8 @@ def test_whatever_a_client_does_each_stream_has_one_closing_event_and_is_release
                 outside.say(_any_message(rng))
     outside.settle(rng)
     if not outside.closes:
-        outside.take(outside.session.hangup(outside.now))
-    fatal = [e for e in outside.of(Failed) if e.fatal]
+        outside.take(outside.session.on_disconnect(outside.now))
+    fatal = [e for e in outside.of(ErrorEvent) if e.fatal]
     assert len(outside.of(Started)) == len(outside.released)
     assert len(fatal) <= 1
     assert outside.session.deadline is None
@@ -208,7 +208,7 @@ def _any_message(rng: random.Random) -> Message:
 
 
 def test_streams_said_all_at_once_are_taken_in_the_order_they_were_said() -> None:
-    outside = Outside(SessionSettings(Mode.SIMPLE))
+    outside = SessionHarness(SessionSettings(Mode.SIMPLE))
     for seconds in (1.0, 0.5, 0.25):
         outside.say(start(), Audio(bursts(seconds).tobytes()))
     outside.say(Stop())
@@ -218,7 +218,7 @@ def test_streams_said_all_at_once_are_taken_in_the_order_they_were_said() -> Non
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_times_start_again_at_zero_after_a_restart(mode: Mode) -> None:
-    outside = Outside(SessionSettings(mode))
+    outside = SessionHarness(SessionSettings(mode))
     loud = bursts(0.5, 1.0, 1.0).tobytes()
     outside.say(start(), Audio(loud), start(), Audio(loud), Stop(keep_open=True), Audio(loud), Stop())
     outside.settle()

@@ -1,1 +1,1 @@
-"""The whole server in memory on a clock of its own: sessions, conductor, engine, models, clients, from one seed."""
+"""The whole server in memory on a clock of its own: sessions, manager, engine, models, clients, from one seed."""

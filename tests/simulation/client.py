@@ -11,7 +11,7 @@ from typing import Any
 
 from streamer.session.events import Mode
 from streamer.testing import MemoryClient
-from tests.session.outside import bursts
+from tests.session.harness import bursts
 from tests.simulation.hearing import Hearing
 
 RATE = 16_000
@@ -19,7 +19,7 @@ SPEECH = bursts(0.4, 1.1, 0.9, 0.4, 0.8, 2.5, 1.4, 0.2, 0.7, 6.0, 1.0).tobytes()
 
 
 @dataclass(slots=True)
-class Sent:
+class SentStream:
     """One stream as the client sent it."""
 
     channels: int
@@ -29,11 +29,11 @@ class Sent:
 
 
 @dataclass(slots=True)
-class Heard:
+class ReceivedStream:
     """What a client heard of one stream, checked as it comes."""
 
     mode: Mode
-    sent: Sent
+    sent: SentStream
     open: dict[int, float] = field(default_factory=dict)
     ended: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     answered: dict[int, float] = field(default_factory=lambda: defaultdict(float))
@@ -107,7 +107,7 @@ class Client:
         self._line = line
         self._mode = mode
         self._rng = rng
-        self._sent: list[Sent] = []
+        self._sent: list[SentStream] = []
         self._patience = rng.choice(["reads", "reads", "reads", "slow", "deaf"])
         self._manners = rng.choice(["stop", "stop", "stop", "stop", "leave", "silent"])
         self.events = 0
@@ -120,7 +120,7 @@ class Client:
             tasks.create_task(self._speak())
 
     async def _listen(self) -> None:
-        heard: Heard | None = None
+        heard: ReceivedStream | None = None
         if self._patience == "deaf":
             return
         while (frame := await self._line.receive()) is not None:
@@ -134,7 +134,7 @@ class Client:
             self.events += 1
             if event["type"] == "started":
                 assert heard is None, "a stream ends before the next begins"
-                heard = Heard(self._mode, self._sent[self.streams])
+                heard = ReceivedStream(self._mode, self._sent[self.streams])
                 self.streams += 1
             elif event["type"] == "error" and event["fatal"]:
                 self.fatal = event["code"]
@@ -150,7 +150,7 @@ class Client:
         try:
             for _ in range(rng.randrange(1, 4)):
                 await self._stream()
-                if self._line.goodbye is not None:
+                if self._line.close_info is not None:
                     return
             if self._manners == "stop":
                 await self._say(type="stop")
@@ -162,7 +162,7 @@ class Client:
 
     async def _stream(self) -> None:
         rng = self._rng
-        sent = Sent(rng.choice([1, 1, 1, 2]), rng.random() < 0.5)
+        sent = SentStream(rng.choice([1, 1, 1, 2]), rng.random() < 0.5)
         if self._has_audio and rng.random() < 0.7:
             sent.hearing = Hearing(self._mode, sent.channels)
         self._sent.append(sent)

@@ -48,7 +48,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The conductor's clock on a virtual loop; a `clock.Clock`."""
+    """The connection manager's clock on a virtual loop; a `clock.Clock`."""
 
     paused_s = 0.0
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import msgspec
 
 from streamer.errors import ErrorCode
-from streamer.inference.calls import NO_AUDIO, Answer, Call, Fault, Item, Op, Reply
-from streamer.inference.executor import WorkerOwner
-from streamer.models.contract import Model, Segment
+from streamer.inference.worker_protocol import NO_AUDIO, Answer, Fault, InferenceItem, Op, WorkerCall, WorkerReply
+from streamer.inference.workers import WorkerOwner
+from streamer.models.contract import AudioSegment, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Counting(Model):
     timeout_floor_s = 2.0
     timeout_factor = 1.0
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[object]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[object]:
         raise AssertionError("the simulated worker answers")
 
 
@@ -71,10 +71,10 @@ class SimulatedWorker:
     def start(self) -> None:
         pass
 
-    def call(self, call: Call) -> None:
+    def call(self, call: WorkerCall) -> None:
         temper, rng = self._temper, self._rng
         if call.op is not Op.INFER:
-            self._later(0.001, Reply())
+            self._later(0.001, WorkerReply())
             if call.op is Op.UNLOAD:
                 self._loop.call_later(0.002, self._leave, "unloaded")
             return
@@ -89,14 +89,14 @@ class SimulatedWorker:
             spoken = [self._spoken(item) for item in call.items]
             if rng.random() < temper.partial and temper.audio:
                 parts = [Answer(index, b"", partial=True, audio=part) for index, (part, _) in enumerate(spoken)]
-                self._loop.call_later(took / 2, self._post, Reply(parts, done=False))
+                self._loop.call_later(took / 2, self._post, WorkerReply(parts, done=False))
                 spoken = [(None, rest) for _, rest in spoken]
             elif rng.random() < temper.partial:
                 parts = [Answer(index, b'"part"', partial=True) for index in range(len(call.items))]
-                self._loop.call_later(took / 2, self._post, Reply(parts, done=False))
+                self._loop.call_later(took / 2, self._post, WorkerReply(parts, done=False))
             self._later(
                 took,
-                Reply([self._item(index, item.samples, *spoken[index]) for index, item in enumerate(call.items)]),
+                WorkerReply([self._item(index, item.samples, *spoken[index]) for index, item in enumerate(call.items)]),
             )
 
     def stop(self) -> None:
@@ -107,7 +107,7 @@ class SimulatedWorker:
             self._answer.cancel()
         self._loop.call_later(0.1, self._leave, "was killed")
 
-    def _spoken(self, item: Item) -> tuple[memoryview | None, memoryview]:
+    def _spoken(self, item: InferenceItem) -> tuple[memoryview | None, memoryview]:
         """The audio of an answer in two parts: its input again, or nothing."""
         if self._rng.random() >= self._temper.audio:
             return NO_AUDIO, NO_AUDIO
@@ -121,14 +121,14 @@ class SimulatedWorker:
         audio = rest if part is None else memoryview(bytes(part) + bytes(rest))
         return Answer(index, msgspec.json.encode({"count": len(samples) // 4}), audio=audio)
 
-    def _later(self, delay: float, reply: Reply) -> None:
+    def _later(self, delay: float, reply: WorkerReply) -> None:
         self._answer = self._loop.call_later(delay, self._post, reply)
 
-    def _post(self, reply: Reply) -> None:
+    def _post(self, reply: WorkerReply) -> None:
         if not self._gone:
             self._owner.on_reply(self, reply)  # type: ignore[arg-type]
 
     def _leave(self, cause: str) -> None:
         if not self._gone:
             self._gone = True
-            self._owner.on_gone(self, cause)  # type: ignore[arg-type]
+            self._owner.on_exit(self, cause)  # type: ignore[arg-type]

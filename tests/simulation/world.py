@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from streamer.audio.coding import Samples, decoded
+from streamer.audio.deferred_decoder import AudioSamples, decode_samples
 from streamer.config import DrainSettings
+from streamer.connection.admission import Admission
+from streamer.connection.lifecycle import Lifecycle
+from streamer.connection.manager import ConnectionManager
+from streamer.connection.outbox import OutboxBounds
+from streamer.connection.services import Services
 from streamer.errors import StreamerError
 from streamer.inference.engine import Engine
-from streamer.inference.executor import WorkerOwner
 from streamer.inference.settings import EngineSettings
-from streamer.protocols.v2 import V2
-from streamer.runtime.admission import Admission
-from streamer.runtime.conductor import Conductor
-from streamer.runtime.lifecycle import Lifecycle
-from streamer.runtime.outbox import OutboxBounds
-from streamer.runtime.services import Services
+from streamer.inference.workers import WorkerOwner
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.settings import AudioOutSettings, Limits, ModelOutput, SessionSettings
 from streamer.testing import memory_pair
@@ -75,13 +75,13 @@ class SimulatedScoring:
     def reset(self, row: Row) -> None:
         assert row in self.rows
 
-    def submit(self, row: Row, samples: Samples) -> None:
+    def submit(self, row: Row, samples: AudioSamples) -> None:
         assert row in self.rows
         asyncio.get_running_loop().call_later(self._rng.uniform(0, 0.03), self._answer, row, samples)
 
-    def _answer(self, row: Row, samples: Samples) -> None:
+    def _answer(self, row: Row, samples: AudioSamples) -> None:
         if row in self.rows:
-            self.rows[row](loudness(decoded(samples)).tolist())
+            self.rows[row](loudness(decode_samples(samples)).tolist())
 
 
 class World:
@@ -108,7 +108,7 @@ class World:
 
     def run(self) -> Score:
         """Play it out. AssertionError where a promise is broken."""
-        random.seed(self.rng.random())  # the conductor shuffles by the module's own dice
+        random.seed(self.rng.random())  # the connection manager shuffles by the module's own dice
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             runner.run(self._play())
         return self.score
@@ -126,18 +126,18 @@ class World:
         scoring = SimulatedScoring(rng)
         services = Services(scoring, engine, clock=clock)
         ids = iter(range(10**9))
-        conductor = Conductor(services, OutboxBounds(), new_id=lambda: f"s{next(ids)}")
+        manager = ConnectionManager(services, OutboxBounds(), new_id=lambda: f"s{next(ids)}")
         admission = Admission(rng.choice([10, 1_000]), engine, retry_after_s=1.0)
-        lifecycle = Lifecycle(admission, conductor, engine)
-        lifecycle.ready()
+        lifecycle = Lifecycle(admission, manager, engine)
+        lifecycle.set_ready()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._clients):
-                tasks.create_task(self._session(conductor, admission))
+                tasks.create_task(self._session(manager, admission))
             if self._drains:
                 tasks.create_task(self._drain(lifecycle))
-        await conductor.ended()
+        await manager.wait_empty()
         await asyncio.sleep(30)  # workers come back, nothing is left running
-        self._check_nothing_is_left(engine, scoring, conductor, admission)
+        self._check_nothing_is_left(engine, scoring, manager, admission)
         await engine.stop(1.0)
         self.score.virtual_s = loop.time()
         self.score.faults.update(faults)
@@ -145,12 +145,12 @@ class World:
     def _spawn(self, name: str, owner: WorkerOwner, rng: random.Random, faults: list[str]) -> SimulatedWorker:
         return SimulatedWorker(name, owner, self._temper, rng, faults)
 
-    async def _session(self, conductor: Conductor, admission: Admission) -> None:
+    async def _session(self, manager: ConnectionManager, admission: Admission) -> None:
         rng = random.Random(self.rng.random())
         await asyncio.sleep(rng.uniform(0, 20))
         mode = rng.choice(list(Mode))
         try:
-            with admission.place():
+            with admission.acquire():
                 client_end, server_end = memory_pair(bound=rng.choice([1, 8, 64]))
                 has_audio = self._temper.audio > 0
                 client = Client(client_end, mode, rng, has_audio=has_audio)
@@ -162,11 +162,11 @@ class World:
                 )
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(client.run())
-                    await conductor.run(server_end, V2(mode, SAMPLE_RATE), settings, measure=len)
+                    await manager.run(server_end, V2Codec(mode, SAMPLE_RATE), settings, measure=len)
                 self.score.sessions += 1
                 self.score.streams += client.streams
                 self.score.events += client.events
-                self.score.ends[_end(client_end.goodbye)] += 1
+                self.score.ends[_end(client_end.close_info)] += 1
         except StreamerError:
             self.score.refused += 1
 
@@ -178,13 +178,13 @@ class World:
         self.score.ends["cut off by the drain"] += left
 
     def _check_nothing_is_left(
-        self, engine: Engine, scoring: SimulatedScoring, conductor: Conductor, admission: Admission
+        self, engine: Engine, scoring: SimulatedScoring, manager: ConnectionManager, admission: Admission
     ) -> None:
         depth = engine.depth
         assert (depth.pending_items, depth.running_items, depth.pending_seconds) == (0, 0, 0), depth
         assert engine.readiness.ready, engine.readiness.reason
         assert not scoring.rows
-        assert len(conductor) == admission.active == 0
+        assert len(manager) == admission.active == 0
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not others, others
 

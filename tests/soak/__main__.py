@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from streamer.testing import HEALTHY, FaultProxy, Toxics, fault_proxy
-from tests.faults.served import Served, served
+from tests.faults.served import ServerProcess, served
 from tests.soak.clients import Client, Score
 
 SETTINGS = {
@@ -61,7 +61,7 @@ killed has to come back, too."""
 class Soak:
     """One run."""
 
-    def __init__(self, server: Served, proxy: FaultProxy, seed: int) -> None:
+    def __init__(self, server: ServerProcess, proxy: FaultProxy, seed: int) -> None:
         self.server = server
         self.proxy = proxy
         self.random = random.Random(seed)

@@ -21,7 +21,7 @@ from streamer.client import (
     Stream,
     connect,
 )
-from streamer.client.link import LOST
+from streamer.client.transport import LOST
 from streamer.testing import s16le, silence, speech
 from tests.faults.raw import Raw, frame, header, raw, text
 from tests.soak.ledger import Broken, check

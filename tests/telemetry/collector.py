@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedSpans:
     """A span as it came over the wire."""
 
     name: str
@@ -40,7 +40,7 @@ class Collector:
     """What came so far. `url`: what OTEL_EXPORTER_OTLP_ENDPOINT wants."""
 
     url: str
-    spans: list[Received] = field(default_factory=list)
+    spans: list[ReceivedSpans] = field(default_factory=list)
     came: threading.Condition = field(default_factory=threading.Condition)
     mood: str = "well"
     """`well`, `slow` (answers when it is let go) or `failing`."""
@@ -63,12 +63,12 @@ class Collector:
         with self.came:
             assert self.came.wait_for(here, timeout_s), f"{names} expected, {[span.name for span in self.spans]} came"
 
-    def named(self, name: str) -> list[Received]:
+    def named(self, name: str) -> list[ReceivedSpans]:
         return [span for span in self.spans if span.name == name]
 
     def tree(self) -> list[str]:
         """The spans as an indented list, parents before children, by start."""
-        below: dict[str, list[Received]] = defaultdict(list)
+        below: dict[str, list[ReceivedSpans]] = defaultdict(list)
         known = {span.id for span in self.spans}
         for span in sorted(self.spans, key=lambda span: span.start_ns):
             below[span.parent if span.parent in known else ""].append(span)
@@ -83,14 +83,14 @@ class Collector:
         return list(lines("", 0))
 
 
-def _received(span: Any, service: str) -> Received:
+def _received(span: Any, service: str) -> ReceivedSpans:
     def value(any_value: Any) -> Any:
         return getattr(any_value, any_value.WhichOneof("value"))
 
     def attributes(of: Any) -> dict[str, Any]:
         return {entry.key: value(entry.value) for entry in of.attributes}
 
-    return Received(
+    return ReceivedSpans(
         name=span.name,
         trace=span.trace_id.hex(),
         id=span.span_id.hex(),

@@ -12,19 +12,19 @@ import pytest
 from streamer.errors import ErrorCode
 from streamer.session.actions import Job, JobFailed, Outcome, Output
 from streamer.session.events import Mode
-from streamer.telemetry.hub import Telemetry
+from streamer.telemetry.telemetry import Telemetry
 from streamer.testing import s16le, tone
-from tests.runtime.stage import START, STOP, Stage, hear, turns
+from tests.connection.in_memory_server import START, STOP, InMemoryServer, hear, turns
 
 TENTH = 1_600
 SILENCE = b"\0\0" * TENTH
 
 
-class Counted:
+class CountingModel:
     """A server in memory whose telemetry is asked by name."""
 
     def __init__(self, mode: Mode, start: str = START) -> None:
-        self.stage = Stage(mode, observe=lambda clock: Telemetry("stub", {}, clock.now))
+        self.stage = InMemoryServer(mode, observe=lambda clock: Telemetry("stub", {}, clock.now))
         assert isinstance(self.stage.observer, Telemetry)
         self.telemetry = self.stage.observer
         self.client = self.stage.connect()
@@ -47,14 +47,14 @@ def tones(seconds: float) -> list[bytes]:
 
 
 async def test_a_final_is_timed_from_the_arrival_of_its_last_audio() -> None:
-    counted = Counted(Mode.SEGMENTED)
+    counted = CountingModel(Mode.SEGMENTED)
     await counted.client.send(START)
     await turns()
-    counted.stage.scripted.held = True
+    counted.stage.scripted.is_holding = True
     await counted.say(*[SILENCE] * 10, *tones(1.0), *[SILENCE] * 10)
     counted.stage.clock.advance(2.0)  # the model thinks
-    counted.stage.scripted.held = False
-    counted.stage.scripted.let_go()
+    counted.stage.scripted.is_holding = False
+    counted.stage.scripted.release_all()
     await turns()
     assert counted.value("final_latency_seconds_count") == 1
     # Speech ends 0.6 s after its last audio; the model was let go 0.4 s and 2 s later.
@@ -72,7 +72,7 @@ async def test_a_final_is_timed_from_the_arrival_of_its_last_audio() -> None:
 
 
 async def test_a_first_interim_is_timed_from_the_start_of_its_speech() -> None:
-    counted = Counted(Mode.SEGMENTED)
+    counted = CountingModel(Mode.SEGMENTED)
     await counted.client.send(START[:-1] + ',"interim_results":true,"interim_interval_ms":500}')
     await turns()
     await counted.say(*tones(1.5))
@@ -84,7 +84,7 @@ async def test_a_first_interim_is_timed_from_the_start_of_its_speech() -> None:
 
 
 async def test_what_a_peer_leaves_unsaid_at_its_end_is_counted_too() -> None:
-    counted = Counted(Mode.SIMPLE)
+    counted = CountingModel(Mode.SIMPLE)
     await counted.client.send(START)
     await counted.say(*[SILENCE] * 7)
     counted.client.close()
@@ -93,7 +93,7 @@ async def test_what_a_peer_leaves_unsaid_at_its_end_is_counted_too() -> None:
 
 
 async def test_pieces_have_latencies_and_no_endpoint_delay() -> None:
-    counted = Counted(Mode.SIMPLE)
+    counted = CountingModel(Mode.SIMPLE)
     await counted.client.send(START)
     await counted.say(*[SILENCE] * 21)
     assert counted.value("final_latency_seconds_count") == 4
@@ -108,7 +108,7 @@ async def test_an_error_in_place_of_a_final_is_the_end_of_its_segment() -> None:
     def fail(job: Job) -> Outcome:
         return JobFailed(ErrorCode.MODEL_ERROR, "no luck")
 
-    counted = Counted(Mode.SIMPLE)
+    counted = CountingModel(Mode.SIMPLE)
     counted.stage.scripted._answer = fail
     await counted.client.send(START)
     await counted.say(*[SILENCE] * 11)
@@ -118,7 +118,7 @@ async def test_an_error_in_place_of_a_final_is_the_end_of_its_segment() -> None:
 
 
 async def test_pieces_that_overlap_are_timed_too_and_so_are_their_errors() -> None:
-    counted = Counted(Mode.SIMPLE)
+    counted = CountingModel(Mode.SIMPLE)
     counted.client.close()
     counted.stage.settings = replace(counted.stage.settings, overlap_ms=50.0)
     counted.client = counted.stage.connect()
@@ -133,7 +133,7 @@ async def test_pieces_that_overlap_are_timed_too_and_so_are_their_errors() -> No
 
 
 async def test_a_message_against_the_protocol_is_counted_by_its_code() -> None:
-    counted = Counted(Mode.SIMPLE)
+    counted = CountingModel(Mode.SIMPLE)
     await counted.client.send("{")
     await turns()
     assert counted.value("protocol_errors_total", code="bad_request") == 1
@@ -142,7 +142,7 @@ async def test_a_message_against_the_protocol_is_counted_by_its_code() -> None:
 
 
 async def test_what_clients_say_makes_no_series() -> None:
-    counted = Counted(Mode.SIMPLE)
+    counted = CountingModel(Mode.SIMPLE)
     before = {
         (sample.name, *sample.labels.items())
         for metric in counted.telemetry.registry.collect()
@@ -163,8 +163,8 @@ async def test_what_clients_say_makes_no_series() -> None:
 
 
 async def test_nothing_of_a_session_is_left_when_it_is_over() -> None:
-    counted = Counted(Mode.SEGMENTED)
-    counted.stage.scripted.held = True
+    counted = CountingModel(Mode.SEGMENTED)
+    counted.stage.scripted.is_holding = True
     await counted.client.send(START)
     await counted.say(*tones(1.0), *[SILENCE] * 10)
     counted.client.close()

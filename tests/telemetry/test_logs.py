@@ -13,10 +13,10 @@ import pytest
 from streamer.errors import ErrorCode
 from streamer.session.events import Mode
 from streamer.telemetry import logs as logs_module
-from streamer.telemetry.hub import Telemetry
-from streamer.telemetry.logs import CURRENT, Ids, Logs, Repeats
+from streamer.telemetry.logs import CURRENT, Ids, LogRateLimiter, Logs
+from streamer.telemetry.telemetry import Telemetry
 from streamer.testing import s16le, tone
-from tests.runtime.stage import START, STOP, Stage, hear, turns
+from tests.connection.in_memory_server import START, STOP, InMemoryServer, hear, turns
 
 log = logging.getLogger("streamer.test")
 
@@ -50,7 +50,7 @@ def test_a_record_from_outside_of_a_session_finds_its_trace_by_the_sessions_id(o
     ids = Ids("s1")
     ids.trace_id = "a" * 32
     with Logs(stream=out) as logs:
-        logs.know({"s1": ids}.get)
+        logs.set_ids_source({"s1": ids}.get)
         log.warning("a job failed", extra={"session_id": "s1"})
     assert records(out)[0]["trace_id"] == "a" * 32
 
@@ -68,13 +68,13 @@ def test_an_error_brings_its_traceback_and_text_is_for_people(out: io.StringIO) 
 
 
 def test_repeats_are_held_back_and_counted() -> None:
-    repeats = Repeats(burst=2, window_s=10, keys=3)
-    assert [repeats.ask("a", now) for now in (0.0, 1.0, 2.0, 3.0)] == [0, 0, None, None]
-    assert repeats.ask("b", 3.0) == 0
-    assert repeats.ask("a", 10.0) == 2
+    repeats = LogRateLimiter(burst=2, window_s=10, keys=3)
+    assert [repeats.allow("a", now) for now in (0.0, 1.0, 2.0, 3.0)] == [0, 0, None, None]
+    assert repeats.allow("b", 3.0) == 0
+    assert repeats.allow("a", 10.0) == 2
     for key in "cdef":
-        repeats.ask(key, 11.0)
-    assert len(repeats._seen) == 3
+        repeats.allow(key, 11.0)
+    assert len(repeats._windows) == 3
 
 
 def test_a_flood_of_one_line_is_a_few_lines(out: io.StringIO) -> None:
@@ -88,8 +88,8 @@ def test_a_crowd_that_is_turned_away_is_a_few_lines_of_each_kind(out: io.StringI
     telemetry = Telemetry("stub", {})
     with Logs(stream=out):
         for _ in range(1_000):
-            telemetry.refused("websocket", ErrorCode.OVERLOADED, "10.0.0.1")
-        telemetry.refused("grpc", ErrorCode.UNAUTHENTICATED, "10.0.0.2")
+            telemetry.on_refused("websocket", ErrorCode.OVERLOADED, "10.0.0.1")
+        telemetry.on_refused("grpc", ErrorCode.UNAUTHENTICATED, "10.0.0.2")
     said = [(record["message"], record["transport"], record["code"], record["peer"]) for record in records(out)]
     assert said == [
         *[("session refused", "websocket", "overloaded", "10.0.0.1")] * 5,
@@ -112,7 +112,7 @@ class Stuck(io.StringIO):
 def test_a_stuck_reader_costs_records_and_never_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs_module, "QUEUE", 10)
     out = Stuck()
-    with Logs(stream=out, repeats=Repeats(burst=1_000)) as logs:
+    with Logs(stream=out, repeats=LogRateLimiter(burst=1_000)) as logs:
         for number in range(50):
             log.info("line %d", number)
         assert 38 <= logs.dropped <= 40
@@ -141,7 +141,7 @@ def test_the_log_before_is_put_back(out: io.StringIO) -> None:
 async def test_a_session_is_one_record_at_its_end_and_says_nothing_it_heard(out: io.StringIO) -> None:
     secrets = ("eyJhbGciOi", "the weather today", "call-42")
     with Logs("debug", stream=out):
-        stage = Stage(Mode.SEGMENTED, observe=lambda clock: Telemetry("stub", {}, clock.now))
+        stage = InMemoryServer(Mode.SEGMENTED, observe=lambda clock: Telemetry("stub", {}, clock.now))
         client = stage.connect()
         start = json.loads(START) | {"metadata": {"who": secrets[2]}, "options": {"words": secrets[1]}}
         await client.send(json.dumps({"type": "auth", "token": secrets[0]}))

@@ -11,9 +11,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from streamer.errors import ErrorCode
-from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.instruments import Histogram, Instruments
 from streamer.telemetry.observer import Subsystem
+from streamer.telemetry.telemetry import Telemetry
 
 NAMES = [
     "sessions_started", "sessions_closed", "sessions_active", "session_duration_seconds", "handshakes",
@@ -57,8 +57,8 @@ def test_promtool_finds_nothing_to_say() -> None:
     if promtool is None:
         pytest.skip("promtool is in Debian's package prometheus")
     telemetry = Telemetry("stub")
-    telemetry.refused("websocket", ErrorCode.OVERLOADED, "somebody")
-    telemetry.broken(Subsystem.OTHER, ValueError())
+    telemetry.on_refused("websocket", ErrorCode.OVERLOADED, "somebody")
+    telemetry.unexpected_error(Subsystem.OTHER, ValueError())
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=generate_latest(telemetry.registry), capture_output=True, check=False
     )
@@ -85,7 +85,7 @@ def test_a_traced_observation_is_an_exemplar_in_openmetrics() -> None:
 def test_refusals_are_counted_by_what_they_are() -> None:
     telemetry = Telemetry("stub")
     for code in (ErrorCode.OVERLOADED, ErrorCode.TOKEN_EXPIRED, ErrorCode.BAD_REQUEST):
-        telemetry.refused("websocket", code, "somebody")
+        telemetry.on_refused("websocket", code, "somebody")
     value = telemetry.registry.get_sample_value
     assert value("streamer_admission_rejected_total", {"reason": "overloaded"}) == 1
     assert value("streamer_auth_failures_total", {"reason": "token_expired"}) == 1

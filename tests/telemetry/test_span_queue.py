@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from streamer.errors import ConfigError
 from streamer.telemetry import otel
 from streamer.telemetry.otel import SpanQueue
-from streamer.telemetry.wanted import protocol_of, traces_wanted
+from streamer.telemetry.otel_env import are_traces_enabled, protocol_of
 
 OK, FAILED = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 
@@ -71,7 +71,7 @@ def test_spans_are_made_where_they_are_sent_and_no_batch_is_larger_than_it_may_b
 
 def test_what_has_no_room_as_a_whole_is_dropped_as_a_whole() -> None:
     exporter = Exporter()
-    queue = SpanQueue(exporter, most=5, batch=5, delay_s=60)
+    queue = SpanQueue(exporter, max_spans=5, batch=5, delay_s=60)
     for _ in range(2):
         queue.put(3, lambda: map(ReadableSpan, "abc"))
     ended(queue, 1)
@@ -113,7 +113,7 @@ def test_a_silent_collector_costs_spans_and_a_bounded_end(monkeypatch: pytest.Mo
         return OK
 
     exporter = Exporter(hang)
-    queue = SpanQueue(exporter, most=10, batch=2, delay_s=60)
+    queue = SpanQueue(exporter, max_spans=10, batch=2, delay_s=60)
     ended(queue, 2)
     assert begun.wait(5)
     ended(queue, 15)
@@ -139,7 +139,7 @@ def test_a_silent_collector_costs_spans_and_a_bounded_end(monkeypatch: pytest.Mo
     ],
 )
 def test_traces_are_made_where_the_variables_say_where_to(environment: dict[str, str], wanted: bool) -> None:
-    assert traces_wanted(environment) is wanted
+    assert are_traces_enabled(environment) is wanted
 
 
 def test_a_wrong_variable_is_named() -> None:

@@ -14,7 +14,7 @@ import aiohttp
 import grpc.aio
 import pytest
 
-from streamer.client.grpc_link import METHOD
+from streamer.client.grpc_transport import METHOD
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.samples import sample
 from streamer.testing import s16le, speech

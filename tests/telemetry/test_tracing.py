@@ -13,14 +13,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
-from streamer.inference.observer import Ended
+from streamer.inference.observer import CallOutcome
 from streamer.session.events import Mode
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
-from streamer.telemetry.chronicle import Passage, Reader
 from streamer.telemetry.logs import Ids
-from streamer.telemetry.observer import Handshake, SessionInfo
-from streamer.telemetry.spans import remote
+from streamer.telemetry.observer import HandshakeInfo, SessionInfo
+from streamer.telemetry.session_recorder import SegmentTimeline, SessionSink
+from streamer.telemetry.spans import remote_context
 from streamer.telemetry.tracing import LONG_S, Tracing
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -28,7 +28,7 @@ SAID = f"00-{TRACE}-{PARENT}-01"
 FORMAT = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
 
 
-class Kept(SpanProcessor):
+class RecordingProcessor(SpanProcessor):
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
 
@@ -49,27 +49,28 @@ class Traced:
 
     def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         provider = TracerProvider(sampler=ParentBased(sampler), shutdown_on_exit=False)
-        self.kept = Kept()
+        self.kept = RecordingProcessor()
         provider.add_span_processor(self.kept)
         self.tracing = Tracing(provider, self.kept.put, "stub")
 
     def session(
-        self, start: Start, handshake: Handshake | None = None, now: float = 100.0
-    ) -> tuple[Reader, str | None]:
-        info = SessionInfo("s", "websocket", "v2", Mode.SEGMENTED, "127.0.0.1", handshake or Handshake())
+        self, start: Start, handshake: HandshakeInfo | None = None, now: float = 100.0
+    ) -> tuple[SessionSink, str | None]:
+        info = SessionInfo("s", "websocket", "v2", Mode.SEGMENTED, "127.0.0.1", handshake or HandshakeInfo())
         self.ids = Ids("s")
-        reader = self.tracing.reader(info, self.ids, now)
-        return reader, reader.starting(start, now)
+        reader = self.tracing.session_sink(info, self.ids, now)
+        return reader, reader.on_start(start, now)
 
-    def close(self, reader: Reader, code: ErrorCode | None = None) -> ReadableSpan:
-        reader.closed(Summary(), code, gone=False, now=200.0)
+    def close(self, reader: SessionSink, code: ErrorCode | None = None) -> ReadableSpan:
+        reader.on_close(Summary(), code, peer_disconnected=False, now=200.0)
         return self.kept.named("session")[-1]
 
 
-def passage(segment_id: int = 1, began: float = 101.0) -> Passage:
-    return Passage(
-        0, segment_id, 0, 16_000, began, 0.01, end=16_000, heard=began + 1, ended=began + 1.6, asked=began + 1.6,
-        started=began + 1.7, finished=began + 2, answered=began + 2, written=began + 2.1, speech=True,
+def passage(segment_id: int = 1, began: float = 101.0) -> SegmentTimeline:
+    return SegmentTimeline(
+        0, segment_id, 0, 16_000, began, 0.01, end=16_000, audio_ended_at=began + 1, endpointed_at=began + 1.6,
+        queued_at=began + 1.6, inference_started_at=began + 1.7, inference_finished_at=began + 2,
+        result_at=began + 2, written_at=began + 2.1, speech=True,
     )  # fmt: skip
 
 
@@ -85,11 +86,11 @@ def passage(segment_id: int = 1, began: float = 101.0) -> Passage:
     ],
 )
 def test_garbage_is_no_context(said: str | None) -> None:
-    assert remote(said) is None
+    assert remote_context(said) is None
 
 
 def test_a_bad_tracestate_does_not_cost_the_traceparent() -> None:
-    context = remote(SAID, "\x00" * 600)
+    context = remote_context(SAID, "\x00" * 600)
     assert context is not None
     assert f"{context.trace_id:032x}" == TRACE
 
@@ -97,7 +98,7 @@ def test_a_bad_tracestate_does_not_cost_the_traceparent() -> None:
 def test_the_starts_word_goes_before_the_headers_which_is_linked() -> None:
     traced = Traced()
     other = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    reader, answer = traced.session(Start(FORMAT, traceparent=SAID), Handshake(99.0, other))
+    reader, answer = traced.session(Start(FORMAT, traceparent=SAID), HandshakeInfo(99.0, other))
     session = traced.close(reader)
     assert answer == f"00-{TRACE}-{session.context.span_id:016x}-01"
     assert f"{session.parent.span_id:016x}" == PARENT
@@ -110,11 +111,11 @@ def test_a_client_that_is_not_sampled_is_not_traced_and_keeps_its_trace() -> Non
     traced = Traced()
     reader, answer = traced.session(Start(FORMAT, traceparent=SAID[:-2] + "00"))
     one = passage()
-    reader.opened(one)
+    reader.on_segment_start(one)
     assert traced.tracing.batch_started(0, [one], 102.0) is None
     assert traced.tracing.trace_of(one) is None
-    reader.done(one)
-    reader.closed(Summary(), None, gone=False, now=200.0)
+    reader.on_segment_done(one)
+    reader.on_close(Summary(), None, peer_disconnected=False, now=200.0)
     assert traced.kept.spans == []
     assert answer is not None
     assert answer.startswith(f"00-{TRACE}-")
@@ -124,8 +125,8 @@ def test_a_client_that_is_not_sampled_is_not_traced_and_keeps_its_trace() -> Non
 def test_a_sampler_that_says_no_is_heard() -> None:
     traced = Traced(ALWAYS_OFF)
     reader, _ = traced.session(Start(FORMAT))
-    reader.opened(one := passage())
-    reader.done(one)
+    reader.on_segment_start(one := passage())
+    reader.on_segment_done(one)
     assert traced.kept.spans == []
 
 
@@ -134,8 +135,8 @@ def test_segments_of_a_long_session_are_traces_of_their_own() -> None:
     reader, _ = traced.session(Start(FORMAT))
     early, late = passage(1), passage(2, 100.0 + LONG_S + 1)
     for each in (early, late):
-        reader.opened(each)
-        reader.done(each)
+        reader.on_segment_start(each)
+        reader.on_segment_done(each)
     session = traced.close(reader)
     one, other = traced.kept.named("segment")
     assert (one.parent.span_id, one.context.trace_id) == (session.context.span_id, session.context.trace_id)
@@ -150,11 +151,11 @@ def test_a_batch_of_several_sessions_links_to_every_segment() -> None:
     readers = [traced.session(Start(FORMAT))[0] for _ in range(3)]
     passages = [passage() for _ in readers]
     for reader, each in zip(readers, passages, strict=True):
-        reader.opened(each)
+        reader.on_segment_start(each)
     told = traced.tracing.batch_started(7, passages, 102.0)
-    traced.tracing.batch_finished(7, Ended.ANSWERED, 103.0)
+    traced.tracing.batch_finished(7, CallOutcome.ANSWERED, 103.0)
     for reader, each in zip(readers, passages, strict=True):
-        reader.done(each)
+        reader.on_segment_done(each)
     [batch] = traced.kept.named("batch")
     segments = traced.kept.named("segment")
     assert told is not None
@@ -169,11 +170,11 @@ def test_faults_are_errors_of_their_spans() -> None:
     traced = Traced()
     reader, _ = traced.session(Start(FORMAT))
     failed, lost = passage(1), passage(2)
-    failed.code = ErrorCode.MODEL_ERROR
-    reader.opened(failed)
-    reader.done(failed)
-    reader.opened(lost)
-    reader.lost(lost, 110.0)
+    failed.error_code = ErrorCode.MODEL_ERROR
+    reader.on_segment_start(failed)
+    reader.on_segment_done(failed)
+    reader.on_segment_start(lost)
+    reader.on_segment_lost(lost, 110.0)
     session = traced.close(reader, ErrorCode.INTERNAL)
     outcomes = [span.attributes["streamer.outcome"] for span in traced.kept.named("segment")]
     assert outcomes == ["model_error", "lost"]
@@ -185,8 +186,8 @@ def test_faults_are_errors_of_their_spans() -> None:
 def test_children_cover_a_segment_from_its_first_audio_to_the_wire() -> None:
     traced = Traced()
     reader, _ = traced.session(Start(FORMAT))
-    reader.opened(one := passage())
-    reader.done(one)
+    reader.on_segment_start(one := passage())
+    reader.on_segment_done(one)
     names = ("decode", "vad", "queue", "inference", "emit")
     spans = [traced.kept.named(name)[0] for name in names]
     times: Sequence[int] = [at for span in spans for at in (span.start_time, span.end_time)]

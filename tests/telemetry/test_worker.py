@@ -19,7 +19,7 @@ def test_a_call_is_the_current_span_meanwhile_and_below_its_batch(monkeypatch: p
     with http_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         worker = TracedWorker()
-        with worker.calling(TOLD, 3):
+        with worker.trace_call(TOLD, 3):
             inside = trace.get_current_span().get_span_context()
         outside = trace.get_current_span().get_span_context()
         worker.stop()
@@ -28,14 +28,14 @@ def test_a_call_is_the_current_span_meanwhile_and_below_its_batch(monkeypatch: p
     assert (model.id, inside.trace_flags.sampled) == (f"{inside.span_id:016x}", True)
     assert not outside.is_valid
     assert (model.error, model.events) == ("", ())
-    assert worker.take_lost() == 0
+    assert worker.dropped_since_last() == 0
 
 
 def test_a_model_that_fails_is_an_error_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with http_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         worker = TracedWorker()
-        with pytest.raises(ValueError, match="too short"), worker.calling(TOLD, 1):
+        with pytest.raises(ValueError, match="too short"), worker.trace_call(TOLD, 1):
             raise ValueError("too short")
         worker.stop()
     [model] = collector.named("model")
@@ -49,7 +49,7 @@ def test_a_batch_that_is_not_traced_makes_no_span(monkeypatch: pytest.MonkeyPatc
     with http_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         worker = TracedWorker()
-        with worker.calling(None, 1):
+        with worker.trace_call(None, 1):
             assert not trace.get_current_span().get_span_context().is_valid
         worker.stop()
     assert collector.spans == []

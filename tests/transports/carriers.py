@@ -8,20 +8,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from streamer.app import App, Grpc
-from streamer.client.dialects import V2Dialect
+from streamer.app import App, GrpcAvailability
+from streamer.client.dialects import V2ClientCodec
 from streamer.client.events import Ack, Event
-from streamer.client.grpc_dialect import GrpcDialect
-from streamer.client.grpc_link import GrpcLink, open_call
-from streamer.client.link import LOST, Closed, Dialect, Link, Request
-from streamer.client.websocket import WebSocketLink, open_websocket
+from streamer.client.grpc_dialect import GrpcClientCodec
+from streamer.client.grpc_transport import GrpcClientTransport, open_call
+from streamer.client.transport import LOST, ClientCodec, ClientTransport, Closed, Request
+from streamer.client.websocket_transport import WebSocketClientTransport, open_websocket
 from streamer.config import Settings
 from streamer.errors import StreamerError
-from streamer.protocols.v2 import V2
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Start, Stop
 from streamer.testing import MemoryClient, ScriptedEngine, memory_pair
-from tests.runtime.stage import Notes
+from tests.connection.in_memory_server import RecordingObserver
 from tests.transports.serving import scripted
 
 CARRIERS = ("memory", "websocket", "grpc")
@@ -53,7 +53,7 @@ class MemoryLink:
         frame = await self.client.receive()
         if frame is not None:
             return frame
-        goodbye = self.client.goodbye
+        goodbye = self.client.close_info
         if self.is_cut or goodbye is None or goodbye.aborted:
             return Closed(LOST)
         return Closed(1000) if goodbye.code is None else Closed(4000, goodbye.code)
@@ -69,8 +69,8 @@ class Peer:
 
     server: App
     mode: Mode
-    link: Link[Frame]
-    dialect: Dialect[Frame]
+    link: ClientTransport[Frame]
+    dialect: ClientCodec[Frame]
     half_close: Callable[[], Awaitable[None]]
     """The last word: on gRPC the half-close, elsewhere `stop`, which is its counterpart."""
     cut: Callable[[], None]
@@ -86,7 +86,7 @@ class Peer:
     async def say(self, *requests: Request) -> None:
         for request in requests:
             match request:
-                case Start() if isinstance(self.dialect, GrpcDialect):
+                case Start() if isinstance(self.dialect, GrpcClientCodec):
                     await self._say(replace(request, mode=self.mode))
                 case Audio(data):
                     for at in range(0, len(data), MESSAGE):
@@ -96,7 +96,7 @@ class Peer:
 
     async def say_badly(self) -> None:
         """What is not of the protocol."""
-        await self.link.send_frame(b"\xff" if isinstance(self.dialect, GrpcDialect) else "{")
+        await self.link.send_frame(b"\xff" if isinstance(self.dialect, GrpcClientCodec) else "{")
 
     async def hear(self, kind: type[Event]) -> None:
         """Everything up to the next event of a kind."""
@@ -123,22 +123,22 @@ class Peer:
 
 
 @dataclass
-class Told:
+class ReceivedEvents:
     """How a scenario looked from both sides."""
 
     heard: list[Event]
     end: str
-    notes: Notes
+    notes: RecordingObserver
 
 
 @asynccontextmanager
-async def serving_all(**sections: Any) -> AsyncIterator[tuple[App, Notes]]:
+async def serving_all(**sections: Any) -> AsyncIterator[tuple[App, RecordingObserver]]:
     """A server that can be reached by every carrier, with the same limits; `sections` are settings."""
-    notes = Notes()
+    notes = RecordingObserver()
     server = {"port": 0, **sections.pop("server", {})}
     grpc = {"port": -1, "max_message_bytes": 2**20, **sections.pop("grpc", {})}
     settings = Settings(server=server, grpc=grpc, **sections)
-    async with App(settings, parts=scripted(), observers=[notes], grpc=Grpc.NEEDED) as app:
+    async with App(settings, parts=scripted(), observers=[notes], grpc=GrpcAvailability.REQUIRED) as app:
         yield app, notes
 
 
@@ -162,14 +162,14 @@ async def calling(app: App, carrier: str, mode: Mode, *, deadline_s: float | Non
 @asynccontextmanager
 async def _memory(app: App, mode: Mode, _: float | None) -> AsyncIterator[Peer]:
     app.admission.check()
-    identity = await app.door.show(None)
+    identity = await app.authenticator.verify(None)
     client, server = memory_pair()
     settings = app._session(mode)
-    with app.admission.place("memory", identity):
-        run = app.conductor.run(server, V2(mode, settings.model_sample_rate), settings, measure=len)
+    with app.admission.acquire("memory", identity):
+        run = app.connections.run(server, V2Codec(mode, settings.model_sample_rate), settings, measure=len)
         running = asyncio.create_task(run)
         link = MemoryLink(client)
-        yield _peer(app, mode, link, V2Dialect(), link.cut)
+        yield _peer(app, mode, link, V2ClientCodec(), link.cut)
         client.close()
         await running
 
@@ -185,20 +185,20 @@ async def _websocket(app: App, mode: Mode, _: float | None) -> AsyncIterator[Pee
             assert connection.transport is not None
             connection.transport.abort()
 
-        yield _peer(app, mode, link, V2Dialect(), cut)
+        yield _peer(app, mode, link, V2ClientCodec(), cut)
 
 
 @asynccontextmanager
 async def _grpc(app: App, mode: Mode, deadline_s: float | None) -> AsyncIterator[Peer]:
     assert app.grpc_url is not None
     async with open_call(app.grpc_url, token=None, deadline_s=deadline_s) as link:
-        yield _peer(app, mode, link, GrpcDialect(), link._call.cancel, link._call.done_writing)
+        yield _peer(app, mode, link, GrpcClientCodec(), link._call.cancel, link._call.done_writing)
 
 
 def _peer(
     app: App,
     mode: Mode,
-    link: MemoryLink | WebSocketLink | GrpcLink,
+    link: MemoryLink | WebSocketClientTransport | GrpcClientTransport,
     dialect: Any,
     cut: Callable[[], Any],
     half_close: Callable[[], Awaitable[None]] | None = None,
@@ -206,7 +206,7 @@ def _peer(
     async def stop() -> None:
         await peer.say(Stop())
 
-    peer = Peer(app, mode, cast("Link[Frame]", link), dialect, half_close or stop, cut, [])
+    peer = Peer(app, mode, cast("ClientTransport[Frame]", link), dialect, half_close or stop, cut, [])
     return peer
 
 

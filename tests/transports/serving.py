@@ -10,7 +10,7 @@ import aiohttp
 
 from streamer.app import App
 from streamer.config import Settings
-from streamer.parts import Parts, ServedModel
+from streamer.parts import AppParts, ServedModel
 from streamer.testing import ScriptedEngine, ScriptedScoring
 
 V1_START = {
@@ -27,12 +27,12 @@ V2_STOP = {"type": "stop"}
 SECOND = b"\0\0" * 16_000
 
 
-def scripted() -> Parts:
-    return Parts(ScriptedEngine(), ScriptedScoring(), ServedModel("scripted", 16_000, False, 4))
+def scripted() -> AppParts:
+    return AppParts(ScriptedEngine(), ScriptedScoring(), ServedModel("scripted", 16_000, False, 4))
 
 
 @asynccontextmanager
-async def serving(parts: Parts | None = None, **sections: Any) -> AsyncIterator[App]:
+async def serving(parts: AppParts | None = None, **sections: Any) -> AsyncIterator[App]:
     """An app on a free port; `sections` are settings."""
     server = {"port": 0, **sections.pop("server", {})}
     async with App(Settings(server=server, **sections), parts=parts or scripted()) as app:

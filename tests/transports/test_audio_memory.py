@@ -19,7 +19,7 @@ from streamer.session.messages import Start, Stop
 from streamer.session.settings import Limits
 from streamer.testing import ScriptedEngine
 from tests.faults.raw import BINARY, CONTINUATION, frame, header, raw, text
-from tests.session.outside import S16
+from tests.session.harness import S16
 from tests.transports.carriers import calling, serving_all
 from tests.transports.serving import V2_START, V2_STOP, dialled, events, serving
 from tests.transports.test_listener import until
@@ -88,7 +88,7 @@ async def greedy(app: App, count: int, total: int) -> AsyncIterator[tuple[list[G
 
 def unread(app: App) -> int:
     """Sessions that are not read now."""
-    return sum(connection._gate.is_closed for connection in app.conductor._live)
+    return sum(connection._read_gate.is_closed for connection in app.connections._connections)
 
 
 @pytest.mark.parametrize("sessions", [1, 6])
@@ -97,19 +97,19 @@ async def test_greedy_sessions_are_throttled_within_their_bounds_and_lose_nothin
     async with serving() as app:
         engine = app.engine
         assert isinstance(engine, ScriptedEngine)
-        engine.held = True
+        engine.is_holding = True
         total = 4 * limits.max_session_bytes // (1 + (sessions > 1))
         async with greedy(app, sessions, total) as (clients, gauge):
             await until(lambda: unread(app) == sessions)
             assert all(client.sent < total for client in clients)
-            engine.held = False
-            engine.let_go()
+            engine.is_holding = False
+            engine.release_all()
         at_once = 2 * limits.max_audio_message_bytes + 2 * limits.max_taken_bytes
         assert gauge.most <= sessions * (limits.max_session_bytes + at_once)
         assert gauge.most > sessions * limits.max_session_bytes // 2
         for client in clients:
             assert [event["processed"] for event in client.finished] == [10 * 1_024, total // FRAME_BYTES]
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         await until(lambda: app.memory.used == 0)
 
 
@@ -139,7 +139,7 @@ async def test_new_sessions_are_refused_while_memory_is_scarce_and_admitted_agai
                 await peer.say(Start(S16), Stop())
                 await peer.hear_the_end()
                 assert peer.end == "normal"
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         await until(lambda: app.memory.used == 0)
 
 
@@ -166,7 +166,7 @@ async def test_a_message_of_one_byte_more_is_closed_before_it_is_read(fragments:
         else:
             await client.send(frame(BINARY, bytes(MIB), fin=False) + frame(CONTINUATION, b"x"))
         assert await client.close_code() == 1009
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         await until(lambda: app.memory.used == 0)
 
 
@@ -183,7 +183,7 @@ async def test_a_message_that_is_not_complete_is_counted_and_given_back(fragment
             else:
                 await client.send(header(BINARY, MIB) + bytes(700_000))
             await until(lambda: app.memory.used >= 700_000)
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         await until(lambda: app.memory.used == 0)
 
 
@@ -212,5 +212,5 @@ async def test_a_call_over_grpc_takes_the_memory_of_a_message_while_it_lasts() -
             await until(lambda: app.memory.used >= app.settings.for_grpc().max_audio_message_bytes)
             await peer.say(Stop())
             await peer.hear_the_end()
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         await until(lambda: app.memory.used == 0)

@@ -13,7 +13,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.audio.encode import encode
 from streamer.audio.files import read_audio
 from streamer.audio.format import AudioFormat, Encoding
@@ -39,7 +39,7 @@ FORMS = [
 @asynccontextmanager
 async def serving(spec: str = "passthrough", **sections: Any) -> AsyncIterator[App]:
     server = {"port": 0, "model": spec, **sections.pop("server", {})}
-    async with App(Settings(server=server, grpc={"port": -1}, **sections), grpc=Grpc.NEEDED) as app:
+    async with App(Settings(server=server, grpc={"port": -1}, **sections), grpc=GrpcAvailability.REQUIRED) as app:
         yield app
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import streamer
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Error, Event, Finished
 from streamer.config import Settings
@@ -113,7 +113,9 @@ async def called(app: App, data: bytes, form: MediaFormat) -> list[Event]:
 
 def everywhere(**sections: Any) -> App:
     """A server of WebSocket, POST and gRPC."""
-    return App(Settings(server={"port": 0}, grpc={"port": -1}, **sections), parts=scripted(), grpc=Grpc.NEEDED)
+    return App(
+        Settings(server={"port": 0}, grpc={"port": -1}, **sections), parts=scripted(), grpc=GrpcAvailability.REQUIRED
+    )
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import streamer
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.audio.format import AudioFormat
 from streamer.client.errors import ConnectionClosed
 from streamer.client.events import Ack, Error, Event, Finished, Flushed, Segment
@@ -36,11 +36,13 @@ class Closings(Observer):
     def __init__(self) -> None:
         self.summaries: list[Summary] = []
 
-    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+    def new_session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         summaries = self.summaries
 
         class One(SessionObserver):
-            def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+            def on_close(
+                self, summary: Summary, code: ErrorCode | None, *, peer_disconnected: bool, now: float
+            ) -> None:
                 summaries.append(summary)
 
         return One()
@@ -93,7 +95,7 @@ async def test_a_file_gives_what_its_pcm_gives(name: str) -> None:
 
 
 async def test_grpc_takes_the_same() -> None:
-    app = App(Settings(server={"port": 0}, grpc={"port": -1}), parts=scripted(), grpc=Grpc.NEEDED)
+    app = App(Settings(server={"port": 0}, grpc={"port": -1}), parts=scripted(), grpc=GrpcAvailability.REQUIRED)
     async with app:
         expected = results(await said(app, read("mediarecorder.webm"), AUTO))
         assert app.grpc_url is not None
@@ -157,7 +159,7 @@ async def test_a_packet_that_does_not_decode_is_silence_and_counted() -> None:
                 await stream.send(packet)
             await stream.stop()
             events = await heard(stream)
-        await app.conductor.ended()
+        await app.connections.wait_empty()
     assert isinstance(events[-1], Finished)
     assert events[-1].received >= 320 * (len(packets) - 1)
     assert [summary.bad_packets for summary in closed.summaries] == [1]
@@ -188,7 +190,7 @@ async def test_a_message_longer_than_a_client_may_be_ahead_is_decoded_as_the_res
     parts = scripted()
     scoring = parts.scoring
     assert isinstance(scoring, ScriptedScoring)
-    scoring.held = True
+    scoring.is_holding = True
     async with (
         serving(parts, limits={"audio_ahead_s": 2.0}) as app,
         streamer.connect(url_of(app, "segmented"), encoding="flac") as stream,
@@ -201,9 +203,9 @@ async def test_a_message_longer_than_a_client_may_be_ahead_is_decoded_as_the_res
                 received = await stream.receive()
                 assert received is not None
                 acked = received.event.received if isinstance(received.event, Ack) else acked
-                if acked >= 2 * 16_000 and scoring.held:  # decoding waits for the scorer now
-                    scoring.held = False
-                    scoring.let_go()
+                if acked >= 2 * 16_000 and scoring.is_holding:  # decoding waits for the scorer now
+                    scoring.is_holding = False
+                    scoring.release_all()
         await stream.stop()
         events = await heard(stream)
     assert isinstance(events[-1], Finished)
@@ -214,8 +216,8 @@ async def test_a_client_that_goes_in_the_middle_leaves_nothing() -> None:
     async with serving() as app:
         async with streamer.connect(url_of(app), encoding="auto") as stream:
             await stream.send(flac_of_silence(3, channels=1))
-        await app.conductor.ended()
-        assert len(app.conductor) == 0
+        await app.connections.wait_empty()
+        assert len(app.connections) == 0
         assert app.memory.used == 0
 
 

@@ -13,8 +13,8 @@ import pytest
 from streamer.access.keys import new_key
 from streamer.app import App
 from streamer.client import Closed, HandshakeRefused
-from streamer.client.grpc_link import open_call
-from streamer.client.websocket import open_websocket
+from streamer.client.grpc_transport import open_call
+from streamer.client.websocket_transport import open_websocket
 from streamer.errors import ErrorCode
 from streamer.protocols.pb import streamer_pb2 as pb
 from tests.transports.carriers import serving_all

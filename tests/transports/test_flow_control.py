@@ -20,7 +20,7 @@ from streamer.telemetry.observer import SessionObserver
 from streamer.testing import noise, s16le
 from streamer.transports.limits import Buffers, HandshakeLimits
 from streamer.transports.listener import Listener
-from tests.runtime.stage import Notes
+from tests.connection.in_memory_server import RecordingObserver
 from tests.transports.serving import V2_START, V2_STOP
 
 AHEAD_S = 2.0
@@ -31,18 +31,18 @@ FILE = s16le(noise(60.0))
 CUT = round(MESSAGE_S * 32_000)
 
 
-class Watching(Notes):
+class Watching(RecordingObserver):
     """Notes how far ahead the client is, whenever the model answers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.backlogs: list[float] = []
 
-    def session(self, info, progress, now: float) -> SessionObserver:  # type: ignore[no-untyped-def]
+    def new_session(self, info, progress, now: float) -> SessionObserver:  # type: ignore[no-untyped-def]
         self.progress = progress
-        return super().session(info, progress, now)
+        return super().new_session(info, progress, now)
 
-    def asked(self, job, now: float) -> None:  # type: ignore[no-untyped-def]
+    def on_job_submitted(self, job, now: float) -> None:  # type: ignore[no-untyped-def]
         self.backlogs.append(self.progress.backlog_s)
 
 
@@ -55,7 +55,7 @@ def narrow(port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def slow_server(notes: Notes) -> AsyncIterator[App]:
+async def slow_server(notes: RecordingObserver) -> AsyncIterator[App]:
     """A model that takes a thirtieth of real time, so that a file has to wait."""
     settings = Settings(server={"port": 0}, model={"constant_factor": 1 / 30}, limits={"audio_ahead_s": AHEAD_S})
     async with App(settings, observers=[notes]) as app:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.transports import websocket
-from streamer.transports.frames import FrameError, FrameLimits, continues, end_of_frame, read_binary_messages
+from streamer.transports.frames import FrameError, FrameLimits, end_of_frame, is_fragmented_after, read_binary_messages
 from streamer.transports.unmask import unmask
 from tests.transports.wire_frames import BINARY, CONTINUATION, PING, TEXT, masked
 
@@ -105,7 +105,7 @@ def test_parts_of_a_message_are_told_from_whole_ones() -> None:
         (masked(CONTINUATION, b"c", b"mask"), False),
         (masked(TEXT, b"d", b"mask"), False),
     ):
-        fragmented = continues(frame[0], fragmented)
+        fragmented = is_fragmented_after(frame[0], fragmented)
         assert fragmented is after
 
 

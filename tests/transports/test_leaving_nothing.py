@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from websockets.server import ServerProtocol
 
-from streamer.runtime.driver import Connection
+from streamer.connection.connection import Connection
 from streamer.transports.detachable import DetachableTransport
 from streamer.transports.listener import HttpConnection
 from streamer.transports.websocket import WebSocketTransport
@@ -42,7 +42,7 @@ async def test_a_connection_that_ends_leaves_nothing_for_the_collector(farewell:
         with without_collector():
             before = {id(one) for one in of_connections()}  # of servers that other tests still hold
             await visit(app.port, farewell)
-            while len(app.conductor):
+            while len(app.connections):
                 await asyncio.sleep(0.01)
             for _ in range(100):
                 if not (left := [one for one in of_connections() if id(one) not in before]):

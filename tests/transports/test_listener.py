@@ -31,7 +31,7 @@ class Refusals(Observer):
     def __init__(self) -> None:
         self.codes: list[ErrorCode] = []
 
-    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
+    def on_refused(self, transport: str, code: ErrorCode, peer: str) -> None:
         self.codes.append(code)
 
 

@@ -46,8 +46,8 @@ async def test_what_was_said_before_a_close_is_heard() -> None:
     await server.close(ErrorCode.DRAINING, "draining")
     await server.close(None)
     assert [await client.receive(), await client.receive()] == ["last words", None]
-    assert client.goodbye is not None
-    assert (client.goodbye.code, client.goodbye.reason) == (ErrorCode.DRAINING, "draining")
+    assert client.close_info is not None
+    assert (client.close_info.code, client.close_info.reason) == (ErrorCode.DRAINING, "draining")
     with pytest.raises(ConnectionResetError):
         await client.send("too late")
 

@@ -14,7 +14,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.config import Settings
 from streamer.errors import ErrorCode
 from streamer.protocols.pb import streamer_pb2 as pb
@@ -24,7 +24,7 @@ from tests.faults.raw import UPGRADE
 from tests.media.material import read
 from tests.transports.certificates import Authority
 from tests.transports.serving import scripted
-from tests.transports.test_crowded_door import let_go
+from tests.transports.test_handshake_limits import let_go
 
 ALICE, BOB, CAROL = "203.0.113.1", "203.0.113.2", "203.0.113.3"
 
@@ -36,11 +36,11 @@ class Peers(Observer):
         self.sessions: list[str] = []
         self.refusals: list[tuple[str, ErrorCode]] = []
 
-    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+    def new_session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         self.sessions.append(info.peer)
-        return super().session(info, view, now)
+        return super().new_session(info, view, now)
 
-    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
+    def on_refused(self, transport: str, code: ErrorCode, peer: str) -> None:
         self.refusals.append((peer, code))
 
 
@@ -48,7 +48,7 @@ class Peers(Observer):
 async def serving(peers: Peers, **sections: Any) -> AsyncIterator[App]:
     server = {"port": 0, "trusted_proxies": ("127.0.0.0/8",), **sections.pop("server", {})}
     settings = Settings(server=server, grpc={"port": -1}, **sections)
-    async with App(settings, parts=scripted(), observers=[peers], grpc=Grpc.NEEDED) as app:
+    async with App(settings, parts=scripted(), observers=[peers], grpc=GrpcAvailability.REQUIRED) as app:
         yield app
 
 

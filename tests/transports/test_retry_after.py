@@ -11,13 +11,13 @@ from aiohttp import ClientWebSocketResponse
 
 from streamer.access import new_key
 from streamer.client.events import Error
-from streamer.client.grpc_link import METHOD, GrpcLink
+from streamer.client.grpc_transport import METHOD, GrpcClientTransport
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, Start
 from streamer.testing import ScriptedScoring
 from streamer.transports.grpc.status import PUSHBACK_KEY, RETRY_KEY
-from tests.session.outside import S16, bursts
+from tests.session.harness import S16, bursts
 from tests.transports.carriers import calling, serving_all
 from tests.transports.serving import V1_START, V2_START, dialled, events, scripted, serving
 
@@ -73,7 +73,7 @@ async def test_a_refusal_after_a_first_message_over_grpc_says_when_to_come_back(
 async def test_a_session_that_is_ended_for_its_rate_is_told_when_to_come_back(path: str) -> None:
     parts = scripted()
     assert isinstance(parts.scoring, ScriptedScoring)
-    parts.scoring.held = True
+    parts.scoring.is_holding = True
     start = V1_START if "v1" in path else V2_START
     stop = {"request": "stop"} if "v1" in path else {"type": "stop", "keep_open": True}
     limits = {"max_pending_messages": 3}
@@ -91,12 +91,12 @@ async def test_a_session_that_is_ended_for_its_rate_is_told_so_over_grpc() -> No
     settings = {"server": {"retry_after_s": AFTER_S}, "limits": {"max_pending_messages": 3}}
     async with serving_all(**settings) as (app, _), calling(app, "grpc", Mode.SEGMENTED) as peer:
         assert isinstance(app.scoring, ScriptedScoring)
-        app.scoring.held = True
+        app.scoring.is_holding = True
         await peer.say(Start(S16), Audio(bursts(0.0, 0.5).tobytes()), *[Flush()] * 5)
         await peer.hear_the_end()
         error = peer.heard[-1]
         assert isinstance(error, Error)
         assert (error.code, error.fatal, error.retry_after_ms) == ("rate_limited", True, TOLD)
-        assert isinstance(peer.link, GrpcLink)
+        assert isinstance(peer.link, GrpcClientTransport)
         trailers = dict(await peer.link._call.trailing_metadata())
         assert trailers[RETRY_KEY] == trailers[PUSHBACK_KEY] == str(TOLD)

@@ -26,8 +26,8 @@ from streamer.errors import ErrorCode, Overloaded
 from streamer.session.actions import Job, JobFailed, Outcome, Output
 from streamer.session.events import Mode
 from streamer.session.messages import Audio, Flush, KeepAlive, Start, Stop
-from tests.session.outside import S16, bursts
-from tests.transports.carriers import CARRIERS, LEFT, NORMAL, PATIENCE_S, Peer, Told, calling, serving_all
+from tests.session.harness import S16, bursts
+from tests.transports.carriers import CARRIERS, LEFT, NORMAL, PATIENCE_S, Peer, ReceivedEvents, calling, serving_all
 
 SECOND = Audio(bytes(32_000))
 UTTERANCE = Audio(bursts(0.5, 1.0, 1.0).tobytes())
@@ -165,9 +165,9 @@ async def cancel(peer: Peer) -> None:
 async def drain(peer: Peer) -> None:
     await peer.say(Start(S16), SPEAKING)
     await peer.hear(SpeechStarted)
-    peer.server.conductor.drain(25.0)
+    peer.server.connections.drain(25.0)
     await peer.hear(Draining)
-    await peer.server.conductor.finish(0.0)
+    await peer.server.connections.finish(0.0)
     await peer.hear_the_end()
 
 
@@ -270,21 +270,21 @@ SCENARIOS: dict[str, Scenario] = {
 }  # fmt: skip
 
 
-async def played(scenario: Scenario, carrier: str) -> Told:
+async def played(scenario: Scenario, carrier: str) -> ReceivedEvents:
     """A scenario over one carrier, to its end on both sides; nothing of it is left."""
     async with serving_all(**scenario.settings) as (app, notes):
         app.engine._answer = fails_first(scenario.failures)  # type: ignore[attr-defined]
-        app.engine.held = scenario.held  # type: ignore[attr-defined]
-        app.engine.refuse = scenario.refuse  # type: ignore[attr-defined]
+        app.engine.is_holding = scenario.held  # type: ignore[attr-defined]
+        app.engine.refuse_admission = scenario.refuse  # type: ignore[attr-defined]
         app.admission.draining = scenario.draining
         async with calling(app, carrier, scenario.mode, deadline_s=scenario.deadline_s) as peer:
             if not peer.end:
                 await scenario.script(peer)
         async with asyncio.timeout(PATIENCE_S):
-            await app.conductor.ended()
+            await app.connections.wait_empty()
         assert not app.scoring.rows  # type: ignore[attr-defined]
         assert not app.engine.jobs  # type: ignore[attr-defined]
-        return Told(peer.heard, peer.end, notes)
+        return ReceivedEvents(peer.heard, peer.end, notes)
 
 
 def plain(events: list[Event]) -> list[dict[str, Any]]:
@@ -306,6 +306,6 @@ async def test_every_carrier_tells_the_same(name: str, carrier: str) -> None:
     if carrier != "memory":
         reference = await played(scenario, "memory")
         assert plain(told.heard) == plain(reference.heard)
-        assert [(ended.code, ended.gone) for ended in told.notes.ends] == [
-            (ended.code, ended.gone) for ended in reference.notes.ends
+        assert [(ended.code, ended.peer_disconnected) for ended in told.notes.ends] == [
+            (ended.code, ended.peer_disconnected) for ended in reference.notes.ends
         ]

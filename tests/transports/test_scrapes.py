@@ -13,10 +13,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import Metric
 
-from streamer.access import Door
-from streamer.runtime.doorway import MetricsPolicy
-from streamer.telemetry.hub import Telemetry
+from streamer.access import Authenticator
+from streamer.access.factory import MetricsPolicy
 from streamer.telemetry.observer import Observer
+from streamer.telemetry.telemetry import Telemetry
 from streamer.transports.scrapes import INTERVAL_S, MAX_INTERVAL_S, MAX_WAITING, Scrapes, metrics_route
 from tests.transports.serving import serving
 
@@ -51,7 +51,7 @@ async def scraped(processes: int = 1) -> AsyncIterator[tuple[Source, aiohttp.Cli
     """A server that has nothing but metrics, and a client of it."""
     source, application = Source(), web.Application()
     scrapes = Scrapes(source.collect, processes)
-    application.add_routes([metrics_route(scrapes, Observer(), MetricsPolicy.OPEN, Door(None, time.time))])
+    application.add_routes([metrics_route(scrapes, Observer(), MetricsPolicy.OPEN, Authenticator(None, time.time))])
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         TestServer(application) as server,

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from streamer.transports.limits import Buffers
 from streamer.transports.tls import Certificate
-from streamer.transports.websocket import MAX_BYTES_AT_ONCE, WebSocketTransport
+from streamer.transports.websocket import MAX_SEND_NOW_BYTES, WebSocketTransport
 from tests.faults.raw import UPGRADE
 from tests.transports.certificates import Authority
 from tests.transports.test_websocket_protocol import conversing, dialled
@@ -59,9 +59,9 @@ async def test_frames_keep_their_order_whichever_way_they_leave() -> None:
 
 
 async def test_what_is_longer_than_may_be_sent_at_once_is_left_to_send() -> None:
-    speaker = Speaker(["a" * MAX_BYTES_AT_ONCE, "b" * (MAX_BYTES_AT_ONCE + 1)])
+    speaker = Speaker(["a" * MAX_SEND_NOW_BYTES, "b" * (MAX_SEND_NOW_BYTES + 1)])
     async with dialled(speaker) as socket:
-        assert [len(await socket.receive_str()) for _ in range(2)] == [MAX_BYTES_AT_ONCE, MAX_BYTES_AT_ONCE + 1]
+        assert [len(await socket.receive_str()) for _ in range(2)] == [MAX_SEND_NOW_BYTES, MAX_SEND_NOW_BYTES + 1]
         await socket.close()
         await speaker.ended.wait()
     assert speaker.at_once == 1

@@ -12,11 +12,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.config import Settings, TlsSettings
 from streamer.errors import ConfigError
 from streamer.transports.tls import Certificate
-from tests.runtime.stage import Notes
+from tests.connection.in_memory_server import RecordingObserver
 from tests.transports.certificates import Authority
 from tests.transports.serving import SECOND, V2_START, V2_STOP, events, scripted
 
@@ -101,7 +101,7 @@ class Fallible(Certificate):
 async def test_a_bug_while_the_certificate_is_looked_at_is_counted_and_the_next_look_comes(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    certificate, notes = Fallible(authority), Notes()
+    certificate, notes = Fallible(authority), RecordingObserver()
     watching = asyncio.create_task(certificate.watch(notes))
     await asyncio.wait(
         [watching, asyncio.ensure_future(certificate.looked_again.wait())], return_when="FIRST_COMPLETED"
@@ -199,7 +199,7 @@ async def test_an_expired_certificate_is_said_by_a_server_that_starts(
 ) -> None:
     authority.issue(not_before=datetime(2024, 1, 1), not_after=datetime(2024, 2, 1))
     settings = Settings(server={"port": 0}, grpc={"port": -1}, tls=authority.settings)
-    async with App(settings, parts=scripted(), grpc=Grpc.NEEDED):
+    async with App(settings, parts=scripted(), grpc=GrpcAvailability.REQUIRED):
         assert [level for level, line in said(caplog) if "expired at 2024-02-01" in line] == ["ERROR"]
 
 

@@ -138,7 +138,7 @@ async def test_a_fault_after_results_is_the_last_event() -> None:
 
 async def test_a_request_takes_a_place_like_a_stream() -> None:
     async with serving(server={"max_sessions": 1}) as app:
-        with app.admission.place():
+        with app.admission.acquire():
             async with aiohttp.ClientSession() as http, http.post(app.url + PATH, data=read("opus.ogg")) as answer:
                 assert answer.status == 503
                 assert "Retry-After" in answer.headers
@@ -157,14 +157,14 @@ async def test_a_client_that_goes_cancels_what_it_asked_for() -> None:
     parts = scripted()
     engine = parts.engine
     assert isinstance(engine, ScriptedEngine)
-    engine.held = True  # the model never answers
+    engine.is_holding = True  # the model never answers
     async with serving(parts) as app, aiohttp.ClientSession() as http:
         post = asyncio.ensure_future(http.post(app.url + PATH, data=read("opus.ogg")))
         async with asyncio.timeout(30):
-            while not len(app.conductor):
+            while not len(app.connections):
                 await asyncio.sleep(0.01)
             post.cancel()
-            await app.conductor.ended()
+            await app.connections.wait_empty()
         assert app.admission.active == 0
         assert app.memory.used == 0
 

@@ -11,7 +11,7 @@ import pytest
 
 from streamer.app import App
 from streamer.errors import ErrorCode
-from streamer.parts import Parts
+from streamer.parts import AppParts
 from streamer.session.actions import Job, JobFailed, Outcome, Output
 from streamer.testing import ScriptedEngine
 from tests.media.material import flac_of_silence, read
@@ -25,7 +25,7 @@ def recogniser(job: Job) -> Outcome:
     return Output.of({"text": f" {len(job.samples)} samples & more. "})
 
 
-def parts(answer: Callable[[Job], Outcome] = recogniser) -> Parts:
+def parts(answer: Callable[[Job], Outcome] = recogniser) -> AppParts:
     return replace(scripted(), engine=ScriptedEngine(answer))
 
 
@@ -86,7 +86,7 @@ async def test_a_fault_after_results_is_a_status_and_no_transcript(data: bytes) 
 async def test_results_that_are_no_transcripts_are_refused_at_the_first() -> None:
     async with serving() as app:
         status, _, text = await posted(app, read("opus.ogg") * 40, PATH + "vtt")
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         assert app.memory.used == 0
     assert status == 400
     assert json.loads(text)["message"].startswith("format: expected a model whose results are transcripts")

@@ -10,7 +10,7 @@ import pytest
 from streamer.app import App
 from streamer.config import Settings
 from streamer.errors import Overloaded
-from streamer.parts import Parts
+from streamer.parts import AppParts
 from streamer.testing import ScriptedEngine
 from tests.transports.serving import SECOND, V1_START, V1_STOP, V2_START, V2_STOP, dialled, events, scripted, serving
 
@@ -87,7 +87,7 @@ async def test_a_client_that_leaves_politely_is_answered() -> None:
             await socket.send_json(V2_START)
             await socket.close(code=1000)
             assert socket.close_code == 1000
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         assert app.admission.active == 0
 
 
@@ -109,7 +109,7 @@ async def test_past_the_most_sessions_a_client_is_refused_before_the_upgrade() -
             status, body, retry_after = await _refused(app)
             assert (status, body["code"], body["retryable"], body["retry_after_s"]) == (503, "overloaded", True, 1.5)
             assert retry_after == "2"
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         async with dialled(app) as socket:  # places come back
             assert not socket.closed
 
@@ -118,7 +118,7 @@ async def test_an_engine_without_room_refuses_new_sessions() -> None:
     parts = scripted()
     assert isinstance(parts.engine, ScriptedEngine)
     async with serving(parts) as app:
-        parts.engine.refuse = Overloaded("too much waits", retry_after_s=3)
+        parts.engine.refuse_admission = Overloaded("too much waits", retry_after_s=3)
         status, body, retry_after = await _refused(app)
         assert (status, body["message"], retry_after) == (503, "too much waits", "3")
 
@@ -132,7 +132,7 @@ async def test_before_the_model_is_warm_sessions_are_refused_and_readyz_says_so(
             loading.set()
             await warm.wait()
 
-    app = App(Settings(server={"port": 0}), parts=Parts(Slow(), parts.scoring, parts.model))
+    app = App(Settings(server={"port": 0}), parts=AppParts(Slow(), parts.scoring, parts.model))
     starting = asyncio.create_task(app.start())
     try:
         await loading.wait()

@@ -1,4 +1,4 @@
-"""Messages of a WebSocket: in order, bounded, and none is lost, whether they go to the ear or to the reader."""
+"""Messages of a WebSocket: in order, bounded, and none is lost, whether they go to the sink or to the reader."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 
 from streamer.testing import ManualClock
-from streamer.transports.endpoint import Upgrades
+from streamer.transports.handshake import Upgrades
 from streamer.transports.limits import Buffers, HandshakeLimits
 from streamer.transports.listener import Listener
-from streamer.transports.patience import HELD_S, LOOK_S, Patience
-from streamer.transports.websocket import Frame, WebSocketTransport
-from streamer.transports.websocket_protocol import MAX_MESSAGES_PER_TURN
+from streamer.transports.receive_coalescing import CHECK_INTERVAL_S, MAX_WAIT_S, ReceiveCoalescer
+from streamer.transports.websocket import WebSocketFrame, WebSocketTransport
+from streamer.transports.websocket_protocol import MAX_MESSAGES_PER_ITERATION
 from tests.transports.wire_frames import BINARY, CONTINUATION, PING, TEXT, masked
 
 
@@ -27,15 +27,20 @@ class Peer:
     """A server that notes what it hears: frames handed over, and frames received."""
 
     def __init__(
-        self, *, enough_after: int | None = None, joined: int = 0, wanted: int = 0, patience: Patience | None = None
+        self,
+        *,
+        enough_after: int | None = None,
+        joined: int = 0,
+        wanted: int = 0,
+        patience: ReceiveCoalescer | None = None,
     ) -> None:
-        self.heard: list[Frame] = []
+        self.heard: list[WebSocketFrame] = []
         self.handed = 0
         self.in_a_row = self.most_in_a_row = 0
         self.over = asyncio.Event()
         self.transport: WebSocketTransport
         self._enough_after = enough_after
-        self.joined = joined
+        self.coalesce_bytes = joined
         self._wanted = wanted
         self._patience = patience
 
@@ -46,7 +51,7 @@ class Peer:
     async def converse(self) -> None:
         transport = self.transport
         transport.upgrade()
-        transport.hand_over(self)
+        transport.set_sink(self)
         while (frame := await transport.receive()) is not None:
             self.in_a_row = 0
             self.heard.append(frame)
@@ -56,10 +61,10 @@ class Peer:
                 await transport.close(None)
         self.over.set()
 
-    def wanted(self) -> int:
+    def low_watermark_bytes(self) -> int:
         return self._wanted
 
-    def take(self, frame: Frame) -> bool:
+    def feed_frame(self, frame: WebSocketFrame) -> bool:
         self.heard.append(frame)
         self.handed += 1
         self.in_a_row += 1
@@ -130,12 +135,12 @@ async def test_frames_keep_their_order_whichever_way_they_go(enough_after: int |
         await peer.over.wait()
     heard = [frame if isinstance(frame, str) else int.from_bytes(frame[:2], "big") for frame in peer.heard]
     assert heard == sent
-    assert peer.handed > 0, "none went straight to the ear"
+    assert peer.handed > 0, "none went straight to the sink"
 
 
-def said(chance: random.Random) -> tuple[list[Frame], bytes]:
+def said(chance: random.Random) -> tuple[list[WebSocketFrame], bytes]:
     """What a client may say, and its bytes: messages of all sizes, whole or in fragments, pings among them."""
-    messages: list[Frame] = []
+    messages: list[WebSocketFrame] = []
     data = b""
     for number in range(chance.randrange(1, 12)):
         mask = chance.randbytes(4)
@@ -157,9 +162,9 @@ def said(chance: random.Random) -> tuple[list[Frame], bytes]:
     return messages, data
 
 
-def runs(frames: list[Frame]) -> list[Frame]:
+def runs(frames: list[WebSocketFrame]) -> list[WebSocketFrame]:
     """Binary messages that follow each other as one."""
-    joined: list[Frame] = []
+    joined: list[WebSocketFrame] = []
     for frame in frames:
         if joined and isinstance(frame, bytes) and isinstance(joined[-1], bytes):
             joined[-1] += frame
@@ -196,11 +201,11 @@ async def test_messages_cut_anywhere_are_heard_whole_and_in_order(enough_after: 
 
 async def test_in_a_crowd_small_messages_are_read_together_and_a_word_after_them_still_comes() -> None:
     clock = ManualClock()
-    patience = Patience(crowd=0, clock=clock)
+    patience = ReceiveCoalescer(crowd=0, clock=clock)
     peer = Peer(joined=4_096, wanted=1_000, patience=patience)
     async with dialled(peer) as socket:
         await socket.send_bytes(bytes(256))
-        while not patience.held:
+        while not patience.raised_count:
             await asyncio.sleep(0)
         for window in range(1, 21):
             for _ in range(4):
@@ -211,11 +216,11 @@ async def test_in_a_crowd_small_messages_are_read_together_and_a_word_after_them
         await socket.send_str("bye")
         answer = asyncio.create_task(socket.receive())
         while not answer.done():
-            clock.advance(HELD_S + LOOK_S)
+            clock.advance(MAX_WAIT_S + CHECK_INTERVAL_S)
             await asyncio.sleep(0)
         await peer.over.wait()
     assert peer.heard[-1] == "bye"
-    assert (patience.held, clock.timers) == (0, 0)
+    assert (patience.raised_count, clock.timers) == (0, 0)
 
 
 async def test_a_flood_gives_the_loop_its_turn() -> None:
@@ -226,7 +231,7 @@ async def test_a_flood_gives_the_loop_its_turn() -> None:
         await socket.close()
         await peer.over.wait()
     assert len(peer.heard) == 5_000
-    assert peer.most_in_a_row <= MAX_MESSAGES_PER_TURN
+    assert peer.most_in_a_row <= MAX_MESSAGES_PER_ITERATION
 
 
 async def test_a_reader_that_waits_hears_of_every_end() -> None:

@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted
+from streamer.vad.endpointer import Endpointer, SpeechOffset, SpeechOnset
 from streamer.vad.settings import VadConfig
 
 RATE = 1000  # one sample per millisecond: positions read as times
@@ -16,7 +16,7 @@ WINDOW = 30
 
 VOICE, BETWEEN, SILENCE = 0.9, 0.4, 0.1
 
-Events = list[SpeechStarted | SpeechEnded]
+Events = list[SpeechOnset | SpeechOffset]
 
 
 def endpointer(**changes: float) -> Endpointer:
@@ -40,17 +40,17 @@ def test_silence_gives_no_event() -> None:
 
 def test_a_window_must_be_above_the_positive_threshold_to_open() -> None:
     assert push(endpointer(), *[0.5] * 10) == []
-    assert push(endpointer(), *[0.51] * 3) == [SpeechStarted(0)]
+    assert push(endpointer(), *[0.51] * 3) == [SpeechOnset(0)]
 
 
 def test_the_opening_window_does_not_count_as_speech_time() -> None:
     machine = endpointer(min_speech_time_ms=2 * WINDOW)
     assert push(machine, VOICE, VOICE, VOICE) == []  # two counted: not more than the minimum
-    assert push(machine, VOICE) == [SpeechStarted(0)]
+    assert push(machine, VOICE) == [SpeechOnset(0)]
 
 
 def test_windows_between_the_thresholds_keep_a_candidate_alive() -> None:
-    assert push(endpointer(), SILENCE, VOICE, BETWEEN, BETWEEN) == [SpeechStarted(WINDOW)]
+    assert push(endpointer(), SILENCE, VOICE, BETWEEN, BETWEEN) == [SpeechOnset(WINDOW)]
 
 
 def test_a_silent_window_drops_a_candidate() -> None:
@@ -60,28 +60,28 @@ def test_a_silent_window_drops_a_candidate() -> None:
 
 
 def test_a_silent_window_that_exceeds_the_minimum_makes_speech_first() -> None:
-    assert push(endpointer(min_speech_time_ms=0), VOICE, SILENCE) == [SpeechStarted(0)]
+    assert push(endpointer(min_speech_time_ms=0), VOICE, SILENCE) == [SpeechOnset(0)]
 
 
 def test_one_window_gives_no_second_event() -> None:
     machine = endpointer(min_speech_time_ms=0, redemption_time_ms=0)
-    assert push(machine, VOICE, SILENCE) == [SpeechStarted(0)]  # this silence would end it as well
-    assert push(machine, SILENCE) == [SpeechEnded(0, WINDOW)]
+    assert push(machine, VOICE, SILENCE) == [SpeechOnset(0)]  # this silence would end it as well
+    assert push(machine, SILENCE) == [SpeechOffset(0, WINDOW)]
 
 
 def test_speech_begins_before_its_first_window_by_the_pad() -> None:
     machine = endpointer(pre_speech_pad_ms=100)
-    assert push(machine, *[SILENCE] * 5, *[VOICE] * 3) == [SpeechStarted(5 * WINDOW - 100)]
+    assert push(machine, *[SILENCE] * 5, *[VOICE] * 3) == [SpeechOnset(5 * WINDOW - 100)]
 
 
 def test_the_pad_does_not_reach_before_the_stream() -> None:
-    assert push(endpointer(pre_speech_pad_ms=600), SILENCE, *[VOICE] * 3) == [SpeechStarted(0)]
+    assert push(endpointer(pre_speech_pad_ms=600), SILENCE, *[VOICE] * 3) == [SpeechOnset(0)]
 
 
 def test_the_pad_does_not_reach_into_the_last_speech() -> None:
     machine = endpointer(pre_speech_pad_ms=600)
     events = push(machine, *[VOICE] * 3, *[SILENCE] * 3, *[VOICE] * 3)
-    assert events == [SpeechStarted(0), SpeechEnded(0, 90), SpeechStarted(90)]
+    assert events == [SpeechOnset(0), SpeechOffset(0, 90), SpeechOnset(90)]
 
 
 # --- the end
@@ -89,8 +89,8 @@ def test_the_pad_does_not_reach_into_the_last_speech() -> None:
 
 def test_speech_ends_when_silence_exceeds_the_redemption_time() -> None:
     machine = endpointer()
-    assert push(machine, *[VOICE] * 3, SILENCE, SILENCE) == [SpeechStarted(0)]
-    assert push(machine, SILENCE) == [SpeechEnded(0, 3 * WINDOW)]
+    assert push(machine, *[VOICE] * 3, SILENCE, SILENCE) == [SpeechOnset(0)]
+    assert push(machine, SILENCE) == [SpeechOffset(0, 3 * WINDOW)]
     assert not machine.speaking
 
 
@@ -98,7 +98,7 @@ def test_a_window_between_the_thresholds_sets_the_silence_back() -> None:
     machine = endpointer()
     push(machine, *[VOICE] * 3, SILENCE, SILENCE, BETWEEN, SILENCE, SILENCE)
     assert machine.speaking
-    assert push(machine, SILENCE) == [SpeechEnded(0, 6 * WINDOW)]
+    assert push(machine, SILENCE) == [SpeechOffset(0, 6 * WINDOW)]
 
 
 def test_the_negative_threshold_itself_is_not_silence() -> None:
@@ -108,14 +108,14 @@ def test_the_negative_threshold_itself_is_not_silence() -> None:
 
 
 def test_the_end_has_the_pad_but_no_audio_that_was_not_received() -> None:
-    assert push(endpointer(post_speech_pad_ms=40), *[VOICE] * 3, *[SILENCE] * 3)[-1] == SpeechEnded(0, 130)
-    assert push(endpointer(post_speech_pad_ms=500), *[VOICE] * 3, *[SILENCE] * 3)[-1] == SpeechEnded(0, 180)
+    assert push(endpointer(post_speech_pad_ms=40), *[VOICE] * 3, *[SILENCE] * 3)[-1] == SpeechOffset(0, 130)
+    assert push(endpointer(post_speech_pad_ms=500), *[VOICE] * 3, *[SILENCE] * 3)[-1] == SpeechOffset(0, 180)
 
 
 def test_finish_ends_speech_where_the_audio_ends() -> None:
     machine = endpointer()
     push(machine, *[VOICE] * 3, SILENCE)
-    assert machine.finish() == [SpeechEnded(0, 4 * WINDOW)]
+    assert machine.finish() == [SpeechOffset(0, 4 * WINDOW)]
     assert machine.finish() == []
 
 
@@ -130,7 +130,7 @@ def test_speech_after_finish_starts_no_earlier_than_the_end() -> None:
     machine = endpointer(pre_speech_pad_ms=600)
     push(machine, *[VOICE] * 3)
     machine.finish()
-    assert push(machine, *[VOICE] * 3) == [SpeechStarted(3 * WINDOW)]
+    assert push(machine, *[VOICE] * 3) == [SpeechOnset(3 * WINDOW)]
 
 
 # --- the longest speech
@@ -139,30 +139,30 @@ def test_speech_after_finish_starts_no_earlier_than_the_end() -> None:
 def test_long_speech_is_cut_without_a_gap() -> None:
     machine = endpointer(max_speech_time_ms=100)
     assert push(machine, *[VOICE] * 8) == [
-        SpeechStarted(0), SpeechEnded(0, 100), SpeechStarted(100), SpeechEnded(100, 200), SpeechStarted(200),
+        SpeechOnset(0), SpeechOffset(0, 100), SpeechOnset(100), SpeechOffset(100, 200), SpeechOnset(200),
     ]  # fmt: skip
     assert machine.speech_start == 200
-    assert machine.finish() == [SpeechEnded(200, 240)]
+    assert machine.finish() == [SpeechOffset(200, 240)]
 
 
 def test_the_cut_waits_for_a_voiced_window() -> None:
     machine = endpointer(max_speech_time_ms=100)
-    assert push(machine, *[VOICE] * 3, SILENCE, SILENCE) == [SpeechStarted(0)]
-    assert push(machine, SILENCE) == [SpeechEnded(0, 90)]  # no cut: the silence was not speech
+    assert push(machine, *[VOICE] * 3, SILENCE, SILENCE) == [SpeechOnset(0)]
+    assert push(machine, SILENCE) == [SpeechOffset(0, 90)]  # no cut: the silence was not speech
 
 
 def test_a_pad_does_not_make_speech_longer_than_the_longest() -> None:
     machine = endpointer(max_speech_time_ms=100, post_speech_pad_ms=50)
     events = push(machine, *[VOICE] * 3, *[SILENCE] * 3)
-    assert events == [SpeechStarted(0), SpeechEnded(0, 100), SpeechStarted(100), SpeechEnded(100, 140)]
+    assert events == [SpeechOnset(0), SpeechOffset(0, 100), SpeechOnset(100), SpeechOffset(100, 140)]
 
 
 def test_a_pad_longer_than_the_longest_speech_is_cut_too() -> None:
     machine = endpointer(max_speech_time_ms=100, pre_speech_pad_ms=250)
     push(machine, *[SILENCE] * 10, *[VOICE] * 3)  # speech from 50 to 390
     assert machine.finish() == [
-        SpeechEnded(50, 150), SpeechStarted(150), SpeechEnded(150, 250), SpeechStarted(250),
-        SpeechEnded(250, 350), SpeechStarted(350), SpeechEnded(350, 390),
+        SpeechOffset(50, 150), SpeechOnset(150), SpeechOffset(150, 250), SpeechOnset(250),
+        SpeechOffset(250, 350), SpeechOnset(350), SpeechOffset(350, 390),
     ]  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def test_a_candidate_needs_its_pad() -> None:
 def test_times_are_rounded_to_samples() -> None:
     machine = Endpointer(VadConfig(pre_speech_pad_ms=0.26, min_speech_time_ms=0), 16_000)  # 4.16 samples
     machine.push(512, SILENCE)
-    assert [*machine.push(512, VOICE), *machine.push(512, VOICE)] == [SpeechStarted(508)]
+    assert [*machine.push(512, VOICE), *machine.push(512, VOICE)] == [SpeechOnset(508)]
 
 
 # --- what holds for every sequence
@@ -216,7 +216,7 @@ def test_events_alternate_advance_and_stay_within_the_audio(
             before = needed
             events = machine.finish() if loudness is None else machine.push(window, loudness)
             for event in events:
-                if isinstance(event, SpeechStarted):
+                if isinstance(event, SpeechOnset):
                     assert open_at is None
                     assert event.start >= last_end
                     assert event.start >= before, "audio of this speech was already forgotten"
@@ -243,7 +243,7 @@ def test_events_alternate_advance_and_stay_within_the_audio(
 def test_forced_cuts_leave_no_gap(windows: list[int], longest: int) -> None:
     machine = endpointer(max_speech_time_ms=longest)
     events = [event for window in windows for event in machine.push(window, VOICE)] + machine.finish()
-    ended = [event for event in events if isinstance(event, SpeechEnded)]
+    ended = [event for event in events if isinstance(event, SpeechOffset)]
     assert all(a.end == b.start for a, b in itertools.pairwise(ended))
     assert all(piece.end - piece.start == longest for piece in ended[:-1])
     if ended:

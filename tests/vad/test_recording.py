@@ -8,7 +8,7 @@ import soxr
 
 import streamer.vad
 from streamer.errors import InvalidFormat
-from streamer.vad import SileroScorer, SpeechEnded, VadConfig, speech_probabilities, speech_segments
+from streamer.vad import SileroScorer, SpeechOffset, VadConfig, speech_probabilities, speech_segments
 from tests.vad.speech import RATE, SAMPLE, real
 
 
@@ -70,7 +70,7 @@ def test_the_config_is_obeyed(sample: np.ndarray) -> None:
     assert speech_segments(sample, RATE, VadConfig(min_speech_time_ms=10_000)) == []
     merged = speech_segments(sample, RATE, VadConfig(redemption_time_ms=2_000))
     assert len(merged) == 1
-    assert isinstance(merged[0], SpeechEnded)
+    assert isinstance(merged[0], SpeechOffset)
 
 
 def test_what_is_not_a_recording_is_refused() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamer.app import App
 from streamer.config import Settings
 from streamer.errors import BadRequest, ConfigError
-from streamer.vad.endpointer import Endpointer, SpeechEnded
+from streamer.vad.endpointer import Endpointer, SpeechOffset
 from streamer.vad.rows import WINDOW, Detector
 from streamer.vad.settings import TurnConfig, VadConfig
 from streamer.vad.turns import SmartTurn, TurnScorer, make_turn_model
@@ -76,7 +76,7 @@ def test_an_unfinished_turn_is_one_segment_with_what_follows():
     def segments(scores):
         endpointer = Endpointer(VadConfig(redemption_time_ms=200, pre_speech_pad_ms=0), RATE)
         events = [event for score in scores.tolist() for event in endpointer.push(WINDOW, score)]
-        return [event for event in [*events, *endpointer.finish()] if isinstance(event, SpeechEnded)]
+        return [event for event in [*events, *endpointer.finish()] if isinstance(event, SpeechOffset)]
 
     data = windows((0.6, 10), (0.0, 15), (0.9, 10), (0.0, 40))
     assert len(segments(scored(Loud(), data))) == 2

@@ -1,35 +1,34 @@
 """Authentication and origin checks: keys, tokens, and their carriers in a request. Pure: the time is an argument."""
 
-from streamer.access.carriers import (
+from streamer.access.authenticator import Authenticator, Forbidden, Lease, Verifier
+from streamer.access.credentials import (
     BEARER_PREFIX,
     QUERY_NAME,
-    Carrier,
     Carriers,
     Credential,
-    Grant,
+    CredentialSource,
     Identity,
-    find_credential,
+    SubjectLimits,
+    extract_credential,
     subprotocol_for,
 )
-from streamer.access.door import Door, Forbidden, Lease, Verifier
 from streamer.access.hosts import ForbiddenHost, Hosts, is_loopback
 from streamer.access.keys import Key, KeyRing, new_key
 from streamer.access.origins import ForbiddenOrigin, Origins
 from streamer.access.proxies import Proxies, ProxyHeader
-from streamer.access.replay import Used
+from streamer.access.replay_store import ReplayStore
 from streamer.access.tokens import TokenReader, mint, new_secret
 
 __all__ = [
     "BEARER_PREFIX",
     "QUERY_NAME",
-    "Carrier",
+    "Authenticator",
     "Carriers",
     "Credential",
-    "Door",
+    "CredentialSource",
     "Forbidden",
     "ForbiddenHost",
     "ForbiddenOrigin",
-    "Grant",
     "Hosts",
     "Identity",
     "Key",
@@ -38,10 +37,11 @@ __all__ = [
     "Origins",
     "Proxies",
     "ProxyHeader",
+    "ReplayStore",
+    "SubjectLimits",
     "TokenReader",
-    "Used",
     "Verifier",
-    "find_credential",
+    "extract_credential",
     "is_loopback",
     "mint",
     "new_key",

@@ -32,11 +32,11 @@ class Hosts:
 
         `listening`: the address that the server listens on. `names`: the setting `server.hosts`.
         """
-        names = {_checked(name) for name in names}
+        names = {_validate(name) for name in names}
         self._names = frozenset(name for name in names if not name.startswith("*"))
         self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
         self._is_loopback = is_loopback(listening)
-        self.checked = ANY not in names and (self._is_loopback or bool(names))
+        self.is_checked = ANY not in names and (self._is_loopback or bool(names))
         """Whether any host is refused."""
 
     def check(self, host: str | None) -> None:
@@ -44,12 +44,12 @@ class Hosts:
 
         A client that sends no host is not a browser and passes.
         """
-        if host and self.checked and not self._answers_to(host):
+        if host and self.is_checked and not self._is_allowed(host):
             raise ForbiddenHost(
                 f"host {brief(host)} is not allowed: add it to server.hosts if it is a name of this server"
             )
 
-    def _answers_to(self, host: str) -> bool:
+    def _is_allowed(self, host: str) -> bool:
         authority = split_host(host)
         if authority is None:
             return False
@@ -88,7 +88,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _checked(name: str) -> str:
+def _validate(name: str) -> str:
     if name == ANY or _NAME.fullmatch(name):
         return name
     if _address(name) is not None:

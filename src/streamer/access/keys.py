@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streamer.access.carriers import Identity
+from streamer.access.credentials import Identity
 from streamer.errors import ConfigError
 
 KEY_PREFIX = "sk_"
@@ -36,9 +36,9 @@ class Key:
         subject, _, digest = text.strip().partition(":")
         # The error does not show the value: it might be the key itself.
         if not _SUBJECT.fullmatch(subject):
-            raise _wrong("subject:hash, with a subject of at most 64 letters, digits and . _ @ -")
+            raise _config_error("subject:hash, with a subject of at most 64 letters, digits and . _ @ -")
         if not _DIGEST.fullmatch(digest):
-            raise _wrong("subject:hash, with the hash that `streamer key new` printed")
+            raise _config_error("subject:hash, with the hash that `streamer key new` printed")
         return cls(subject, digest)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class KeyRing:
         return found
 
 
-def _wrong(expected: str) -> ConfigError:
+def _config_error(expected: str) -> ConfigError:
     return ConfigError(f"access.keys: expected {expected}", field="access.keys")
 
 

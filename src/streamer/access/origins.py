@@ -31,7 +31,7 @@ class Origins:
         """
         allowed = tuple(allowed)
         self._any = allowed == (ANY,)
-        self._allowed = frozenset() if self._any else frozenset(_checked(origin) for origin in allowed)
+        self._allowed = frozenset() if self._any else frozenset(_validate(origin) for origin in allowed)
         self._schemes = frozenset({"https"}) if tls else frozenset(_PORTS)
 
     def check(self, origin: str | None, host: str | None) -> None:
@@ -39,13 +39,17 @@ class Origins:
 
         The comparison with the list is exact: scheme, host and port, as RFC 6454 serializes them.
         """
-        if origin is None or self._any or (origin in self._allowed if self._allowed else self._is_own(origin, host)):
+        if (
+            origin is None
+            or self._any
+            or (origin in self._allowed if self._allowed else self._is_same_origin(origin, host))
+        ):
             return
         raise ForbiddenOrigin(
             f"origin {brief(origin)} is not allowed: add it to access.origins if its pages may connect"
         )
 
-    def _is_own(self, origin: str, host: str | None) -> bool:
+    def _is_same_origin(self, origin: str, host: str | None) -> bool:
         """Return whether the page's origin is the host of the request."""
         scheme, _, authority = origin.partition("://")
         if scheme not in self._schemes:
@@ -56,7 +60,7 @@ class Origins:
         return (page[0], page[1] or _PORTS[scheme]) == (server[0], server[1] or _PORTS[scheme])
 
 
-def _checked(origin: str) -> str:
+def _validate(origin: str) -> str:
     parts = urlsplit(origin)
     if not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}" or origin != origin.lower():
         expected = "scheme://host[:port] in lower case, or * alone"

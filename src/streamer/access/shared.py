@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-Held = tuple[str, str]
+SubjectSession = tuple[str, str]
 """A subject, and the id of one of its sessions, which is unique among all servers."""
 
 
-class StoreAway(Exception):
+class StoreUnavailable(Exception):
     """The store cannot be reached, or did not answer in time."""
 
 
@@ -20,15 +20,15 @@ class SharedStore(Protocol):
         """Mark a token as used for `ttl_s` seconds; return whether it was unused."""
         ...
 
-    async def acquire(self, held: Held, limit: float, ttl_s: float) -> bool:
+    async def acquire(self, holder: SubjectSession, limit: float, ttl_s: float) -> bool:
         """Count a session for `ttl_s` seconds unless its subject has `limit` already; return whether it counts."""
         ...
 
-    async def refresh(self, held: Iterable[Held], ttl_s: float) -> None:
+    async def refresh(self, holders: Iterable[SubjectSession], ttl_s: float) -> None:
         """Count these sessions for another `ttl_s` seconds, whether the store knows them or not."""
         ...
 
-    async def release(self, held: Held) -> None:
+    async def release(self, holder: SubjectSession) -> None:
         """Stop counting a session."""
         ...
 

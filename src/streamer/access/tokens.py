@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from streamer.access.carriers import Grant, Identity
+from streamer.access.credentials import Identity, SubjectLimits
 from streamer.errors import ConfigError, ErrorCode, StreamerError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ CLOCK_SKEW_S = 30.0
 MAX_TIME = 253_402_300_799
 """End of the year 9999 in seconds since 1970, the latest accepted time."""
 _ALGORITHM = "HS256"
-_UNTIMED: Options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
+_NO_TIME_CHECKS: Options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
 """PyJWT checks no times: they are compared with the caller's clock."""
 
 
@@ -67,7 +67,7 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.sub, self.exp, Grant(self.max_sessions, self.max_stream_s))
+        return Identity(self.sub, self.exp, SubjectLimits(self.max_sessions, self.max_stream_s))
 
 
 class TokenReader:
@@ -86,7 +86,7 @@ class TokenReader:
 
         Raises Unauthenticated or TokenExpired.
         """
-        claims = self._verified(token)
+        claims = self._verify_signature(token)
         if not claims.has_valid_times:
             raise Unauthenticated("the token's iat, nbf and exp: expected seconds since 1970")
         if claims.exp - claims.iat > self._max_life_s:
@@ -99,13 +99,13 @@ class TokenReader:
             raise TokenExpired("the token has expired")
         return claims
 
-    def _verified(self, token: str) -> Claims:
+    def _verify_signature(self, token: str) -> Claims:
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
             raise Unauthenticated("the token is malformed")
         jwt = self._jwt
         for secret in self._secrets:
             try:
-                payload = jwt.decode(token, secret, algorithms=[_ALGORITHM], audience=AUDIENCE, options=_UNTIMED)
+                payload = jwt.decode(token, secret, algorithms=[_ALGORITHM], audience=AUDIENCE, options=_NO_TIME_CHECKS)
                 return msgspec.convert(payload, Claims)
             except jwt.InvalidSignatureError:
                 continue

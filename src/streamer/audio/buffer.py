@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.chunks import Chunks
-from streamer.audio.coding import Coding, Kept
+from streamer.audio.byte_rope import ByteRope
+from streamer.audio.deferred_decoder import DeferredDecoder, StoredAudio
 from streamer.audio.errors import BufferFull
 from streamer.audio.format import Encoding
 from streamer.audio.pcm import decode
@@ -38,7 +38,7 @@ class Buffer(ABC):
         """Bytes of stored audio."""
 
     @abstractmethod
-    def append(self, x: Kept) -> None:
+    def append(self, x: StoredAudio) -> None:
         """Append x. Raises BufferFull, and stores nothing, if that exceeds the limit."""
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Buffer(ABC):
         """End the audio for now: samples that wait for following ones become available, as if silence followed."""
 
 
-def buffer_for(coding: Coding | None, max_samples: int, max_raw_bytes: int = MAX_RAW_BYTES) -> Buffer:
+def buffer_for(coding: DeferredDecoder | None, max_samples: int, max_raw_bytes: int = MAX_RAW_BYTES) -> Buffer:
     """Return a buffer that stores encoded audio if a coding is given, otherwise decoded audio."""
     if coding is None:
         return SampleBuffer(max_samples)
@@ -75,14 +75,14 @@ class EncodedBuffer(Buffer):
         self._encoding = encoding
         self._sample_bytes = encoding.sample_bytes
         self._max_samples = max_samples
-        self._raw = Chunks()
+        self._raw = ByteRope()
         self.start = self.end = 0
 
     @property
     def nbytes(self) -> int:
         return self._raw.nbytes
 
-    def append(self, x: Kept) -> None:
+    def append(self, x: StoredAudio) -> None:
         assert not isinstance(x, np.ndarray)
         end = self.end + len(x) // self._sample_bytes
         if end - self.start > self._max_samples:
@@ -113,14 +113,14 @@ class ResampledBuffer(Buffer):
     """
 
     __slots__ = (
-        "_done",
         "_encoding",
         "_filter",
         "_floor",
-        "_max_held",
+        "_max_held_samples",
         "_max_raw",
         "_max_samples",
         "_raw",
+        "_resampled",
         "_sample_bytes",
     )
 
@@ -130,27 +130,27 @@ class ResampledBuffer(Buffer):
         self._encoding = encoding
         self._sample_bytes = encoding.sample_bytes
         self._filter = filter
-        inputs = filter.inputs(max_samples) + filter.before + filter.after
-        self._max_held = inputs * self._sample_bytes
-        self._max_samples = filter.due(inputs)
+        inputs = filter.inputs(max_samples) + filter.context_before + filter.context_after
+        self._max_held_samples = inputs * self._sample_bytes
+        self._max_samples = filter.output_count(inputs)
         is_larger = self._sample_bytes * filter.down > SAMPLE_BYTES * filter.up
-        self._max_raw = max_raw_bytes if is_larger else self._max_held
-        self._raw = Chunks()
+        self._max_raw = max_raw_bytes if is_larger else self._max_held_samples
+        self._raw = ByteRope()
         self._floor = 0  # position of the first byte that `start` needs
-        self._done = SampleBuffer(self._max_samples)
+        self._resampled = SampleBuffer(self._max_samples)
         self.start = self.end = 0
 
     @property
     def nbytes(self) -> int:
-        return self._raw.nbytes + self._done.nbytes
+        return self._raw.nbytes + self._resampled.nbytes
 
-    def append(self, x: Kept) -> None:
+    def append(self, x: StoredAudio) -> None:
         assert not isinstance(x, np.ndarray)
         raw = self._raw
-        if (held := raw.end + len(x) - self._floor) > self._max_held:
-            raise BufferFull(f"buffer full: {held} bytes, at most {self._max_held}")
+        if (total := raw.end + len(x) - self._floor) > self._max_held_samples:
+            raise BufferFull(f"buffer full: {total} bytes, at most {self._max_held_samples}")
         raw.append(x)
-        ready = self._filter.ready(raw.end // self._sample_bytes)
+        ready = self._filter.output_ready(raw.end // self._sample_bytes)
         self.end = max(self.end, ready)
         if raw.end - raw.start > self._max_raw:
             self._resample(self.start, ready)
@@ -159,42 +159,44 @@ class ResampledBuffer(Buffer):
         if not self.start <= first <= last <= self.end:
             raise IndexError(f"[{first}, {last}) is not within the stored [{self.start}, {self.end})")
         self._resample(first, last)
-        return self._done.slice(first, last)
+        return self._resampled.slice(first, last)
 
     def forget(self, before: int) -> None:
         before = min(before, self.end)
         if before <= self.start:
             return
         self.start = before
-        if self._done.end <= before:
-            self._done = SampleBuffer(self._max_samples, before)
-        self._done.forget(before)
+        if self._resampled.end <= before:
+            self._resampled = SampleBuffer(self._max_samples, before)
+        self._resampled.forget(before)
         self._floor = max(0, self._first_input(before) * self._sample_bytes)
         self._raw.forget(self._floor)
 
     def seal(self) -> None:
-        self.end = self._filter.due(self._raw.end // self._sample_bytes)
+        self.end = self._filter.output_count(self._raw.end // self._sample_bytes)
 
     def _resample(self, first: int, last: int) -> None:
-        """Resample [first, last) into `_done`, and free the bytes that are not needed any more."""
-        done = self._done
+        """Resample [first, last) into `_resampled`, and free the bytes that are not needed any more."""
+        done = self._resampled
         is_apart = first > done.end and done.end <= self.start
         if first < done.start or is_apart:
-            done = self._done = SampleBuffer(self._max_samples, self.start if first - self.start <= _NEAR else first)
+            done = self._resampled = SampleBuffer(
+                self._max_samples, self.start if first - self.start <= _NEAR else first
+            )
         if done.end < last:
-            done.append(self._resampled(done.end, last))
+            done.append(self._resample_range(done.end, last))
         if done.start <= self.start:
             self._raw.forget(self._first_input(done.end) * self._sample_bytes)
 
-    def _resampled(self, first: int, last: int) -> NDArray[np.float32]:
+    def _resample_range(self, first: int, last: int) -> NDArray[np.float32]:
         low = max(0, self._first_input(first))
-        high = -(-last // self._filter.up) * self._filter.down + self._filter.after
+        high = -(-last // self._filter.up) * self._filter.down + self._filter.context_after
         inputs = self._raw.slice(low * self._sample_bytes, high * self._sample_bytes)
-        return self._filter.between(decode(self._encoding, inputs), low, first, last)
+        return self._filter.convert_range(decode(self._encoding, inputs), low, first, last)
 
     def _first_input(self, output: int) -> int:
         """Return the first input sample that the filter needs for this output sample."""
-        return self._filter.inputs(output) - self._filter.before
+        return self._filter.inputs(output) - self._filter.context_before
 
 
 class SampleBuffer(Buffer):
@@ -204,14 +206,14 @@ class SampleBuffer(Buffer):
 
     def __init__(self, max_samples: int, start: int = 0) -> None:
         self._max_samples = max_samples
-        self._chunks = Chunks(start * SAMPLE_BYTES)
+        self._chunks = ByteRope(start * SAMPLE_BYTES)
         self.start = self.end = start
 
     @property
     def nbytes(self) -> int:
         return self._chunks.nbytes
 
-    def append(self, x: Kept) -> None:
+    def append(self, x: StoredAudio) -> None:
         assert isinstance(x, np.ndarray)
         count = self.end + x.size - self.start
         if count > self._max_samples:

@@ -20,9 +20,9 @@ _SCALES = {size: np.float32(2.0 ** (1 - 8 * size)) for size in (2, 4)}
 """Scales by the bytes of a sample."""
 
 
-LAZY = frozenset(Encoding) - {Encoding.PCM_F64LE}
+DEFERRABLE = frozenset(Encoding) - {Encoding.PCM_F64LE}
 """Encodings that are stored and decoded later, many samples at once. (float64 would need twice the memory.) float32
-must be `repaired` first; any bits of the others are a sample in [-1, 1]."""
+must be `repair` first; any bits of the others are a sample in [-1, 1]."""
 
 
 def decode(encoding: Encoding, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
@@ -41,17 +41,18 @@ class Decoder:
     """Decodes one stream. A frame that is cut in two is carried to the next push; nothing is lost or repeated.
 
     Signed integers are scaled by 2^(bits-1), u8 is centred at 128, G.711 is expanded to its 16-bit values. Non-finite
-    floats become 0, floats outside [-1, 1] are clamped: `clamped` counts both. The result is always within [-1, 1].
+    floats become 0, floats outside [-1, 1] are clamped: `clamped_samples` counts both. The result is always within
+    [-1, 1].
     """
 
-    __slots__ = ("_carry", "_channels", "_encoding", "_frame_bytes", "clamped")
+    __slots__ = ("_carry", "_channels", "_encoding", "_frame_bytes", "clamped_samples")
 
     def __init__(self, format: AudioFormat) -> None:
         self._encoding = format.encoding
         self._channels = format.channels
         self._frame_bytes = format.frame_bytes
         self._carry = b""
-        self.clamped = 0
+        self.clamped_samples = 0
 
     @property
     def pending_bytes(self) -> int:
@@ -72,14 +73,14 @@ class Decoder:
     def reset(self) -> None:
         """Forget the incomplete frame and the count, for another stream of the same format."""
         self._carry = b""
-        self.clamped = 0
+        self.clamped_samples = 0
 
     def _decode(self, data: bytes | bytearray | memoryview) -> NDArray[np.float32]:
         match self._encoding:
             case Encoding.PCM_F32LE:
-                return self._separate(self._repaired(data, 4))
+                return self._separate(self._repair(data, 4))
             case Encoding.PCM_F64LE:
-                return self._separate(self._repaired(data, 8))
+                return self._separate(self._repair(data, 8))
             case lazy:
                 return self._separate(decode(lazy, data))
 
@@ -88,13 +89,13 @@ class Decoder:
             return interleaved[None]
         return np.ascontiguousarray(interleaved.reshape(-1, self._channels).T)
 
-    def _repaired(self, data: bytes | bytearray | memoryview, size: int) -> NDArray[np.float32]:
-        values, clamped = repaired(data, size)
-        self.clamped += clamped
+    def _repair(self, data: bytes | bytearray | memoryview, size: int) -> NDArray[np.float32]:
+        values, clamped = repair(data, size)
+        self.clamped_samples += clamped
         return values
 
 
-def repaired(data: bytes | bytearray | memoryview, size: int) -> tuple[NDArray[np.float32], int]:
+def repair(data: bytes | bytearray | memoryview, size: int) -> tuple[NDArray[np.float32], int]:
     """Convert little-endian floats of 4 or 8 bytes to float32 in [-1, 1]; return also the number of changes.
 
     Values that are not finite become 0.

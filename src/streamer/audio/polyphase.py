@@ -8,14 +8,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
-MOST = 12
+MAX_RATIO = 12
 """The largest factor: 192 kHz to 16."""
 BLOCK = 32
 """Samples of the lower rate in one block of input, and so of output: a row of the product."""
 GRID_BLOCKS = 8
-"""Blocks in one product of `between`."""
+"""Blocks in one product of `convert_range`."""
 _REACH = 40
 """Samples of the lower rate on each side of an output that it depends on: 2.5 ms at 16 kHz, 5 ms at 8 kHz."""
 _BETA_UP = 9.0
@@ -42,20 +42,20 @@ class Polyphase:
         """Compute the weights; use `polyphase`, which caches filters."""
         self.up, self.down = up, down
         self.block_in, self.block_out = BLOCK * down, BLOCK * up
-        self.before = _REACH * down
+        self.context_before = _REACH * down
         """Input samples before a block that it needs."""
-        self.after = self.before - (down - 1)
+        self.context_after = self.context_before - (down - 1)
         """Input samples after a block that it needs."""
         self.chunk = max(1, _CHUNK // max(up, down))
         """Rows of speech windows processed at a time."""
-        self._looks = self.before + self.block_in + self.after
-        self._matrix = _aligned(_weights(up, down, self.before, self._looks))
+        self._taps = self.context_before + self.block_in + self.context_after
+        self._matrix = _align(_weights(up, down, self.context_before, self._taps))
 
-    def ready(self, inputs: int) -> int:
+    def output_ready(self, inputs: int) -> int:
         """Return the number of outputs, from the first, that `inputs` inputs make available."""
-        return max(0, inputs - self.after) // self.down * self.up
+        return max(0, inputs - self.context_after) // self.down * self.up
 
-    def due(self, inputs: int) -> int:
+    def output_count(self, inputs: int) -> int:
         """Return the number of outputs of `inputs` inputs in total, followed by silence: half an output rounds up."""
         return (2 * inputs * self.up + self.down) // (2 * self.down)
 
@@ -63,24 +63,24 @@ class Polyphase:
         """Return the input at the position of this output, a multiple of `up`."""
         return outputs // self.up * self.down
 
-    def convert(self, rows: Floats, out: Floats | None = None) -> Floats:
+    def convert(self, rows: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Convert [n, before + k * block_in + after] to [n, k * block_out], row by row; contiguous, `out` too."""
         n, step = rows.shape
-        blocks = (step - self.before - self.after) // self.block_in
+        blocks = (step - self.context_before - self.context_after) // self.block_in
         if out is None:
             out = np.empty((n, blocks * self.block_out), np.float32)
         self._fill(out.reshape(n, blocks, self.block_out), rows, step)
         return out
 
-    def between(self, x: Floats, at: int, first: int, last: int) -> Floats:
+    def convert_range(self, x: FloatArray, at: int, first: int, last: int) -> FloatArray:
         """Return outputs [first, last) from the inputs x [n], which begin at input `at`, with silence around them.
 
         The division of a range does not change a bit: each output is always computed at its place in the same product.
         """
         grid_in, grid_out = GRID_BLOCKS * self.block_in, GRID_BLOCKS * self.block_out
         begin, rows = first // grid_out, -(-last // grid_out) - first // grid_out
-        start = begin * grid_in - self.before
-        looked_at = np.zeros(self.before + rows * grid_in + self.after, np.float32)
+        start = begin * grid_in - self.context_before
+        looked_at = np.zeros(self.context_before + rows * grid_in + self.context_after, np.float32)
         low, high = max(start, at), min(start + len(looked_at), at + len(x))
         if high > low:
             looked_at[low - start : high - start] = x[low - at : high - at]
@@ -88,13 +88,13 @@ class Polyphase:
         self._fill(outputs, looked_at, grid_in)
         return outputs.reshape(-1)[first - begin * grid_out : last - begin * grid_out]
 
-    def _fill(self, out: Floats, x: Floats, step: int) -> None:
+    def _fill(self, out: FloatArray, x: FloatArray, step: int) -> None:
         """Compute out [n, blocks, block_out] from x; a row's inputs begin `step` after the previous row's."""
         blocks, size = out.shape[1], x.itemsize
         for first in range(0, len(out), self.chunk):
             some = out[first : first + self.chunk]
             n = len(some)
-            shape, strides = (n, blocks, self._looks), (step * size, self.block_in * size, size)
+            shape, strides = (n, blocks, self._taps), (step * size, self.block_in * size, size)
             # The inputs of each block, one after the other: BLAS does not take overlapping rows.
             looked_at = np.ndarray(shape, np.float32, x, first * step * size, strides).copy()
             # One product per row, all of one shape: the bits of a row do not depend on the other rows.
@@ -102,7 +102,7 @@ class Polyphase:
                 np.matmul(looked_at, self._matrix, out=some)
             else:
                 samples = some.reshape(n, blocks, BLOCK, self.up)
-                samples[..., 0] = looked_at[..., self.before : self.before + BLOCK]
+                samples[..., 0] = looked_at[..., self.context_before : self.context_before + BLOCK]
                 samples[..., 1:] = np.matmul(looked_at, self._matrix).reshape(n, blocks, BLOCK, -1)
 
 
@@ -110,15 +110,15 @@ def polyphase(rate_in: int, rate_out: int) -> Polyphase | None:
     """Return the filter between two rates in Hz; None if they are equal, not a whole multiple, or above MOST."""
     common = math.gcd(rate_in, rate_out)
     up, down = rate_out // common, rate_in // common
-    return _made(up, down) if 1 in (up, down) and 1 < up * down <= MOST else None
+    return _build(up, down) if 1 in (up, down) and 1 < up * down <= MAX_RATIO else None
 
 
 @cache
-def _made(up: int, down: int) -> Polyphase:
+def _build(up: int, down: int) -> Polyphase:
     return Polyphase(up, down)
 
 
-def _weights(up: int, down: int, reach: int, looks: int) -> Floats:
+def _weights(up: int, down: int, reach: int, looks: int) -> FloatArray:
     """Return [looks, out]: the weight of each input of a block in each of its outputs that is not an input itself."""
     outputs = np.arange(BLOCK * up)
     offsets = np.arange(looks)[:, None] - reach - outputs[(up == 1) | (outputs % up > 0)] * down / up
@@ -130,7 +130,7 @@ def _weights(up: int, down: int, reach: int, looks: int) -> Floats:
     return weights.astype(np.float32)
 
 
-def _aligned(x: Floats) -> Floats:
+def _align(x: FloatArray) -> FloatArray:
     """Return a copy that starts on a cache line, as its rows then do: products with it take up to a fifth less time."""
     room = np.empty(x.size + _LINE // x.itemsize, np.float32)
     first = -room.ctypes.data % _LINE // x.itemsize

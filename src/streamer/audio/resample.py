@@ -39,15 +39,15 @@ class Resampler:
     @property
     def delay(self) -> int:
         """Maximum delay in output samples, of the filter and of the wait for a block. Measured."""
-        return 0 if self._stream is None else worst_delay(self._rate_in, self._rate_out)
+        return 0 if self._stream is None else max_delay(self._rate_in, self._rate_out)
 
     @property
-    def least_delay(self) -> int:
+    def min_delay(self) -> int:
         """Minimum delay in output samples, once audio has arrived."""
-        return self._stream.least_delay if self._stream else 0
+        return self._stream.min_delay if self._stream else 0
 
     @property
-    def held(self) -> int:
+    def held_samples(self) -> int:
         """Current delay in output samples: the result of a flush."""
         return self._due() - self._total_out
 
@@ -69,7 +69,7 @@ class Resampler:
 
     def flush(self) -> NDArray[np.float32]:
         """Return all delayed samples, [channels, m], as if silence followed. More may be pushed; positions continue."""
-        due = self.held
+        due = self.held_samples
         if self._stream is None or (due == 0 and not self._pending.shape[1]):
             return np.empty_like(self._pending)
         y = self._stream.finish(self._pending)
@@ -93,10 +93,12 @@ def block_samples(rate_in: int, rate_out: int) -> int | None:
 
 
 @lru_cache(maxsize=64)
-def worst_delay(rate_in: int, rate_out: int) -> int:
+def max_delay(rate_in: int, rate_out: int) -> int:
     """Return the maximum delay in output samples during a second of audio; soxr's own blocks repeat within it."""
     if whole := polyphase(rate_in, rate_out):
-        return max(whole.due(come) - whole.ready(come) for come in range(whole.after + 2 * whole.down))
+        return max(
+            whole.output_count(come) - whole.output_ready(come) for come in range(whole.context_after + 2 * whole.down)
+        )
     stream = _filter(rate_in, rate_out, 1)
     block = block_samples(rate_in, rate_out)
     assert block is not None
@@ -112,7 +114,7 @@ def worst_delay(rate_in: int, rate_out: int) -> int:
 class _Filter(Protocol):
     """Converts one block to the other rate: [channels, n] -> [channels, m]."""
 
-    least_delay: int
+    min_delay: int
 
     def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
@@ -121,13 +123,13 @@ class _Filter(Protocol):
         ...
 
 
-class _Soxr:
+class _SoxrFilter:
     """soxr's stream, whose shape is [n, channels].
 
     It is created with the first audio, because it takes a millisecond.
     """
 
-    least_delay = 0
+    min_delay = 0
     """It works in bursts: after one of them it has no delay."""
     __slots__ = ("_shape", "_silence", "_stream")
 
@@ -154,22 +156,22 @@ class _Soxr:
         return y.T
 
 
-class _Whole:
+class _PolyphaseFilter:
     """A stream through a Polyphase: its past inputs and its position."""
 
-    __slots__ = ("_at", "_done", "_past", "_polyphase", "least_delay")
+    __slots__ = ("_at", "_done", "_past", "_polyphase", "min_delay")
 
     def __init__(self, polyphase: Polyphase, channels: int) -> None:
         self._polyphase = polyphase
         self._past = np.empty((channels, 0), np.float32)
         self._at = self._done = 0  # position of the first past input, number of outputs returned
-        self.least_delay = -(-polyphase.after // polyphase.down) * polyphase.up
+        self.min_delay = -(-polyphase.context_after // polyphase.down) * polyphase.up
 
     def process(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._until(self._polyphase.ready(self._take(x)))
+        return self._until(self._polyphase.output_ready(self._take(x)))
 
     def finish(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._until(self._polyphase.due(self._take(x)))
+        return self._until(self._polyphase.output_count(self._take(x)))
 
     def _take(self, x: NDArray[np.float32]) -> int:
         """Take inputs; return their total number."""
@@ -179,15 +181,15 @@ class _Whole:
     def _until(self, last: int) -> NDArray[np.float32]:
         polyphase, first, at = self._polyphase, self._done, self._at
         last = max(first, last)
-        y = np.stack([polyphase.between(channel, at, first, last) for channel in self._past])
+        y = np.stack([polyphase.convert_range(channel, at, first, last) for channel in self._past])
         grid = GRID_BLOCKS * polyphase.block_out
-        kept = max(at, polyphase.inputs(last // grid * grid) - polyphase.before)
-        self._past = self._past[:, kept - at :].copy()
-        self._at, self._done = kept, last
+        keep_from = max(at, polyphase.inputs(last // grid * grid) - polyphase.context_before)
+        self._past = self._past[:, keep_from - at :].copy()
+        self._at, self._done = keep_from, last
         return y
 
 
 def _filter(rate_in: int, rate_out: int, channels: int) -> _Filter:
     """Return the filter: soxr, except for whole ratios, where its long transforms would delay 50 to 125 ms."""
     whole = polyphase(rate_in, rate_out)
-    return _Whole(whole, channels) if whole else _Soxr(rate_in, rate_out, channels)
+    return _PolyphaseFilter(whole, channels) if whole else _SoxrFilter(rate_in, rate_out, channels)

@@ -28,8 +28,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         typer.echo(f"streamer {streamer.__version__}{' (compiled)' if compiled() else ''}")
         raise typer.Exit
 

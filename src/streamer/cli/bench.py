@@ -11,8 +11,8 @@ from streamer.cli.overrides import overrides
 from streamer.session.events import Mode
 
 if TYPE_CHECKING:
-    from streamer.bench.run import Plan
-    from streamer.bench.workload import Workload
+    from streamer.loadtest.run import LoadPlan
+    from streamer.loadtest.workload import Workload
 
 ENDPOINT = "/api/v2/segmented"
 SERVER, LOAD, SEARCH = "Server", "Load", "Capacity search"
@@ -27,10 +27,10 @@ Serve = Annotated[str | None, _option(SERVER, "Or start a server with this model
 Setting = Annotated[
     list[str] | None, _option(SERVER, "A setting of that server. Can be repeated.", "--set", metavar="KEY=VALUE")
 ]
-Endpoint = Annotated[
+EndpointOption = Annotated[
     str, _option(SERVER, "With --serve: the path (protocol version and mode), or grpc.", metavar="PATH|grpc")
 ]
-GrpcMode = Annotated[Mode, _option(SERVER, "Mode over gRPC. Over WebSocket the path selects it.")]
+ModeOption = Annotated[Mode, _option(SERVER, "Mode over gRPC. Over WebSocket the path selects it.")]
 ServerPid = Annotated[
     int | None, _option(SERVER, "With --address: the server's process id, to measure CPU and memory.", metavar="PID")
 ]
@@ -47,7 +47,7 @@ Recordings = Annotated[
 ]
 Duty = Annotated[float, _option(LOAD, "Share of the audio that is speech (0 to 1).")]
 SampleRate = Annotated[int, _option(LOAD, "Sample rate in Hz.")]
-Coding = Annotated[str, _option(LOAD, "Encoding: pcm_s16le, pcm_f32le, mulaw, ...")]
+EncodingOption = Annotated[str, _option(LOAD, "Encoding: pcm_s16le, pcm_f32le, mulaw, ...")]
 ChunkMs = Annotated[float, _option(LOAD, "Audio per message, in milliseconds.")]
 ChunkBytes = Annotated[int | None, _option(LOAD, "Audio per message, in bytes. Overrides --chunk-ms.")]
 JitterMs = Annotated[float, _option(LOAD, "Maximum random delay per message, in milliseconds.")]
@@ -78,8 +78,8 @@ def bench(
     address: Address = None,
     serve: Serve = None,
     set_: Setting = None,
-    endpoint: Endpoint = ENDPOINT,
-    mode: GrpcMode = Mode.SEGMENTED,
+    endpoint: EndpointOption = ENDPOINT,
+    mode: ModeOption = Mode.SEGMENTED,
     server_pid: ServerPid = None,
     token: Token = None,
     streams: Streams = "50",
@@ -89,7 +89,7 @@ def bench(
     recording: Recordings = None,
     duty: Duty = 0.5,
     sample_rate: SampleRate = 16_000,
-    encoding: Coding = "pcm_s16le",
+    encoding: EncodingOption = "pcm_s16le",
     chunk_ms: ChunkMs = 20.0,
     chunk_bytes: ChunkBytes = None,
     jitter_ms: JitterMs = 0.0,
@@ -109,10 +109,10 @@ def bench(
     falls behind its schedule is reported. Latencies are percentiles over all streams. The final latency excludes the
     silence that ends an utterance. Exit codes: 1 if nothing could be measured, 2 for invalid options.
     """
-    from streamer.bench.capacity import Goal
-    from streamer.cli.bench_run import Order, Server, perform
-    from streamer.cli.child import ServerFailed
+    from streamer.cli.bench_run import MeasuredServer, RunSpec, run_benchmark
+    from streamer.cli.server_subprocess import ServerFailed
     from streamer.errors import StreamerError
+    from streamer.loadtest.capacity import Goal
 
     try:
         workload = _workload(
@@ -123,12 +123,12 @@ def bench(
         goal = Goal.parse(slo) if find_capacity else None
         plan, names = _plan(workload, recording or [], redemption_ms, processes)
         settings = tuple(_settings(set_ or ()))
-        server = Server(address, serve, settings, endpoint, mode, server_pid, token).check(plan)
+        server = MeasuredServer(address, serve, settings, endpoint, mode, server_pid, token).check(plan)
     except StreamerError as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(2) from None
     try:
-        perform(Order(server, plan, names, numbers, goal, max_streams, out))
+        run_benchmark(RunSpec(server, plan, names, numbers, goal, max_streams, out))
     except (StreamerError, ServerFailed) as failure:
         typer.echo(f"error: {failure}", err=True)
         raise typer.Exit(1) from None
@@ -140,8 +140,8 @@ def _settings(pairs: list[str] | tuple[str, ...]) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    from streamer.bench.workload import MAX_STREAMS
     from streamer.errors import ConfigError
+    from streamer.loadtest.workload import MAX_STREAMS
 
     try:
         numbers = [int(word) for word in text.split(",")]
@@ -158,8 +158,8 @@ def _workload(
     audio_out: bool,
 ) -> Workload:  # fmt: skip
     from streamer.audio.format import AudioFormat, Encoding
-    from streamer.bench.workload import Workload, chunk_frames
     from streamer.errors import ConfigError
+    from streamer.loadtest.workload import Workload, chunk_frames
 
     if encoding not in list(Encoding):
         raise ConfigError(field="--encoding", expected=f"one of {', '.join(Encoding)}", got=encoding)
@@ -170,26 +170,26 @@ def _workload(
 
 def _plan(
     workload: Workload, recordings: list[Path], redemption_ms: float | None, processes: int
-) -> tuple[Plan, list[str]]:
+) -> tuple[LoadPlan, list[str]]:
     """Return the load of every step, and the names of its recordings."""
     from importlib.resources import as_file
 
     from streamer.audio.files import read_audio
-    from streamer.bench.endpoint import Endpointing
-    from streamer.bench.run import Plan
-    from streamer.bench.speech import make_tape
+    from streamer.loadtest.endpointing import EndpointingModel
+    from streamer.loadtest.run import LoadPlan
+    from streamer.loadtest.tape import make_tape
     from streamer.samples import sample
     from streamer.session.messages import VadOverrides
     from streamer.vad.settings import VadConfig
 
     if recordings:
-        said = [read_audio(path) for path in recordings]
+        recorded = [read_audio(path) for path in recordings]
     else:
         with as_file(sample()) as path:
-            said = [read_audio(path)]
-    endpointing, vad = Endpointing(), VadOverrides()
+            recorded = [read_audio(path)]
+    endpointing, vad = EndpointingModel(), VadOverrides()
     if redemption_ms is not None:
         VadConfig(redemption_time_ms=redemption_ms)
-        endpointing, vad = Endpointing(redemption_ms), VadOverrides(redemption_time_ms=redemption_ms)
-    plan = Plan(workload, make_tape(workload, said), endpointing, vad, processes)
+        endpointing, vad = EndpointingModel(redemption_ms), VadOverrides(redemption_time_ms=redemption_ms)
+    plan = LoadPlan(workload, make_tape(workload, recorded), endpointing, vad, processes)
     return plan, [path.name for path in recordings] or ["weather.wav (packaged synthetic speech)"]

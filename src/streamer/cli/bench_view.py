@@ -12,13 +12,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from streamer.bench.results import Distribution, Report, Step
-from streamer.bench.run import News
-from streamer.bench.verdict import duration, end, remarks
 from streamer.errors import install_command
+from streamer.loadtest.diagnostics import diagnose, format_duration, search_end_text
+from streamer.loadtest.results import Distribution, LoadReport, LoadStep
+from streamer.loadtest.run import StepProgress
 
 
-class Watch:
+class RunProgressView:
     """Progress on the terminal; without a terminal, a line for each step."""
 
     def __init__(self, console: Console) -> None:
@@ -32,44 +32,44 @@ class Watch:
         )
         self._task = self._progress.add_task("", visible=False, words="")
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> RunProgressView:
         self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._progress.stop()
 
-    def starting(self, streams: int) -> None:
+    def on_step_start(self, streams: int) -> None:
         self._progress.reset(
             self._task, description=f"{streams} streams", total=1, completed=0, visible=True, words="connecting"
         )
 
-    def news(self, news: News) -> None:
+    def on_progress(self, news: StepProgress) -> None:
         progress = news.progress
-        words = [f"{min(news.seconds, news.of):.0f}/{news.of:.0f} s", f"{progress.results} results"]
+        words = [f"{min(news.seconds, news.total_s):.0f}/{news.total_s:.0f} s", f"{progress.results} results"]
         if news.cores is not None:
             words.append(f"{news.cores:.2f} cores")
         words.append(f"load {progress.late_s * 1e3:.0f} ms late")
         if progress.live < news.streams:
             words.append(f"{progress.live} live")
-        self._progress.update(self._task, completed=news.seconds, total=news.of, words=", ".join(words))
+        self._progress.update(self._task, completed=news.seconds, total=news.total_s, words=", ".join(words))
 
-    def ended(self, step: Step) -> None:
+    def on_step_end(self, step: LoadStep) -> None:
         self._progress.update(self._task, visible=False)
         if not self._console.is_terminal:
-            shown = {"final": step.final, "lag": step.lag}
-            words = ", ".join(f"{name} p99 {duration(one.p99_ms)}" for name, one in shown.items() if one.count)
+            figures = {"final": step.final, "lag": step.lag}
+            words = ", ".join(f"{name} p99 {format_duration(one.p99_ms)}" for name, one in figures.items() if one.count)
             self._console.print(f"{step.streams} streams: {words or 'no results'}", highlight=False)
 
-    def judged(self, streams: int, missed: str) -> None:
+    def on_search_step(self, streams: int, violation: str) -> None:
         self._console.print(
             Text.assemble(
-                f"{streams} streams: ", ("goal missed: " + missed, "red") if missed else ("goal met", "green")
+                f"{streams} streams: ", ("goal missed: " + violation, "red") if violation else ("goal met", "green")
             )
         )
 
 
-def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
+def print_summary(report: LoadReport, files: Sequence[Path], console: Console) -> None:
     """Print the table, the remarks, and the names of the files."""
     console.print(_table(report.steps))
     console.print(
@@ -77,20 +77,20 @@ def conclude(report: Report, files: Sequence[Path], console: Console) -> None:
         " the result. lag: of all results. audio: from audio in to the audio out in its place. gaps: silence that a"
         " listener with 40 ms of buffer hears. CPU: per second of one stream. late: delay of the load generator.[/dim]",
     )
-    for remark in remarks(report):
+    for remark in diagnose(report):
         console.print(Text(f"! {remark}", "yellow"))
     if report.capacity is not None:
         found = report.capacity
-        console.print(f"[bold]{found.most} streams[/bold] hold {found.goal}; {end(found)}", highlight=False)
+        console.print(f"[bold]{found.most} streams[/bold] hold {found.goal}; {search_end_text(found)}", highlight=False)
     console.print("written: " + ", ".join(str(file) for file in files), highlight=False, soft_wrap=True)
     if len(files) == 1:
         console.print(Text(f"no HTML page: it needs matplotlib, {install_command('plot')}"))
 
 
-Column = tuple[str, Callable[[Step], str]]
+Column = tuple[str, Callable[[LoadStep], str]]
 
 
-def _columns(steps: Sequence[Step]) -> Iterator[Column]:
+def _columns(steps: Sequence[LoadStep]) -> Iterator[Column]:
     """Yield headings of two lines and their cells, without empty columns."""
     yield "\nstreams", lambda step: str(step.streams)
     interims = any(step.interim.count for step in steps)
@@ -119,13 +119,13 @@ def _columns(steps: Sequence[Step]) -> Iterator[Column]:
     yield "late\np99", lambda step: _ms(step.load.late, "p99_ms")
 
 
-def _table(steps: Sequence[Step]) -> Table:
+def _table(steps: Sequence[LoadStep]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     columns = list(_columns(steps))
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for step in steps:
-        style = None if step.clean and not step.load.was_late else "yellow"
+        style = None if step.is_clean and not step.load.was_late else "yellow"
         table.add_row(*(cell(step) for _, cell in columns), style=style)
     return table
 
@@ -133,4 +133,4 @@ def _table(steps: Sequence[Step]) -> Table:
 def _ms(distribution: Distribution, name: str) -> str:
     if not distribution.count:
         return "-"
-    return duration(getattr(distribution, name)).removesuffix(" ms").replace(" ", "")
+    return format_duration(getattr(distribution, name)).removesuffix(" ms").replace(" ", "")

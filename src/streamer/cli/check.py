@@ -13,8 +13,8 @@ from streamer.cli.weights import fetch_weights
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from streamer.cli.measure import Advice, Findings
-    from streamer.inference.probe import Probed
+    from streamer.cli.profiling import ModelProfile, RecommendedSettings
+    from streamer.inference.process_profile import ProcessProfile
 
 
 def check(
@@ -40,8 +40,8 @@ def check(
 
     from rich.console import Console
 
-    from streamer.cli.measure import measure
-    from streamer.cli.refusal import say
+    from streamer.cli.profiling import profile_model
+    from streamer.cli.refusal import print_error
     from streamer.config import load
     from streamer.errors import ConfigError, ModelLoadError
     from streamer.models.loading import ModelSpec
@@ -53,49 +53,49 @@ def check(
         fetch_weights(loaded)
         spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
         with console.status("loading the model and timing calls at each batch size"):
-            findings = asyncio.run(measure(spec, loaded.settings.ray))
+            findings = asyncio.run(profile_model(spec, loaded.settings.ray))
     except (ConfigError, ModelLoadError) as error:
-        say(error)
+        print_error(error)
         raise typer.Exit(2) from None
     show(findings, console)
-    if not findings.works:
+    if not findings.is_working:
         raise typer.Exit(1)
 
 
-def show(findings: Findings, console: Console) -> None:
+def show(findings: ModelProfile, console: Console) -> None:
     """Print the tables and the recommendation."""
-    card = findings.card
-    kind = "stateful" if card.stateful else "stateless"
+    config = findings.config
+    kind = "stateful" if config.stateful else "stateless"
     console.print(
-        f"[bold]{card.name}[/bold]: {kind}, {card.sample_rate} Hz, executor {card.executor}, {card.workers} "
-        f"worker{'s' * (card.workers > 1)}, batches of {card.max_batch_size} at most",
+        f"[bold]{config.name}[/bold]: {kind}, {config.sample_rate} Hz, executor {config.executor}, {config.workers} "
+        f"worker{'s' * (config.workers > 1)}, batches of {config.max_batch_size} at most",
         highlight=False,
         soft_wrap=True,
     )
-    if card.word_times:
-        source = "the model" if card.word_times == "model" else "estimated from the lengths of the words"
+    if config.word_times:
+        source = "the model" if config.word_times == "model" else "estimated from the lengths of the words"
         console.print(f"times of words: {source}", highlight=False)
     _answers(findings, console)
     _tracebacks(findings, console)
     _paces(findings, console)
     _inside(findings, console)
-    if (advice := findings.advice) is not None:
+    if (advice := findings.recommendation) is not None:
         _advise(advice, findings, console)
 
 
-def _answers(findings: Findings, console: Console) -> None:
+def _answers(findings: ModelProfile, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table("input", "works", "seconds", "output, as JSON", title_justify="left", expand=False)
     for answer in findings.answers:
         mark = Text("no", "bold red") if answer.error else Text("yes", "green")
-        said = Text(_short(answer.error, 200) or _short(answer.output), "red" if answer.error else "")
-        table.add_row(answer.input, mark, f"{answer.seconds:.3f}", said)
+        text = Text(_short(answer.error, 200) or _short(answer.output), "red" if answer.error else "")
+        table.add_row(answer.input, mark, f"{answer.seconds:.3f}", text)
     console.print(table)
 
 
-def _tracebacks(findings: Findings, console: Console) -> None:
+def _tracebacks(findings: ModelProfile, console: Console) -> None:
     """Show each traceback once, with the inputs on which it came."""
     from rich.text import Text
 
@@ -108,38 +108,38 @@ def _tracebacks(findings: Findings, console: Console) -> None:
         console.print(Text(traceback, "red"), soft_wrap=True)
 
 
-def _paces(findings: Findings, console: Console) -> None:
+def _paces(findings: ModelProfile, console: Console) -> None:
     from rich.table import Table
 
-    if not findings.paces:
+    if not findings.timings:
         return
     table = Table("batch", "seconds per call", "per item", "real-time factor", "gain")
     for column in table.columns:
         column.justify = "right"
-    one = findings.paces[0]
-    for pace in findings.paces:
+    one = findings.timings[0]
+    for pace in findings.timings:
         gain = one.item_s / pace.item_s if pace.item_s else 1.0
         table.add_row(str(pace.size), f"{pace.call_s:.4f}", f"{pace.item_s:.4f}", f"{pace.rtf:.4f}", f"{gain:.2f}x")
     console.print(table)
 
 
-def _inside(findings: Findings, console: Console) -> None:
+def _inside(findings: ModelProfile, console: Console) -> None:
     from rich.table import Table
 
-    if not findings.works:
+    if not findings.is_working:
         return
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    if findings.probed is None:
+    if findings.process is None:
         table.add_row("in a process of its own", f"[red]{findings.probe_error}[/red]")
     else:
-        for row in _facts(findings.probed):
+        for row in _facts(findings.process):
             table.add_row(*row)
     console.print(table)
 
 
-def _facts(probed: Probed) -> list[tuple[str, str]]:
-    from streamer.cli.measure import GIL_FREE
+def _facts(probed: ProcessProfile) -> list[tuple[str, str]]:
+    from streamer.cli.profiling import GIL_FREE
 
     frees = "yes" if probed.gil_free >= GIL_FREE else "no"
     return [
@@ -150,15 +150,15 @@ def _facts(probed: Probed) -> list[tuple[str, str]]:
     ]
 
 
-def _advise(advice: Advice, findings: Findings, console: Console) -> None:
-    from streamer.cli.measure import HEADROOM
+def _advise(advice: RecommendedSettings, findings: ModelProfile, console: Console) -> None:
+    from streamer.cli.profiling import HEADROOM
 
-    card = findings.card
+    config = findings.config
     console.print("\n[bold]Suggested[/bold]")
     for name, value, now in (
-        ("executor", advice.executor, card.executor),
-        ("workers", advice.workers, card.workers),
-        ("max_batch_size", advice.batch_size, card.max_batch_size),
+        ("executor", advice.executor, config.executor),
+        ("workers", advice.workers, config.workers),
+        ("max_batch_size", advice.batch_size, config.max_batch_size),
     ):
         console.print(f"  {name} = {value!r}" + ("" if value == now else f"  [dim](now {now!r})[/dim]"))
     if advice.executor == "thread":
@@ -171,5 +171,5 @@ def _advise(advice: Advice, findings: Findings, console: Console) -> None:
     )
 
 
-def _short(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _short(text: str, max_chars: int = 60) -> str:
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from streamer.cli.send_recording import Failure
     from streamer.cli.sinks import AudioSink
     from streamer.cli.sources import Source
-    from streamer.cli.streaming import Failure
 
 ADDRESS = "ws://localhost:8080/api/v2/segmented"
 AUDIO_ADDRESS = "ws://localhost:8080/api/v2/simple"
@@ -70,7 +70,7 @@ def client(
     import asyncio
     import os
 
-    from streamer.cli.streaming import stream_recording
+    from streamer.cli.send_recording import stream_recording
     from streamer.cli.views import view_for
     from streamer.telemetry.client_trace import client_trace
 
@@ -142,7 +142,7 @@ def _output_lost(group: BaseExceptionGroup[OSError]) -> Failure:
     import os
     import sys
 
-    from streamer.cli.streaming import Failure
+    from streamer.cli.send_recording import Failure
 
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

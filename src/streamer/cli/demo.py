@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from streamer.cli.send_recording import Failure
     from streamer.cli.sources import Recording
-    from streamer.cli.streaming import Failure
 
 MODEL = "moonshine"
 PATH = "/api/v2/segmented"
@@ -25,7 +25,7 @@ def demo() -> None:
     """Start a server, stream a recording to it in real time, print the results and stop the server."""
     import asyncio
 
-    from streamer.cli.child import ServerFailed
+    from streamer.cli.server_subprocess import ServerFailed
 
     try:
         failure = asyncio.run(_demo(_sample()))
@@ -51,12 +51,12 @@ def _sample() -> Recording:
 
 
 async def _demo(recording: Recording) -> Failure | None:
-    from streamer.cli.child import serving
-    from streamer.cli.streaming import stream_recording
+    from streamer.cli.send_recording import stream_recording
+    from streamer.cli.server_subprocess import run_server
     from streamer.cli.views import view_for
 
     typer.echo(f"Starting a server with {MODEL} ...")
-    async with serving(MODEL) as child:
+    async with run_server(MODEL) as child:
         typer.echo(f"It listens on {child.address}. Streaming {recording.seconds:.1f} s of speech in real time:\n")
         return await stream_recording(
             recording,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from streamer.config import Loaded
+from streamer.config import LoadedSettings
 from streamer.errors import ConfigError, install_command
 from streamer.models.loading import BUILT_IN
 
@@ -22,7 +22,7 @@ _SETTINGS = ("log.format=text", "drain.lag_s=0", "drain.soft_s=0.5", "drain.hard
 """Settings of the child: readable tracebacks, and no streams that keep the old code alive."""
 
 
-def serve_and_reload(loaded: Loaded) -> None:
+def serve_and_reload(loaded: LoadedSettings) -> None:
     """Run this command without `--dev` until Ctrl-C; start it anew after each change. Raises ConfigError."""
     try:
         from watchfiles import PythonFilter, run_process

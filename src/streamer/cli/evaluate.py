@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from streamer.cli.inprocess import Local
     from streamer.cli.transcribe import Progress
-    from streamer.config import Loaded
+    from streamer.config import LoadedSettings
     from streamer.evaluation.accuracy import Counts, Normalise
-    from streamer.evaluation.manifest import Recording
+    from streamer.evaluation.manifest import ManifestEntry
     from streamer.evaluation.report import File, Latency, Report
 
-    Work = Callable[[Recording], Awaitable[None]]
+    Work = Callable[[ManifestEntry], Awaitable[None]]
 
 
 def evaluate(
@@ -93,8 +93,8 @@ class Run:
 
     def __init__(
         self,
-        loaded: Loaded,
-        recordings: Sequence[Recording],
+        loaded: LoadedSettings,
+        recordings: Sequence[ManifestEntry],
         normalise: Normalise,
         normaliser: str,
         jobs: int,
@@ -128,10 +128,10 @@ class Run:
         process = psutil.Process()
         async with serving_here(self._loaded.settings) as local:
             paths = [recording.path for recording in self._recordings]
-            began, cpu = monotonic(), _cpu_s(process)
+            started_at, cpu = monotonic(), _cpu_s(process)
             with progress_of(paths) as progress:
                 await self._each(self._recordings, self._jobs, lambda one: self._accuracy(local, one, progress))
-            wall_s, cpu_s = monotonic() - began, _cpu_s(process) - cpu
+            wall_s, cpu_s = monotonic() - started_at, _cpu_s(process) - cpu
             good = [recording for recording in self._recordings if recording.path in self._files]
             some = good[: self._live]
             with progress_of([recording.path for recording in some]) as progress:
@@ -147,14 +147,14 @@ class Run:
             failed=self._failed,
         )
 
-    async def _each(self, recordings: Sequence[Recording], at_a_time: int, work: Work) -> None:
+    async def _each(self, recordings: Sequence[ManifestEntry], at_a_time: int, work: Work) -> None:
         import asyncio
 
         from streamer.errors import StreamerError
 
         places = asyncio.Semaphore(at_a_time)
 
-        async def one(recording: Recording) -> None:
+        async def one(recording: ManifestEntry) -> None:
             async with places:
                 try:
                     await work(recording)
@@ -165,7 +165,7 @@ class Run:
             for recording in recordings:
                 tasks.create_task(one(recording))
 
-    async def _accuracy(self, local: Local, recording: Recording, progress: Progress) -> None:
+    async def _accuracy(self, local: Local, recording: ManifestEntry, progress: Progress) -> None:
         from streamer.cli.transcribe import recognise
         from streamer.evaluation.accuracy import compare
         from streamer.evaluation.report import File
@@ -175,7 +175,7 @@ class Run:
         accuracy = compare(recording.text, text, self._normalise)
         self._files[recording.path] = File(str(recording.path), seconds, recording.text, text, accuracy)
 
-    async def _latency(self, local: Local, recording: Recording, progress: Progress) -> None:
+    async def _latency(self, local: Local, recording: ManifestEntry, progress: Progress) -> None:
         from msgspec.structs import replace
 
         from streamer.cli.live_latency import latencies

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
-from streamer.client.dialects import V2Dialect
-from streamer.client.link import LOST, NORMAL, Closed
+from streamer.client.dialects import V2ClientCodec
 from streamer.client.stream import Stream
+from streamer.client.transport import LOST, NORMAL, Closed
 from streamer.config import Settings
-from streamer.parts import Parts, build
-from streamer.protocols.v2 import V2
-from streamer.runtime.conductor import Conductor
-from streamer.runtime.outbox import OutboxBounds
-from streamer.runtime.services import Services
+from streamer.connection.manager import ConnectionManager
+from streamer.connection.outbox import OutboxBounds
+from streamer.connection.services import Services
+from streamer.parts import AppParts, build
+from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.messages import Start
 from streamer.session.settings import SessionSettings
@@ -25,8 +25,8 @@ _MAX_STREAM_S = 48 * 3600.0
 _STOP_S = 5.0
 
 
-class _MemoryLink:
-    """A `client.link.Link` to a conductor in this process."""
+class _InProcessTransport:
+    """A `client.transport.ClientTransport` to a connection manager in this process."""
 
     def __init__(self, client: MemoryClient[str | bytes]) -> None:
         self._client = client
@@ -38,15 +38,15 @@ class _MemoryLink:
         frame = await self._client.receive()
         return self._closed() if frame is None else frame
 
-    def has_peer_left(self) -> bool:
-        return self._client.goodbye is not None
+    def has_peer_disconnected(self) -> bool:
+        return self._client.close_info is not None
 
     async def close(self) -> Closed:
         self._client.close()
         return self._closed()
 
     def _closed(self) -> Closed:
-        goodbye = self._client.goodbye
+        goodbye = self._client.close_info
         if goodbye is None or goodbye.aborted or goodbye.code is not None:
             return Closed(LOST, goodbye.reason if goodbye else "")
         return Closed(NORMAL, goodbye.reason)
@@ -56,18 +56,18 @@ class _MemoryLink:
 class Local:
     """A model that is loaded and answers streams of this process."""
 
-    parts: Parts
-    conductor: Conductor
+    parts: AppParts
+    connections: ConnectionManager
     session: SessionSettings
 
     @asynccontextmanager
     async def stream(self, start: Start) -> AsyncIterator[Stream]:
         """Open one stream, as `streamer.connect` does over a network."""
         client, server = memory_pair()
-        codec = V2(self.session.mode, self.parts.model.sample_rate)
-        running = asyncio.create_task(self.conductor.run(server, codec, self.session, measure=len))
+        codec = V2Codec(self.session.mode, self.parts.model.sample_rate)
+        running = asyncio.create_task(self.connections.run(server, codec, self.session, measure=len))
         try:
-            async with Stream.over(_MemoryLink(client), V2Dialect()) as stream:
+            async with Stream.on_transport(_InProcessTransport(client), V2ClientCodec()) as stream:
                 await stream.start(start)
                 yield stream
         finally:
@@ -91,13 +91,13 @@ async def serving_here(settings: Settings) -> AsyncIterator[Local]:
     )
     assert parts.clock is not None
     parts.clock.start()
-    conductor = Conductor(Services(parts.scoring, parts.engine, clock=parts.clock), OutboxBounds())
+    connections = ConnectionManager(Services(parts.scoring, parts.engine, clock=parts.clock), OutboxBounds())
     try:
         await parts.scoring.start()
         await parts.engine.start()
-        yield Local(parts, conductor, session)
+        yield Local(parts, connections, session)
     finally:
-        conductor.abort()
+        connections.abort()
         await parts.engine.stop(_STOP_S)
         await parts.scoring.stop()
         parts.clock.stop()

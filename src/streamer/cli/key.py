@@ -25,15 +25,15 @@ def new(
     from streamer.errors import ConfigError
 
     try:
-        secret, kept = new_key(subject)
+        secret, entry = new_key(subject)
     except ConfigError as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"key:  {secret}")
-    typer.echo(f"hash: {kept}")
+    typer.echo(f"hash: {entry}")
     typer.echo(
         "The key is not shown again. Nothing changes until the server has the hash:\n"
-        f"  STREAMER_ACCESS__KEYS={kept} streamer serve MODEL\n"
+        f"  STREAMER_ACCESS__KEYS={entry} streamer serve MODEL\n"
         f"  STREAMER_TOKEN={secret} streamer client -i FILE",
         err=True,
     )

@@ -10,7 +10,7 @@ from streamer.audio.files import read_audio
 from streamer.cli.inprocess import Local
 from streamer.cli.transcribe import Progress, mixed
 from streamer.client.events import Error, Segment
-from streamer.client.sources import chunks, paced, wire_audio
+from streamer.client.sources import chunks, pace, wire_audio
 from streamer.errors import StreamerError
 from streamer.session.messages import Start
 
@@ -32,12 +32,12 @@ async def latencies(
     first: dict[int, float] = {}
     final: list[float] = []
     async with local.stream(start) as stream, asyncio.TaskGroup() as tasks:
-        began = monotonic()
+        started_at = monotonic()
 
         async def speak() -> None:
-            async for piece in paced(chunks(data, step), format_.sample_rate * format_.frame_bytes):
+            async for piece in pace(chunks(data, step), format_.sample_rate * format_.frame_bytes):
                 await stream.send(piece)
-                progress(path, monotonic() - began)
+                progress(path, monotonic() - started_at)
             await stream.stop()
 
         speaking = tasks.create_task(speak())
@@ -46,7 +46,7 @@ async def latencies(
                 if isinstance(event, Error):
                     raise StreamerError(event.message)
                 if isinstance(event, Segment):
-                    now = monotonic() - began
+                    now = monotonic() - started_at
                     first.setdefault(event.segment_id, now - event.start_time)
                     if event.is_final:
                         final.append(max(0.0, now - event.end_time))

@@ -21,6 +21,6 @@ def overrides(pairs: Iterable[str], *flags: tuple[str, str, str | None]) -> Iter
             typer.echo(f"error: --set: expected section.key=value, got {pair!r}", err=True)
             raise typer.Exit(2)
         yield Override("--set", key, value)
-    for flag, key, given in flags:
-        if given is not None:
-            yield Override(flag, key, given)
+    for flag, setting, text in flags:
+        if text is not None:
+            yield Override(flag, setting, text)

@@ -9,7 +9,7 @@ import typer
 from streamer.errors import StreamerError
 
 
-def say(error: StreamerError) -> None:
+def print_error(error: StreamerError) -> None:
     """Print an error to stderr: the traceback of the author's code first, so that the reason is the last line."""
     detail = getattr(error, "detail", "")
     if detail:

@@ -12,8 +12,8 @@ from streamer.cli.overrides import overrides
 from streamer.cli.weights import fetch_weights
 
 if TYPE_CHECKING:
-    from streamer.config import Loaded
-    from streamer.runtime.control import Ready
+    from streamer.config import LoadedSettings
+    from streamer.supervision.ipc import Ready
 
 Dev = Annotated[bool, typer.Option("--dev", help="Restart the server when a file beside the model changes.")]
 
@@ -58,9 +58,9 @@ def serve(
     Settings are read from FILE, then from STREAMER_SECTION__KEY variables, then from flags. SIGTERM and Ctrl-C drain
     the server: running streams are finished. A second signal stops it immediately.
     """
-    began = monotonic()
+    started_at = monotonic()
 
-    from streamer.cli.refusal import say
+    from streamer.cli.refusal import print_error
     from streamer.config import describe, load
     from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 
@@ -78,50 +78,50 @@ def serve(
             typer.echo(describe(loaded))
             return
         fetch_weights(loaded, offline=offline)
-        code = _run_again_after_changes(loaded) if dev else _run(loaded, began)
+        code = _run_again_after_changes(loaded) if dev else _run(loaded, started_at)
     except (ConfigError, ListenFailed, ModelLoadError) as error:
-        say(error)
+        print_error(error)
         raise typer.Exit(1 if isinstance(error, ListenFailed) else 2) from None
     raise typer.Exit(code)
 
 
-def _run_again_after_changes(loaded: Loaded) -> int:
+def _run_again_after_changes(loaded: LoadedSettings) -> int:
     from streamer.cli.dev import serve_and_reload
 
     serve_and_reload(loaded)
     return 0
 
 
-def _run(loaded: Loaded, began: float) -> int:
+def _run(loaded: LoadedSettings, started_at: float) -> int:
     """Serve until the end; return the exit code. Raises the errors that prevent a start."""
     import asyncio
 
-    from streamer.serving.server import loop_factory
+    from streamer.supervision.single_process import loop_factory
     from streamer.telemetry.logs import Logs
 
     settings = loaded.settings
 
     def announce(ready: Ready) -> None:
-        _announce(ready, settings.server.processes, monotonic() - began, as_log=settings.log.format == "json")
+        _print_ready(ready, settings.server.processes, monotonic() - started_at, as_log=settings.log.format == "json")
 
     with (
         Logs(settings.log.level, settings.log.format) as logs,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
         if settings.server.processes == 1:
-            from streamer.serving.server import serve_alone
+            from streamer.supervision.single_process import run_single_process
 
-            runner.run(serve_alone(loaded, logs, announce))
+            runner.run(run_single_process(loaded, logs, announce))
             return 0
-        from streamer.serving.several import supervise
+        from streamer.supervision.multi_process import run_multi_process
 
-        outcome = runner.run(supervise(loaded, announce))
+        outcome = runner.run(run_multi_process(loaded, announce))
     if outcome.problem is not None:
         typer.echo(f"error: {outcome.problem}", err=True)
     return outcome.exit_code
 
 
-def _announce(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> None:
+def _print_ready(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> None:
     """Print the address on the first line, for scripts, and then details. JSON logs get them as records."""
     import logging
 

@@ -103,7 +103,7 @@ class Sinks:
         self._rate = format.sample_rate if isinstance(format, AudioFormat) else _COMPRESSED_RATE
 
     @property
-    def wanted(self) -> AudioOutFormat | bool:
+    def audio_out_format(self) -> AudioOutFormat | bool:
         """The audio to request; False for none."""
         if not self._sinks:
             return False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from streamer.audio.format import AudioFormat, Encoding
-from streamer.client.sources import chunks, paced
+from streamer.client.sources import chunks, pace
 from streamer.errors import ErrorCode, StreamerError
 from streamer.media.formats import Container, MediaFormat
 
@@ -189,7 +189,7 @@ def _compressed(path: Path) -> bytes:
 
 async def _timed(pieces: Iterable[bytes], bytes_per_second: float, *, real_time: bool) -> AsyncIterator[bytes]:
     if real_time:
-        async for piece in paced(pieces, bytes_per_second):
+        async for piece in pace(pieces, bytes_per_second):
             yield piece
         return
     for piece in pieces:

@@ -36,9 +36,9 @@ def mint(
 
     import msgspec
 
+    from streamer.access.factory import read_secrets
     from streamer.access.tokens import Claims, mint
     from streamer.errors import ConfigError
-    from streamer.runtime.doorway import read_secrets
 
     now = int(time.time())
     claims = Claims(subject, secrets.token_urlsafe(16), now, now + ttl, once, max_sessions, max_stream_s)

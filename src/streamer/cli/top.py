@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from urllib.error import HTTPError
 
-    from streamer.telemetry.reading import Overview, Scrape
+    from streamer.telemetry.scrape import Overview, Scrape
 
 URL = "http://localhost:8080"
 TIMEOUT_S = 5.0
@@ -33,7 +33,7 @@ def top(
     from rich.live import Live
 
     from streamer.cli.top_view import screen
-    from streamer.telemetry.reading import Between
+    from streamer.telemetry.scrape import ScrapeDelta
 
     console = Console()
     before = _scrape(url, token)
@@ -45,17 +45,17 @@ def top(
             while True:
                 time.sleep(interval)
                 now = _scrape(url, token)
-                live.update(screen(url, Between(before, now).overview()), refresh=True)
+                live.update(screen(url, ScrapeDelta(before, now).overview()), refresh=True)
                 before = now
     except KeyboardInterrupt:
         return
 
 
 def _after(before: Scrape, url: str, token: str | None, interval: float) -> Overview:
-    from streamer.telemetry.reading import Between
+    from streamer.telemetry.scrape import ScrapeDelta
 
     time.sleep(interval)
-    return Between(before, _scrape(url, token)).overview()
+    return ScrapeDelta(before, _scrape(url, token)).overview()
 
 
 def _scrape(url: str, token: str | None) -> Scrape:
@@ -64,7 +64,7 @@ def _scrape(url: str, token: str | None) -> Scrape:
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
-    from streamer.telemetry.reading import Scrape
+    from streamer.telemetry.scrape import Scrape
 
     address = f"{url.rstrip('/').removesuffix('/metrics')}/metrics"
     if not address.startswith(("http://", "https://")):
@@ -92,8 +92,8 @@ def _reason(error: HTTPError) -> str:
 
     with error:
         try:
-            said = msgspec.json.decode(error.read(_MAX_REFUSAL_BYTES))
+            answer = msgspec.json.decode(error.read(_MAX_REFUSAL_BYTES))
         except (msgspec.DecodeError, OSError):
-            said = None
-    message = said.get("message") if isinstance(said, dict) else None
+            answer = None
+    message = answer.get("message") if isinstance(answer, dict) else None
     return brief(message, 400).strip("'\"") if isinstance(message, str) else f"{error.code} {error.reason}"

@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streamer.telemetry.metrics import Stage, WorkerState
-from streamer.telemetry.reading import Overview, Spread, known
+from streamer.telemetry.metrics import PipelineStage, WorkerState
+from streamer.telemetry.scrape import Overview, Quantiles, is_known
 
 SLOW_S = {"final": 1.5, "result lag": 10.0, "queue": 1.0, "loop lag": 0.1}
 """Seconds above which a p95 is red."""
-NOTHING = Text("-", style="dim")
+NO_VALUE = Text("-", style="dim")
 
 
 def screen(url: str, now: Overview) -> RenderableType:
@@ -31,7 +31,7 @@ def _head(url: str, now: Overview) -> Text:
     if now.draining:
         state, style = "draining", "bold yellow"
     line = Text.assemble(("streamer ", "bold"), f"{now.version}  {url}  model {now.model}  ", (state, style))
-    if known(now.cores):
+    if is_known(now.cores):
         line.append(f"\n{now.cores:.2f} cores  {now.memory_bytes / 2**20:.0f} MiB", style="dim")
     return line
 
@@ -41,11 +41,11 @@ def _sessions(now: Overview) -> Table:
     for (transport, mode), count in sorted(now.sessions.items()):
         if count or transport == "websocket":
             table.add_row(f"{transport} {mode}", str(count))
-    table.add_row("started /s", f"{now.begun:.2f}")
-    for reason, rate in sorted(now.ended.items()):
+    table.add_row("started /s", f"{now.sessions_started:.2f}")
+    for reason, rate in sorted(now.sessions_closed.items()):
         if rate > 0:
             table.add_row(f"closed, {reason} /s", f"{rate:.2f}")
-    table.add_row("refused /s", _bad_above_zero(now.refused))
+    table.add_row("refused /s", _bad_above_zero(now.refusals))
     return table
 
 
@@ -54,7 +54,7 @@ def _work(now: Overview) -> Table:
     table.add_row("audio s/s", f"{now.audio:.1f}")
     table.add_row("processed s/s", f"{now.processed:.1f}")
     table.add_row("buffered", f"{now.buffered_bytes / 1024:.0f} KiB")
-    for stage in Stage:
+    for stage in PipelineStage:
         table.add_row(f"rtf {stage.replace('_', ' ')}", _figure(now.rtf[stage], bad=1.0))
     busy, down = now.workers[WorkerState.BUSY], now.workers[WorkerState.DOWN]
     workers = Text(f"{busy} busy of {sum(now.workers.values())}")
@@ -75,15 +75,15 @@ def _latencies(now: Overview) -> Table:
     return table
 
 
-def _quantiles(spread: Spread, slow_s: float | None) -> Iterable[Text]:
+def _quantiles(spread: Quantiles, slow_s: float | None) -> Iterable[Text]:
     for value in (spread.p50, spread.p95, spread.p99):
         yield _figure(value, bad=slow_s)
     yield Text(str(spread.count), style="dim")
 
 
 def _figure(value: float, *, bad: float | None = None) -> Text:
-    if not known(value):
-        return NOTHING
+    if not is_known(value):
+        return NO_VALUE
     return Text(f"{value:.3f}", style="bold red" if bad is not None and value > bad else "")
 
 

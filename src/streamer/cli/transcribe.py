@@ -14,7 +14,7 @@ from streamer.cli.weights import load_recogniser
 if TYPE_CHECKING:
     from streamer.audio.files import AudioFile
     from streamer.cli.inprocess import Local
-    from streamer.config import Loaded, Settings
+    from streamer.config import LoadedSettings, Settings
     from streamer.transcripts.formats import Part
 
 Progress = Callable[[Path, float], None]
@@ -23,7 +23,7 @@ Progress = Callable[[Path, float], None]
 _CHUNK = 32 * 1024
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """File format of a transcript."""
 
     TXT = "txt"
@@ -38,7 +38,9 @@ def transcribe(
     model: Annotated[
         str | None, typer.Option(help="As for streamer serve.", show_default="moonshine", metavar="MODEL")
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", "-f", help="srt and vtt are captions.")] = Format.TXT,
+    format_: Annotated[
+        OutputFormat, typer.Option("--format", "-f", help="srt and vtt are captions.")
+    ] = OutputFormat.TXT,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Directory for one file each; without it all go to stdout.", metavar="DIR"),
@@ -89,7 +91,7 @@ def _check_options(text: str) -> None:
 
 
 async def _transcribe(
-    loaded: Loaded, files: Sequence[Path], format_: Format, output: Path | None, jobs: int, options: bytes
+    loaded: LoadedSettings, files: Sequence[Path], format_: OutputFormat, output: Path | None, jobs: int, options: bytes
 ) -> int:
     """Transcribe all files, `jobs` at a time. Return the number of failed files."""
     import asyncio
@@ -102,20 +104,20 @@ async def _transcribe(
 
     failed = 0
     texts: dict[int, str] = {}
-    shown = 0
+    count = 0
     seconds = 0.0
     places = asyncio.Semaphore(jobs)
 
     def show(index: int, text: str) -> None:
         """Print texts in the order of the files, each as soon as the texts before it are complete."""
-        nonlocal shown
+        nonlocal count
         texts[index] = text
-        while shown in texts:
-            typer.echo(texts.pop(shown), nl=False)
-            shown += 1
+        while count in texts:
+            typer.echo(texts.pop(count), nl=False)
+            count += 1
 
     async with serving_here(_patient(loaded)) as local:
-        began = monotonic()
+        started_at = monotonic()
         with progress_of(files) as progress:
 
             async def one(index: int, path: Path) -> None:
@@ -137,7 +139,7 @@ async def _transcribe(
             async with asyncio.TaskGroup() as tasks:
                 for index, path in enumerate(files):
                     tasks.create_task(one(index, path))
-        took = monotonic() - began
+        took = monotonic() - started_at
     done = len(files) - failed
     typer.echo(
         f"{done} of {len(files)} files, {seconds:.1f} s in {took:.1f} s: {seconds / took:.0f} x real time", err=True
@@ -145,7 +147,7 @@ async def _transcribe(
     return failed
 
 
-def _patient(loaded: Loaded) -> Settings:
+def _patient(loaded: LoadedSettings) -> Settings:
     """Use a longer pause than in live streams as the end of speech: longer segments are recognised better."""
     from dataclasses import replace
 

@@ -23,12 +23,12 @@ def progress_of(files: Sequence[Path]) -> Iterator[Callable[[Path, float], None]
     columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), "{task.fields[speed]}")
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{len(files)} files", total=sum(lengths.values()) or None, speed="")
-        began = monotonic()
+        started_at = monotonic()
 
         def report(path: Path, seconds: float) -> None:
             done[path] = max(done[path], seconds)
             total = sum(done.values())
-            bar.update(task, completed=total, speed=f"{total / max(0.001, monotonic() - began):.0f} x real time")
+            bar.update(task, completed=total, speed=f"{total / max(0.001, monotonic() - started_at):.0f} x real time")
 
         yield report
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamer.cli.vad_result import Channel
-from streamer.vad.endpointer import SpeechEnded
+from streamer.cli.vad_result import ChannelSpeech
+from streamer.vad.endpointer import SpeechOffset
 from streamer.vad.settings import VadConfig
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def vad(
             max_speech_time_ms=max_speech_time_ms,
         )
         audio = read_audio(file)
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         channels = _find(audio, config, detector or ["silero"])
     except StreamerError as error:
-        raise _refused(error.message) from None
-    took_s = time.perf_counter() - began
+        raise _input_error(error.message) from None
+    took_s = time.perf_counter() - started_at
     if json:
         _print_json(audio, channels)
     else:
@@ -85,12 +85,12 @@ def vad(
         _plot(plot, file.name, audio, channels, config)
 
 
-def _refused(message: str) -> typer.Exit:
+def _input_error(message: str) -> typer.Exit:
     typer.echo(f"error: {message}", err=True)
     return typer.Exit(2)
 
 
-def _find(audio: AudioFile, config: VadConfig, detectors: list[str]) -> list[Channel]:
+def _find(audio: AudioFile, config: VadConfig, detectors: list[str]) -> list[ChannelSpeech]:
     """Return the result of each detector in each channel. Raises ConfigError."""
     from streamer.vad.detectors import make_detector
     from streamer.vad.recording import segments_from, speech_probabilities
@@ -101,11 +101,11 @@ def _find(audio: AudioFile, config: VadConfig, detectors: list[str]) -> list[Cha
             probabilities = speech_probabilities(samples, audio.sample_rate, make_detector(detector))
             segments = segments_from(probabilities, len(samples), audio.sample_rate, config)
             names = [*([f"channel {index}"] if audio.channels > 1 else []), *([detector] if len(detectors) > 1 else [])]
-            found.append(Channel(index, detector, ", ".join(names), probabilities, segments))
+            found.append(ChannelSpeech(index, detector, ", ".join(names), probabilities, segments))
     return found
 
 
-def _mean(audio: AudioFile, channel: Channel, segment: SpeechEnded) -> float:
+def _mean(audio: AudioFile, channel: ChannelSpeech, segment: SpeechOffset) -> float:
     """Return the mean probability of the windows of a segment."""
     from streamer.vad.network import SAMPLE_RATE, WINDOW
 
@@ -114,7 +114,7 @@ def _mean(audio: AudioFile, channel: Channel, segment: SpeechEnded) -> float:
     return float(channel.probabilities[first:last].mean())
 
 
-def _print_json(audio: AudioFile, channels: list[Channel]) -> None:
+def _print_json(audio: AudioFile, channels: list[ChannelSpeech]) -> None:
     import msgspec
 
     rate = audio.sample_rate
@@ -133,7 +133,7 @@ def _print_json(audio: AudioFile, channels: list[Channel]) -> None:
             typer.echo(msgspec.json.encode(line).decode())
 
 
-def _print_table(file: Path, audio: AudioFile, channels: list[Channel], took_s: float) -> None:
+def _print_table(file: Path, audio: AudioFile, channels: list[ChannelSpeech], took_s: float) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -172,7 +172,7 @@ def _print_table(file: Path, audio: AudioFile, channels: list[Channel], took_s: 
     )
 
 
-def _strip(audio: AudioFile, channel: Channel) -> Text:
+def _strip(audio: AudioFile, channel: ChannelSpeech) -> Text:
     """Return the strip of a channel: height is the probability, colour is speech."""
     from rich.text import Text
 
@@ -188,7 +188,7 @@ def _strip(audio: AudioFile, channel: Channel) -> Text:
     return strip
 
 
-def _plot(target: Path, title: str, audio: AudioFile, channels: list[Channel], config: VadConfig) -> None:
+def _plot(target: Path, title: str, audio: AudioFile, channels: list[ChannelSpeech], config: VadConfig) -> None:
     from streamer.errors import install_command
 
     try:
@@ -196,10 +196,10 @@ def _plot(target: Path, title: str, audio: AudioFile, channels: list[Channel], c
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise
-        raise _refused(f"--plot needs matplotlib: {install_command('plot')}") from None
+        raise _input_error(f"--plot needs matplotlib: {install_command('plot')}") from None
     try:
         draw(target, title, audio, channels, config)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _refused(f"{target}: {reason.splitlines()[0]}") from None
+        raise _input_error(f"{target}: {reason.splitlines()[0]}") from None
     typer.echo(f"drawn to {target}", err=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from streamer.audio.files import AudioFile
-from streamer.cli.vad_result import Channel
+from streamer.cli.vad_result import ChannelSpeech
 from streamer.vad.network import SAMPLE_RATE, WINDOW
 from streamer.vad.settings import VadConfig
 
@@ -37,7 +37,7 @@ LABEL_PART = 0.08
 """Share of the width below which a segment has no space for its times."""
 
 
-def draw(target: Path, title: str, audio: AudioFile, channels: list[Channel], config: VadConfig) -> None:
+def draw(target: Path, title: str, audio: AudioFile, channels: list[ChannelSpeech], config: VadConfig) -> None:
     """Draw the picture in the format of the target's suffix. Raises OSError or ValueError."""
     with rc_context(STYLE):
         width = float(np.clip(audio.seconds * 0.8, 10.0, 24.0))
@@ -57,7 +57,7 @@ def draw(target: Path, title: str, audio: AudioFile, channels: list[Channel], co
         figure.savefig(target)
 
 
-def _heading(figure: Figure, title: str, audio: AudioFile, channels: list[Channel]) -> None:
+def _heading(figure: Figure, title: str, audio: AudioFile, channels: list[ChannelSpeech]) -> None:
     found = "   ·   ".join(_found(audio, channels, detector) for detector in _detectors(channels))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     figure.text(
@@ -65,11 +65,11 @@ def _heading(figure: Figure, title: str, audio: AudioFile, channels: list[Channe
     )
 
 
-def _detectors(channels: list[Channel]) -> list[str]:
+def _detectors(channels: list[ChannelSpeech]) -> list[str]:
     return list(dict.fromkeys(channel.detector for channel in channels))
 
 
-def _found(audio: AudioFile, channels: list[Channel], detector: str) -> str:
+def _found(audio: AudioFile, channels: list[ChannelSpeech], detector: str) -> str:
     """Return a summary of one detector over all channels."""
     lengths = [
         segment.end - segment.start
@@ -82,7 +82,7 @@ def _found(audio: AudioFile, channels: list[Channel], detector: str) -> str:
     return f"{name}{segments}, {sum(lengths) / audio.sample_rate:.2f} s of speech"
 
 
-def _waveform(axis: Any, samples: NDArray[np.float32], audio: AudioFile, channel: Channel) -> None:
+def _waveform(axis: Any, samples: NDArray[np.float32], audio: AudioFile, channel: ChannelSpeech) -> None:
     columns = np.array_split(samples, min(COLUMNS, len(samples)))
     at = (np.arange(len(columns)) + 0.5) * audio.seconds / len(columns)
     low, high = np.array([part.min() for part in columns]), np.array([part.max() for part in columns])
@@ -112,7 +112,7 @@ def _shade(axis: Any, start: float, end: float) -> None:
         axis.axvline(edge, color=SPEECH, linewidth=0.8)
 
 
-def _probability(axis: Any, audio: AudioFile, channel: Channel, config: VadConfig) -> None:
+def _probability(axis: Any, audio: AudioFile, channel: ChannelSpeech, config: VadConfig) -> None:
     window_s = WINDOW / SAMPLE_RATE
     edges = np.minimum(np.arange(len(channel.probabilities) + 1) * window_s, audio.seconds)
     rate = audio.sample_rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streamer.vad.endpointer import SpeechEnded
+from streamer.vad.endpointer import SpeechOffset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Channel:
+class ChannelSpeech:
     """Result of one detector in one channel: float32 [windows] of 32 ms, and segments in samples of the file.
 
     `index`: of the channel. `name`: label in a table or a picture; empty if there is only one result.
@@ -23,4 +23,4 @@ class Channel:
     detector: str
     name: str
     probabilities: NDArray[np.float32]
-    segments: list[SpeechEnded]
+    segments: list[SpeechOffset]

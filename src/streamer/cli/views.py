@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from streamer.cli.view import JsonView, PlainView, View
+from streamer.cli.formatting import JsonView, PlainView, View
 
 
 def view_for(total_s: float, channels: int, *, as_json: bool = False) -> View:
@@ -12,7 +12,7 @@ def view_for(total_s: float, channels: int, *, as_json: bool = False) -> View:
     if as_json:
         return JsonView(sys.stdout, sys.stderr)
     if sys.stdout.isatty():
-        from streamer.cli.live import LiveView
+        from streamer.cli.tui import LiveView
 
         return LiveView(total_s, channels)
     return PlainView(sys.stdout, sys.stderr, channels)

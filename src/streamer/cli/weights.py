@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from streamer.config import Loaded
+    from streamer.config import LoadedSettings
 
 RECOGNISER = "moonshine"
 """Default of commands that need a recogniser."""
 
 
-def load_recogniser(config: Path | None, set_: Sequence[str], model: str | None, *, offline: bool) -> Loaded:
+def load_recogniser(config: Path | None, set_: Sequence[str], model: str | None, *, offline: bool) -> LoadedSettings:
     """Return the settings of a command that needs a recogniser, once its weights are there.
 
     Raises ConfigError or ModelLoadError.
@@ -29,7 +29,7 @@ def load_recogniser(config: Path | None, set_: Sequence[str], model: str | None,
     return loaded
 
 
-def fetch_weights(loaded: Loaded, *, offline: bool = False) -> None:
+def fetch_weights(loaded: LoadedSettings, *, offline: bool = False) -> None:
     """Fetch the weights of the model that the settings name. `offline`: this process and its workers never do.
 
     Raises ConfigError or ModelLoadError.

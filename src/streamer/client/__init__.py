@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamer.audio.format import AudioFormat, Encoding
-from streamer.client.errors import ConnectFailed, ConnectionClosed, HandshakeRefused, NotOfTheProtocol
+from streamer.client.errors import ConnectFailed, ConnectionClosed, HandshakeRefused, ProtocolError
 from streamer.client.events import (
     Ack,
     AudioChunk,
@@ -12,7 +12,7 @@ from streamer.client.events import (
     AudioResumed,
     AudioStarted,
     Cleared,
-    Data,
+    DataEvent,
     Draining,
     Error,
     Event,
@@ -23,10 +23,10 @@ from streamer.client.events import (
     SpeechEnded,
     SpeechStarted,
     Started,
-    Warned,
+    WarningEvent,
 )
-from streamer.client.link import Closed
 from streamer.client.stream import Received, Stream, connect
+from streamer.client.transport import Closed
 from streamer.media.formats import Container, MediaFormat
 from streamer.session.messages import AudioOutFormat, VadOverrides
 
@@ -44,7 +44,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectionClosed",
     "Container",
-    "Data",
+    "DataEvent",
     "Draining",
     "Encoding",
     "Error",
@@ -54,7 +54,7 @@ __all__ = [
     "HandshakeRefused",
     "MediaFormat",
     "ModelInfo",
-    "NotOfTheProtocol",
+    "ProtocolError",
     "Received",
     "Segment",
     "SpeechEnded",
@@ -62,6 +62,6 @@ __all__ = [
     "Started",
     "Stream",
     "VadOverrides",
-    "Warned",
+    "WarningEvent",
     "connect",
 ]

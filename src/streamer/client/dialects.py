@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 
 from streamer.audio.format import Encoding
-from streamer.client.errors import NotOfTheProtocol
+from streamer.client.errors import ProtocolError
 from streamer.client.events import (
     AudioChunk,
     AudioResumed,
     AudioStarted,
-    Data,
+    DataEvent,
     Error,
     Event,
     Segment,
@@ -20,7 +20,7 @@ from streamer.client.events import (
     SpeechStarted,
     Started,
 )
-from streamer.client.link import Request
+from streamer.client.transport import Request
 from streamer.errors import BadRequest, InvalidFormat, brief
 from streamer.protocols import v1_wire, v2_wire
 from streamer.session.messages import Audio, Clear, Flush, KeepAlive, Start, Stop
@@ -29,7 +29,7 @@ _BITS = {Encoding.PCM_S16LE: (16, False), Encoding.PCM_F32LE: (32, True)}
 _V2_TYPES = {str(struct.__struct_config__.tag) for struct in v2_wire.ServerEvent.__args__}
 
 
-class V1Dialect:
+class V1ClientCodec:
     """v1 has fewer messages: unsupported requests raise an error before anything is sent."""
 
     name = "v1"
@@ -67,7 +67,7 @@ class V1Dialect:
                 case "error":
                     return _v1_error(msgspec.convert(words, v1_wire.Error))
                 case "data":
-                    return Data(words.get("channel", 0), v1_wire.unflat(words))
+                    return DataEvent(words.get("channel", 0), v1_wire.unflatten(words))
                 case _:
                     return None
         except (msgspec.DecodeError, RecursionError) as error:
@@ -89,12 +89,12 @@ class V1Dialect:
             "start_time": words.get("start_time"),
             "end_time": words.get("end_time"),
             "is_final": is_final,
-            "output": v1_wire.unflat(words),
+            "output": v1_wire.unflatten(words),
         }
         return msgspec.convert(fields, Segment)
 
 
-class V2Dialect:
+class V2ClientCodec:
     """v2, with all features."""
 
     name = "v2"
@@ -214,5 +214,5 @@ def _newer(frame: str | bytes) -> bool:
         return False
 
 
-def _unreadable(frame: str | bytes, error: Exception) -> NotOfTheProtocol:
-    return NotOfTheProtocol(f"the server sent an invalid message ({error}): {brief(frame)}")
+def _unreadable(frame: str | bytes, error: Exception) -> ProtocolError:
+    return ProtocolError(f"the server sent an invalid message ({error}): {brief(frame)}")

@@ -47,20 +47,22 @@ class ConnectionClosed(StreamerError, ConnectionError):
     """The connection ended before the stream. `close_code`: see `Closed`; `reason`: the server's own."""
 
     def __init__(self, close_code: int, reason: str, explanation: str = "") -> None:
-        said = " ".join(filter(None, (str(close_code), reason)))
+        cause = " ".join(filter(None, (str(close_code), reason)))
         detail = f": {explanation}" if explanation else ""
-        super().__init__(f"the connection was closed ({said}){detail}", code=known_code(reason) or ErrorCode.INTERNAL)
+        super().__init__(
+            f"the connection was closed ({cause}){detail}", code=error_code_of(reason) or ErrorCode.INTERNAL
+        )
         self.close_code = close_code
         self.reason = reason
 
 
-class NotOfTheProtocol(StreamerError):
+class ProtocolError(StreamerError):
     """The server sent an invalid message."""
 
     code = ErrorCode.PROTOCOL_ERROR
 
 
-def known_code(word: str) -> ErrorCode | None:
+def error_code_of(word: str) -> ErrorCode | None:
     """Return the code of a server's error; None for one that this version does not know."""
     try:
         return ErrorCode(word)

@@ -22,11 +22,11 @@ from streamer.protocols.v2_wire import (
     SpeechEnded,
     SpeechStarted,
     Started,
-    Warned,
+    WarningEvent,
 )
 
 
-class Data(msgspec.Struct, frozen=True):
+class DataEvent(msgspec.Struct, frozen=True):
     """A result without times, as older v1 servers may send it."""
 
     channel: int
@@ -49,10 +49,10 @@ Event = (
     | SpeechStarted
     | SpeechEnded
     | Segment
-    | Data
+    | DataEvent
     | Ack
     | Flushed
-    | Warned
+    | WarningEvent
     | Error
     | Draining
     | Finished
@@ -71,7 +71,7 @@ __all__ = [
     "AudioResumed",
     "AudioStarted",
     "Cleared",
-    "Data",
+    "DataEvent",
     "Draining",
     "Error",
     "Event",
@@ -82,5 +82,5 @@ __all__ = [
     "SpeechEnded",
     "SpeechStarted",
     "Started",
-    "Warned",
+    "WarningEvent",
 ]

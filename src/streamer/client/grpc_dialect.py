@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
-from streamer.client.errors import NotOfTheProtocol
+from streamer.client.errors import ProtocolError
 from streamer.client.events import (
     Ack,
     AudioChunk,
@@ -25,18 +25,18 @@ from streamer.client.events import (
     SpeechEnded,
     SpeechStarted,
     Started,
-    Warned,
+    WarningEvent,
 )
-from streamer.client.link import Request
+from streamer.client.transport import Request
 from streamer.errors import brief
-from streamer.protocols.grpc_words import (
+from streamer.protocols.grpc_convert import (
     CONTAINERS,
     ENCODINGS,
     ERRORS,
     MODES,
     REASONS,
     WARNINGS,
-    Words,
+    EnumMapping,
     fill_struct,
     read_struct,
     read_value,
@@ -49,7 +49,7 @@ NEWER = "unknown"
 """Code of a newer server that this version does not know."""
 
 
-class GrpcDialect:
+class GrpcClientCodec:
     """Codec with the same events as v2."""
 
     name = "grpc"
@@ -61,7 +61,7 @@ class GrpcDialect:
         try:
             message = pb.ServerMessage.FromString(frame)
         except DecodeError as error:
-            raise NotOfTheProtocol(f"the server sent an invalid message ({error}): {brief(frame)}") from error
+            raise ProtocolError(f"the server sent an invalid message ({error}): {brief(frame)}") from error
         word = message.WhichOneof("message")
         return None if word is None else _EVENTS[word](getattr(message, word))
 
@@ -95,10 +95,10 @@ def _start(start: Start) -> pb.Start:
         metadata=start.metadata,
     )
     if (out := start.audio_out) is not None:
-        wanted = pb.AudioOutFormat(
+        audio_out = pb.AudioOutFormat(
             encoding=ENCODINGS.name(out.encoding), sample_rate=out.sample_rate, unpaced=not out.paced
         )
-        message.audio_out.CopyFrom(wanted)
+        message.audio_out.CopyFrom(audio_out)
     fill_struct(message.options, msgspec.json.decode(start.options))
     return message
 
@@ -117,14 +117,14 @@ def _maybe(message: Message, field: str) -> Any:
     return getattr(message, field) if message.HasField(field) else None
 
 
-def _code(words: Words[Any], number: int) -> str:
-    return words.word(number) or NEWER
+def _code(words: EnumMapping[Any], number: int) -> str:
+    return words.value(number) or NEWER
 
 
 def _started(started: pb.Started) -> Started:
     return Started(
         session_id=started.session_id,
-        mode=MODES.word(started.mode) or Mode.SEGMENTED,
+        mode=MODES.value(started.mode) or Mode.SEGMENTED,
         model=ModelInfo(started.model.name, started.model.sample_rate),
         limits=dict(started.limits),
         traceparent=_maybe(started, "traceparent"),
@@ -133,9 +133,9 @@ def _started(started: pb.Started) -> Started:
 
 
 def _audio_out(out: pb.AudioOutInfo) -> AudioOutInfo:
-    encoding = ENCODINGS.word(out.encoding)
+    encoding = ENCODINGS.value(out.encoding)
     if encoding is None:
-        raise NotOfTheProtocol(f"the server sends audio in an unknown encoding: {out.encoding}")
+        raise ProtocolError(f"the server sends audio in an unknown encoding: {out.encoding}")
     return AudioOutInfo(encoding, out.sample_rate, out.channels, out.latency_ms)
 
 
@@ -175,7 +175,7 @@ _EVENTS: dict[str, Any] = {
     "segment": _segment,
     "ack": lambda event: Ack(event.received, event.committed),
     "flushed": lambda event: Flushed(_maybe(event, "id")),
-    "warning": lambda event: Warned(_code(WARNINGS, event.code), event.message),
+    "warning": lambda event: WarningEvent(_code(WARNINGS, event.code), event.message),
     "error": _error,
     "draining": lambda event: Draining(event.deadline_ms),
     "finished": _finished,

@@ -23,7 +23,7 @@ def chunks(data: bytes, chunk_bytes: int) -> Iterator[bytes]:
         yield bytes(view[start : start + chunk_bytes])
 
 
-async def paced(
+async def pace(
     pieces: Iterable[bytes],
     bytes_per_second: float,
     *,
@@ -35,10 +35,10 @@ async def paced(
     `bytes_per_second` is `format.sample_rate * format.frame_bytes`, of all channels together. This is an open loop:
     times are absolute, so delays do not add up, and a late piece is followed at once by those that are due.
     """
-    began, sent = now(), 0
+    started_at, sent = now(), 0
     for piece in pieces:
         sent += len(piece)
-        wait = began + sent / bytes_per_second - now()
+        wait = started_at + sent / bytes_per_second - now()
         if wait > 0:
             await sleep(wait)
         yield piece

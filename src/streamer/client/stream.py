@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from streamer.audio.format import AudioFormat, Encoding
-from streamer.client.dialects import V1Dialect, V2Dialect
+from streamer.client.dialects import V1ClientCodec, V2ClientCodec
 from streamer.client.errors import ConnectionClosed
 from streamer.client.events import AudioChunk, Error, Event, Finished, Started
-from streamer.client.link import LOST, Closed, Dialect, Link, Request, is_normal_end
-from streamer.client.unread import UnreadEvents
+from streamer.client.transport import LOST, ClientCodec, ClientTransport, Closed, Request, is_normal_end
+from streamer.client.unread import EventQueue
 from streamer.errors import BadRequest, install_command
 from streamer.media.formats import Container, MediaFormat, provisional
 from streamer.session.events import Mode
@@ -27,7 +27,7 @@ from streamer.session.messages import Audio, AudioOutFormat, Clear, Flush, KeepA
 MAX_FRAME_BYTES = 32 * 1024
 """Bytes of audio above which a message is split, which changes no result."""
 MAX_UNREAD_EVENTS = 4096
-_LOOK_AGAIN_S = 0.2
+_POLL_INTERVAL_S = 0.2
 """Interval in seconds of checking for the end of a connection that is not being read."""
 
 WordT = TypeVar("WordT", bound=StrEnum)
@@ -48,10 +48,10 @@ class Stream:
     MAX_UNREAD_EVENTS, reading pauses until half of them are consumed. One task may iterate while others send.
     """
 
-    def __init__(self, link: Link[Any], dialect: Dialect[Any]) -> None:
-        self._link = link
-        self._dialect = dialect
-        self._unread: UnreadEvents[Received] = UnreadEvents(MAX_UNREAD_EVENTS)
+    def __init__(self, link: ClientTransport[Any], dialect: ClientCodec[Any]) -> None:
+        self._transport = link
+        self._codec = dialect
+        self._unread: EventQueue[Received] = EventQueue(MAX_UNREAD_EVENTS)
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._finished = False
         self._stopped = False
@@ -61,7 +61,7 @@ class Stream:
 
     @classmethod
     @asynccontextmanager
-    async def over(cls, link: Link[Any], dialect: Dialect[Any]) -> AsyncIterator[Self]:
+    async def on_transport(cls, link: ClientTransport[Any], dialect: ClientCodec[Any]) -> AsyncIterator[Self]:
         """Create a stream on an open link; leaving the block closes the link."""
         stream = cls(link, dialect)
         reading = asyncio.create_task(stream._read())
@@ -74,12 +74,12 @@ class Stream:
             finally:
                 reading.cancel()
                 await asyncio.wait([reading])
-                stream._settle(closed)
+                stream._finish_reading(closed)
 
     async def start(self, start: Start) -> None:
         """Begin another stream on this connection: after `stop(keep_open=True)`, or in place of the running one."""
         self._stopped = False
-        await self._say(start)
+        await self._send(start)
 
     async def send(self, data: bytes) -> None:
         """Send audio in the agreed format, cut anywhere. Waits while the server is slow.
@@ -87,12 +87,12 @@ class Stream:
         Raises ConnectionClosed if the connection has ended.
         """
         for at in range(0, len(data), self._max_frame):
-            await self._say(Audio(data[at : at + self._max_frame]))
+            await self._send(Audio(data[at : at + self._max_frame]))
         await asyncio.sleep(0)  # a socket that is never full would never let the events be read
 
     async def flush(self, id: str | None = None) -> None:
         """End the running utterance here; its final follows, then `Flushed` with the same id. Not on v1."""
-        await self._say(Flush(id))
+        await self._send(Flush(id))
 
     async def stop(self, *, keep_open: bool = False) -> None:
         """Finish all audio sent so far. Does not wait: iterate to receive the remaining events.
@@ -100,11 +100,11 @@ class Stream:
         The server closes after the last event, or keeps the connection for another `start` with `keep_open`.
         """
         self._stopped = not keep_open
-        await self._say(Stop(keep_open))
+        await self._send(Stop(keep_open))
 
     async def clear(self) -> None:
         """Drop the audio out that the server has not sent yet; `Cleared` says how much it was. Not on v1."""
-        await self._say(Clear())
+        await self._send(Clear())
 
     async def audio(self, on_event: Callable[[Event], object] | None = None) -> AsyncIterator[AudioChunk]:
         """Iterate over the audio out, in place of iterating over all events. `on_event` gets the other events.
@@ -119,7 +119,7 @@ class Stream:
 
     async def keepalive(self) -> None:
         """Reset the server's idle time-out while no audio is sent. Not on v1."""
-        await self._say(KeepAlive())
+        await self._send(KeepAlive())
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -154,12 +154,12 @@ class Stream:
         """
         return await asyncio.shield(self._closed)
 
-    async def _say(self, request: Request) -> None:
-        frame = self._dialect.encode(request)
+    async def _send(self, request: Request) -> None:
+        frame = self._codec.encode(request)
         if self._closed.done():
             raise self._ended(self._closed.result())
         try:
-            await self._link.send_frame(frame)
+            await self._transport.send_frame(frame)
         except ConnectionError as error:
             raise self._ended(await self._soon_closed()) from error
 
@@ -177,22 +177,22 @@ class Stream:
     async def _read(self) -> None:
         """Read frames until the connection ends."""
         try:
-            self._settle(await self._read_frames())
+            self._finish_reading(await self._read_frames())
         except Exception as unreadable:  # noqa: BLE001 (raised again in the task that iterates)
-            self._settle(await self._link.close(), unreadable)
+            self._finish_reading(await self._transport.close(), unreadable)
 
     async def _read_frames(self) -> Closed:
-        while not isinstance(frame := await self._link.receive_frame(), Closed):
-            event = self._dialect.decode(frame)
-            self._note(event)
+        while not isinstance(frame := await self._transport.receive_frame(), Closed):
+            event = self._codec.decode(frame)
+            self._on_event(event)
             self._unread.put(Received(frame, event))
-            while self._unread.is_full and not self._link.has_peer_left():
+            while self._unread.is_full and not self._transport.has_peer_disconnected():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                    async with asyncio.timeout(_POLL_INTERVAL_S):
                         await self._unread.wait_for_room()
         return frame
 
-    def _settle(self, closed: Closed, error: Exception | None = None) -> None:
+    def _finish_reading(self, closed: Closed, error: Exception | None = None) -> None:
         """Store the end of the connection, unless it is known. `error`: the reason, if the close names no reason."""
         if self._closed.done():
             return
@@ -200,7 +200,7 @@ class Stream:
         is_normal = is_normal_end(closed.code, stopped=self._stopped)
         self._unread.end(error or (None if is_normal else self._ended(closed)))
 
-    def _note(self, event: Event | None) -> None:
+    def _on_event(self, event: Event | None) -> None:
         match event:
             case Started(limits=limits):
                 announced = limits.get("max_audio_message_bytes", MAX_FRAME_BYTES)
@@ -270,13 +270,13 @@ async def open_stream(url: str, start: Start, *, token: str | None = None) -> As
         async with _call(url, start, token) as stream:
             yield stream
         return
-    dialect = dialect_of(url)
+    dialect = codec_of(url)
     dialect.encode(start)  # an unsupported request fails before the connection is opened
-    from streamer.client.websocket import open_websocket  # noqa: PLC0415 (aiohttp is slow to import)
+    from streamer.client.websocket_transport import open_websocket  # noqa: PLC0415 (aiohttp is slow to import)
 
     async with (
         open_websocket(url, dialect=dialect.name, token=token) as link,
-        Stream.over(link, dialect) as stream,
+        Stream.on_transport(link, dialect) as stream,
     ):
         await stream.start(start)
         yield stream
@@ -285,11 +285,11 @@ async def open_stream(url: str, start: Start, *, token: str | None = None) -> As
 @asynccontextmanager
 async def _call(url: str, start: Start, token: str | None) -> AsyncIterator[Stream]:
     try:
-        from streamer.client.grpc_dialect import GrpcDialect  # noqa: PLC0415 (an extra)
-        from streamer.client.grpc_link import open_call  # noqa: PLC0415
+        from streamer.client.grpc_dialect import GrpcClientCodec  # noqa: PLC0415 (an extra)
+        from streamer.client.grpc_transport import open_call  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BadRequest(f"grpc:// needs the extra: {install_command('grpc')} ({error})") from None
-    async with open_call(url, token=token) as link, Stream.over(link, GrpcDialect()) as stream:
+    async with open_call(url, token=token) as link, Stream.on_transport(link, GrpcClientCodec()) as stream:
         await stream.start(start)
         yield stream
 
@@ -304,13 +304,13 @@ def is_grpc(url: str) -> bool:
     return True
 
 
-def dialect_of(url: str) -> Dialect[str | bytes]:
+def codec_of(url: str) -> ClientCodec[str | bytes]:
     """Return the codec for a URL's path. Raises BadRequest for a path without one."""
     parts = urlsplit(url)
     match = re.search(r"/v([12])/(simple|segmented)/?$", parts.path)
     if parts.scheme not in {"ws", "wss", "http", "https"} or not parts.netloc or match is None:
         raise BadRequest(field="url", expected="ws://HOST:PORT/api/v1|v2/simple|segmented or grpc://HOST:PORT", got=url)
-    return V1Dialect() if match[1] == "1" else V2Dialect()
+    return V1ClientCodec() if match[1] == "1" else V2ClientCodec()
 
 
 def _format(encoding: str, sample_rate: int, channels: int | None) -> AudioFormat | MediaFormat:
@@ -319,11 +319,11 @@ def _format(encoding: str, sample_rate: int, channels: int | None) -> AudioForma
     return AudioFormat(_one_of(Encoding, "encoding", encoding), sample_rate, 1 if channels is None else channels)
 
 
-def _audio_out(wanted: AudioOutFormat | bool, form: AudioFormat | MediaFormat) -> AudioOutFormat | None:
-    if not isinstance(wanted, bool):
-        return wanted
+def _audio_out(request: AudioOutFormat | bool, form: AudioFormat | MediaFormat) -> AudioOutFormat | None:
+    if not isinstance(request, bool):
+        return request
     same = form if isinstance(form, AudioFormat) else provisional()
-    return AudioOutFormat(same.encoding, same.sample_rate) if wanted else None
+    return AudioOutFormat(same.encoding, same.sample_rate) if request else None
 
 
 def _one_of(words: type[WordT], field: str, word: str) -> WordT:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 ItemT = TypeVar("ItemT")
 
 
-class UnreadEvents(Generic[ItemT]):
+class EventQueue(Generic[ItemT]):
     """Unread events in order, and their end.
 
     `put` and `end` never wait: the reading task stops while `is_full`, until `wait_for_room` returns.
@@ -19,21 +19,21 @@ class UnreadEvents(Generic[ItemT]):
         self._max_events = max_events
         self._events: deque[ItemT] = deque()
         self._arrival = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._space_event = asyncio.Event()
+        self._space_event.set()
         self._ended = False
         self._error: Exception | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether the limit was reached, and fewer than half of the events have been read since."""
-        return not self._room.is_set()
+        return not self._space_event.is_set()
 
     def put(self, event: ItemT) -> None:
         self._events.append(event)
         self._arrival.set()
         if len(self._events) >= self._max_events:
-            self._room.clear()
+            self._space_event.clear()
 
     def end(self, error: Exception | None) -> None:
         """Mark the end, with an error unless it is the normal end. Only the first call counts."""
@@ -52,8 +52,8 @@ class UnreadEvents(Generic[ItemT]):
             await self._arrival.wait()
         event = self._events.popleft()
         if len(self._events) <= self._max_events // 2:
-            self._room.set()
+            self._space_event.set()
         return event
 
     async def wait_for_room(self) -> None:
-        await self._room.wait()
+        await self._space_event.wait()

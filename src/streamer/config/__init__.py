@@ -12,13 +12,13 @@ from streamer.config.settings import (
     StoreSettings,
     TlsSettings,
 )
-from streamer.config.sources import Loaded, Override, load
+from streamer.config.sources import LoadedSettings, Override, load
 
 __all__ = [
     "AccessSettings",
     "DrainSettings",
     "GrpcSettings",
-    "Loaded",
+    "LoadedSettings",
     "LogSettings",
     "Override",
     "ServerSettings",

@@ -8,15 +8,15 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from streamer.config.settings import Settings
-from streamer.config.sources import Loaded
+from streamer.config.sources import LoadedSettings
 
 
-def describe(loaded: Loaded) -> str:
+def describe(loaded: LoadedSettings) -> str:
     """Return all settings as TOML."""
     return "\n".join(_lines(loaded)).strip()
 
 
-def _lines(loaded: Loaded) -> Iterator[str]:
+def _lines(loaded: LoadedSettings) -> Iterator[str]:
     meanings = Settings.model_json_schema()["$defs"]
     for name, info in Settings.model_fields.items():
         section = getattr(loaded.settings, name)

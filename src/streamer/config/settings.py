@@ -16,7 +16,7 @@ from streamer.session.settings import MEMORY_SHARES, AudioOutSettings, Limits, S
 from streamer.vad.settings import TurnConfig, VadSection
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
@@ -24,7 +24,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=1, le=600_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[int, Field(ge=0, le=1_000_000)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 """Several values; separated by commas in a variable or a flag."""
 
 
@@ -110,7 +110,7 @@ class AccessSettings:
     """Maximum lifetime of a token; longer ones are refused."""
     origins: Names = ()
     """Origins of web pages that may connect, as scheme://host[:port]. Empty: the server's own; `*`: all."""
-    anonymous: Annotated[tuple[Literal["health", "info", "reflection"], ...], BeforeValidator(_listed)] = (
+    anonymous: Annotated[tuple[Literal["health", "info", "reflection"], ...], BeforeValidator(_as_list)] = (
         "health",
         "info",
     )
@@ -236,7 +236,7 @@ class AudioSettings:
 
     formats: Annotated[
         tuple[Literal["aac", "amr", "flac", "g722", "mp3", "mp4", "ogg", "opus", "wav", "webm"], ...],
-        BeforeValidator(_listed),
+        BeforeValidator(_as_list),
     ] = ("aac", "amr", "flac", "g722", "mp3", "mp4", "ogg", "opus", "wav", "webm")
     """Containers that are served; `opus` and `g722` come without one. Those left out cannot be reached by any input."""
     libopus: str = ""
@@ -268,18 +268,18 @@ class Settings(BaseModel):
 
     def model_post_init(self, context: object) -> None:
         """Check what one section asks of another. Raises BadRequest."""
-        least = (MEMORY_SHARES + 1) * self.limits.max_session_bytes
-        if self.server.max_audio_bytes < least:
+        min_bytes = (MEMORY_SHARES + 1) * self.limits.max_session_bytes
+        if self.server.max_audio_bytes < min_bytes:
             raise BadRequest(
                 field="server.max_audio_bytes",
-                expected=f"at least {MEMORY_SHARES + 1} times limits.max_session_bytes ({least})",
+                expected=f"at least {MEMORY_SHARES + 1} times limits.max_session_bytes ({min_bytes})",
                 got=self.server.max_audio_bytes,
             )
 
     def for_grpc(self) -> Limits:
         """Return the limits of a stream over gRPC."""
-        most = min(self.limits.max_audio_message_bytes, self.grpc.max_message_bytes)
-        return replace(self.limits, max_audio_message_bytes=most)
+        max_bytes = min(self.limits.max_audio_message_bytes, self.grpc.max_message_bytes)
+        return replace(self.limits, max_audio_message_bytes=max_bytes)
 
     def for_session(
         self, mode: Mode, *, model: str, sample_rate: int, stateful: bool, max_inflight: int

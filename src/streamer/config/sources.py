@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from streamer.config.settings import Settings
 from streamer.errors import ConfigError, StreamerError, brief
 
-Key = tuple[str, ...]
+SettingKey = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """Settings, and the source of each key that was set."""
 
     settings: Settings
-    origins: Mapping[Key, str]
+    origins: Mapping[SettingKey, str]
 
     def origin(self, key: str) -> str:
         """Return the source of a dotted key: the name of a file, a variable, a flag, or `default`."""
@@ -44,30 +44,30 @@ class Loaded:
 
 def load(
     file: Path | None = None, *, environ: Mapping[str, str] | None = None, flags: Sequence[Override] = ()
-) -> Loaded:
+) -> LoadedSettings:
     """Load the settings from all sources. Raises ConfigError, one line: source, key, expected, got."""
     tree: dict[str, Any] = {}
-    origins: dict[Key, str] = {}
+    origins: dict[SettingKey, str] = {}
     layers = [_from_file(file)] if file else []
     layers.append(_from_environment(os.environ if environ is None else environ))
     layers.append(_from_flags(flags))
     for layer in layers:
         for key, value, origin in layer:
             if key[0] not in Settings.model_fields:
-                raise ConfigError(f"{origin}: {_unknown(key, value)}")
+                raise ConfigError(f"{origin}: {_unknown_key_error(key, value)}")
             _put(tree, key, value, origin)
             origins[key] = origin
     _refuse_booleans(tree, origins)
     try:
-        return Loaded(Settings(**tree), origins)
+        return LoadedSettings(Settings(**tree), origins)
     except ValidationError as error:
-        raise _wrong(error.errors()[0], origins) from None
+        raise _config_error(error.errors()[0], origins) from None
     except StreamerError as error:  # a rule of a section, such as one threshold above another
         key = tuple((error.field or "").split("."))
         raise ConfigError(f"{_origin(origins, key)}: {error.message}", field=error.field) from None
 
 
-Leaf = tuple[Key, object, str]
+Leaf = tuple[SettingKey, object, str]
 
 
 def _from_file(path: Path) -> Iterator[Leaf]:
@@ -99,7 +99,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[Leaf]:
     for name in environ:
         if name.startswith(prefix) and "__" in name:
             key = tuple(name.removeprefix(prefix).lower().split("__", 1))
-            value = _parsed(environ[name]) if key[0] == "model" else environ[name]
+            value = _parse(environ[name]) if key[0] == "model" else environ[name]
             yield key, value, name
 
 
@@ -107,10 +107,10 @@ def _from_flags(flags: Sequence[Override]) -> Iterator[Leaf]:
     for flag in flags:
         key = tuple(flag.key.split(".", 1))
         text = isinstance(flag.value, str) and key[0] == "model"
-        yield key, _parsed(str(flag.value)) if text else flag.value, flag.flag
+        yield key, _parse(str(flag.value)) if text else flag.value, flag.flag
 
 
-def _parsed(text: str) -> object:
+def _parse(text: str) -> object:
     """Parse a model's parameter, which has no declared type: as JSON if possible, otherwise as text."""
     try:
         return json.loads(text)
@@ -118,7 +118,7 @@ def _parsed(text: str) -> object:
         return text
 
 
-def _put(tree: dict[str, Any], key: Key, value: object, origin: str) -> None:
+def _put(tree: dict[str, Any], key: SettingKey, value: object, origin: str) -> None:
     if len(key) == 1:
         tree[key[0]] = value
         return
@@ -128,7 +128,7 @@ def _put(tree: dict[str, Any], key: Key, value: object, origin: str) -> None:
     section[key[1]] = value
 
 
-def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[Key, str]) -> None:
+def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[SettingKey, str]) -> None:
     """Refuse booleans for numbers: to Python a bool is an int, and would become 1."""
     for name, section in tree.items():
         kind = Settings.model_fields[name].annotation if name in Settings.model_fields else None
@@ -144,18 +144,18 @@ def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[Key, str]) -> Non
                 )
 
 
-def _wrong(error: ErrorDetails, origins: Mapping[Key, str]) -> ConfigError:
+def _config_error(error: ErrorDetails, origins: Mapping[SettingKey, str]) -> ConfigError:
     key = tuple(str(part) for part in error["loc"])[:2]
     where, name = _origin(origins, key), ".".join(key)
     if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return ConfigError(f"{where}: {_unknown(key, error['input'])}", field=name)
+        return ConfigError(f"{where}: {_unknown_key_error(key, error['input'])}", field=name)
     if error["type"] == "dataclass_type":
         return ConfigError(field=f"{where}: {name}", expected="a section", got=error["input"])
     expected = re.split(", (?:unable|got) ", error["msg"].removeprefix("Input should be "))[0]
     return ConfigError(field=f"{where}: {name}", expected=expected, got=error["input"])
 
 
-def _unknown(key: Key, value: object) -> str:
+def _unknown_key_error(key: SettingKey, value: object) -> str:
     known = list(Settings.model_fields)
     if len(key) > 1 and key[0] in known:
         kind = Settings.model_fields[key[0]].annotation
@@ -167,5 +167,5 @@ def _unknown(key: Key, value: object) -> str:
     return f"{'.'.join(key)}: expected a known setting{meant}, got {brief(value)}"
 
 
-def _origin(origins: Mapping[Key, str], key: Key) -> str:
+def _origin(origins: Mapping[SettingKey, str], key: SettingKey) -> str:
     return origins.get(key) or origins.get(key[:1]) or "default"

@@ -13,14 +13,14 @@ _SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".aiff")
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class ManifestEntry:
     """An audio file, and what is said in it."""
 
     path: Path
     text: str
 
 
-def read_manifest(path: Path) -> list[Recording]:
+def read_manifest(path: Path) -> list[ManifestEntry]:
     """Return the recordings that a manifest lists, in its order.
 
     `path`: a directory of LibriSpeech or one of its `.trans.txt` files (`ID WORDS`, the recording beside it); a table
@@ -41,7 +41,7 @@ def read_manifest(path: Path) -> list[Recording]:
     return found
 
 
-def _read(path: Path) -> Iterator[Recording]:
+def _read(path: Path) -> Iterator[ManifestEntry]:
     if path.is_dir():
         for part in sorted(path.rglob("*.trans.txt")):
             yield from _librispeech(part)
@@ -57,28 +57,28 @@ def _read(path: Path) -> Iterator[Recording]:
         yield from _plain(path)
 
 
-def _librispeech(path: Path) -> Iterator[Recording]:
+def _librispeech(path: Path) -> Iterator[ManifestEntry]:
     for number, line in _lines(path):
         name, space, words = line.partition(" ")
         if not space:
             raise _wrong(path, number, "an id, a space and the words", line)
         beside = [path.with_name(name + suffix) for suffix in _SUFFIXES]
-        yield Recording(next((file for file in beside if file.is_file()), beside[0]), words)
+        yield ManifestEntry(next((file for file in beside if file.is_file()), beside[0]), words)
 
 
-def _common_voice(path: Path) -> Iterator[Recording]:
+def _common_voice(path: Path) -> Iterator[ManifestEntry]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
             clip = path.parent / "clips" / str(row["path"])
-            yield Recording(clip if clip.is_file() else path.parent / str(row["path"]), str(row["sentence"] or ""))
+            yield ManifestEntry(clip if clip.is_file() else path.parent / str(row["path"]), str(row["sentence"] or ""))
 
 
-def _plain(path: Path) -> Iterator[Recording]:
+def _plain(path: Path) -> Iterator[ManifestEntry]:
     for number, line in _lines(path):
         name, tab, words = line.partition("\t")
         if not tab:
             raise _wrong(path, number, "a file, a tab and its words", line)
-        yield Recording(path.parent / name, words)
+        yield ManifestEntry(path.parent / name, words)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -22,8 +22,8 @@ class Latency(msgspec.Struct, frozen=True):
     def of(cls, seconds: Sequence[float]) -> Latency:
         if not seconds:
             return cls(0)
-        p50, p95, most = (round(float(value) * 1000, 1) for value in np.percentile(seconds, [50, 95, 100]))
-        return cls(len(seconds), p50, p95, most)
+        p50, p95, max_ms = (round(float(value) * 1000, 1) for value in np.percentile(seconds, [50, 95, 100]))
+        return cls(len(seconds), p50, p95, max_ms)
 
 
 class File(msgspec.Struct, frozen=True):

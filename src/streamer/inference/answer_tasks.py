@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
-from streamer.inference.calls import Answer
+from streamer.inference.worker_protocol import Answer
 
 Put = Callable[[Answer], Awaitable[None]]
 """Puts a partial answer; returns when there is space for the next one."""
@@ -24,12 +24,12 @@ class AnswerTasks:
     ) -> None:
         self._runner = runner
         self._partials: asyncio.Queue[Answer] = asyncio.Queue(maxsize=1)
-        self._news = asyncio.Event()
+        self._ready = asyncio.Event()
         self._tasks: dict[asyncio.Task[Answer], int] = {}
         loop = runner.get_loop()
         for index, answer in answers.items():
             task = loop.create_task(answer(self._put))
-            task.add_done_callback(lambda _: self._news.set())
+            task.add_done_callback(lambda _: self._ready.set())
             self._tasks[task] = index
 
     def __enter__(self) -> AnswerTasks:
@@ -57,14 +57,14 @@ class AnswerTasks:
 
     async def _step(self, wait: bool) -> None:
         if wait:
-            await self._news.wait()
+            await self._ready.wait()
         else:
             await asyncio.sleep(0)
-        self._news.clear()
+        self._ready.clear()
 
     async def _put(self, answer: Answer) -> None:
         await self._partials.put(answer)
-        self._news.set()
+        self._ready.set()
 
     async def _end(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)

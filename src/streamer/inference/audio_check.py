@@ -8,7 +8,7 @@ import numpy as np
 
 from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.errors import brief
-from streamer.inference.calls import NO_AUDIO
+from streamer.inference.worker_protocol import NO_AUDIO
 from streamer.models.author_errors import BadOutput
 from streamer.models.contract import AudioOut
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from streamer.session.actions import Job, JobId, Outcome
 
-Deliver = Callable[[JobId, Outcome], None]
+DeliverOutcome = Callable[[JobId, Outcome], None]
 """Called on the event loop with any number of partial outcomes, then once with the last one."""
 
 
@@ -52,7 +52,7 @@ class InferenceEngine(Protocol):
     def check_admission(self) -> None:
         """Raise Overloaded if no new session should be accepted."""
 
-    def submit(self, job: Job, deliver: Deliver) -> None:
+    def submit(self, job: Job, deliver: DeliverOutcome) -> None:
         """Queue a job. Its outcome is always delivered, unless the session is released."""
 
     def cancel(self, session_id: str, job: JobId) -> None:

@@ -6,30 +6,30 @@ from dataclasses import dataclass
 
 import msgspec
 
-from streamer.inference.batching import Lane, Ticket
-from streamer.inference.contract import Deliver
+from streamer.inference.contract import DeliverOutcome
+from streamer.inference.scheduler import JobToken, StreamKey
 from streamer.session.actions import Job
 
 
 @dataclass(slots=True, eq=False)
 class QueuedEntry:
-    """A job and its receiver. `deliver`: None if it was cancelled. `ended`: its last outcome is known.
+    """A job and its receiver. `deliver`: None if it was cancelled. `is_ended`: its last outcome is known.
 
-    `tried`: it was in a batch that failed as a whole. `state_lost`: its model's state was lost before. `has_audio`: a
-    part of its answer's audio was delivered, so it cannot be retried.
+    `was_in_failed_batch`: it was in a batch that failed as a whole. `state_lost`: its model's state was lost before.
+    `has_audio`: a part of its answer's audio was delivered, so it cannot be retried.
     """
 
-    ticket: Ticket
+    token: JobToken
     job: Job
-    deliver: Deliver | None
-    since: float
-    tried: bool = False
+    deliver: DeliverOutcome | None
+    submitted_at: float
+    was_in_failed_batch: bool = False
     state_lost: bool = False
-    ended: bool = False
+    is_ended: bool = False
     has_audio: bool = False
 
     @property
-    def lane(self) -> Lane:
+    def stream_key(self) -> StreamKey:
         return (self.job.session_id, self.job.stream, self.job.channel)
 
 
@@ -38,5 +38,5 @@ class RunningBatch(msgspec.Struct, frozen=True, eq=False):
 
     entries: list[QueuedEntry]
     jobs: list[Job]
-    since: float
+    started_at: float
     paused_s: float

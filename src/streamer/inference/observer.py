@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 
-from streamer.inference.batching import Dropped
+from streamer.inference.scheduler import DropCause
 from streamer.session.actions import Job
 
 
-class Ended(StrEnum):
+class CallOutcome(StrEnum):
     """Outcome of a batch."""
 
     ANSWERED = "answered"
@@ -20,7 +20,7 @@ class Ended(StrEnum):
     CRASHED = "crashed"
 
 
-class Lost(StrEnum):
+class LossCause(StrEnum):
     """Cause of the loss of a worker."""
 
     LOAD_FAILED = "load_failed"
@@ -39,36 +39,36 @@ class EngineObserver:
         `waits`: seconds that each job has waited, in order.
         """
 
-    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
+    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, outcome: CallOutcome) -> None:
         """Handle the end of a batch. `seconds`: duration of the call."""
 
     def job_failed(self, job: Job, code: str) -> None:
         """Handle a job that failed."""
 
-    def interim_dropped(self, job: Job, cause: Dropped) -> None:
+    def interim_dropped(self, job: Job, cause: DropCause) -> None:
         """Handle an interim that was dropped."""
 
     def worker_started(self, worker: int, seconds: float) -> None:
         """Handle a worker that is loaded, `seconds` after its start."""
 
-    def worker_lost(self, worker: int, cause: Lost) -> None:
+    def worker_lost(self, worker: int, cause: LossCause) -> None:
         """Handle the loss of a worker. Another one is started, now or later."""
 
     def spans_lost(self, count: int) -> None:
         """Handle spans that a worker could not send."""
 
 
-_UNSEEN = nullcontext()
+_NO_SPAN = nullcontext()
 
 
 class WorkerObserver:
     """Observes a worker from the inside; created and used on its thread. The base class does nothing."""
 
-    def calling(self, trace: str | None, items: int) -> AbstractContextManager[object]:
+    def trace_call(self, trace: str | None, items: int) -> AbstractContextManager[object]:
         """Return a context for a call of the model. `trace`: the traceparent that `batch_started` returned."""
-        return _UNSEEN
+        return _NO_SPAN
 
-    def take_lost(self) -> int:
+    def dropped_since_last(self) -> int:
         """Return the number of spans lost since the last call of this method."""
         return 0
 
@@ -88,19 +88,19 @@ class EngineObservers(EngineObserver):
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
         trace: str | None = None
         for listener in self._listeners:
-            told = listener.batch_started(worker, jobs, waits)
-            trace = told if trace is None else trace
+            hints = listener.batch_started(worker, jobs, waits)
+            trace = hints if trace is None else trace
         return trace
 
-    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: Ended) -> None:
+    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, outcome: CallOutcome) -> None:
         for listener in self._listeners:
-            listener.batch_finished(worker, jobs, seconds, ended)
+            listener.batch_finished(worker, jobs, seconds, outcome)
 
     def job_failed(self, job: Job, code: str) -> None:
         for listener in self._listeners:
             listener.job_failed(job, code)
 
-    def interim_dropped(self, job: Job, cause: Dropped) -> None:
+    def interim_dropped(self, job: Job, cause: DropCause) -> None:
         for listener in self._listeners:
             listener.interim_dropped(job, cause)
 
@@ -108,7 +108,7 @@ class EngineObservers(EngineObserver):
         for listener in self._listeners:
             listener.worker_started(worker, seconds)
 
-    def worker_lost(self, worker: int, cause: Lost) -> None:
+    def worker_lost(self, worker: int, cause: LossCause) -> None:
         for listener in self._listeners:
             listener.worker_lost(worker, cause)
 
@@ -117,4 +117,4 @@ class EngineObservers(EngineObserver):
             listener.spans_lost(count)
 
 
-__all__ = ["Dropped", "Ended", "EngineObserver", "EngineObservers", "Lost", "WorkerObserver"]
+__all__ = ["CallOutcome", "DropCause", "EngineObserver", "EngineObservers", "LossCause", "WorkerObserver"]

@@ -17,7 +17,7 @@ import numpy as np
 from streamer.errors import ErrorCode, ModelFailed, StreamerError
 from streamer.inference.answer_tasks import AnswerTasks, Put
 from streamer.inference.audio_check import AudioCheck
-from streamer.inference.calls import NO_AUDIO, Answer, Fault
+from streamer.inference.worker_protocol import NO_AUDIO, Answer, Fault
 from streamer.models.author_errors import BadOutput, author_traceback, error_line
 from streamer.models.contract import AudioOut
 from streamer.transcripts.transcript import Transcript, shift_words
@@ -108,26 +108,26 @@ class Outputs:
         `offsets`: seconds from the start of the stream to each item, added to the times of words in a Transcript.
         """
         self._offsets = offsets
-        known: list[Answer] = []
+        answers_ready: list[Answer] = []
         pulled: deque[tuple[_Partials, Iterator[Any]]] = deque()
         awaited: list[tuple[int, Any]] = []
         for index, output in enumerate(outputs):
             if type(output) in _PLAIN:
-                known.append(self._last(index, output))
+                answers_ready.append(self._last(index, output))
             elif isinstance(output, Iterator):
                 pulled.append((_Partials(index), output))
             elif isinstance(output, AsyncIterator) or inspect.isawaitable(output):
                 awaited.append((index, output))
             else:
-                known.append(self._last(index, output))
-        left = len(pulled) + len(awaited)
-        if known or not left:
-            yield known, not left
-        if not left:
+                answers_ready.append(self._last(index, output))
+        remaining = len(pulled) + len(awaited)
+        if answers_ready or not remaining:
+            yield answers_ready, not remaining
+        if not remaining:
             return
-        for answer in self._rounds(pulled, awaited):
-            left -= not answer.partial
-            yield [answer], not left
+        for answer in self._round_robin(pulled, awaited):
+            remaining -= not answer.partial
+            yield [answer], not remaining
 
     def wait_for(self, outputs: Awaitable[Any]) -> Any:
         """Await what an `async def infer` returns, on the worker's event loop."""
@@ -148,11 +148,11 @@ class Outputs:
             self._runner.close()
             self._runner = None
 
-    def _rounds(
+    def _round_robin(
         self, pulled: deque[tuple[_Partials, Iterator[Any]]], awaited: Sequence[tuple[int, Any]]
     ) -> Iterator[Answer]:
         """Yield the answers of iterators and awaitables, in turn."""
-        with self._together(awaited) as tasks:
+        with self._run_awaitables(awaited) as tasks:
             while pulled or tasks:
                 if pulled:
                     partials, iterator = pulled.popleft()
@@ -162,8 +162,12 @@ class Outputs:
                     if answer is not None:
                         yield answer
                 if tasks:
-                    for index, known in tasks.run(wait=not pulled):
-                        yield Answer(index, fault=fault_of(known)) if isinstance(known, BaseException) else known
+                    for index, answers_ready in tasks.run(wait=not pulled):
+                        yield (
+                            Answer(index, fault=fault_of(answers_ready))
+                            if isinstance(answers_ready, BaseException)
+                            else answers_ready
+                        )
 
     def _pull(self, partials: _Partials, iterator: Iterator[Any]) -> Answer | None:
         """Take one item from an iterator."""
@@ -173,7 +177,7 @@ class Outputs:
         except Exception as error:  # noqa: BLE001 (this item's answer; the engine counts and logs it)
             return Answer(partials.index, fault=fault_of(error))
 
-    def _together(self, awaited: Sequence[tuple[int, Any]]) -> AnswerTasks | nullcontext[None]:
+    def _run_awaitables(self, awaited: Sequence[tuple[int, Any]]) -> AnswerTasks | nullcontext[None]:
         if not awaited:
             return nullcontext()
         return AnswerTasks(self._loop(), {index: partial(self._answer, index, output) for index, output in awaited})
@@ -194,17 +198,17 @@ class Outputs:
         if type(item) is AudioOut:
             return self._part(partials, b"", self.audio.checked(item))
         audio = NO_AUDIO
-        held = partials.held
+        previous = partials.latest
         if self.audio.is_declared and not isinstance(item, BaseException):
             value, audio = self._encode(partials.index, item)
             item = msgspec.Raw(value)
-        partials.held = item
-        if held is _END:
+        partials.latest = item
+        if previous is _END:
             return self._part(partials, b"", audio) if len(audio) else None
         partials.count += 1
         if partials.count > self._max_partials:
             raise BadOutput(f"the model yielded more than {self._max_partials} outputs for one segment")
-        return self._part(partials, self._encode(partials.index, held)[0], audio)
+        return self._part(partials, self._encode(partials.index, previous)[0], audio)
 
     def _part(self, partials: _Partials, value: bytes, audio: memoryview) -> Answer:
         """Return a partial answer. `value`: JSON, empty for audio alone."""
@@ -245,17 +249,17 @@ class Outputs:
 class _Partials:
     """Partial answers of one iterator. `held`: its latest item, which may be the last."""
 
-    __slots__ = ("audio_bytes", "count", "held", "index")
+    __slots__ = ("audio_bytes", "count", "index", "latest")
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.held: object = _END
+        self.latest: object = _END
         self.count = 0
         self.audio_bytes = 0
 
     @property
     def final(self) -> object:
-        return None if self.held is _END else self.held
+        return None if self.latest is _END else self.latest
 
 
 def _first_line(error: BaseException) -> str:

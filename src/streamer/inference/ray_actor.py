@@ -14,8 +14,8 @@ import msgspec
 import psutil
 
 from streamer.errors import DISTRIBUTION
-from streamer.inference.calls import LAYOUT, Reply, decode_call, encode
-from streamer.inference.worker import Host
+from streamer.inference.model_runner import Host
+from streamer.inference.worker_protocol import LAYOUT, WorkerReply, decode_call, encode
 
 Versions = tuple[str, str, int]
 """Of Streamer, of Python without its patch level, and the layout of calls and replies."""
@@ -34,7 +34,7 @@ class ActorHost:
         make: Callable[[], Host] = pickle.loads(make_host)  # noqa: S301 (from the server, over the cluster's own network)
         self._host = make()
         self._process = psutil.Process()
-        self._replies: Iterator[Reply] = iter(())
+        self._replies: Iterator[WorkerReply] = iter(())
 
     def run(self, head: bytes, samples: Sequence[Any]) -> bytes:
         """Start a call and return its first reply. `head`: the call without samples; `samples`: float32."""

@@ -19,11 +19,11 @@ import msgspec
 import numpy as np
 
 from streamer.errors import ErrorCode
-from streamer.inference.calls import Call, Fault, Op, Reply, decode_reply, encode
+from streamer.inference.model_runner import Host
 from streamer.inference.outputs import UNCAUGHT
 from streamer.inference.ray_actor import Versions, versions
 from streamer.inference.settings import RaySettings
-from streamer.inference.worker import Host
+from streamer.inference.worker_protocol import Fault, Op, WorkerCall, WorkerReply, decode_reply, encode
 
 ACTOR_LOST = 3
 """Exit code of the process after the loss of its actor."""
@@ -49,13 +49,13 @@ class RayHost:
         self._actor: Any = None
         self._is_ending = False
 
-    def run(self, call: Call) -> Iterator[Reply]:
+    def run(self, call: WorkerCall) -> Iterator[WorkerReply]:
         """Yield the replies to one call; the last one is done."""
         if call.op is Op.LOAD and (problem := self._begin()) is not None:
-            yield Reply(fault=Fault(ErrorCode.MODEL_ERROR, UNCAUGHT, problem))
+            yield WorkerReply(fault=Fault(ErrorCode.MODEL_ERROR, UNCAUGHT, problem))
             return
         if self._actor is None:  # it was never loaded
-            yield Reply()
+            yield WorkerReply()
             return
         self._is_ending = call.op is Op.UNLOAD
         yield from self._forward(call)
@@ -89,7 +89,7 @@ class RayHost:
         place: str = self._get(self._actor.begin.remote(self._make_host, versions()))
         if place.startswith("!"):
             return place[1:]
-        _say(f"the model runs on {place}")
+        _print(f"the model runs on {place}")
         return None
 
     def _options(self) -> dict[str, Any]:
@@ -101,11 +101,11 @@ class RayHost:
         }
         if settings.labels:
             options["label_selector"] = dict(settings.labels)
-        if variables := passed(os.environ, settings.pass_environment):
+        if variables := matching_variables(os.environ, settings.pass_environment):
             options["runtime_env"] = {"env_vars": variables}
         return options
 
-    def _forward(self, call: Call) -> Iterator[Reply]:
+    def _forward(self, call: WorkerCall) -> Iterator[WorkerReply]:
         bare = [msgspec.structs.replace(item, samples=memoryview(b"")) for item in call.items]
         head = encode(msgspec.structs.replace(call, items=bare))
         # Arrays are read in place on the other side; bytes would be copied.
@@ -134,11 +134,11 @@ class RayHost:
 
     def _end(self, error: Exception) -> NoReturn:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        _say(f"the actor is lost: {type(error).__name__}: {(lines or ['no detail'])[0][:300]}")
+        _print(f"the actor is lost: {type(error).__name__}: {(lines or ['no detail'])[0][:300]}")
         os._exit(ACTOR_LOST)
 
     def _give_up(self) -> None:
-        _say(f"no connection to Ray at {self._settings.address} within {self._settings.connect_timeout_s:g} s")
+        _print(f"no connection to Ray at {self._settings.address} within {self._settings.connect_timeout_s:g} s")
         os._exit(NOT_CONNECTED)
 
 
@@ -152,15 +152,15 @@ def actor_class(remote: Callable[..., Any], method: Callable[..., Any]) -> Any:
         def __init__(self) -> None:
             self._host: Any = None
 
-        def begin(self, make_host: bytes, wanted: Versions) -> str:
+        def begin(self, make_host: bytes, versions: Versions) -> str:
             """Return where the actor runs, or the problem after `!`."""
             try:
                 from streamer.inference import ray_actor  # noqa: PLC0415
 
                 found = ray_actor.versions()
-                if found != tuple(wanted):
+                if found != tuple(versions):
                     words = "Streamer %s, Python %s, layout %d"
-                    return f"!the actor has {words % found}; the server has {words % tuple(wanted)}: use one image"
+                    return f"!the actor has {words % found}; the server has {words % tuple(versions)}: use one image"
                 self._host = ray_actor.ActorHost(make_host)
                 return ray_actor.place()
             except Exception as error:  # noqa: BLE001 (the answer; the server logs it)
@@ -184,12 +184,12 @@ def actor_class(remote: Callable[..., Any], method: Callable[..., Any]) -> Any:
     return decorate(StreamerModel)
 
 
-def passed(environ: Mapping[str, str], patterns: tuple[str, ...]) -> dict[str, str]:
+def matching_variables(environ: Mapping[str, str], patterns: tuple[str, ...]) -> dict[str, str]:
     """Return the variables whose names match one of the patterns, such as `OTEL_*`."""
     return {name: value for name, value in environ.items() if any(fnmatchcase(name, each) for each in patterns)}
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     """Write a line, which the server logs."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

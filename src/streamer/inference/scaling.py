@@ -23,7 +23,7 @@ _QUIET = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class WorkerLoad:
     """Load of a model. `owed_s`: seconds of work of one worker that wait. `busy`: workers that run a call."""
 
     owed_s: float
@@ -53,7 +53,7 @@ class ScalePolicy:
         self._waiting_since: float | None = None
         self._quiet_since: float | None = None
 
-    def decide(self, workers: int, load: Load, now: float) -> int:
+    def decide(self, workers: int, load: WorkerLoad, now: float) -> int:
         """Return the number of workers that there should be, of `workers` that there are."""
         settings = self._settings
         self._busy += _BUSY_WEIGHT * (load.busy - self._busy)
@@ -100,9 +100,9 @@ class Scalable(Protocol):
 class Scaler:
     """Looks at the load at intervals, and changes the number of workers."""
 
-    def __init__(self, policy: ScalePolicy, fleet: Scalable, load: Callable[[], Load], clock: Clock) -> None:
+    def __init__(self, policy: ScalePolicy, pool: Scalable, load: Callable[[], WorkerLoad], clock: Clock) -> None:
         self._policy = policy
-        self._fleet = fleet
+        self._pool = pool
         self._load = load
         self._clock = clock
         self._timer: Timer | None = None
@@ -118,9 +118,9 @@ class Scaler:
             self._timer = None
 
     def _look(self) -> None:
-        workers = self._fleet.active
-        wanted = self._policy.decide(workers, self._load(), self._clock.now())
-        if wanted != workers:
-            self._fleet.scale(wanted)
-        self._fleet.park()
+        workers = self._pool.active
+        count = self._policy.decide(workers, self._load(), self._clock.now())
+        if count != workers:
+            self._pool.scale(count)
+        self._pool.park()
         self.start()

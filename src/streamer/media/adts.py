@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from streamer.media.id3 import tag_bytes
-from streamer.media.packets import MAX_GARBAGE_BYTES, Codec, DamagedMedia, Packet, Track
+from streamer.media.packets import MAX_GARBAGE_BYTES, AudioCodec, DamagedMedia, Packet, Track
 
 _HEADER_BYTES = 7
 _RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
@@ -64,7 +64,7 @@ class AdtsDemuxer:
                     continue
                 self._format = format_
                 channels = (buffer[at + 2] & 1) << 2 | buffer[at + 3] >> 6
-                out.append(Track(Codec.AAC, _RATES[buffer[at + 2] >> 2 & 15], channels))
+                out.append(Track(AudioCodec.AAC, _RATES[buffer[at + 2] >> 2 & 15], channels))
             out.append(Packet(bytes(buffer[at : at + size]), _FRAME_SAMPLES * ((buffer[at + 6] & 3) + 1)))
             at += size
             self._passed = 0

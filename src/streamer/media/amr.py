@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from streamer.media.packets import Codec, DamagedMedia, Packet, Track, UnsupportedMedia
+from streamer.media.packets import AudioCodec, DamagedMedia, Packet, Track, UnsupportedMedia
 
 _NARROW = b"#!AMR\n"
 _WIDE = b"#!AMR-WB\n"
@@ -39,7 +39,7 @@ class AmrDemuxer:
             if is_wide:
                 self._sizes = _WIDE_BYTES
             at = len(_WIDE if is_wide else _NARROW)
-            self._track = Track(Codec.AMR_WB, 16_000, 1) if is_wide else Track(Codec.AMR_NB, 8_000, 1)
+            self._track = Track(AudioCodec.AMR_WB, 16_000, 1) if is_wide else Track(AudioCodec.AMR_NB, 8_000, 1)
             out.append(self._track)
         samples = self._track.sample_rate // 50
         while at < len(buffer):

@@ -13,7 +13,7 @@ from streamer.media.mp3 import Mp3Demuxer
 from streamer.media.mp4 import Mp4Demuxer
 from streamer.media.ogg import OggDemuxer
 from streamer.media.opus_header import opus_track, packet_samples, plain_header
-from streamer.media.packets import MAX_PACKET_BYTES, Codec, DamagedMedia, Demuxer, Packet, Track, UnsupportedMedia
+from streamer.media.packets import MAX_PACKET_BYTES, AudioCodec, DamagedMedia, Demuxer, Packet, Track, UnsupportedMedia
 from streamer.media.sniffing import SNIFFED_BYTES, leading_tag, sniff
 from streamer.media.wav import WavDemuxer
 from streamer.media.webm import WebmDemuxer
@@ -72,7 +72,7 @@ class G722Bytes:
             return [packet]
         self._has_begun = True
         _check_raw(data, "G.722")
-        return [Track(Codec.G722, 16_000, 1), packet]
+        return [Track(AudioCodec.G722, 16_000, 1), packet]
 
     def finish(self) -> list[Track | Packet]:
         return []

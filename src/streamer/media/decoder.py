@@ -9,7 +9,7 @@ from typing import BinaryIO
 from streamer.audio.format import MAX_CHANNELS, AudioFormat
 from streamer.media.containers import OpusPackets, demuxer_for
 from streamer.media.conversion import Conversion, mono
-from streamer.media.decoders import STATE_BYTES, Decoder, decoder_for
+from streamer.media.decoders import STATE_BYTES, PacketDecoder, decoder_for
 from streamer.media.formats import Container, MediaFormat
 from streamer.media.packets import DamagedMedia, Packet, Track, UnsupportedMedia
 
@@ -222,7 +222,7 @@ class MediaDecoder:
 class _TrackDecoder:
     """Decodes the packets of one track, without what its container says to drop."""
 
-    def __init__(self, track: Track, decoder: Decoder) -> None:
+    def __init__(self, track: Track, decoder: PacketDecoder) -> None:
         self._track = track
         self._decoder = decoder
         self._skip = track.skip

@@ -9,22 +9,22 @@ from streamer.media.flac_decoder import FlacDecoder
 from streamer.media.libav import AvDecoder
 from streamer.media.libopus import OpusDecoder, load_libopus
 from streamer.media.opus_header import read_header
-from streamer.media.packets import Codec, Track
+from streamer.media.packets import AudioCodec, Track
 
 STATE_BYTES = {
-    Codec.PCM: 0,
-    Codec.OPUS: 32 * 1024,
-    Codec.FLAC: 16 * 1024,
-    Codec.MP3: 40 * 1024,
-    Codec.AAC: 700 * 1024,
-    Codec.AMR_NB: 24 * 1024,
-    Codec.AMR_WB: 24 * 1024,
-    Codec.G722: 24 * 1024,
+    AudioCodec.PCM: 0,
+    AudioCodec.OPUS: 32 * 1024,
+    AudioCodec.FLAC: 16 * 1024,
+    AudioCodec.MP3: 40 * 1024,
+    AudioCodec.AAC: 700 * 1024,
+    AudioCodec.AMR_NB: 24 * 1024,
+    AudioCodec.AMR_WB: 24 * 1024,
+    AudioCodec.G722: 24 * 1024,
 }
 """Memory that a decoder takes, measured."""
 
 
-class Decoder(Protocol):
+class PacketDecoder(Protocol):
     """Decodes packets, each at once."""
 
     @property
@@ -66,19 +66,19 @@ class PcmDecoder:
         return b""
 
 
-def decoder_for(track: Track, rate: int, *, downmix: bool, libopus: str = "") -> Decoder:
+def decoder_for(track: Track, rate: int, *, downmix: bool, libopus: str = "") -> PacketDecoder:
     """Return the decoder for a track. Raises DamagedMedia, and UnsupportedMedia if a library is not installed.
 
     `rate`: preferred sample rate in Hz, for codecs with a choice. `downmix`: into one channel, if the codec can.
     `libopus`: see load_libopus.
     """
     match track.codec:
-        case Codec.PCM:
+        case AudioCodec.PCM:
             assert track.encoding is not None
             return PcmDecoder(AudioFormat(track.encoding, track.sample_rate, track.channels).check())
-        case Codec.OPUS:
+        case AudioCodec.OPUS:
             return OpusDecoder(read_header(track.setup)[0], rate, downmix=downmix, library=load_libopus(libopus))
-        case Codec.FLAC:
+        case AudioCodec.FLAC:
             return FlacDecoder(track)
         case _:
             return AvDecoder(track)

@@ -11,19 +11,19 @@ MAX_DEPTH = 8
 HEADER_ID = 0x1A45DFA3
 
 
-class Open(NamedTuple):
+class ElementStart(NamedTuple):
     """An element with children begins."""
 
     id: int
 
 
-class Close(NamedTuple):
+class ElementEnd(NamedTuple):
     """The element with children that was opened last ends."""
 
     id: int
 
 
-class Leaf(NamedTuple):
+class Element(NamedTuple):
     """A whole element without children."""
 
     id: int
@@ -60,7 +60,7 @@ class EbmlReader:
     def depth(self) -> int:
         return len(self._open)
 
-    def push(self, data: bytes) -> Iterator[Open | Close | Leaf]:
+    def push(self, data: bytes) -> Iterator[ElementStart | ElementEnd | Element]:
         """Yield each event that these bytes complete, before the bytes after it are read. Raises DamagedMedia."""
         if self._skip:
             skipped = min(self._skip, len(data))
@@ -70,7 +70,7 @@ class EbmlReader:
             if self._skip:
                 return
         self._data += data
-        at, out = 0, list[Open | Close | Leaf]()
+        at, out = 0, list[ElementStart | ElementEnd | Element]()
         while True:
             try:
                 step = self._element(at, out)
@@ -84,14 +84,14 @@ class EbmlReader:
             at += step
         del self._data[:at]
 
-    def finish(self) -> list[Open | Close | Leaf]:
+    def finish(self) -> list[ElementStart | ElementEnd | Element]:
         """Close what is open."""
-        out: list[Open | Close | Leaf] = []
+        out: list[ElementStart | ElementEnd | Element] = []
         while self._open:
-            out.append(Close(self._open.pop()[0]))
+            out.append(ElementEnd(self._open.pop()[0]))
         return out
 
-    def _element(self, at: int, out: list[Open | Close | Leaf]) -> int | None:  # noqa: PLR0911 (each may be cut)
+    def _element(self, at: int, out: list[ElementStart | ElementEnd | Element]) -> int | None:  # noqa: PLR0911 (each may be cut)
         """Read what begins at `at`; returns its bytes, or None if more have to come."""
         self._close_ended(out)
         data = self._data
@@ -119,26 +119,26 @@ class EbmlReader:
             return self._enter(id_, head, size, out)
         if size is None:
             raise DamagedMedia(f"WebM: EBML element {id_:X} of unknown size")
-        if (most := self._leaves.get(id_)) is None:
+        if (max_size := self._leaves.get(id_)) is None:
             return self._pass_over(head, size, len(data) - at)
-        if size > most:
-            raise DamagedMedia(f"WebM: expected EBML element {id_:X} of at most {most} bytes, got {size}")
+        if size > max_size:
+            raise DamagedMedia(f"WebM: expected EBML element {id_:X} of at most {max_size} bytes, got {size}")
         if len(data) - at < head + size:
             return None
-        out.append(Leaf(id_, bytes(data[at + head : at + head + size])))
+        out.append(Element(id_, bytes(data[at + head : at + head + size])))
         self._position += head + size
         return head + size
 
-    def _close_ended(self, out: list[Open | Close | Leaf]) -> None:
+    def _close_ended(self, out: list[ElementStart | ElementEnd | Element]) -> None:
         while self._open and (end := self._open[-1][1]) is not None and self._position >= end:
-            out.append(Close(self._open.pop()[0]))
+            out.append(ElementEnd(self._open.pop()[0]))
 
-    def _end_unbounded(self, id_: int, out: list[Open | Close | Leaf]) -> None:
+    def _end_unbounded(self, id_: int, out: list[ElementStart | ElementEnd | Element]) -> None:
         """Close masters without a size that end here, before one of their own or of a higher level."""
         for depth, (opened, end) in enumerate(self._open):
             if end is None and id_ in self._unbounded[opened]:
                 while len(self._open) > depth:
-                    out.append(Close(self._open.pop()[0]))
+                    out.append(ElementEnd(self._open.pop()[0]))
                 return
 
     def _check_parent(self, id_: int, head: int, size: int | None) -> None:
@@ -146,14 +146,14 @@ class EbmlReader:
         if end is not None and self._position + head + (size or 0) > end:
             raise DamagedMedia(f"WebM: EBML element {id_:X} at byte {self._position} leaves its parent")
 
-    def _enter(self, id_: int, head: int, size: int | None, out: list[Open | Close | Leaf]) -> int:
+    def _enter(self, id_: int, head: int, size: int | None, out: list[ElementStart | ElementEnd | Element]) -> int:
         if size is None and id_ not in self._unbounded:
             raise DamagedMedia(f"WebM: EBML element {id_:X} of unknown size")
         if len(self._open) >= MAX_DEPTH:
             raise DamagedMedia(f"WebM: EBML elements nested more than {MAX_DEPTH} deep")
         self._position += head
         self._open.append((id_, None if size is None else self._position + size))
-        out.append(Open(id_))
+        out.append(ElementStart(id_))
         return head
 
     def _pass_over(self, head: int, size: int, here: int) -> int:

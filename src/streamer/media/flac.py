@@ -7,8 +7,8 @@ from typing import ClassVar
 from streamer.media.flac_header import (
     HEADER_BYTES,
     MAX_FRAME_HEADER_BYTES,
+    FlacInfo,
     FrameHeader,
-    StreamInfo,
     flac_track,
     read_frame_header,
     read_info,
@@ -28,7 +28,7 @@ class FlacDemuxer:
         self._data = bytearray()
         self._skip = 0
         self._has_marker = self._has_frames = False
-        self._info: StreamInfo | None = None
+        self._info: FlacInfo | None = None
         self._frame: FrameHeader | None = None
         """Of the frame that the data begin with."""
         self._searched = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streamer.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from streamer.media.packets import Codec, DamagedMedia, Track, UnsupportedMedia
+from streamer.media.packets import AudioCodec, DamagedMedia, Track, UnsupportedMedia
 
 HEADER_BYTES = 34
 """Of STREAMINFO."""
@@ -13,7 +13,7 @@ MAX_FRAME_HEADER_BYTES = 16
 MAX_FRAME_BYTES = 1024 * 1024
 
 
-class StreamInfo(NamedTuple):
+class FlacInfo(NamedTuple):
     """The fields of STREAMINFO."""
 
     max_block: int
@@ -48,7 +48,7 @@ class FrameHeader(NamedTuple):
         return self.number + (self.block if self.is_variable else 1)
 
 
-def read_info(data: bytes) -> StreamInfo:
+def read_info(data: bytes) -> FlacInfo:
     """Read STREAMINFO. Raises DamagedMedia or UnsupportedMedia."""
     if len(data) < HEADER_BYTES:
         raise DamagedMedia(f"FLAC: expected STREAMINFO of {HEADER_BYTES} bytes, got {len(data)}")
@@ -58,13 +58,13 @@ def read_info(data: bytes) -> StreamInfo:
         raise UnsupportedMedia(f"FLAC: expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, got {rate}")
     if bits < 4:
         raise DamagedMedia(f"FLAC: expected at least 4 bits a sample, got {bits}")
-    return StreamInfo(int.from_bytes(data[2:4], "big"), rate, channels, bits, packed & (1 << 36) - 1)
+    return FlacInfo(int.from_bytes(data[2:4], "big"), rate, channels, bits, packed & (1 << 36) - 1)
 
 
 def flac_track(data: bytes) -> Track:
     """Return the track of a STREAMINFO. Raises what `read_info` does."""
     info = read_info(data)
-    return Track(Codec.FLAC, info.sample_rate, info.channels, bytes(data[:HEADER_BYTES]))
+    return Track(AudioCodec.FLAC, info.sample_rate, info.channels, bytes(data[:HEADER_BYTES]))
 
 
 def read_frame_header(data: bytes | bytearray, at: int = 0) -> FrameHeader | None:

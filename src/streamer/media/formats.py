@@ -45,9 +45,10 @@ class MediaFormat(msgspec.Struct, frozen=True):
 
     def check(self) -> MediaFormat:
         """Return self, or raise InvalidFormat naming the field, the range and what came."""
-        most = _RAW_CHANNELS.get(self.container, MAX_CHANNELS)
-        if self.channels is not None and not 1 <= self.channels <= most:
-            raise InvalidFormat(field="format.channels", expected=f"an integer from 1 to {most}", got=self.channels)
+        max_channels = _RAW_CHANNELS.get(self.container, MAX_CHANNELS)
+        if self.channels is not None and not 1 <= self.channels <= max_channels:
+            expected = f"an integer from 1 to {max_channels}"
+            raise InvalidFormat(field="format.channels", expected=expected, got=self.channels)
         return self
 
 

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, Encoding
 from streamer.errors import install_command
-from streamer.media.packets import Codec, Track, UnsupportedMedia
+from streamer.media.packets import AudioCodec, Track, UnsupportedMedia
 
-_NAMES = {Codec.AAC: "aac", Codec.MP3: "mp3float", Codec.AMR_NB: "amrnb", Codec.AMR_WB: "amrwb", Codec.G722: "g722"}
+_NAMES = {
+    AudioCodec.AAC: "aac",
+    AudioCodec.MP3: "mp3float",
+    AudioCodec.AMR_NB: "amrnb",
+    AudioCodec.AMR_WB: "amrwb",
+    AudioCodec.G722: "g722",
+}
 """The decoders that can be reached, whatever a file names."""
 _MAX_PLANES = 7
 """PyAV 18.1 reads past the planes of a frame that has eight or more of them, and crashes. A damaged packet of one
@@ -35,7 +41,7 @@ class AvDecoder:
             context.extradata = track.setup
         if MIN_SAMPLE_RATE <= track.sample_rate <= MAX_SAMPLE_RATE:
             context.sample_rate = track.sample_rate
-        if track.codec is not Codec.AAC and track.channels in (1, 2):
+        if track.codec is not AudioCodec.AAC and track.channels in (1, 2):
             context.layout = "mono" if track.channels == 1 else "stereo"
         self._context = context
         self._name = track.codec.upper()
@@ -79,8 +85,8 @@ class AvDecoder:
 def _samples(frame: Any) -> NDArray[np.float32] | None:
     """float32 [n, channels] of a frame; None for one that no served stream has."""
     channels = frame.layout.nb_channels
-    most = _MAX_PLANES if frame.format.is_planar else MAX_CHANNELS
-    if not 1 <= channels <= most or not MIN_SAMPLE_RATE <= frame.sample_rate <= MAX_SAMPLE_RATE:
+    max_planes = _MAX_PLANES if frame.format.is_planar else MAX_CHANNELS
+    if not 1 <= channels <= max_planes or not MIN_SAMPLE_RATE <= frame.sample_rate <= MAX_SAMPLE_RATE:
         return None
     values = frame.to_ndarray()
     values = values.T if frame.format.is_planar else values.reshape(-1, channels)
@@ -95,7 +101,7 @@ def _samples(frame: Any) -> NDArray[np.float32] | None:
 
 
 @cache
-def load_av(codec: Codec) -> Any:
+def load_av(codec: AudioCodec) -> Any:
     """Return the package. Raises UnsupportedMedia if it is not installed."""
     try:
         import av  # noqa: PLC0415 (an extra, 50 ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple
 
 from streamer.media.id3 import tag_bytes
-from streamer.media.packets import MAX_GARBAGE_BYTES, Codec, DamagedMedia, Packet, Track
+from streamer.media.packets import MAX_GARBAGE_BYTES, AudioCodec, DamagedMedia, Packet, Track
 
 _KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -111,7 +111,7 @@ class Mp3Demuxer:
         is_first, self._frame = self._frame is None, frame
         info = _info(self._data[at : at + frame.size], frame) if is_first else None
         skip, length = info or (0, None)
-        out.append(Track(Codec.MP3, frame.sample_rate, frame.channels, skip=skip, length=length))
+        out.append(Track(AudioCodec.MP3, frame.sample_rate, frame.channels, skip=skip, length=length))
         return info is not None
 
     def _search(self, at: int) -> int:

@@ -9,7 +9,7 @@ from typing import BinaryIO, ClassVar
 from streamer.media.flac_header import flac_samples
 from streamer.media.mp4_index import MAX_FRAGMENT_SAMPLES, Index, Sample, read_fragment, read_index
 from streamer.media.opus_header import packet_samples
-from streamer.media.packets import Codec, DamagedMedia, Packet, Track, UnsupportedMedia
+from streamer.media.packets import AudioCodec, DamagedMedia, Packet, Track, UnsupportedMedia
 
 MAX_INDEX_BYTES = 8 * 1024 * 1024
 """Of `moov`: that of an hour of AAC has 0.7 MB."""
@@ -101,9 +101,9 @@ class Mp4Demuxer:
         return here
 
     def _read_box(self, at: int, kind: bytes, head: int, size: int, out: list[Track | Packet]) -> int | None:
-        most = self._max_index_bytes if kind == b"moov" else MAX_FRAGMENT_BYTES
-        if size > most:
-            raise DamagedMedia(f"MP4: expected {kind.decode()} of at most {most} bytes, got {size}")
+        max_size = self._max_index_bytes if kind == b"moov" else MAX_FRAGMENT_BYTES
+        if size > max_size:
+            raise DamagedMedia(f"MP4: expected {kind.decode()} of at most {max_size} bytes, got {size}")
         if len(self._data) - at < size:
             return None
         content = bytes(self._data[at + head : at + size])
@@ -199,11 +199,11 @@ class Mp4Demuxer:
 
 def _packet(track: Track, data: bytes) -> Packet:
     match track.codec:
-        case Codec.OPUS:
+        case AudioCodec.OPUS:
             return Packet(data, packet_samples(data))
-        case Codec.FLAC:
+        case AudioCodec.FLAC:
             return Packet(data, flac_samples(data))
-        case Codec.MP3:
+        case AudioCodec.MP3:
             return Packet(data, 1_152 if track.sample_rate >= 32_000 else 576)
         case _:
             return Packet(data, 1_024)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from streamer.media.flac_header import flac_track
 from streamer.media.opus_header import opus_track
-from streamer.media.packets import MAX_PACKET_BYTES, MAX_TRACKS, Codec, DamagedMedia, Track, UnsupportedMedia
+from streamer.media.packets import MAX_PACKET_BYTES, MAX_TRACKS, AudioCodec, DamagedMedia, Track, UnsupportedMedia
 
 MAX_FRAGMENT_SAMPLES = 65_536
 _MAX_SKIP = 1 << 20
@@ -144,7 +144,7 @@ def _entry(entries: bytes) -> Track:
             case b"fLaC":
                 return flac_track(need(rest, b"dfLa")[8:])
             case b".mp3":
-                return Track(Codec.MP3, rate, channels)
+                return Track(AudioCodec.MP3, rate, channels)
             case _:
                 name = kind.decode("latin-1")
                 raise UnsupportedMedia(f"MP4: expected AAC, Opus, FLAC or MP3, got {name!r}")
@@ -165,13 +165,13 @@ def _described(data: bytes, rate: int, channels: int) -> Track:
         raise DamagedMedia("MP4: an esds without a decoder's configuration")
     kind = data[at]
     if kind in _MP3_TYPES:
-        return Track(Codec.MP3, rate, channels)
+        return Track(AudioCodec.MP3, rate, channels)
     if kind not in _AAC_TYPES:
         raise UnsupportedMedia(f"MP4: expected AAC or MP3, got MPEG-4 object type {kind:#04x}")
     tag, at, size = _descriptor(data, at + 13)
     if tag != 5 or not 2 <= size <= _MAX_CONFIG_BYTES:
         raise DamagedMedia("MP4: AAC without its AudioSpecificConfig")
-    return Track(Codec.AAC, rate, channels, bytes(data[at : at + size]))
+    return Track(AudioCodec.AAC, rate, channels, bytes(data[at : at + size]))
 
 
 def _descriptor(data: bytes, at: int) -> tuple[int, int, int]:

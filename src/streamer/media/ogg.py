@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from streamer.media.flac_header import HEADER_BYTES, flac_samples, flac_track
 from streamer.media.opus_header import opus_track, packet_samples
-from streamer.media.packets import MAX_PACKET_BYTES, Codec, DamagedMedia, Packet, Track, UnsupportedMedia
+from streamer.media.packets import MAX_PACKET_BYTES, AudioCodec, DamagedMedia, Packet, Track, UnsupportedMedia
 
 _CAPTURE = b"OggS"
 _HEADER_BYTES = 27
@@ -118,9 +118,9 @@ class OggDemuxer:
     def _choose(self, body: bytes, serial: int) -> None:
         """Take a stream that begins here if it is audio that is served."""
         if body.startswith(b"OpusHead"):
-            self._link = _Link(Codec.OPUS)
+            self._link = _Link(AudioCodec.OPUS)
         elif body.startswith(_FLAC_MAGIC):
-            self._link = _Link(Codec.FLAC)
+            self._link = _Link(AudioCodec.FLAC)
         elif len(self._others) < 8:
             self._others.append(next((name for magic, name in _NAMES.items() if body.startswith(magic)), "unknown"))
         self._serial = serial
@@ -133,7 +133,7 @@ class OggDemuxer:
 class _Link:
     """One recording of a chain: its pages to packets."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: AudioCodec) -> None:
         self._codec = codec
         self._headers = 0
         self._expected: int | None = None
@@ -156,7 +156,7 @@ class _Link:
         if self._headers == 0 and packets:
             out.append(self._track(packets.pop(0)))
             self._headers = 1
-        if self._codec is Codec.FLAC:
+        if self._codec is AudioCodec.FLAC:
             out += [Packet(data, flac_samples(data)) for data in packets if data[:1] == b"\xff"]
             return
         if self._headers == 1 and packets:  # the tags
@@ -173,7 +173,7 @@ class _Link:
         out += _trimmed(audio, excess)
 
     def _track(self, header: bytes) -> Track:
-        if self._codec is Codec.OPUS:
+        if self._codec is AudioCodec.OPUS:
             return opus_track(header)
         if len(header) < _FLAC_INFO_AT + HEADER_BYTES:
             raise DamagedMedia("Ogg: the header of FLAC is cut short")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from streamer.media.packets import Codec, DamagedMedia, Track, UnsupportedMedia
+from streamer.media.packets import AudioCodec, DamagedMedia, Track, UnsupportedMedia
 
 CLOCK_RATE = 48_000
 """Hz at which Opus counts, whatever was recorded."""
@@ -52,8 +52,8 @@ def read_header(data: bytes) -> tuple[OpusHeader, int]:
     if len(data) < _FIXED_BYTES + 2 + channels:
         raise DamagedMedia("Opus header: the channel mapping is cut short")
     streams, coupled, mapping = data[19], data[20], data[21 : 21 + channels]
-    most = streams + coupled
-    if not streams or coupled > streams or most > 255 or any(index != 255 and index >= most for index in mapping):
+    coded = streams + coupled
+    if not streams or coupled > streams or coded > 255 or any(index != 255 and index >= coded for index in mapping):
         raise DamagedMedia("Opus header: the channel mapping names streams that are not there")
     return OpusHeader(channels, gain_db, streams, coupled, mapping), skip
 
@@ -61,7 +61,7 @@ def read_header(data: bytes) -> tuple[OpusHeader, int]:
 def opus_track(data: bytes, skip: int | None = None) -> Track:
     """Return a track from its header; `skip` (samples) replaces the header's own. Raises what `read_header` does."""
     header, own_skip = read_header(data)
-    return Track(Codec.OPUS, CLOCK_RATE, header.channels, bytes(data), own_skip if skip is None else skip)
+    return Track(AudioCodec.OPUS, CLOCK_RATE, header.channels, bytes(data), own_skip if skip is None else skip)
 
 
 def plain_header(channels: int) -> bytes:

@@ -31,7 +31,7 @@ class DamagedMedia(StreamerError):
     code = ErrorCode.INVALID_AUDIO
 
 
-class Codec(StrEnum):
+class AudioCodec(StrEnum):
     """Codecs that are decoded. No input can reach another one."""
 
     PCM = "pcm"
@@ -48,7 +48,7 @@ class Codec(StrEnum):
 class Track:
     """The audio that follows, as its container describes it. The decoder knows better: see `Decoder.format`."""
 
-    codec: Codec
+    codec: AudioCodec
     sample_rate: int
     """Hz; `skip`, `length` and the packets' numbers count at this rate."""
     channels: int

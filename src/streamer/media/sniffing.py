@@ -75,9 +75,9 @@ def unserved(data: bytes | bytearray) -> UnsupportedMedia:
         name = f"text: {head.decode('ascii')!r}"
     if name is None and head[:1] == _MPEG_TS_SYNC:
         name = "MPEG-TS?"
-    shown = head.hex(" ") + (f" ({name})" if name else "")
+    text = head.hex(" ") + (f" ({name})" if name else "")
     expected = "Ogg, WebM, MP4, WAV, FLAC, MP3, AAC or AMR, or a declared encoding"
-    return UnsupportedMedia(f"expected audio that begins as {expected}, got {shown or 'nothing'}")
+    return UnsupportedMedia(f"expected audio that begins as {expected}, got {text or 'nothing'}")
 
 
 def leading_tag(data: bytes | bytearray) -> int | None:

@@ -6,7 +6,7 @@ import struct
 from typing import ClassVar
 
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Encoding
-from streamer.media.packets import Codec, DamagedMedia, Packet, Track, UnsupportedMedia
+from streamer.media.packets import AudioCodec, DamagedMedia, Packet, Track, UnsupportedMedia
 
 _ENCODINGS = {
     (1, 8): Encoding.PCM_U8,
@@ -128,4 +128,4 @@ def _track(data: bytes) -> Track:
             f"WAV: expected 1 to {MAX_CHANNELS} channels at {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, "
             f"got {channels} at {rate} Hz"
         )
-    return Track(Codec.PCM, rate, channels, encoding=encoding)
+    return Track(AudioCodec.PCM, rate, channels, encoding=encoding)

@@ -9,14 +9,14 @@ from typing import ClassVar
 import msgspec
 
 from streamer.audio.format import Encoding
-from streamer.media.ebml import HEADER_ID, Close, EbmlReader, Leaf, Open
+from streamer.media.ebml import HEADER_ID, EbmlReader, Element, ElementEnd, ElementStart
 from streamer.media.flac_header import flac_samples, flac_track
 from streamer.media.opus_header import CLOCK_RATE, opus_track, packet_samples, plain_header
 from streamer.media.packets import (
     MAX_HEADER_BYTES,
     MAX_PACKET_BYTES,
     MAX_TRACKS,
-    Codec,
+    AudioCodec,
     DamagedMedia,
     Packet,
     Track,
@@ -52,7 +52,7 @@ _XIPH, _FIXED, _EBML = 1, 2, 3
 """Kinds of lacing, several frames in one block."""
 
 
-class _Entry(msgspec.Struct):
+class _PendingJob(msgspec.Struct):
     """The fields of a track, while they are read."""
 
     number: int = 0
@@ -72,7 +72,7 @@ class WebmDemuxer:
 
     def __init__(self) -> None:
         self._reader = EbmlReader(_UNBOUNDED.keys() | {_TRACKS, _TRACK, _AUDIO, _GROUP}, _UNBOUNDED, _LEAVES)
-        self._entry: _Entry | None = None
+        self._entry: _PendingJob | None = None
         self._track: Track | None = None
         self._number = 0
         self._tracks = 0
@@ -90,15 +90,15 @@ class WebmDemuxer:
     def finish(self) -> list[Track | Packet]:
         return self._events(self._reader.finish())
 
-    def _events(self, events: Iterable[Open | Close | Leaf]) -> list[Track | Packet]:
+    def _events(self, events: Iterable[ElementStart | ElementEnd | Element]) -> list[Track | Packet]:
         out: list[Track | Packet] = []
         for event in events:
             match event:
-                case Open(id_):
+                case ElementStart(id_):
                     self._begin(id_)
-                case Close(id_):
+                case ElementEnd(id_):
                     self._end(id_, out)
-                case Leaf(id_, data):
+                case Element(id_, data):
                     self._leaf(id_, data, out)
         return out
 
@@ -107,7 +107,7 @@ class WebmDemuxer:
             self._track, self._tracks = None, 0
             self._found.clear()
         elif id_ == _TRACK:
-            self._entry = _Entry()
+            self._entry = _PendingJob()
             self._tracks += 1
             if self._tracks > MAX_TRACKS:
                 raise DamagedMedia(f"WebM: more than {MAX_TRACKS} tracks")
@@ -156,13 +156,13 @@ class WebmDemuxer:
 
 def _packet(track: Track, data: bytes, trim: int) -> Packet:
     match track.codec:
-        case Codec.OPUS:
+        case AudioCodec.OPUS:
             samples = packet_samples(data)
-        case Codec.FLAC:
+        case AudioCodec.FLAC:
             samples = flac_samples(data)
-        case Codec.AAC:
+        case AudioCodec.AAC:
             samples = 1_024
-        case Codec.MP3:
+        case AudioCodec.MP3:
             samples = 1_152 if track.sample_rate >= 32_000 else 576
         case _:
             samples = 0
@@ -178,7 +178,7 @@ def _check_document(data: bytes) -> None:
             raise UnsupportedMedia(f"EBML: expected WebM or Matroska, got document type {kind[:20]!r}")
 
 
-def _read_entry(entry: _Entry, id_: int, data: bytes) -> None:
+def _read_entry(entry: _PendingJob, id_: int, data: bytes) -> None:
     match id_:
         case 0xD7:
             entry.number = int.from_bytes(data, "big")
@@ -199,7 +199,7 @@ def _read_entry(entry: _Entry, id_: int, data: bytes) -> None:
             entry.rate = rate if 1_000 <= rate <= 768_000 else 0.0
 
 
-def _track(entry: _Entry) -> Track:
+def _track(entry: _PendingJob) -> Track:
     codec, rate, channels = entry.codec, int(entry.rate), entry.channels
     if not 1 <= channels <= 8:
         raise UnsupportedMedia(f"WebM: expected 1 to 8 channels, got {channels}")
@@ -209,11 +209,11 @@ def _track(entry: _Entry) -> Track:
     if codec == "A_FLAC":
         return flac_track(entry.private[_FLAC_INFO_AT:])
     if codec == "A_AAC":
-        return Track(Codec.AAC, rate, channels, entry.private)
+        return Track(AudioCodec.AAC, rate, channels, entry.private)
     if codec == "A_MPEG/L3":
-        return Track(Codec.MP3, rate, channels)
+        return Track(AudioCodec.MP3, rate, channels)
     if encoding := _PCM.get((codec, entry.bits)):
-        return Track(Codec.PCM, rate, channels, encoding=encoding)
+        return Track(AudioCodec.PCM, rate, channels, encoding=encoding)
     raise UnsupportedMedia(f"WebM: expected Opus, FLAC, AAC, MP3 or PCM, got {codec[:40]!r}")
 
 

@@ -15,7 +15,7 @@ StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Segment:
+class AudioSegment:
     """One item of a batch: a range of audio.
 
     `samples`: float32 [n] in [-1, 1) at `sample_rate`, read-only. `start`: position of its first sample in the stream.
@@ -141,7 +141,7 @@ class BaseModel:
 class Model(BaseModel):
     """A model for independent pieces or segments: a batch in, one output (or exception, or generator) per item out."""
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any] | Awaitable[Sequence[Any]]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any] | Awaitable[Sequence[Any]]:
         """Return one entry per item, in order. May be `async def`.
 
         An entry is a JSON-able value; an Exception (only this item failed); an iterator, whose items become interims
@@ -161,7 +161,7 @@ class StreamingModel(BaseModel, Generic[StateT]):
         """Return a new state for one channel of one stream."""
         raise NotImplementedError
 
-    def step(self, states: Sequence[StateT], batch: Sequence[Segment]) -> Sequence[tuple[StateT, Any]]:
+    def step(self, states: Sequence[StateT], batch: Sequence[AudioSegment]) -> Sequence[tuple[StateT, Any]]:
         """Return (state, output) per item, in order; an output may be an Exception."""
         raise NotImplementedError
 
@@ -187,10 +187,10 @@ class FunctionModel(Model):
     def __call__(self, samples: Samples) -> Any:
         return self.function(samples)
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         return [self._one(item) for item in batch]
 
-    def _one(self, item: Segment) -> Any:
+    def _one(self, item: AudioSegment) -> Any:
         try:
             output = self.function(item.samples)
             if self.output_sample_rate and isinstance(output, np.ndarray):
@@ -241,11 +241,11 @@ def model(
 __all__ = [
     "AnyModel",
     "AudioOut",
+    "AudioSegment",
     "BaseModel",
     "Executor",
     "FunctionModel",
     "Model",
-    "Segment",
     "StreamInfo",
     "StreamingModel",
     "WorkerRange",

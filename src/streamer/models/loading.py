@@ -71,10 +71,10 @@ def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> 
     if weights:
         parameters = {**parameters, "weights": weights}
     found = _find(spec)
-    constructor = {key: value for key, value in parameters.items() if key not in SETTINGS or _takes(found, key)}
+    constructor = {key: value for key, value in parameters.items() if key not in SETTINGS or _has_parameter(found, key)}
     model = _build(spec, found, constructor)
     for key in parameters.keys() - constructor.keys():
-        setattr(model, key, _converted(key, parameters[key], typing.get_type_hints(BaseModel)[key]))
+        setattr(model, key, _convert(key, parameters[key], typing.get_type_hints(BaseModel)[key]))
     return model
 
 
@@ -213,7 +213,7 @@ def _arguments(spec: str, found: Callable[..., Any], parameters: Mapping[str, ob
         if key not in named and not open_ended:
             expected = ", ".join(sorted({*named, *SETTINGS}))
             raise ConfigError(field=f"model.{key}", expected=f"one of {expected}", got=value)
-        arguments[key] = _converted(key, value, hints[key]) if key in hints else value
+        arguments[key] = _convert(key, value, hints[key]) if key in hints else value
     return arguments
 
 
@@ -225,7 +225,7 @@ def _is_plain(found: object) -> bool:
     return isinstance(found, type) and found.__init__ is object.__init__  # type: ignore[misc]
 
 
-def _takes(found: object, key: str) -> bool:
+def _has_parameter(found: object, key: str) -> bool:
     if isinstance(found, BaseModel) or not callable(found) or _is_plain(found):
         return False
     return key in inspect.signature(found).parameters
@@ -238,7 +238,7 @@ def _hints(found: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _converted(key: str, value: object, hint: Any) -> object:
+def _convert(key: str, value: object, hint: Any) -> object:
     """Convert `value` to the type `hint`: text of the environment becomes a number, a wrong type is an error."""
     if isinstance(value, str) and (hint is Path or hint == Path | None):
         return Path(value)

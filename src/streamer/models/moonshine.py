@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.models.catalogue import MOONSHINE_FILES
-from streamer.models.contract import Model, Segment, WordTimes
+from streamer.models.contract import AudioSegment, Model, WordTimes
 from streamer.models.moonshine_network import RATE, Decoded, MoonshineNetwork
 from streamer.models.weights import find_weights
 from streamer.transcripts.transcript import Transcript
@@ -56,7 +56,7 @@ class Moonshine(Model):
     def unload(self) -> None:
         self._network = None
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         assert self._network is not None, "load() comes first"
         pieces = [list(_cut(item.samples)) for item in batch]
         decoded = iter(self._network.decode([piece for parts in pieces for piece in parts]))

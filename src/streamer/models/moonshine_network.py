@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import ModelLoadError
-from streamer.models.directory import missing_package, need
+from streamer.models.weight_files import missing_package, require_file
 
 RATE = 16_000
 TOKENS_PER_SECOND = 6.5
@@ -45,9 +45,9 @@ class MoonshineNetwork:
             import onnxruntime  # noqa: PLC0415 (an extra)
         except ImportError as error:
             raise missing_package("onnxruntime", "moonshine") from error
-        encoder = need(directory, "encoder", "**/encoder_model*.ort", "**/encoder_model*.onnx")
-        decoder = need(directory, "decoder", "**/decoder_model_merged*.ort", "**/decoder_model_merged*.onnx")
-        tokenizer = need(directory, "tokenizer", "**/tokenizer.bin", "**/tokenizer.json")
+        encoder = require_file(directory, "encoder", "**/encoder_model*.ort", "**/encoder_model*.onnx")
+        decoder = require_file(directory, "decoder", "**/decoder_model_merged*.ort", "**/decoder_model_merged*.onnx")
+        tokenizer = require_file(directory, "tokenizer", "**/tokenizer.bin", "**/tokenizer.json")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -141,12 +141,12 @@ class MoonshineNetwork:
 class _Text:
     """The tokens of one segment while they are decoded."""
 
-    __slots__ = ("_log_probability", "_most", "complete", "tokens")
+    __slots__ = ("_log_probability", "_max_entries", "complete", "tokens")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_entries: int) -> None:
         self.tokens: list[int] = []
         self.complete = False
-        self._most = most
+        self._max_entries = max_entries
         self._log_probability = 0.0
 
     def add(self, token: int, logits: Array) -> None:
@@ -162,7 +162,7 @@ class _Text:
             repetitions = dict(_LOOPS)[period]
             del self.tokens[-period * (repetitions - 1) :]
             self.complete = True
-        self.complete |= len(self.tokens) >= self._most
+        self.complete |= len(self.tokens) >= self._max_entries
 
     @property
     def confidence(self) -> float:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from streamer.errors import ConfigError, ErrorCode, StreamerError
-from streamer.models.contract import Model, Segment, StreamInfo, StreamingModel
-from streamer.models.directory import missing_package
+from streamer.models.contract import AudioSegment, Model, StreamInfo, StreamingModel
+from streamer.models.weight_files import missing_package
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class OpenInference(Model):
         if self._client is not None:
             self._client.close()
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         seconds = sum(len(item.samples) / item.sample_rate for item in batch)
         timeout_s = MARGIN * (self.timeout_floor_s + self.timeout_factor * seconds)
         groups = [list(batch)] if self._is_ours else [[item] for item in batch]
@@ -146,7 +146,7 @@ class OpenInferenceStreaming(StreamingModel[RemoteState]):
     def open(self, info: StreamInfo) -> RemoteState:
         return RemoteState.new()
 
-    def step(self, states: Sequence[RemoteState], batch: Sequence[Segment]) -> Sequence[tuple[RemoteState, Any]]:
+    def step(self, states: Sequence[RemoteState], batch: Sequence[AudioSegment]) -> Sequence[tuple[RemoteState, Any]]:
         seconds = sum(len(item.samples) / item.sample_rate for item in batch)
         timeout_s = MARGIN * (self.timeout_floor_s + self.timeout_factor * seconds)
         parameters: list[Mapping[str, object]] = [
@@ -175,14 +175,14 @@ class OpenInferenceStreaming(StreamingModel[RemoteState]):
 
 def _connect(options: Mapping[str, Any]) -> Any:
     try:
-        from streamer.models.open_inference_client import Client, Target  # noqa: PLC0415 (an extra)
+        from streamer.models.open_inference_client import Client, ModelAddress  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise missing_package("grpcio", "grpc") from error
-    return Client(Target(**options))
+    return Client(ModelAddress(**options))
 
 
 def _answers(
-    client: Any, groups: Sequence[Sequence[Segment]], parameters: Sequence[Mapping[str, object]], timeout_s: float
+    client: Any, groups: Sequence[Sequence[AudioSegment]], parameters: Sequence[Mapping[str, object]], timeout_s: float
 ) -> list[list[Any]]:
     """Send a request for each group, all at once; return the outputs or errors of its items."""
     import grpc  # noqa: PLC0415 (an extra)

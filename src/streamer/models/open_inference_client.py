@@ -29,7 +29,7 @@ _FULL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ModelAddress:
     """A model of a server, and the names of its tensors; empty ones are found in its metadata."""
 
     url: str
@@ -50,7 +50,7 @@ class Target:
 class Client:
     """One connection to one server, whose model was checked. Not thread-safe."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ModelAddress) -> None:
         """Connect, and check the model. Raises ModelLoadError, naming what is missing."""
         self._target = target
         options = [

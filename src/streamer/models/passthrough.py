@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from streamer.models.contract import AudioOut, Model, Segment
+from streamer.models.contract import AudioOut, AudioSegment, Model
 
 
 class Passthrough(Model):
@@ -19,5 +19,5 @@ class Passthrough(Model):
         """Create the model. `sample_rate` in Hz."""
         self.sample_rate = self.output_sample_rate = sample_rate
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         return [AudioOut(item.samples, item.sample_rate) for item in batch]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from streamer.errors import ModelFailed, ModelLoadError
-from streamer.models.contract import Executor, Model, Segment, WordTimes
-from streamer.models.directory import missing_package
+from streamer.models.contract import AudioSegment, Executor, Model, WordTimes
+from streamer.models.weight_files import missing_package
 from streamer.transcripts.transcript import Transcript, Word
 
 _NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
@@ -49,10 +49,10 @@ class PocketSphinx(Model):
             raise ModelLoadError(f"pocketsphinx rejected the settings {self._settings}: {error}") from error
         self._frame_rate = self._decoder.config["frate"]
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         return [self._recognise(item) for item in batch]
 
-    def _recognise(self, item: Segment) -> object:
+    def _recognise(self, item: AudioSegment) -> object:
         if len(item.samples) == 0:  # the decoder raises on an empty buffer
             return Transcript("")
         decoder = self._decoder

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import ModelLoadError, install_command
-from streamer.models.contract import AudioOut, Segment, StreamInfo, StreamingModel
+from streamer.models.contract import AudioOut, AudioSegment, StreamInfo, StreamingModel
 
 FRAME = 480
 """Samples of one frame of the network: 10 ms at 48 kHz."""
@@ -76,7 +76,7 @@ class RNNoise(StreamingModel[Denoiser]):
     def open(self, info: StreamInfo) -> Denoiser:
         return Denoiser(self._library)
 
-    def step(self, states: Sequence[Denoiser], batch: Sequence[Segment]) -> Sequence[tuple[Denoiser, Any]]:
+    def step(self, states: Sequence[Denoiser], batch: Sequence[AudioSegment]) -> Sequence[tuple[Denoiser, Any]]:
         return [
             (state, AudioOut(state.push(item.samples), self.sample_rate))
             for state, item in zip(states, batch, strict=True)

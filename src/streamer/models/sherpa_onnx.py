@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamer.models.catalogue import SHERPA_FILES
-from streamer.models.contract import Executor, Model, Segment, StreamInfo, StreamingModel, WordTimes
-from streamer.models.directory import existing, find, missing_package, need
+from streamer.models.contract import AudioSegment, Executor, Model, StreamInfo, StreamingModel, WordTimes
+from streamer.models.weight_files import find_file, missing_package, require_directory, require_file
 from streamer.models.weights import find_weights
 from streamer.transcripts.transcript import Transcript, Word
 
-Kind = Literal["auto", "transducer", "whisper", "paraformer", "sense_voice", "nemo_ctc", "zipformer_ctc"]
+RecognizerKind = Literal["auto", "transducer", "whisper", "paraformer", "sense_voice", "nemo_ctc", "zipformer_ctc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class SherpaOnnx(Model):
     def __init__(
         self,
         directory: Path | None = None,
-        kind: Kind = "auto",
+        kind: RecognizerKind = "auto",
         int8: bool = True,
         threads: int = 1,
         type_of_transducer: str = "",
         weights: Named | None = None,
     ) -> None:
-        self._where = weights or existing("directory", directory)
+        self._where = weights or require_directory("directory", directory)
         self._type = type_of_transducer
         self._kind = kind
         known = _guess(self._where) if kind == "auto" and isinstance(self._where, Path) else kind
@@ -74,7 +74,7 @@ class SherpaOnnx(Model):
         more = {"model_type": self._type} if self._type and kind == "transducer" else {}
         self._recognizer = build(**self._files(directory, kind), num_threads=self._threads, **more)
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         streams = []
         for item in batch:
             stream = self._recognizer.create_stream()
@@ -90,7 +90,7 @@ class SherpaOnnx(Model):
             "paraformer": ("paraformer",),
         }.get(kind, ("model",))
         files = {part: _onnx(directory, part, int8=self._int8) for part in parts}
-        return files | {"tokens": need(directory, "list of tokens", "*tokens.txt")}
+        return files | {"tokens": require_file(directory, "list of tokens", "*tokens.txt")}
 
 
 class SherpaOnnxStreaming(StreamingModel[Any]):
@@ -108,7 +108,7 @@ class SherpaOnnxStreaming(StreamingModel[Any]):
     def __init__(
         self, directory: Path | None = None, int8: bool = True, threads: int = 1, weights: Named | None = None
     ) -> None:
-        self._where = weights or existing("directory", directory)
+        self._where = weights or require_directory("directory", directory)
         self._int8 = int8
         self._threads = threads
         self._recognizer: Any = None
@@ -125,7 +125,7 @@ class SherpaOnnxStreaming(StreamingModel[Any]):
         files = {part: _onnx(directory, part, int8=self._int8) for part in ("encoder", "decoder", "joiner")}
         self._recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
             **files,
-            tokens=need(directory, "list of tokens", "*tokens.txt"),
+            tokens=require_file(directory, "list of tokens", "*tokens.txt"),
             num_threads=self._threads,
             enable_endpoint_detection=True,
         )
@@ -133,7 +133,7 @@ class SherpaOnnxStreaming(StreamingModel[Any]):
     def open(self, info: StreamInfo) -> Any:
         return self._recognizer.create_stream()
 
-    def step(self, states: Sequence[Any], batch: Sequence[Segment]) -> Sequence[tuple[Any, Any]]:
+    def step(self, states: Sequence[Any], batch: Sequence[AudioSegment]) -> Sequence[tuple[Any, Any]]:
         for stream, item in zip(states, batch, strict=True):
             stream.accept_waveform(item.sample_rate, item.samples)
         recognizer = self._recognizer
@@ -155,12 +155,12 @@ class SherpaOnnxStreaming(StreamingModel[Any]):
 def _onnx(directory: Path, part: str, *, int8: bool) -> str:
     plain, quantised = f"*{part}*.onnx", f"*{part}*.int8.onnx"
     if int8:
-        return need(directory, part, quantised, plain)
+        return require_file(directory, part, quantised, plain)
     # A plain pattern also matches quantised names; the shorter name is the plain one.
-    return need(directory, part, plain)
+    return require_file(directory, part, plain)
 
 
-def _answer(result: Any, item: Segment) -> Transcript:
+def _answer(result: Any, item: AudioSegment) -> Transcript:
     text = result.text.strip()
     if len(result.timestamps) != len(result.tokens):  # some kinds of model give no times
         return Transcript(text)
@@ -176,9 +176,9 @@ def _answer(result: Any, item: Segment) -> Transcript:
 
 
 def _guess(directory: Path) -> str:
-    if find(directory, "*joiner*.onnx"):
+    if find_file(directory, "*joiner*.onnx"):
         return "transducer"
-    return "whisper" if find(directory, "*encoder*.onnx") else "sense_voice"
+    return "whisper" if find_file(directory, "*encoder*.onnx") else "sense_voice"
 
 
 def _found(where: Path | Named) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamer.errors import ConfigError, ModelFailed
-from streamer.models.contract import Model, Segment
+from streamer.models.contract import AudioSegment, Model
 
 
 class Stub(Model):
@@ -41,14 +41,14 @@ class Stub(Model):
         self.delay = _at_least_zero("delay", delay)
         self.constant_factor = _at_least_zero("constant_factor", constant_factor)
         self.jitter = _at_least_zero("jitter", jitter)
-        self.failure_rate = _chance("failure_rate", failure_rate)
-        self.panic_rate = _chance("panic_rate", panic_rate)
+        self.failure_rate = _check_probability("failure_rate", failure_rate)
+        self.panic_rate = _check_probability("panic_rate", panic_rate)
         self.warmup_penalty = _at_least_zero("warmup_penalty", warmup_penalty)
         self.pause = time.sleep  # tests replace it
         self._random = random.Random(seed)  # noqa: S311 (chance, not secrecy)
         self._cold = True
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         duration = self.duration(max(item.seconds for item in batch))
         if self._cold:
             self._cold = False
@@ -64,7 +64,7 @@ class Stub(Model):
         wobble = self.jitter * self._random.uniform(-1, 1)
         return max(0.0, seconds * self.constant_factor + self.delay + wobble)
 
-    def _answer(self, item: Segment) -> object:
+    def _answer(self, item: AudioSegment) -> object:
         if item.session_id and self._random.random() < self.failure_rate:
             return ModelFailed("Unexpected inference failure")
         return {"count": len(item.samples)}
@@ -86,7 +86,7 @@ def _at_least_zero(key: str, value: float) -> float:
     return value
 
 
-def _chance(key: str, value: float) -> float:
+def _check_probability(key: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ConfigError(field=f"model.{key}", expected="a number from 0 to 1", got=value)
     return value

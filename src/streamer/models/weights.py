@@ -122,7 +122,7 @@ def _fetched(weights: Weights, revision: str) -> Path:
         )
     size = f" (about {weights.megabytes} MB)" if weights.megabytes else ""
     _log.info("fetching the weights %s%s from %s@%s", weights.name, size, weights.repository, revision)
-    began = monotonic()
+    started_at = monotonic()
     try:
         with _progress() as progress:
             found = hub.fetch(weights.repository, revision, weights.patterns, progress)
@@ -132,7 +132,7 @@ def _fetched(weights: Weights, revision: str) -> Path:
             f"the weights {weights.name} could not be fetched from {weights.repository}@{revision}: {reason}. "
             f"Try again (the download resumes), or: {_ways(weights)}"
         ) from error
-    _log.info("fetched the weights %s in %.1f s: %s", weights.name, monotonic() - began, found)
+    _log.info("fetched the weights %s in %.1f s: %s", weights.name, monotonic() - started_at, found)
     return found
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from streamer.audio.mel import RATE, SECONDS
 from streamer.errors import ModelFailed
 from streamer.models.catalogue import WHISPER_FILES
-from streamer.models.contract import Model, Segment, WordTimes
+from streamer.models.contract import AudioSegment, Model, WordTimes
 from streamer.models.weights import find_weights
 from streamer.models.whisper_network import Hypothesis, Request, WhisperNetwork
 from streamer.transcripts.transcript import Transcript, Word
@@ -80,7 +80,7 @@ class Whisper(Model):
     def unload(self) -> None:
         self._network = None
 
-    def infer(self, batch: Sequence[Segment]) -> Sequence[Any]:
+    def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
         requests = [self._requests(item) for item in batch]
         flat = [request for part in requests if isinstance(part, list) for request in part]
         hypotheses = iter(self._recognise(flat) if flat else ())
@@ -89,7 +89,7 @@ class Whisper(Model):
             for part, item in zip(requests, batch, strict=True)
         ]
 
-    def _requests(self, item: Segment) -> list[Request] | ModelFailed:
+    def _requests(self, item: AudioSegment) -> list[Request] | ModelFailed:
         """Return the requests to the network: one piece per half minute."""
         try:
             options = self._read(item.options)
@@ -103,20 +103,20 @@ class Whisper(Model):
         ]
 
     def _read(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        given = {**self._defaults, **{key: value for key, value in options.items() if value is not None}}
-        language = given["language"]
+        merged = {**self._defaults, **{key: value for key, value in options.items() if value is not None}}
+        language = merged["language"]
         if language is not None:
             language = str(language).partition("-")[0].lower()
             if language not in self._languages:
                 known = ", ".join(sorted(self._languages))
-                raise _wrong("language", f"one of {known}", given["language"])
-        task = given.get("task", "transcribe")
+                raise _wrong("language", f"one of {known}", merged["language"])
+        task = merged.get("task", "transcribe")
         if task not in ("transcribe", "translate"):
             raise _wrong("task", "transcribe or translate", task)
-        prompt = given.get("prompt", "")
+        prompt = merged.get("prompt", "")
         if not isinstance(prompt, str) or len(prompt) > _MAX_PROMPT:
             raise _wrong("prompt", f"a text of at most {_MAX_PROMPT} characters", prompt)
-        beam = given["beam_size"]
+        beam = merged["beam_size"]
         if type(beam) is not int or not 1 <= beam <= _MAX_BEAM:
             raise _wrong("beam_size", f"an integer from 1 to {_MAX_BEAM}", beam)
         return {"language": language, "task": task, "prompt": prompt, "beam_size": beam}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.mel import log_mel
 from streamer.errors import ModelLoadError
-from streamer.models.directory import missing_package, need
+from streamer.models.weight_files import missing_package, require_file
 from streamer.transcripts.transcript import Word
 
 Task = Literal["transcribe", "translate"]
@@ -63,8 +63,8 @@ class WhisperNetwork:
             import tokenizers  # noqa: PLC0415
         except ImportError as error:
             raise missing_package(error.name or "ctranslate2", "whisper") from error
-        need(directory, "weights", "model.bin")
-        tokenizer = need(directory, "tokenizer", "tokenizer.json")
+        require_file(directory, "weights", "model.bin")
+        tokenizer = require_file(directory, "tokenizer", "tokenizer.json")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(tokenizer)
             self._model = ctranslate2.models.Whisper(

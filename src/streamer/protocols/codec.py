@@ -10,7 +10,7 @@ from streamer.session.events import Event
 from streamer.session.messages import Message
 
 
-class Clock:
+class Timebase:
     """Converts positions, in samples at `sample_rate`, to seconds.
 
     Seconds are rounded to the microsecond, which keeps JSON short and is finer than a sample at every supported rate:
@@ -23,7 +23,7 @@ class Clock:
     def seconds(self, position: int) -> float:
         return round(position / self._sample_rate, 6)
 
-    def maybe(self, position: int | None) -> float | None:
+    def seconds_or_none(self, position: int | None) -> float | None:
         return None if position is None else self.seconds(position)
 
 

@@ -9,15 +9,15 @@ import msgspec
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import InvalidFormat, brief
 from streamer.protocols import v1_wire as wire
-from streamer.protocols.codec import Clock, milliseconds
-from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, unserved
-from streamer.session.events import Event, Failed, Mode, Segment, SpeechEnded, SpeechStarted
+from streamer.protocols.codec import Timebase, milliseconds
+from streamer.protocols.message_reader import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, MessageReader, unsupported_format
+from streamer.session.events import ErrorEvent, Event, Mode, Segment, SpeechEnded, SpeechStarted
 from streamer.session.messages import Malformed, Message, Start, Stop
 
 _ENCODINGS = {(16, False): Encoding.PCM_S16LE, (32, True): Encoding.PCM_F32LE}
 
 
-class V1:
+class V1Codec:
     """Codec of one endpoint. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name: ClassVar[str] = "v1"
@@ -32,9 +32,9 @@ class V1:
         max_audio_message_bytes: int = MAX_AUDIO_BYTES,
     ) -> None:
         self._mode = mode
-        self._clock = Clock(sample_rate)
+        self._timebase = Timebase(sample_rate)
         self._encoder = msgspec.json.Encoder()
-        self._reader: Reader[wire.ClientMessage] = Reader(
+        self._reader: MessageReader[wire.ClientMessage] = MessageReader(
             wire.ClientMessage,
             "start, stop",
             max_control_bytes=max_control_bytes,
@@ -56,11 +56,11 @@ class V1:
                 return malformed
 
     def encode(self, event: Event) -> str | None:
-        words = self._words(event)
+        words = self._message(event)
         return None if words is None else self._encoder.encode(words).decode()
 
-    def _words(self, event: Event) -> msgspec.Struct | dict[str, Any] | None:
-        seconds = self._clock.seconds
+    def _message(self, event: Event) -> msgspec.Struct | dict[str, Any] | None:
+        seconds = self._timebase.seconds
         match event:
             case Segment():
                 return self._segment(event)
@@ -68,7 +68,7 @@ class V1:
                 return wire.Active(seconds(event.position), event.channel)
             case SpeechEnded():
                 return wire.Inactive(seconds(event.position), event.channel)
-            case Failed():
+            case ErrorEvent():
                 return self._error(event)
             case _:
                 return None  # v1 has no message for it
@@ -76,22 +76,22 @@ class V1:
     def _segment(self, event: Segment) -> dict[str, Any]:
         head: dict[str, Any] = {
             "type": "segment",
-            "start_time": self._clock.seconds(event.start),
-            "end_time": self._clock.seconds(event.end),
+            "start_time": self._timebase.seconds(event.start),
+            "end_time": self._timebase.seconds(event.end),
         }
         if self._mode is Mode.SEGMENTED:
             head["is_final"] = event.is_final
-        return wire.flat(head, event.output, event.channel)
+        return wire.flatten(head, event.output, event.channel)
 
-    def _error(self, event: Failed) -> wire.Error:
+    def _error(self, event: ErrorEvent) -> wire.Error:
         return wire.Error(
             message=event.message,
             channel=event.channel or 0,  # v1 always has a channel
             code=event.code,
             fatal=event.fatal,
             retryable=event.retryable,
-            start_time=self._clock.maybe(event.start),
-            end_time=self._clock.maybe(event.end),
+            start_time=self._timebase.seconds_or_none(event.start),
+            end_time=self._timebase.seconds_or_none(event.end),
             retry_after_ms=None if event.retry_after_s is None else milliseconds(event.retry_after_s),
         )
 
@@ -107,5 +107,5 @@ def _start(start: wire.Start) -> Start | Malformed:
             )
         agreed = AudioFormat(encoding, format_.sample_rate, format_.channels).check()
     except InvalidFormat as error:
-        return unserved(error)
+        return unsupported_format(error)
     return Start(agreed, interim_results=start.interim_results, traceparent=start.trace_id)

@@ -67,7 +67,7 @@ RESERVED = frozenset({"type", "start_time", "end_time", "is_final", "channel"})
 """Keys of a result that belong to the protocol; a model's own value for one of them is dropped."""
 
 
-def flat(head: dict[str, Any], encoded: msgspec.Raw, channel: int) -> dict[str, Any]:
+def flatten(head: dict[str, Any], encoded: msgspec.Raw, channel: int) -> dict[str, Any]:
     """Return a result with the model's output flattened into it.
 
     An output that is not an object becomes the key `output`.
@@ -81,7 +81,7 @@ def flat(head: dict[str, Any], encoded: msgspec.Raw, channel: int) -> dict[str, 
     return head
 
 
-def unflat(result: dict[str, Any]) -> Any:
+def unflatten(result: dict[str, Any]) -> Any:
     """Return the model's output of a flattened result."""
     rest = {key: value for key, value in result.items() if key not in RESERVED}
     return rest["output"] if rest.keys() == {"output"} and not isinstance(rest["output"], dict) else rest

@@ -8,21 +8,21 @@ import msgspec
 
 from streamer.errors import InvalidFormat
 from streamer.protocols import v2_wire as wire
-from streamer.protocols.codec import Clock, milliseconds
-from streamer.protocols.reading import (
+from streamer.protocols.codec import Timebase, milliseconds
+from streamer.protocols.message_reader import (
     MAX_AUDIO_BYTES,
     MAX_CONTROL_BYTES,
-    Reader,
-    checked_options,
+    MessageReader,
     declared_format,
-    unserved,
+    unsupported_format,
+    validate_options,
 )
 from streamer.session import events
 from streamer.session.events import Event, Mode
 from streamer.session.messages import Auth, Clear, Flush, KeepAlive, Malformed, Message, Start, Stop
 
 
-class V2:
+class V2Codec:
     """Codec of one endpoint. `sample_rate`: of the model in Hz, the unit of event positions."""
 
     name: ClassVar[str] = "v2"
@@ -37,9 +37,9 @@ class V2:
         max_audio_message_bytes: int = MAX_AUDIO_BYTES,
     ) -> None:
         self._mode = mode
-        self._clock = Clock(sample_rate)
+        self._timebase = Timebase(sample_rate)
         self._encoder = msgspec.json.Encoder()
-        self._reader: Reader[wire.ClientMessage] = Reader(
+        self._reader: MessageReader[wire.ClientMessage] = MessageReader(
             wire.ClientMessage,
             "start, flush, clear, stop, keepalive, auth",
             max_control_bytes=max_control_bytes,
@@ -71,10 +71,10 @@ class V2:
     def encode(self, event: Event) -> str | bytes:
         if type(event) is events.AudioChunk:
             return event.data
-        return self._encoder.encode(to_wire(event, self._clock)).decode()
+        return self._encoder.encode(to_wire(event, self._timebase)).decode()
 
 
-def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (one per event)
+def to_wire(event: Event, clock: Timebase) -> wire.ServerEvent:  # noqa: PLR0911 (one per event)
     """Convert an event to its v2 message, which is the same for every transport."""
     match event:
         case events.Segment():
@@ -92,14 +92,14 @@ def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (o
             return wire.SpeechStarted(event.channel, clock.seconds(event.position))
         case events.SpeechEnded():
             return wire.SpeechEnded(event.channel, clock.seconds(event.position))
-        case events.Failed():
+        case events.ErrorEvent():
             return _error(event, clock)
         case events.Started():
             return _started(event)
         case events.Flushed():
             return wire.Flushed(event.id)
-        case events.Warned():
-            return wire.Warned(event.code, event.message)
+        case events.WarningEvent():
+            return wire.WarningEvent(event.code, event.message)
         case events.Draining():
             return wire.Draining(milliseconds(event.deadline_s))
         case events.Finished():
@@ -110,7 +110,7 @@ def to_wire(event: Event, clock: Clock) -> wire.ServerEvent:  # noqa: PLR0911 (o
             return _audio_event(event, clock)
 
 
-def _audio_event(event: events.AudioEvent, clock: Clock) -> wire.ServerEvent:
+def _audio_event(event: events.AudioEvent, clock: Timebase) -> wire.ServerEvent:
     match event:
         case events.AudioStarted():
             return wire.AudioStarted(event.channel, event.segment_id, clock.seconds(event.position))
@@ -124,15 +124,15 @@ def _audio_event(event: events.AudioEvent, clock: Clock) -> wire.ServerEvent:
             raise AssertionError("audio is a binary message")
 
 
-def _error(event: events.Failed, clock: Clock) -> wire.Error:
+def _error(event: events.ErrorEvent, clock: Timebase) -> wire.Error:
     return wire.Error(
         code=event.code,
         message=event.message,
         fatal=event.fatal,
         retryable=event.retryable,
         channel=event.channel,
-        start_time=clock.maybe(event.start),
-        end_time=clock.maybe(event.end),
+        start_time=clock.seconds_or_none(event.start),
+        end_time=clock.seconds_or_none(event.end),
         retry_after_ms=None if event.retry_after_s is None else milliseconds(event.retry_after_s),
     )
 
@@ -158,8 +158,8 @@ def _start(start: wire.Start) -> Start | Malformed:
     try:
         agreed, media = declared_format(format_.encoding, format_.sample_rate, format_.channels, format_.downmix)
     except InvalidFormat as error:
-        return unserved(error)
-    model_options = checked_options(bytes(start.options))
+        return unsupported_format(error)
+    model_options = validate_options(bytes(start.options))
     if isinstance(model_options, Malformed):
         return model_options
     return Start(

@@ -150,7 +150,7 @@ class Flushed(ToClient, frozen=True, tag="flushed"):
     id: str | None = None
 
 
-class Warned(ToClient, frozen=True, tag="warning"):
+class WarningEvent(ToClient, frozen=True, tag="warning"):
     """Something unusual; nothing ends."""
 
     code: str
@@ -222,7 +222,7 @@ ServerEvent = (
     | Segment
     | Ack
     | Flushed
-    | Warned
+    | WarningEvent
     | Error
     | Draining
     | Finished

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.coding import Samples
+from streamer.audio.deferred_decoder import AudioSamples
 from streamer.errors import ErrorCode
 from streamer.session.events import Event, Json
 
@@ -87,9 +87,9 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """An interim that was dropped. `overload`: the queue was full; otherwise a newer one superseded it."""
+    """An interim that was dropped. `by_overload`: the queue was full; otherwise a newer one superseded it."""
 
-    overload: bool = False
+    by_overload: bool = False
 
 
 Outcome = Output | JobFailed | Shed
@@ -102,14 +102,14 @@ class Emit(msgspec.Struct, frozen=True):
 
 
 class Score(msgspec.Struct, frozen=True, eq=False):
-    """Score speech. `samples`: k * window of them, k > 0. `fresh`: reset the scorer's state for a new stream.
+    """Score speech. `samples`: k * window of them, k > 0. `resets_state`: reset the scorer's state for a new stream.
 
     At most one is pending per channel.
     """
 
     channel: int
-    samples: Samples
-    fresh: bool
+    samples: AudioSamples
+    resets_state: bool
 
 
 class Infer(msgspec.Struct, frozen=True):

@@ -14,8 +14,8 @@ from streamer.audio.resample import Resampler
 from streamer.errors import ErrorCode
 from streamer.session.actions import Action, Emit, JobFailed, JobId, Outcome, Output
 from streamer.session.events import Event
-from streamer.session.jobs import Asked
-from streamer.session.segmenting import Wanted
+from streamer.session.jobs import PendingJob
+from streamer.session.segmenter import AudioRange
 from streamer.session.settings import AudioOutSettings
 
 Floats = NDArray[np.float32]
@@ -80,18 +80,18 @@ class AudioOutput(ABC):
         return None
 
     @abstractmethod
-    def add(self, asked: Asked, audio: bytes | memoryview) -> None:
+    def add(self, pending: PendingJob, audio: bytes | memoryview) -> None:
         """Take a part of the audio of a job."""
 
     @abstractmethod
-    def complete(self, asked: Asked, outcome: Outcome) -> Outcome:
+    def complete(self, pending: PendingJob, outcome: Outcome) -> Outcome:
         """Take the last outcome of a job; return the one to report, an error if its audio is wrong."""
 
     @abstractmethod
     def close(self, channel: int, job: JobId) -> None:
         """End a job: all earlier ones of this channel have ended."""
 
-    def take_tail(self, end: int) -> Wanted | None:
+    def take_tail(self, end: int) -> AudioRange | None:
         """Return, once, the silence that follows the end of a stream, so that its last audio leaves the model.
 
         `end`: samples of the stream at the model's rate. Its segment id is 0, which no segment has. None for none.
@@ -183,7 +183,7 @@ class Voice:
     @property
     def held(self) -> int:
         """Frames at the client's rate that wait in the resampler."""
-        return self._resampler.held
+        return self._resampler.held_samples
 
 
 def samples_of(audio: bytes | memoryview, channels: int) -> Floats:

@@ -9,7 +9,7 @@ from streamer.session.events import EndReason, FinishReason, Flushed
 
 
 @dataclass(frozen=True, slots=True)
-class Boundary:
+class Barrier:
     """The events after a barrier: sent when the audio before a flush, a stall or an end was processed."""
 
     flushed: Flushed | None = None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from streamer.audio.buffer import SAMPLE_BYTES
-from streamer.audio.coding import Coding
+from streamer.audio.deferred_decoder import DeferredDecoder
 from streamer.session.actions import JobId
+from streamer.session.chunk_segmenter import ChunkSegmenter
 from streamer.session.events import Mode
-from streamer.session.intake import Intake, intake_for, kept_coding
+from streamer.session.input_pipeline import InputPipeline, kept_coding, pipeline_for
 from streamer.session.messages import Start
-from streamer.session.ordering import OrderedResults
-from streamer.session.pieces import PieceSegmenter
-from streamer.session.segmenting import MAX_WINDOWS, SPEECH_RATE, WINDOW, Segmenter
+from streamer.session.reordering import ReorderBuffer
+from streamer.session.segmenter import MAX_WINDOWS, SPEECH_RATE, WINDOW, Segmenter
 from streamer.session.settings import SessionSettings
-from streamer.session.speech import SpeechSegmenter
+from streamer.session.vad_segmenter import VadSegmenter
 from streamer.vad.settings import VadConfig
 
 _STEP_MS = 20
@@ -24,38 +24,40 @@ MAX_STEPS = 500
 class Channel:
     """A segmenter and its pending results."""
 
-    __slots__ = ("failed", "fresh", "index", "interim", "results", "segmenter")
+    __slots__ = ("failed_samples", "index", "interim", "is_unscored", "results", "segmenter")
 
     def __init__(self, index: int, segmenter: Segmenter) -> None:
         self.index = index
         self.segmenter = segmenter
-        self.results = OrderedResults()
+        self.results = ReorderBuffer()
         self.interim: JobId | None = None
-        self.fresh = True
+        self.is_unscored = True
         """No audio of this stream was scored yet."""
-        self.failed = 0
+        self.failed_samples = 0
         """Samples of failed ranges."""
 
 
-def channels_for(settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None) -> list[Channel]:
+def channels_for(
+    settings: SessionSettings, start: Start, vad: VadConfig, coding: DeferredDecoder | None
+) -> list[Channel]:
     """Return the channels of a stream."""
     count = start.format.channels
     return [Channel(index, segmenter_for(index, settings, start, vad, coding)) for index in range(count)]
 
 
 def segmenter_for(
-    index: int, settings: SessionSettings, start: Start, vad: VadConfig, coding: Coding | None
+    index: int, settings: SessionSettings, start: Start, vad: VadConfig, coding: DeferredDecoder | None
 ) -> Segmenter:
     """Return the segmenter of a channel for the mode. `coding`: encoding of the stored audio; None for decoded."""
     if settings.mode is Mode.SEGMENTED:
         interval_ms, limits = interim_interval(settings, start), settings.limits
         raw, longest_ms = limits.max_raw_bytes // start.format.channels, limits.longest_speech_ms
-        return SpeechSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw, longest_ms)
-    return _pieces(settings, start, coding)
+        return VadSegmenter(index, vad, settings.model_sample_rate, interval_ms, coding, raw, longest_ms)
+    return _chunk_segmenter(settings, start, coding)
 
 
 def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
-    """Return the size of a conversion step: (samples, parts), see `intake_for`."""
+    """Return the size of a conversion step: (samples, parts), see `pipeline_for`."""
     if settings.mode is Mode.SEGMENTED:
         return WINDOW, 1
     step = _samples(_STEP_MS, settings)
@@ -76,9 +78,9 @@ def most_steps_for(settings: SessionSettings, start: Start) -> int:
     )
 
 
-def intake_of(settings: SessionSettings, start: Start) -> tuple[Intake, Coding | None]:
-    """Return the intake of a stream, and the encoding of its stored audio; None for decoded."""
-    return intake_for(start.format, settings.model_sample_rate, _speech_rate(settings), *step_for(settings, start))
+def input_pipeline_of(settings: SessionSettings, start: Start) -> tuple[InputPipeline, DeferredDecoder | None]:
+    """Return the input pipeline of a stream, and the encoding of its stored audio; None for decoded."""
+    return pipeline_for(start.format, settings.model_sample_rate, _speech_rate(settings), *step_for(settings, start))
 
 
 def kept_bytes_per_second(settings: SessionSettings, start: Start) -> int:
@@ -87,8 +89,8 @@ def kept_bytes_per_second(settings: SessionSettings, start: Start) -> int:
     Resampled audio is finally decoded if that makes it smaller, and always for the model.
     """
     form, rate = start.format, settings.model_sample_rate
-    kept = kept_coding(form, rate, _speech_rate(settings), *step_for(settings, start))
-    is_decoded = kept is None or kept.filter is not None
+    encoding = kept_coding(form, rate, _speech_rate(settings), *step_for(settings, start))
+    is_decoded = encoding is None or encoding.filter is not None
     return form.channels * rate * (SAMPLE_BYTES if is_decoded else form.encoding.sample_bytes)
 
 
@@ -103,7 +105,7 @@ def interim_interval(settings: SessionSettings, start: Start) -> int | None:
     return None
 
 
-def _pieces(settings: SessionSettings, start: Start, coding: Coding | None) -> Segmenter:
+def _chunk_segmenter(settings: SessionSettings, start: Start, coding: DeferredDecoder | None) -> Segmenter:
     capacity = _samples(1000 * (2 * settings.limits.audio_ahead_s + 60) + settings.max_piece_ms, settings)
     chunk = _samples(start.chunk_ms, settings) if start.chunk_ms else None
     shortest, longest = _samples(settings.min_piece_ms, settings), _samples(settings.max_piece_ms, settings)
@@ -111,7 +113,7 @@ def _pieces(settings: SessionSettings, start: Start, coding: Coding | None) -> S
     raw = settings.limits.max_raw_bytes // start.format.channels
     if start.audio_out is not None:  # a listener waits
         shortest = min(shortest, _samples(_STEP_MS, settings))
-    return PieceSegmenter(chunk, shortest, longest, capacity, coding, raw, overlap_of(settings))
+    return ChunkSegmenter(chunk, shortest, longest, capacity, coding, raw, overlap_of(settings))
 
 
 def overlap_of(settings: SessionSettings) -> int:

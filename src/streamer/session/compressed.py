@@ -10,14 +10,14 @@ from streamer.errors import StreamerError
 from streamer.media.decoder import MediaDecoder
 from streamer.media.formats import MediaFormat
 from streamer.session.actions import Action, Decode
-from streamer.session.messages import Audio, Configure, Flush, KeepAlive, Leave, Message, SetFormat, Start, Stop
-from streamer.session.pending import memory_of
+from streamer.session.message_queue import memory_of
+from streamer.session.messages import Audio, Configure, Flush, HalfClose, KeepAlive, Message, SetFormat, Start, Stop
 from streamer.session.session import Session
-from streamer.session.state import State
+from streamer.session.state import SessionState
 
 STEP_S = 0.25
 """Seconds of audio that are decoded at a time, which takes some 0.3 ms."""
-_Queued = Audio | Start | Configure | Flush | Stop | Leave
+_Queued = Audio | Start | Configure | Flush | Stop | HalfClose
 """A message that keeps its place among the audio."""
 
 
@@ -39,7 +39,7 @@ class CompressedInput:
     @property
     def is_pending(self) -> bool:
         """Whether `proceed` has something to do."""
-        is_open = self._session.state is not State.CLOSED
+        is_open = self._session.state is not SessionState.CLOSED
         return is_open and bool(self._waiting or (self._media is not None and self._media.is_pending))
 
     def receive(self, message: Message, now: float) -> Sequence[Action]:
@@ -113,7 +113,7 @@ class CompressedInput:
         except StreamerError as error:
             self._drop()
             self._waiting.clear()
-            out += self._session.expel(error.code, error.message, now)
+            out += self._session.close_with_error(error.code, error.message, now)
             return
         if is_new and media.format is not None:
             out += self._session.receive(SetFormat(media.format), now)

@@ -22,8 +22,8 @@ from streamer.session.audio_out import (
     wrong_audio,
 )
 from streamer.session.events import AudioChunk, Event
-from streamer.session.jobs import Asked
-from streamer.session.segmenting import Wanted
+from streamer.session.jobs import PendingJob
+from streamer.session.segmenter import AudioRange
 from streamer.session.settings import AudioOutSettings, ModelOutput
 
 _EVENT_BYTES = 512
@@ -33,11 +33,11 @@ _EVENT_BYTES = 512
 class _Piece(msgspec.Struct, frozen=True):
     """A piece that was answered. `samples`: None for silence."""
 
-    wanted: Wanted
+    audio_range: AudioRange
     samples: Floats | None
 
 
-class _Line:
+class _ChannelOutput:
     """One channel of the input: its output at the model's rate, without latency and seams."""
 
     def __init__(self, model: ModelOutput, rate_out: int, fade: Crossfade | None) -> None:
@@ -59,8 +59,8 @@ class _Line:
     def push(self, samples: Floats, overlap: int) -> None:
         """Take the output of the next piece. `overlap`: frames at its beginning that the last one had too."""
         if self._fade is not None:
-            kept = self._end.shape[1] - overlap
-            samples = np.concatenate((self._end[:, :kept], self._fade.join(self._end[:, kept:], samples)), axis=1)
+            settled = self._end.shape[1] - overlap
+            samples = np.concatenate((self._end[:, :settled], self._fade.join(self._end[:, settled:], samples)), axis=1)
             done = max(0, samples.shape[1] - self._fade.samples)
             samples, self._end = samples[:, :done], samples[:, done:]
         late = min(self._late, samples.shape[1])
@@ -75,9 +75,9 @@ class _Line:
 
     def take(self, frames: int) -> Floats:
         """Return the next frames, followed by silence if fewer are ready."""
-        taken, self._ready = self._ready[:, :frames], self._ready[:, frames:].copy()
-        missing = frames - taken.shape[1]
-        return np.pad(taken, ((0, 0), (0, missing))) if missing else taken
+        frames_out, self._ready = self._ready[:, :frames], self._ready[:, frames:].copy()
+        missing = frames - frames_out.shape[1]
+        return np.pad(frames_out, ((0, 0), (0, missing))) if missing else frames_out
 
     def _put(self, samples: Floats) -> None:
         if samples.shape[1]:
@@ -107,7 +107,7 @@ class ContinuousOutput(AudioOutput):
         self._overlap = overlap
         fade = Crossfade(1000 * overlap / model_rate, model.sample_rate) if overlap else None
         lines = format.channels // model.channels
-        self._lines = [_Line(model, format.sample_rate, fade) for _ in range(lines)]
+        self._lines = [_ChannelOutput(model, format.sample_rate, fade) for _ in range(lines)]
         self._parts: dict[JobId, list[bytes | memoryview]] = {}
         self._pieces: dict[JobId, _Piece] = {}
         self._waiting_bytes = 0
@@ -140,31 +140,32 @@ class ContinuousOutput(AudioOutput):
         else:
             self._events.append((self._made - self._spare, event))
 
-    def add(self, asked: Asked, audio: bytes | memoryview) -> None:
-        self._parts.setdefault(asked.job, []).append(audio)
+    def add(self, pending: PendingJob, audio: bytes | memoryview) -> None:
+        self._parts.setdefault(pending.job, []).append(audio)
         self._waiting_bytes += len(audio)
 
-    def complete(self, asked: Asked, outcome: Outcome) -> Outcome:
-        parts, samples = self._parts.pop(asked.job, []), None
+    def complete(self, pending: PendingJob, outcome: Outcome) -> Outcome:
+        parts, samples = self._parts.pop(pending.job, []), None
         self._waiting_bytes -= sum([len(part) for part in parts])
         if isinstance(outcome, Output):
             answered = [samples_of(part, self._model.channels) for part in (*parts, outcome.audio)]
             samples = np.concatenate(answered, axis=1) if parts else answered[0]
-            expected = sum(self._lengths(asked.wanted))
+            expected = sum(self._lengths(pending.audio_range))
             if samples.shape[1] != expected:
+                seconds = (pending.audio_range.end - pending.audio_range.start) / self._model_rate
                 outcome = wrong_audio(
-                    f"the model's audio: expected {expected} samples for a piece of "
-                    f"{(asked.wanted.end - asked.wanted.start) / self._model_rate:g} s, got {samples.shape[1]}"
+                    f"the model's audio: expected {expected} samples for a piece of {seconds:g} s, "
+                    f"got {samples.shape[1]}"
                 )
                 samples = None
             else:
                 self._waiting_bytes += samples.nbytes
-        self._pieces[asked.job] = _Piece(asked.wanted, samples)
+        self._pieces[pending.job] = _Piece(pending.audio_range, samples)
         return outcome
 
     def close(self, channel: int, job: JobId) -> None:
         piece = self._pieces.pop(job)
-        overlap, length = self._lengths(piece.wanted)
+        overlap, length = self._lengths(piece.audio_range)
         samples = piece.samples
         if samples is None:
             samples = np.zeros((self._model.channels, overlap + length), np.float32)
@@ -173,11 +174,11 @@ class ContinuousOutput(AudioOutput):
         self._lines[channel].push(samples, overlap)
         self._interleave(min([line.frames for line in self._lines]))
 
-    def take_tail(self, end: int) -> Wanted | None:
+    def take_tail(self, end: int) -> AudioRange | None:
         if self._has_tail or not self._model.latency_ms:
             return None
         self._has_tail = True
-        return Wanted(JobKind.PIECE, 0, end, end + self._model.latency(self._model_rate))
+        return AudioRange(JobKind.PIECE, 0, end, end + self._model.latency(self._model_rate))
 
     def finish(self, received: int, sample_rate: int) -> None:
         if self._has_ended:
@@ -215,23 +216,23 @@ class ContinuousOutput(AudioOutput):
 
     def _interleave(self, frames: int) -> None:
         if frames > 0:
-            taken = [line.take(frames) for line in self._lines]
+            rows = [line.take(frames) for line in self._lines]
             self._made += frames
-            self._queue.put(encoded(self.format, taken[0] if len(taken) == 1 else np.concatenate(taken)))
+            self._queue.put(encoded(self.format, rows[0] if len(rows) == 1 else np.concatenate(rows)))
 
-    def _lengths(self, wanted: Wanted) -> tuple[int, int]:
+    def _lengths(self, audio_range: AudioRange) -> tuple[int, int]:
         """Return the frames of the model's output for a piece: of its overlap, and of itself."""
         rate_in, rate_out = self._model_rate, self._model.sample_rate
-        start = rounded(wanted.start, rate_in, rate_out)
-        before = rounded(wanted.start - min(self._overlap, wanted.start), rate_in, rate_out)
-        return start - before, rounded(wanted.end, rate_in, rate_out) - start
+        start = rounded(audio_range.start, rate_in, rate_out)
+        before = rounded(audio_range.start - min(self._overlap, audio_range.start), rate_in, rate_out)
+        return start - before, rounded(audio_range.end, rate_in, rate_out) - start
 
 
-def _spare(asked: int, *rates: int) -> int:
+def _spare(frames: int, *rates: int) -> int:
     """Return the frames that are held back until the end, because several roundings may have made too many.
 
     `asked`: the client's rate; `rates`: those before it, each of which rounds by half a sample.
     """
-    if all(rate == asked for rate in rates):
+    if all(rate == frames for rate in rates):
         return 0
-    return math.ceil(sum([asked / (2 * rate) for rate in rates])) + 1
+    return math.ceil(sum([frames / (2 * rate) for rate in rates])) + 1

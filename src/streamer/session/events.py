@@ -135,7 +135,7 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class WarningEvent:
     """Something unusual; nothing ends."""
 
     code: WarningCode
@@ -143,7 +143,7 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ErrorEvent:
     """An error.
 
     With a channel and a range: no result for that range, the stream continues. `fatal`: the close follows.
@@ -160,7 +160,7 @@ class Failed:
     """Seconds before a retry; None if unknown."""
 
     @classmethod
-    def from_error(cls, error: StreamerError, *, fatal: bool = False) -> Failed:
+    def from_error(cls, error: StreamerError, *, fatal: bool = False) -> ErrorEvent:
         """Return the event of an error."""
         return cls(error.code, error.message, fatal=fatal, retry_after_s=error.retry_after_s)
 
@@ -233,7 +233,17 @@ class Cleared(msgspec.Struct, frozen=True):
 AudioEvent = AudioStarted | AudioResumed | AudioChunk | AudioEnded | Cleared
 
 PlainEvent = (
-    Started | SpeechStarted | SpeechEnded | Segment | Progress | Ack | Flushed | Warned | Failed | Draining | Finished
+    Started
+    | SpeechStarted
+    | SpeechEnded
+    | Segment
+    | Progress
+    | Ack
+    | Flushed
+    | WarningEvent
+    | ErrorEvent
+    | Draining
+    | Finished
 )
 """Events of every stream."""
 Event = PlainEvent | AudioEvent

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.session.actions import JobId, JobKind
-from streamer.session.segmenting import Wanted
+from streamer.session.segmenter import AudioRange
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingJob:
     """A pending job, and the time of its request."""
 
     job: JobId
     channel: int
-    wanted: Wanted
-    at: float
+    audio_range: AudioRange
+    requested_at: float
 
 
 class OutstandingJobs:
@@ -28,7 +28,7 @@ class OutstandingJobs:
     __slots__ = ("_asked", "_interims", "_max_samples", "owed")
 
     def __init__(self, max_bytes: int) -> None:
-        self._asked: dict[JobId, Asked] = {}
+        self._asked: dict[JobId, PendingJob] = {}
         self._max_samples = max_bytes // SAMPLE_BYTES
         self._interims = 0
         self.owed = 0
@@ -37,7 +37,7 @@ class OutstandingJobs:
     def __len__(self) -> int:
         return len(self._asked)
 
-    def __getitem__(self, job: JobId) -> Asked:
+    def __getitem__(self, job: JobId) -> PendingJob:
         return self._asked[job]
 
     @property
@@ -59,16 +59,16 @@ class OutstandingJobs:
         """Return whether a final or a piece of this length may be requested."""
         return not self.owed or self.owed + samples <= self._max_samples
 
-    def find(self, job: JobId) -> Asked | None:
+    def find(self, job: JobId) -> PendingJob | None:
         return self._asked.get(job)
 
-    def add(self, asked: Asked) -> None:
-        self._asked[asked.job] = asked
-        self._count(asked.wanted, 1)
+    def add(self, pending: PendingJob) -> None:
+        self._asked[pending.job] = pending
+        self._count(pending.audio_range, 1)
 
     def remove(self, job: JobId) -> None:
         """Remove a job. Raises KeyError if it is not pending."""
-        self._count(self._asked.pop(job).wanted, -1)
+        self._count(self._asked.pop(job).audio_range, -1)
 
     def clear(self) -> list[JobId]:
         """Remove all jobs; return their ids."""
@@ -77,9 +77,9 @@ class OutstandingJobs:
         self.owed = self._interims = 0
         return jobs
 
-    def _count(self, wanted: Wanted, sign: int) -> None:
-        samples = sign * (wanted.end - wanted.start)
-        if wanted.kind is JobKind.INTERIM:
+    def _count(self, audio_range: AudioRange, sign: int) -> None:
+        samples = sign * (audio_range.end - audio_range.start)
+        if audio_range.kind is JobKind.INTERIM:
             self._interims += samples
         else:
             self.owed += samples

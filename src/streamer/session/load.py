@@ -5,12 +5,12 @@ from __future__ import annotations
 from streamer.errors import ErrorCode
 from streamer.media.decoder import MediaDecoder
 from streamer.session.memory import MemoryAccount, MemoryPool
-from streamer.session.pending import PendingMessages
+from streamer.session.message_queue import PendingMessages
 from streamer.session.settings import Limits
 from streamer.session.stream import Stream
 
 
-class Load:
+class SessionLoad:
     """Queued messages of one session, its running stream, and the memory of both."""
 
     def __init__(self, limits: Limits, pool: MemoryPool) -> None:
@@ -77,8 +77,8 @@ class Load:
 
     def stuck(self) -> tuple[ErrorCode, str]:
         """Return the error text of a session that is stuck."""
-        used, most = self.memory.used, self._limits.max_session_bytes
-        if used > most:
-            text = f"expected at most {most} bytes of audio in memory (limits.max_session_bytes), got {used}"
+        used, limit = self.memory.used, self._limits.max_session_bytes
+        if used > limit:
+            text = f"expected at most {limit} bytes of audio in memory (limits.max_session_bytes), got {used}"
             return ErrorCode.TOO_FAST, text
         return ErrorCode.OVERLOADED, f"the server has no memory for {used} bytes of audio (server.max_audio_bytes)"

@@ -116,7 +116,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class HalfClose:
     """A half-close: the client sends no more and still receives. Finish all received audio, then close."""
 
 
@@ -127,7 +127,7 @@ class KeepAlive:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """A credential, sent on the connection. Ignored by Session; the driver verifies it."""
+    """A credential, sent on the connection. Ignored by Session; the connection verifies it."""
 
     secret: str = field(repr=False)
 
@@ -141,4 +141,4 @@ class Malformed:
     fatal: bool = False
 
 
-Message = Start | Audio | Configure | SetFormat | Flush | Clear | Stop | Leave | KeepAlive | Auth | Malformed
+Message = Start | Audio | Configure | SetFormat | Flush | Clear | Stop | HalfClose | KeepAlive | Auth | Malformed

@@ -8,8 +8,8 @@ from streamer.audio.format import AudioFormat
 from streamer.session.actions import Action, Emit, JobId, JobKind, Outcome, Output
 from streamer.session.audio_out import AudioOutput, FrameQueue, Voice, encoded, samples_of, wrong_audio
 from streamer.session.events import AudioChunk, AudioEnded, AudioResumed, AudioStarted
-from streamer.session.jobs import Asked
-from streamer.session.ordering import OrderedResults
+from streamer.session.jobs import PendingJob
+from streamer.session.reordering import ReorderBuffer
 from streamer.session.settings import AudioOutSettings, ModelOutput
 
 
@@ -18,10 +18,10 @@ class _Reply:
 
     __slots__ = ("channel", "emitted", "is_closed", "is_cut", "is_started", "queue", "segment_id", "start", "voice")
 
-    def __init__(self, asked: Asked, voice: Voice, frame_bytes: int) -> None:
-        self.channel = asked.channel
-        self.segment_id = asked.wanted.segment_id
-        self.start = asked.wanted.start
+    def __init__(self, pending: PendingJob, voice: Voice, frame_bytes: int) -> None:
+        self.channel = pending.channel
+        self.segment_id = pending.audio_range.segment_id
+        self.start = pending.audio_range.start
         self.voice = voice
         self.queue = FrameQueue(frame_bytes)
         self.emitted = 0
@@ -41,7 +41,7 @@ class ReplyOutput(AudioOutput):
         format: AudioFormat,
         model: ModelOutput,
         model_rate: int,
-        results: list[OrderedResults],
+        results: list[ReorderBuffer],
         bounds: AudioOutSettings,
         max_bytes: int,
         *,
@@ -78,29 +78,29 @@ class ReplyOutput(AudioOutput):
         times = [self._heard_until[reply.channel] for reply in map(self._next, range(len(self._results))) if reply]
         return min(times) - self._ahead_s if times else None
 
-    def add(self, asked: Asked, audio: bytes | memoryview) -> None:
-        if asked.wanted.kind is JobKind.INTERIM or asked.job < self._muted or not len(audio):
+    def add(self, pending: PendingJob, audio: bytes | memoryview) -> None:
+        if pending.audio_range.kind is JobKind.INTERIM or pending.job < self._muted or not len(audio):
             return
-        reply = self._open.get(asked.job)
+        reply = self._open.get(pending.job)
         if reply is None:
             voice = Voice(self._model.sample_rate, self.format.sample_rate, self._model.channels)
-            reply = self._open[asked.job] = _Reply(asked, voice, self.format.frame_bytes)
-        most = 2 * self._bounds.max_unsent_s * self.format.sample_rate
-        reply.is_cut = reply.is_cut or self.unsent > most or self.nbytes > 2 * self._max_bytes
+            reply = self._open[pending.job] = _Reply(pending, voice, self.format.frame_bytes)
+        max_frames = 2 * self._bounds.max_unsent_s * self.format.sample_rate
+        reply.is_cut = reply.is_cut or self.unsent > max_frames or self.nbytes > 2 * self._max_bytes
         if not reply.is_cut:
             reply.queue.put(encoded(self.format, reply.voice.push(samples_of(audio, self._model.channels))))
 
-    def complete(self, asked: Asked, outcome: Outcome) -> Outcome:
+    def complete(self, pending: PendingJob, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Output):
-            self.add(asked, outcome.audio)
-        reply = self._open.get(asked.job)
+            self.add(pending, outcome.audio)
+        reply = self._open.get(pending.job)
         if reply is None:
             return outcome
         reply.queue.put(encoded(self.format, reply.voice.finish()))
         if reply.is_cut and isinstance(outcome, Output):
-            most = self._bounds.max_unsent_s
+            max_s = self._bounds.max_unsent_s
             return wrong_audio(
-                f"the model's audio is cut: expected at most {2 * most:g} s that the client has not taken"
+                f"the model's audio is cut: expected at most {2 * max_s:g} s that the client has not taken"
             )
         return outcome
 
@@ -173,8 +173,8 @@ class ReplyOutput(AudioOutput):
         position = reply.start + reply.emitted * self._model_rate // self.format.sample_rate
         out.append(Emit(AudioChunk(reply.channel, reply.segment_id, position, frames, data)))
         reply.emitted += frames
-        heard = self._heard_until[reply.channel]
-        self._heard_until[reply.channel] = max(heard, now) + frames / self.format.sample_rate
+        until = self._heard_until[reply.channel]
+        self._heard_until[reply.channel] = max(until, now) + frames / self.format.sample_rate
 
     def _end(self, reply: _Reply, out: list[Action]) -> None:
         out.append(Emit(AudioEnded(reply.channel, reply.segment_id, reply.emitted)))

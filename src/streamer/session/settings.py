@@ -183,8 +183,8 @@ class SessionSettings:
 
     def audio_out_info(self, start: Start) -> AudioOutInfo | None:
         """Return the format of the audio that a stream answers with; None without."""
-        model, wanted = self.model_output, start.audio_out
-        if model is None or wanted is None:
+        model, request = self.model_output, start.audio_out
+        if model is None or request is None:
             return None
         lines = start.declared_channels if self.mode is Mode.SIMPLE else 1
-        return AudioOutInfo(wanted.encoding, wanted.sample_rate, lines * model.channels, model.latency_ms)
+        return AudioOutInfo(request.encoding, request.sample_rate, lines * model.channels, model.latency_ms)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from streamer.session.messages import Audio, Auth, Clear, Configure, Flush, KeepAlive, Leave, SetFormat, Start, Stop
+from streamer.session.messages import Audio, Auth, Clear, Configure, Flush, HalfClose, KeepAlive, SetFormat, Start, Stop
 
 
-class State(Enum):
+class SessionState(Enum):
     """State of a session. In `FLUSHING` and `FINISHING` it waits for results, and the client's messages are queued."""
 
     NEW = "new"
@@ -23,7 +23,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Step(Enum):
+class SessionStep(Enum):
     """Step of a session for a message."""
 
     OPEN = "open"
@@ -43,84 +43,84 @@ class Step(Enum):
     """Finish the running stream, then begin the new one."""
     WAIT = "wait"
     """Queue the message until the pending results have arrived."""
-    LEAVE = "leave"
+    HALF_CLOSE = "leave"
     """Close; there is nothing to finish."""
     REFUSE = "refuse"
     """Send an error; nothing changes."""
     IGNORE = "ignore"
 
 
-TABLE: Mapping[State, Mapping[type, Step]] = {
-    State.NEW: {
-        Start: Step.OPEN,
-        Audio: Step.REFUSE,
-        Configure: Step.REFUSE,
-        SetFormat: Step.IGNORE,
-        Flush: Step.REFUSE,
-        Clear: Step.REFUSE,
-        Stop: Step.REFUSE,
-        Leave: Step.LEAVE,
-        KeepAlive: Step.IGNORE,
-        Auth: Step.IGNORE,
+TABLE: Mapping[SessionState, Mapping[type, SessionStep]] = {
+    SessionState.NEW: {
+        Start: SessionStep.OPEN,
+        Audio: SessionStep.REFUSE,
+        Configure: SessionStep.REFUSE,
+        SetFormat: SessionStep.IGNORE,
+        Flush: SessionStep.REFUSE,
+        Clear: SessionStep.REFUSE,
+        Stop: SessionStep.REFUSE,
+        HalfClose: SessionStep.HALF_CLOSE,
+        KeepAlive: SessionStep.IGNORE,
+        Auth: SessionStep.IGNORE,
     },
-    State.STREAMING: {
-        Start: Step.RESTART,
-        Audio: Step.APPEND,
-        Configure: Step.CONFIGURE,
-        SetFormat: Step.SET_FORMAT,
-        Flush: Step.FLUSH,
-        Clear: Step.CLEAR,
-        Stop: Step.FINISH,
-        Leave: Step.FINISH,
-        KeepAlive: Step.IGNORE,
-        Auth: Step.IGNORE,
+    SessionState.STREAMING: {
+        Start: SessionStep.RESTART,
+        Audio: SessionStep.APPEND,
+        Configure: SessionStep.CONFIGURE,
+        SetFormat: SessionStep.SET_FORMAT,
+        Flush: SessionStep.FLUSH,
+        Clear: SessionStep.CLEAR,
+        Stop: SessionStep.FINISH,
+        HalfClose: SessionStep.FINISH,
+        KeepAlive: SessionStep.IGNORE,
+        Auth: SessionStep.IGNORE,
     },
-    State.FLUSHING: {
-        Start: Step.WAIT,
-        Audio: Step.WAIT,
-        Configure: Step.WAIT,
-        SetFormat: Step.WAIT,
-        Flush: Step.WAIT,
-        Clear: Step.CLEAR,
-        Stop: Step.WAIT,
-        Leave: Step.WAIT,
-        KeepAlive: Step.IGNORE,
-        Auth: Step.IGNORE,
+    SessionState.FLUSHING: {
+        Start: SessionStep.WAIT,
+        Audio: SessionStep.WAIT,
+        Configure: SessionStep.WAIT,
+        SetFormat: SessionStep.WAIT,
+        Flush: SessionStep.WAIT,
+        Clear: SessionStep.CLEAR,
+        Stop: SessionStep.WAIT,
+        HalfClose: SessionStep.WAIT,
+        KeepAlive: SessionStep.IGNORE,
+        Auth: SessionStep.IGNORE,
     },
-    State.FINISHING: {
-        Start: Step.WAIT,
-        Audio: Step.WAIT,
-        Configure: Step.WAIT,
-        SetFormat: Step.WAIT,
-        Flush: Step.WAIT,
-        Clear: Step.CLEAR,
-        Stop: Step.WAIT,
-        Leave: Step.WAIT,
-        KeepAlive: Step.IGNORE,
-        Auth: Step.IGNORE,
+    SessionState.FINISHING: {
+        Start: SessionStep.WAIT,
+        Audio: SessionStep.WAIT,
+        Configure: SessionStep.WAIT,
+        SetFormat: SessionStep.WAIT,
+        Flush: SessionStep.WAIT,
+        Clear: SessionStep.CLEAR,
+        Stop: SessionStep.WAIT,
+        HalfClose: SessionStep.WAIT,
+        KeepAlive: SessionStep.IGNORE,
+        Auth: SessionStep.IGNORE,
     },
-    State.IDLE: {
-        Start: Step.OPEN,
-        Audio: Step.REOPEN,
-        Configure: Step.REFUSE,
-        SetFormat: Step.SET_FORMAT,
-        Flush: Step.REFUSE,
-        Clear: Step.CLEAR,
-        Stop: Step.LEAVE,
-        Leave: Step.LEAVE,
-        KeepAlive: Step.IGNORE,
-        Auth: Step.IGNORE,
+    SessionState.IDLE: {
+        Start: SessionStep.OPEN,
+        Audio: SessionStep.REOPEN,
+        Configure: SessionStep.REFUSE,
+        SetFormat: SessionStep.SET_FORMAT,
+        Flush: SessionStep.REFUSE,
+        Clear: SessionStep.CLEAR,
+        Stop: SessionStep.HALF_CLOSE,
+        HalfClose: SessionStep.HALF_CLOSE,
+        KeepAlive: SessionStep.IGNORE,
+        Auth: SessionStep.IGNORE,
     },
-    State.CLOSED: {
-        Start: Step.IGNORE,
-        Audio: Step.IGNORE,
-        Configure: Step.IGNORE,
-        SetFormat: Step.IGNORE,
-        Flush: Step.IGNORE,
-        Clear: Step.IGNORE,
-        Stop: Step.IGNORE,
-        Leave: Step.IGNORE,
-        KeepAlive: Step.IGNORE,
-        Auth: Step.IGNORE,
+    SessionState.CLOSED: {
+        Start: SessionStep.IGNORE,
+        Audio: SessionStep.IGNORE,
+        Configure: SessionStep.IGNORE,
+        SetFormat: SessionStep.IGNORE,
+        Flush: SessionStep.IGNORE,
+        Clear: SessionStep.IGNORE,
+        Stop: SessionStep.IGNORE,
+        HalfClose: SessionStep.IGNORE,
+        KeepAlive: SessionStep.IGNORE,
+        Auth: SessionStep.IGNORE,
     },
 }

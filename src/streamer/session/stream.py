@@ -9,30 +9,30 @@ import numpy as np
 
 from streamer.audio.buffer import SAMPLE_BYTES
 from streamer.session.actions import Action, Cancel, Emit, Infer, Job, JobId, JobKind, Outcome, Output, Score
-from streamer.session.answers import Answers, Tally
-from streamer.session.arrivals import INTERVAL_S, OUTPUT_INTERVAL_S, Arrivals
+from streamer.session.answers import Answers, StreamCounters
+from streamer.session.arrival_times import INTERVAL_S, OUTPUT_INTERVAL_S, ArrivalTimes
 from streamer.session.channel import (
     Channel,
     channels_for,
-    intake_of,
+    input_pipeline_of,
     interim_interval,
     kept_bytes_per_second,
     most_steps_for,
     overlap_of,
 )
-from streamer.session.checking import checked_vad, with_changes
-from streamer.session.events import Ack, EndReason, Event, Mode, SpeechEnded, Warned, WarningCode
-from streamer.session.intake import Taken
-from streamer.session.jobs import Asked, OutstandingJobs
+from streamer.session.events import Ack, EndReason, Event, Mode, SpeechEnded, WarningCode, WarningEvent
+from streamer.session.input_pipeline import InputChunk
+from streamer.session.jobs import OutstandingJobs, PendingJob
 from streamer.session.messages import Configure, Start
-from streamer.session.ordering import Fences
 from streamer.session.outputs import output_for
 from streamer.session.progress import ProgressReports
-from streamer.session.segmenting import Fact, Wanted
+from streamer.session.reordering import Fences
+from streamer.session.segmenter import AudioRange, SegmenterEvent
 from streamer.session.settings import SessionSettings
+from streamer.session.validation import validate_vad, with_changes
 from streamer.vad.settings import VadConfig
 
-WANTED_S = 0.032
+MAX_LOW_WATERMARK_S = 0.032
 """Seconds of audio in a window. Longer pieces are processed in steps of this size as well."""
 COUNT_BYTES = 64 * 1024
 """Bytes of audio after which the memory is counted again, if half a second of audio is more."""
@@ -41,8 +41,8 @@ COUNT_BYTES = 64 * 1024
 class Stream:
     """The audio of one start, until its last result.
 
-    Methods append actions to `out`. After `end_here`, `settled` becomes true when everything before the barrier was
-    scored and requested, `finished` when every result has left as well.
+    Methods append actions to `out`. After `begin_barrier`, `is_drained` becomes true when everything before the barrier
+    was scored and requested, `finished` when every result has left as well.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Stream:
         self.sample_rate = settings.model_sample_rate
         """Sample rate of all positions in Hz: the model's."""
         segmented = settings.mode is Mode.SEGMENTED
-        self._inflight = maxsize if segmented else 1 if settings.stateful else settings.max_inflight
+        self._max_in_flight = maxsize if segmented else 1 if settings.stateful else settings.max_inflight
         form, limits = start.format, settings.limits
-        self._intake, coding = intake_of(settings, start)
-        self._most_steps = most_steps_for(settings, start)
-        self._channels = channels_for(settings, start, vad, coding)
+        self._input, decoder = input_pipeline_of(settings, start)
+        self._max_steps = most_steps_for(settings, start)
+        self._channels = channels_for(settings, start, vad, decoder)
         self._fences = Fences([channel.results for channel in self._channels])
         self.output = output_for(settings, start, [channel.results for channel in self._channels])
         """Audio that it answers with; None without."""
@@ -75,19 +75,19 @@ class Stream:
         self._max_kept = limits.max_kept_bytes
         self._max_bytes = limits.max_session_bytes
         self._growth = max(0.0, kept_bytes_per_second(settings, start) / (form.frame_bytes * form.sample_rate) - 1.0)
-        self._scoring = 0
+        self._pending_scores = 0
         self._scored_bytes = 0
         """Bytes being scored."""
-        self._ending = self._sealed = False
+        self._at_barrier = self._is_drained = False
         self._end_reason = EndReason.STOP
         self._progress = ProgressReports.of(start, self.sample_rate)
         self._received_bytes = 0
-        self.room_bytes = int(limits.max_stream_s * form.sample_rate) * form.frame_bytes
+        self.remaining_bytes = int(limits.max_stream_s * form.sample_rate) * form.frame_bytes
         """Bytes that may still arrive within the maximum length of a stream."""
         self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
         self._next_count = COUNT_BYTES
-        self._most_wanted = round(WANTED_S * form.sample_rate) * form.frame_bytes
-        self._arrivals = Arrivals()
+        self._max_low_watermark = round(MAX_LOW_WATERMARK_S * form.sample_rate) * form.frame_bytes
+        self._arrival_times = ArrivalTimes()
         interval_s = INTERVAL_S if self.output is None else OUTPUT_INTERVAL_S
         self._mark_bytes = max(1, round(interval_s * form.sample_rate)) * form.frame_bytes
         self._next_arrival = self._next_mark = form.frame_bytes
@@ -108,38 +108,38 @@ class Stream:
     def backlog_s(self) -> float:
         """Seconds of audio to be converted, scored or answered."""
         form = self.start.format
-        unread = self._intake.pending_bytes / (form.frame_bytes * form.sample_rate)
-        uncut = max(channel.segmenter.waiting for channel in self._channels)
+        unread = self._input.pending_bytes / (form.frame_bytes * form.sample_rate)
+        uncut = max(channel.segmenter.pending_samples for channel in self._channels)
         return unread + uncut / self.sample_rate + self._jobs.owed / (self.sample_rate * form.channels)
 
     @property
     def held_bytes(self) -> int:
         """Bytes of memory for its audio: undecoded, in open speech, being scored, and in jobs."""
-        scored = self._scored_bytes if self._scoring else 0
+        scored = self._scored_bytes if self._pending_scores else 0
         output = self.output.nbytes if self.output is not None else 0
-        return self._intake.nbytes + self._kept_bytes() + scored + self._jobs.owed_bytes + output
+        return self._input.nbytes + self._kept_bytes() + scored + self._jobs.owed_bytes + output
 
     def reserved_bytes(self, pending: int) -> int:
         """Return the bytes needed beyond `held_bytes` without further reading: for jobs, and for decoded audio.
 
         `pending`: bytes of audio that wait for an earlier barrier.
         """
-        growing = int((self._intake.pending_bytes + pending) * self._growth)
+        growing = int((self._input.pending_bytes + pending) * self._growth)
         return growing + max(0, self._max_jobs - self._jobs.owed_bytes)
 
     @property
     def is_waiting(self) -> bool:
         """Whether an answer of the scorer or the model is pending, or audio that the client has not taken."""
         is_playing = self.output is not None and not self.output.is_idle
-        return self._scoring > 0 or len(self._jobs) > 0 or is_playing
+        return self._pending_scores > 0 or len(self._jobs) > 0 or is_playing
 
-    def wanted_bytes(self) -> int:
+    def low_watermark_bytes(self) -> int:
         """Return the bytes of audio needed for a step, at most WANTED_S."""
-        return min(self._intake.wanted_bytes - self._intake.pending_bytes, self._most_wanted)
+        return min(self._input.low_watermark_bytes - self._input.pending_bytes, self._max_low_watermark)
 
     def arrival(self, position: int) -> float | None:
         """Return the arrival time of the audio up to this sample at the model's rate; None before any."""
-        return self._arrivals.of(self._to_frames(position))
+        return self._arrival_times.at(self._to_frames(position))
 
     @property
     def fences(self) -> int:
@@ -147,139 +147,143 @@ class Stream:
         return len(self._fences)
 
     @property
-    def tally(self) -> Tally:
+    def counters(self) -> StreamCounters:
         """Counters of the stream."""
-        return self._answers.tally
+        return self._answers.counters
 
     @property
-    def speaking(self) -> bool:
-        return any(channel.segmenter.speaking for channel in self._channels)
+    def is_speaking(self) -> bool:
+        return any(channel.segmenter.is_speaking for channel in self._channels)
 
     @property
-    def settled(self) -> bool:
-        return self._sealed and not self._scoring and all(channel.segmenter.settled for channel in self._channels)
+    def is_drained(self) -> bool:
+        return (
+            self._is_drained
+            and not self._pending_scores
+            and all(channel.segmenter.is_drained for channel in self._channels)
+        )
 
     @property
-    def finished(self) -> bool:
-        return self.settled and all(channel.results.idle for channel in self._channels)
+    def is_finished(self) -> bool:
+        return self.is_drained and all(channel.results.is_empty for channel in self._channels)
 
     @property
     def processed(self) -> int:
         """Frames that were processed and not lost to a failure (of any channel)."""
-        if self.finished:
-            lost = max(channel.failed for channel in self._channels)
-            return self.received - self._to_frames(lost)
+        if self.is_finished:
+            failed_samples = max(channel.failed_samples for channel in self._channels)
+            return self.received - self._to_frames(failed_samples)
         return self.committed
 
     @property
     def committed(self) -> int:
         """Frames from the start that no later result will cover."""
-        kept = min([self._kept_from(channel) for channel in self._channels])
+        position = min([self._needed_from(channel) for channel in self._channels])
         if self.output is not None:
-            kept = min(kept, self.output.covered)
-        return min(self.received, self._to_frames(kept))
+            position = min(position, self.output.covered)
+        return min(self.received, self._to_frames(position))
 
     def unanswered(self) -> tuple[int, int]:
         """Return the range without a result, in samples at the model's rate."""
-        start = min(self._kept_from(channel) for channel in self._channels)
+        start = min(self._needed_from(channel) for channel in self._channels)
         return start, max(start, self.received * self.sample_rate // self.start.format.sample_rate)
 
     # Input --------------------------------------------------------------------------------------
 
-    def audio(self, data: bytes, out: list[Action], now: float) -> bool:
+    def append(self, data: bytes, out: list[Action], now: float) -> bool:
         """Append bytes; return whether the memory should be counted: each half second of audio, or COUNT_BYTES.
 
         Most calls cost an append and two comparisons.
         """
         size = len(data)
         self._received_bytes += size
-        self.room_bytes -= size
-        if self._intake.append(data) and not self._scoring:
+        self.remaining_bytes -= size
+        if self._input.append(data) and not self._pending_scores:
             self._pump(out, now, ready=True)
-        return self._received_bytes >= self._next_mark and self._mark(out, now)
+        return self._received_bytes >= self._next_mark and self._mark_arrival(out, now)
 
-    def scored(self, channel: int, probabilities: Sequence[float], out: list[Action], now: float) -> None:
+    def on_scores(self, channel: int, probabilities: Sequence[float], out: list[Action], now: float) -> None:
         """Take the scores of the last request of this channel."""
-        self._scoring -= 1
+        self._pending_scores -= 1
         scored = self._channels[channel]
-        if facts := scored.segmenter.scored(probabilities):
-            self._tell(scored, facts, out)
-        if scored.segmenter.asks:
-            self._ask(scored, out, now)
-        if self._progress is not None and not self._scoring:
+        if facts := scored.segmenter.on_scores(probabilities):
+            self._emit_speech(scored, facts, out)
+        if scored.segmenter.has_requests:
+            self._request_due(scored, out, now)
+        if self._progress is not None and not self._pending_scores:
             out += map(Emit, self._progress.due(self._channels))
         self._go_on(out, now)
 
     def configure(self, changes: Configure) -> Start:
         """Change the settings; return the start that has them. An invalid one raises StreamerError, without effect."""
         start = with_changes(self.start, changes)
-        vad, interval_ms = checked_vad(start, self._settings), interim_interval(self._settings, start)
+        vad, interval_ms = validate_vad(start, self._settings), interim_interval(self._settings, start)
         self.start = start
         self._answers.configure(interim_results=start.interim_results)
         for channel in self._channels:
             channel.segmenter.configure(vad, interval_ms)
         return start
 
-    def inferred(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:
+    def on_outcome(self, job: JobId, outcome: Outcome, out: list[Action], now: float) -> None:
         """Take the model's answer; one for a cancelled job is ignored."""
-        asked = self._jobs.find(job)
-        if asked is None:
+        pending = self._jobs.find(job)
+        if pending is None:
             return
-        channel, answers = self._channels[asked.channel], self._answers
+        channel, answers = self._channels[pending.channel], self._answers
         if isinstance(outcome, Output) and outcome.partial:
-            answers.partial(channel, asked, outcome, out)
+            answers.partial(channel, pending, outcome, out)
             if self.output is not None:
                 self.output.release(out, now)
             return
         self._jobs.remove(job)
-        if asked.wanted.segment_id == 0:
-            answers.tail(asked, outcome, out)
+        if pending.audio_range.segment_id == 0:
+            answers.tail(pending, outcome, out)
             return
         if isinstance(outcome, Output) and outcome.state_lost:
-            text = f"the model's state for channel {asked.channel} was lost with its worker; "
-            text += f"processing restarted at {asked.wanted.start / self.sample_rate:.3f} s"
-            out.append(Emit(Warned(WarningCode.STATE_LOST, text)))
-        if asked.wanted.kind is JobKind.INTERIM:
+            text = f"the model's state for channel {pending.channel} was lost with its worker; "
+            text += f"processing restarted at {pending.audio_range.start / self.sample_rate:.3f} s"
+            out.append(Emit(WarningEvent(WarningCode.STATE_LOST, text)))
+        if pending.audio_range.kind is JobKind.INTERIM:
             channel.interim = None
-            answers.interim(channel, asked, outcome, out)
+            answers.interim(channel, pending, outcome, out)
         else:
-            answers.warn_of_lag(now - asked.at, out)
-            answers.final(channel, asked, outcome, out)
+            answers.warn_of_lag(now - pending.requested_at, out)
+            answers.final(channel, pending, outcome, out)
         if self._postponed:
             self._ask_postponed(channel, out, now)
-        self._ask(channel, out, now)
+        self._request_due(channel, out, now)
         self._go_on(out, now)
         if self.output is not None:
             self.output.release(out, now)
 
-    def end_here(self, reason: EndReason, out: list[Action], now: float) -> None:
+    def begin_barrier(self, reason: EndReason, out: list[Action], now: float) -> None:
         """Start a barrier: convert all audio so far to the last sample, score it, and end open speech."""
-        self._ending, self._end_reason = True, reason
-        if not self._scoring:
-            self._pump(out, now, ready=self._ready())
+        self._at_barrier, self._end_reason = True, reason
+        if not self._pending_scores:
+            self._pump(out, now, ready=self._has_step())
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Continue after a barrier."""
-        self._ending = self._sealed = False
+        self._at_barrier = self._is_drained = False
         for channel in self._channels:
-            channel.segmenter.unseal()
+            channel.segmenter.resume()
 
     def fence(self, event: Event, out: list[Action]) -> None:
         """Emit `event` after every result requested so far has left."""
         self._fences.put(event)
-        for ready in self._fences.ready():
+        for ready in self._fences.pop_ready():
             if self.output is not None:
                 self.output.follow(ready, out)
             else:
                 out.append(Emit(ready))
 
-    def abandon(self, out: list[Action]) -> None:
+    def cancel_jobs(self, out: list[Action]) -> None:
         """Cancel all jobs."""
         out += map(Cancel, self._jobs.clear())
 
     def partial_frame_bytes(self) -> int:
         """Return the bytes of an incomplete frame at the end."""
-        return self._intake.pending_bytes
+        return self._input.pending_bytes
 
     # Audio out ----------------------------------------------------------------------------------
 
@@ -291,7 +295,7 @@ class Stream:
         output.release(out, now)
         if self._postponed and not output.is_full:
             self._ask_postponed(self._channels[-1], out, now)
-            self._ask(self._channels[-1], out, now)
+            self._request_due(self._channels[-1], out, now)
             self._go_on(out, now)
 
     def has_played(self, out: list[Action], now: float) -> bool:
@@ -299,9 +303,9 @@ class Stream:
         output = self.output
         if output is None:
             return True
-        if (tail := output.take_tail(self._channels[0].segmenter.kept_from)) is not None:
+        if (tail := output.take_tail(self._channels[0].segmenter.needed_from)) is not None:
             for channel in self._channels:
-                self._infer(channel, tail, out, now)
+                self._submit_job(channel, tail, out, now)
         if len(self._jobs):
             return False
         output.finish(self.received, self.start.format.sample_rate)
@@ -314,102 +318,107 @@ class Stream:
 
     # How it goes on -----------------------------------------------------------------------------
 
-    def _mark(self, out: list[Action], now: float) -> bool:
+    def _mark_arrival(self, out: list[Action], now: float) -> bool:
         """Store the arrival time, send an ack each half second, and return whether to count the memory."""
         received = self._received_bytes
         if received >= self._next_arrival:
-            self._arrivals.mark(self.received, now)
+            self._arrival_times.mark(self.received, now)
             self._next_arrival = received + self._mark_bytes
         if acked := received >= self._next_ack:
             self._next_ack = received + self._ack_bytes
             committed = self.committed
-            self._arrivals.forget(committed)
+            self._arrival_times.forget(committed)
             out.append(Emit(Ack(self.received, committed)))
         if counted := acked or received >= self._next_count:
             self._next_count = received + COUNT_BYTES
         self._next_mark = min(min(self._next_arrival, self._next_ack), self._next_count)  # noqa: PLW3301 (compiles)
         return counted
 
-    def _ready(self) -> bool:
+    def _has_step(self) -> bool:
         """Return whether a conversion step is possible."""
-        return self._intake.pending_bytes >= self._intake.wanted_bytes
+        return self._input.pending_bytes >= self._input.low_watermark_bytes
 
     def _go_on(self, out: list[Action], now: float) -> None:
         """Continue after an answer: scores were pending, or jobs used too much memory."""
-        if not self._scoring and ((ready := self._ready()) or self._ending):
+        if not self._pending_scores and ((ready := self._has_step()) or self._at_barrier):
             self._pump(out, now, ready=ready)
 
     def _kept_bytes(self) -> int:
         """Return the bytes of audio that segmenters store, and of its copies in interims."""
-        kept = self._jobs.interim_bytes
+        total = self._jobs.interim_bytes
         for channel in self._channels:  # compiled, a loop costs less than a sum, and than counting at each change
-            kept += channel.segmenter.nbytes
-        return kept
+            total += channel.segmenter.nbytes
+        return total
 
     def _pump(self, out: list[Action], now: float, *, ready: bool) -> None:
         """Convert and score until a score is pending, no audio is left, or too much memory waits for jobs."""
-        intake = self._intake
+        pipeline = self._input
         while True:
             if self._postponed or (len(self._jobs) and self._kept_bytes() > self._max_kept):
                 break
             if ready:
-                self._spread(intake.take(self._most_steps), out, now)
-            elif self._ending and not self._sealed:
-                self._sealed = True
-                self._spread(intake.drain(), out, now)
+                self._push(pipeline.take(self._max_steps), out, now)
+            elif self._at_barrier and not self._is_drained:
+                self._is_drained = True
+                self._push(pipeline.drain(), out, now)
             else:
-                if self._sealed:
+                if self._is_drained:
                     self._finish_channels(out, now)
                 break
-            if self._scoring:
+            if self._pending_scores:
                 break
-            ready = self._ready()
-        if intake.clamped and not self._warned_clamped:
+            ready = self._has_step()
+        if pipeline.clamped and not self._warned_clamped:
             self._warned_clamped = True
-            out.append(Emit(Warned(WarningCode.AUDIO_CLAMPED, "samples outside of [-1, 1] or not finite were clamped")))
+            out.append(
+                Emit(WarningEvent(WarningCode.AUDIO_CLAMPED, "samples outside of [-1, 1] or not finite were clamped"))
+            )
 
-    def _spread(self, taken: Taken, out: list[Action], now: float) -> None:
+    def _push(self, chunk: InputChunk, out: list[Action], now: float) -> None:
         """Push audio to the channels."""
-        models, speeches, self._scored_bytes = taken
+        models, speeches, self._scored_bytes = chunk
         for index, channel in enumerate(self._channels):
-            windows = channel.segmenter.push(models[index], speeches[index], last=self._sealed)
+            windows = channel.segmenter.push(models[index], speeches[index], last=self._is_drained)
             if windows is None:
-                self._ask(channel, out, now)
+                self._request_due(channel, out, now)
                 continue
-            self._scoring += 1
-            out.append(Score(channel.index, windows, channel.fresh))
-            channel.fresh = False
+            self._pending_scores += 1
+            out.append(Score(channel.index, windows, channel.is_unscored))
+            channel.is_unscored = False
 
     def _finish_channels(self, out: list[Action], now: float) -> None:
         for channel in self._channels:
-            self._tell(channel, channel.segmenter.finish(self._end_reason), out)
-            self._ask(channel, out, now)
+            self._emit_speech(channel, channel.segmenter.finish(self._end_reason), out)
+            self._request_due(channel, out, now)
 
-    def _tell(self, channel: Channel, events: Sequence[Fact], out: list[Action]) -> None:
+    def _emit_speech(self, channel: Channel, events: Sequence[SegmenterEvent], out: list[Action]) -> None:
         for event in events:
             if isinstance(event, SpeechEnded) and channel.interim is not None:
                 out.append(Cancel(channel.interim))
                 self._jobs.remove(channel.interim)
                 channel.interim = None
-                self.tally.interims_dropped += 1
+                self.counters.interims_dropped += 1
             out.append(Emit(event))
 
-    def _ask(self, channel: Channel, out: list[Action], now: float) -> None:
+    def _request_due(self, channel: Channel, out: list[Action], now: float) -> None:
         """Request the results that are due on this channel, as far as there is memory."""
         jobs, segmenter, results = self._jobs, channel.segmenter, channel.results
-        while results.asked - results.released < self._inflight and (length := segmenter.next_length) is not None:
+        while (
+            results.requested_count - results.emitted_count < self._max_in_flight
+            and (length := segmenter.next_length) is not None
+        ):
             if not jobs.has_room(length) or (self.output is not None and self.output.is_full):
                 self._postponed = True
                 break
-            wanted = segmenter.next_wanted()
-            assert wanted is not None
-            results.ask(self._infer(channel, wanted, out, now))
-            self.tally.answered_for += length
-        if channel.interim is None and (due := segmenter.interim()):
+            audio_range = segmenter.next_range()
+            assert audio_range is not None
+            results.expect(self._submit_job(channel, audio_range, out, now))
+            self.counters.answered_samples += length
+        if channel.interim is None and (due := segmenter.due_interim()):
             if self._has_room_for_interim((due.end - due.start) * SAMPLE_BYTES):
-                channel.interim = self._infer(channel, due, out, now)
+                channel.interim = self._submit_job(channel, due, out, now)
             else:
-                self.tally.interims_dropped += 1
+                self.counters.interims_dropped += 1
 
     def _has_room_for_interim(self, size: int) -> bool:
         """Return whether a copy of this many bytes fits beside the stored audio, and beside all that was read."""
@@ -420,31 +429,31 @@ class Stream:
         """Request the ranges that had no memory before; each channel has its turn."""
         self._postponed = False
         for channel in (*self._channels[after.index + 1 :], *self._channels[: after.index]):
-            self._ask(channel, out, now)
+            self._request_due(channel, out, now)
 
-    def _infer(self, channel: Channel, wanted: Wanted, out: list[Action], now: float) -> JobId:
+    def _submit_job(self, channel: Channel, audio_range: AudioRange, out: list[Action], now: float) -> JobId:
         job = self.next_job
         self.next_job += 1
-        self._jobs.add(Asked(job, channel.index, wanted, now))
-        start, overlap = wanted.start, 0
-        if self._overlap and wanted.segment_id:
+        self._jobs.add(PendingJob(job, channel.index, audio_range, now))
+        start, overlap = audio_range.start, 0
+        if self._overlap and audio_range.segment_id:
             overlap = min(self._overlap, start)
             start -= overlap
-        if wanted.segment_id:
-            samples = channel.segmenter.samples(start, wanted.end)
+        if audio_range.segment_id:
+            samples = channel.segmenter.samples(start, audio_range.end)
         else:
-            samples = np.zeros(wanted.end - start, np.float32)
+            samples = np.zeros(audio_range.end - start, np.float32)
         number, rate, options = self.number, self.sample_rate, self.start.options
-        index, segment_id, kind = channel.index, wanted.segment_id, wanted.kind
+        index, segment_id, kind = channel.index, audio_range.segment_id, audio_range.kind
         out.append(
             Infer(Job(job, self._session_id, number, index, segment_id, kind, start, samples, rate, options, overlap))
         )
         return job
 
-    def _kept_from(self, channel: Channel) -> int:
-        owed = channel.results.first
-        kept = channel.segmenter.kept_from
-        return kept if owed is None else min(kept, self._jobs[owed].wanted.start)
+    def _needed_from(self, channel: Channel) -> int:
+        first_job = channel.results.first
+        needed = channel.segmenter.needed_from
+        return needed if first_job is None else min(needed, self._jobs[first_job].audio_range.start)
 
     def _to_frames(self, samples: int) -> int:
         return samples * self.start.format.sample_rate // self.sample_rate

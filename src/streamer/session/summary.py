@@ -26,13 +26,13 @@ class Summary:
 
     def plus(self, stream: Stream) -> Summary:
         """Return these totals plus those of another stream."""
-        tally = stream.tally
+        counters = stream.counters
         return Summary(
             streams=self.streams + 1,
             received_s=self.received_s + stream.received_s,
-            answered_s=self.answered_s + tally.answered_for / stream.sample_rate,
-            segments=self.segments + tally.segments,
-            interims=self.interims + tally.interims,
-            interims_dropped=self.interims_dropped + tally.interims_dropped,
-            failed=self.failed + tally.failed,
+            answered_s=self.answered_s + counters.answered_samples / stream.sample_rate,
+            segments=self.segments + counters.segments,
+            interims=self.interims + counters.interims,
+            interims_dropped=self.interims_dropped + counters.interims_dropped,
+            failed=self.failed + counters.failed,
         )

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from streamer.telemetry.wanted import traces_wanted
+from streamer.telemetry.otel_env import are_traces_enabled
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def client_trace(environment: Mapping[str, str], address: str) -> Iterator[str]:
 
     `address` becomes an attribute of the span, without its query. Raises ConfigError for a wrong OTEL_* variable.
     """
-    if not traces_wanted(environment):
+    if not are_traces_enabled(environment):
         yield f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
         return
     from opentelemetry.trace import SpanKind  # noqa: PLC0415 (an extra)

@@ -18,14 +18,14 @@ SAMPLES_AT_A_TIME = 50
 """Samples written between two iterations of the loop. A family is not split, so a slice may be larger."""
 
 
-class Format(StrEnum):
+class ExpositionFormat(StrEnum):
     """Formats by their content type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
     @classmethod
-    def accepted(cls, accept: str) -> Format:
+    def accepted(cls, accept: str) -> ExpositionFormat:
         """Return the format for this `Accept`: OpenMetrics if the scraper accepts version 1 or names no version."""
         for offer in accept.split(","):
             media_type, *parameters = [part.strip() for part in offer.split(";")]
@@ -41,7 +41,7 @@ def _is_version_1(version: str) -> bool:
     return major.isdecimal() and bool(major.strip("0"))
 
 
-async def by_pieces(metrics: Iterable[Metric]) -> AsyncIterator[Metric]:
+async def in_slices(metrics: Iterable[Metric]) -> AsyncIterator[Metric]:
     """Yield metrics, which may be generated lazily, and let the event loop run in between."""
     samples = 0
     for metric in metrics:
@@ -52,10 +52,10 @@ async def by_pieces(metrics: Iterable[Metric]) -> AsyncIterator[Metric]:
             await asyncio.sleep(0)
 
 
-async def written(metrics: Iterable[Metric], format: Format) -> bytes:
+async def write_text(metrics: Iterable[Metric], format: ExpositionFormat) -> bytes:
     """Return the metrics as text, written in slices."""
-    is_openmetrics = format is Format.OPENMETRICS
-    pieces = [_family(metric, is_openmetrics=is_openmetrics) async for metric in by_pieces(metrics)]
+    is_openmetrics = format is ExpositionFormat.OPENMETRICS
+    pieces = [_family(metric, is_openmetrics=is_openmetrics) async for metric in in_slices(metrics)]
     if is_openmetrics:
         pieces.append("# EOF\n")
     return "".join(pieces).encode()

@@ -17,11 +17,11 @@ from typing import Generic, Protocol, TypeVar
 from prometheus_client import Metric
 from prometheus_client.samples import Exemplar
 
-Labels = tuple[str, ...]
+LabelValues = tuple[str, ...]
 """Values of a family's labels, in their order."""
 
 
-class Kind(StrEnum):
+class InstrumentKind(StrEnum):
     """Prometheus type of a metric."""
 
     COUNTER = "counter"
@@ -112,7 +112,7 @@ class Family(Generic[InstrumentT]):
         self,
         name: str,
         help: str,
-        kind: Kind,
+        kind: InstrumentKind,
         make: Callable[[], InstrumentT],
         labels: Mapping[str, Sequence[str]],
         *,
@@ -127,7 +127,7 @@ class Family(Generic[InstrumentT]):
         self.kind = kind
         self.labels = {label: tuple(values) for label, values in labels.items()}
         self._make = make
-        self.children: dict[Labels, InstrumentT] = {}
+        self.children: dict[LabelValues, InstrumentT] = {}
         if eager:
             for values in product(*self.labels.values()):
                 self.child(*values)
@@ -160,12 +160,12 @@ class Instruments:
 
     def counter(self, name: str, help: str, *, eager: bool = True, **labels: Sequence[str]) -> Family[Counter]:
         """Create a counter. `name`: without `_total`."""
-        family = Family(self._prefix + name, help, Kind.COUNTER, Counter, labels, eager=eager)
+        family = Family(self._prefix + name, help, InstrumentKind.COUNTER, Counter, labels, eager=eager)
         self.families[family.name] = family
         return family
 
     def gauge(self, name: str, help: str, *, eager: bool = True, **labels: Sequence[str]) -> Family[Gauge]:
-        family = Family(self._prefix + name, help, Kind.GAUGE, Gauge, labels, eager=eager)
+        family = Family(self._prefix + name, help, InstrumentKind.GAUGE, Gauge, labels, eager=eager)
         self.families[family.name] = family
         return family
 
@@ -173,7 +173,7 @@ class Instruments:
         def make() -> Histogram:
             return Histogram(bounds)
 
-        family = Family(self._prefix + name, help, Kind.HISTOGRAM, make, labels, eager=True)
+        family = Family(self._prefix + name, help, InstrumentKind.HISTOGRAM, make, labels, eager=True)
         self.families[family.name] = family
         return family
 

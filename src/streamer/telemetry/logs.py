@@ -18,27 +18,27 @@ from typing import Any, Literal, Protocol, Self
 import msgspec
 
 
-class Repeats:
+class LogRateLimiter:
     """Passes `burst` records of each key per `window_s`; remembers at most the latest `keys` keys."""
 
     def __init__(self, burst: int = 5, window_s: float = 10.0, keys: int = 1_000) -> None:
         self._burst = burst
         self._window_s = window_s
         self._keys = keys
-        self._seen: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+        self._windows: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
-    def ask(self, key: Hashable, now: float) -> int | None:
+    def allow(self, key: Hashable, now: float) -> int | None:
         """Return None to suppress a record, otherwise the number suppressed since the last one of this key."""
-        began, count = self._seen.get(key, (now, 0))
-        held = 0
-        if now - began >= self._window_s:
-            held = max(0, count - self._burst)
-            began, count = now, 0
-        self._seen[key] = (began, count + 1)
-        self._seen.move_to_end(key)
-        if len(self._seen) > self._keys:
-            self._seen.popitem(last=False)
-        return held if count < self._burst else None
+        started_at, count = self._windows.get(key, (now, 0))
+        suppressed = 0
+        if now - started_at >= self._window_s:
+            suppressed = max(0, count - self._burst)
+            started_at, count = now, 0
+        self._windows[key] = (started_at, count + 1)
+        self._windows.move_to_end(key)
+        if len(self._windows) > self._keys:
+            self._windows.popitem(last=False)
+        return suppressed if count < self._burst else None
 
 
 class Ids:
@@ -65,7 +65,7 @@ STOP_TIMEOUT_S = 2.0
 Style = Literal["auto", "text", "json"]
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class LogFields(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of a record besides its message; subclasses name them. Pass them as `extra={"facts": ...}`."""
 
     @property
@@ -74,7 +74,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-class Stream(Protocol):
+class TextSink(Protocol):
     """Destination of lines."""
 
     def write(self, text: str, /) -> object: ...
@@ -112,7 +112,7 @@ class JsonFormatter(logging.Formatter):
             span_id=ids.span_id if ids is not None else None,
             exception=record.exc_text,
         )
-        facts: Facts | None = getattr(record, "facts", None)
+        facts: LogFields | None = getattr(record, "facts", None)
         encoded = msgspec.json.encode(line)
         if facts is not None and (more := msgspec.json.encode(facts)) != b"{}":
             encoded = encoded[:-1] + b"," + more[1:]
@@ -124,14 +124,14 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        text = f"{at} {record.levelname:<7} {record.name}: {told(record)}"
+        text = f"{at} {record.levelname:<7} {record.name}: {format_line(record)}"
         return f"{text}\n{record.exc_text}" if record.exc_text else text
 
 
-def told(record: logging.LogRecord) -> str:
+def format_line(record: logging.LogRecord) -> str:
     """Return a record's message and fields on one line."""
     ids: Ids | None = getattr(record, "ids", None)
-    facts: Facts | None = getattr(record, "facts", None)
+    facts: LogFields | None = getattr(record, "facts", None)
     parts = [record.getMessage()]
     if ids is not None and ids.session_id not in parts[0]:
         parts.append(f"session={ids.session_id}")
@@ -150,26 +150,26 @@ def _text(value: object) -> str:
     return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-class _Intake(logging.Handler):
+class _QueueHandler(logging.Handler):
     """Queues records: adds ids and limits repeated ones on the logging thread. Never waits, never raises."""
 
-    def __init__(self, repeats: Repeats) -> None:
+    def __init__(self, repeats: LogRateLimiter) -> None:
         super().__init__()
         self.queue: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
         self.dropped = 0
         self.ids_of: Callable[[str], Ids | None] = Ids
-        self._repeats = repeats
+        self._rate_limiter = repeats
         self._plain = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        facts: Facts | None = getattr(record, "facts", None)
+        facts: LogFields | None = getattr(record, "facts", None)
         kind = facts.kind if facts is not None else ""
         if kind is not None:
-            held = self._repeats.ask((record.name, record.levelno, record.msg, kind), time.monotonic())
-            if held is None:
+            suppressed = self._rate_limiter.allow((record.name, record.levelno, record.msg, kind), time.monotonic())
+            if suppressed is None:
                 return
-            if held:
-                record.msg = f"{record.msg} (and {held} more like this)"
+            if suppressed:
+                record.msg = f"{record.msg} (and {suppressed} more like this)"
         if self.queue.qsize() >= QUEUE:
             self.dropped += 1
             return
@@ -193,30 +193,30 @@ class Logs:
         level: str = "info",
         style: Style = "auto",
         *,
-        stream: Stream | None = None,
-        repeats: Repeats | None = None,
+        stream: TextSink | None = None,
+        repeats: LogRateLimiter | None = None,
     ) -> None:
         self._level = level.upper()
-        self._stream: Stream = stream or sys.stderr
+        self._stream: TextSink = stream or sys.stderr
         self._unwritten = 0
         self._write = _writer(self._stream, style)
-        self._intake = _Intake(repeats or Repeats())
+        self._handler = _QueueHandler(repeats or LogRateLimiter())
         self._thread = threading.Thread(target=self._run, name="streamer-log", daemon=True)
         self._before: tuple[list[logging.Handler], int] = ([], logging.WARNING)
 
     @property
     def dropped(self) -> int:
         """Records lost: the queue was full, or writing failed."""
-        return self._intake.dropped + self._unwritten
+        return self._handler.dropped + self._unwritten
 
-    def know(self, ids_of: Callable[[str], Ids | None]) -> None:
+    def set_ids_source(self, ids_of: Callable[[str], Ids | None]) -> None:
         """Set the source of a session's trace, for records from outside of its tasks."""
-        self._intake.ids_of = ids_of
+        self._handler.ids_of = ids_of
 
     def __enter__(self) -> Self:
         root = logging.getLogger()
         self._before = root.handlers[:], root.level
-        root.handlers[:] = [self._intake]
+        root.handlers[:] = [self._handler]
         root.setLevel(self._level)
         self._thread.start()
         return self
@@ -228,30 +228,30 @@ class Logs:
         root = logging.getLogger()
         root.handlers[:], level = self._before
         root.setLevel(level)
-        self._intake.queue.put(None)
+        self._handler.queue.put(None)
         self._thread.join(STOP_TIMEOUT_S)
         with suppress(Empty):
-            while self._thread.is_alive() and self._intake.queue.get_nowait() is not None:
-                self._intake.dropped += 1
+            while self._thread.is_alive() and self._handler.queue.get_nowait() is not None:
+                self._handler.dropped += 1
 
     def _run(self) -> None:
-        while (record := self._intake.queue.get()) is not None:
+        while (record := self._handler.queue.get()) is not None:
             try:
                 self._write(record)
             except Exception:  # noqa: BLE001 (a full disk or a closed pipe: counted)
                 self._unwritten += 1
 
 
-def _writer(stream: Stream, style: Style) -> Callable[[logging.LogRecord], None]:
+def _writer(stream: TextSink, style: Style) -> Callable[[logging.LogRecord], None]:
     terminal = getattr(stream, "isatty", bool)()
     if style == "json" or (style == "auto" and not terminal):
         return _lines(stream, JsonFormatter())
     if terminal:
-        return _coloured(stream)
+        return _is_coloured(stream)
     return _lines(stream, TextFormatter())
 
 
-def _lines(stream: Stream, formatter: logging.Formatter) -> Callable[[logging.LogRecord], None]:
+def _lines(stream: TextSink, formatter: logging.Formatter) -> Callable[[logging.LogRecord], None]:
     def write(record: logging.LogRecord) -> None:
         stream.write(formatter.format(record) + "\n")
         stream.flush()
@@ -259,7 +259,7 @@ def _lines(stream: Stream, formatter: logging.Formatter) -> Callable[[logging.Lo
     return write
 
 
-def _coloured(stream: Any) -> Callable[[logging.LogRecord], None]:
+def _is_coloured(stream: Any) -> Callable[[logging.LogRecord], None]:
     from rich.console import Console  # noqa: PLC0415 (only on a terminal)
     from rich.syntax import Syntax  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -272,7 +272,7 @@ def _coloured(stream: Any) -> Callable[[logging.LogRecord], None]:
         line = Text(f"{at} ", style="dim")
         line.append(f"{record.levelname.lower():<8}", style=styles.get(record.levelname, ""))
         line.append(f"{record.name} ", style="dim")
-        text, detail = told(record), getattr(record, "detail", "")
+        text, detail = format_line(record), getattr(record, "detail", "")
         before, found, after = text.partition(detail) if "\n" in detail else (text, "", "")
         line.append(before + after.lstrip(), style="")
         console.print(line)

@@ -6,7 +6,7 @@ import platform
 from enum import StrEnum
 
 from streamer.errors import ErrorCode
-from streamer.inference.observer import Dropped, Ended, Lost
+from streamer.inference.observer import CallOutcome, DropCause, LossCause
 from streamer.session.events import Mode, WarningCode
 from streamer.telemetry.instruments import Counter, Family, Gauge, Histogram, Instruments
 from streamer.telemetry.observer import Subsystem
@@ -69,7 +69,7 @@ LAG = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 SIZE = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class Stage(StrEnum):
+class PipelineStage(StrEnum):
     """Stages of processing audio."""
 
     AUDIO_DECODING = "audio_decoding"
@@ -128,7 +128,7 @@ class Metrics:
             "protocol_errors", "Messages that violate the protocol.", code=PROTOCOL_ERRORS
         )
         self.warnings = make.counter("warnings", "Warnings sent to clients.", code=tuple(WarningCode))
-        self.held = make.counter(
+        self.reading_paused = make.counter(
             "clients_held", "Times the server paused reading from a client that was too far ahead."
         )
 
@@ -153,13 +153,16 @@ class Metrics:
             "audio_out_cleared_seconds", "Seconds of unsent audio that clients cleared."
         )
         self.rtf = make.histogram(
-            "rtf", "Real-time factor: processing time divided by the duration of the audio.", RTF, stage=tuple(Stage)
+            "rtf",
+            "Real-time factor: processing time divided by the duration of the audio.",
+            RTF,
+            stage=tuple(PipelineStage),
         )
         self.media_duration = make.histogram(
-            "media_duration_seconds", "Duration of the audio of one processing step.", MEDIA, stage=tuple(Stage)
+            "media_duration_seconds", "Duration of the audio of one processing step.", MEDIA, stage=tuple(PipelineStage)
         )
         self.processing_duration = make.histogram(
-            "processing_duration_seconds", "Processing time of one processing step.", WORK, stage=tuple(Stage)
+            "processing_duration_seconds", "Processing time of one processing step.", WORK, stage=tuple(PipelineStage)
         )
 
     def _latencies(self, make: Instruments) -> None:
@@ -195,15 +198,17 @@ class Metrics:
 
     def _inference(self, make: Instruments) -> None:
         self.inference = make.histogram(
-            "inference_seconds", "Duration of a model call.", WORK, model=(self.model,), outcome=tuple(Ended)
+            "inference_seconds", "Duration of a model call.", WORK, model=(self.model,), outcome=tuple(CallOutcome)
         )
         self.queue_wait = make.histogram("inference_queue_wait_seconds", "Time that a job waited for a worker.", WAIT)
         self.batch_size = make.histogram("inference_batch_size", "Jobs in one call of the model.", SIZE)
         self.pending = make.gauge("inference_pending", "Jobs waiting for a worker.")
         self.workers = make.gauge("workers", "Model workers, by state.", state=tuple(WorkerState))
-        self.worker_restarts = make.counter("worker_restarts", "Model workers lost and replaced.", cause=tuple(Lost))
+        self.worker_restarts = make.counter(
+            "worker_restarts", "Model workers lost and replaced.", cause=tuple(LossCause)
+        )
         self.interims_dropped = make.counter(
-            "interims_dropped", "Interims dropped before they ran.", cause=tuple(Dropped)
+            "interims_dropped", "Interims dropped before they ran.", cause=tuple(DropCause)
         )
         self.interims_unread = make.counter(
             "interims_unread", "Interims and acks dropped because the client reads slowly."
@@ -261,4 +266,4 @@ class Metrics:
         self.telemetry_dropped = make.counter("telemetry_dropped", "Spans and log records lost.", signal=tuple(Signal))
 
 
-__all__ = ["Counter", "Gauge", "Histogram", "Metrics", "Signal", "Stage", "WorkerState"]
+__all__ = ["Counter", "Gauge", "Histogram", "Metrics", "PipelineStage", "Signal", "WorkerState"]

@@ -32,24 +32,24 @@ class Subsystem(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Handshake:
-    """Start of a connection. `began`: monotonic seconds; the trace context is that of the headers, unvalidated."""
+class HandshakeInfo:
+    """Start of a connection. `started_at`: monotonic seconds; the trace context is that of the headers, unvalidated."""
 
-    began: float | None = None
+    started_at: float | None = None
     traceparent: str | None = None
     tracestate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """Identity of a session. `transport`, `dialect` and `mode` are closed sets; `id` and `peer` are never labels."""
+    """Identity of a session. `transport`, `protocol` and `mode` are closed sets; `id` and `peer` are never labels."""
 
     id: str
     transport: str
-    dialect: str
+    protocol: str
     mode: Mode
     peer: str
-    handshake: Handshake = Handshake()
+    handshake: HandshakeInfo = HandshakeInfo()
 
 
 class SessionView(Protocol):
@@ -76,57 +76,57 @@ class SessionView(Protocol):
 
 
 class SessionObserver:
-    """Observes one session; created by `Observer.session`, so that labels are looked up once.
+    """Observes one session; created by `Observer.new_session`, so that labels are looked up once.
 
     Called on the event loop with monotonic seconds; must not block or raise. Nothing is called per message: an `Ack`,
     each half second of audio, is the heartbeat at which audio is counted.
     """
 
-    def starting(self, start: Start, now: float) -> str | None:
+    def on_start(self, start: Start, now: float) -> str | None:
         """Handle a start; return the traceparent for `started`, or None for the client's own."""
 
-    def emitted(self, event: Event, now: float) -> None:
+    def on_event(self, event: Event, now: float) -> None:
         """Handle an event that was given to the writer."""
 
-    def written(self, event: Event, now: float) -> None:
+    def on_result_written(self, event: Event, now: float) -> None:
         """Handle a result (a final, or an error in its place) that was given to the transport."""
 
-    def asked(self, job: Job, now: float) -> None:
+    def on_job_submitted(self, job: Job, now: float) -> None:
         """Handle a job that was submitted to the model."""
 
-    def answered(self, job: JobId, outcome: Outcome, now: float) -> None:
+    def on_job_outcome(self, job: JobId, outcome: Outcome, now: float) -> None:
         """Handle the outcome of a job."""
 
-    def held(self, now: float) -> None:
+    def on_reading_paused(self, now: float) -> None:
         """Handle a pause of reading: the client is too far ahead."""
 
-    def dropped(self, frames: int, now: float) -> None:
+    def on_frames_dropped(self, frames: int, now: float) -> None:
         """Handle interims or acks that were dropped because the client reads slowly."""
 
-    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+    def on_close(self, summary: Summary, code: ErrorCode | None, *, peer_disconnected: bool, now: float) -> None:
         """Handle the end of the session.
 
-        `gone`: the peer disconnected first; `code`: its error, None for a normal end.
+        `peer_disconnected`: the peer disconnected first; `code`: its error, None for a normal end.
         """
 
 
 class Observer:
     """Base of all observers."""
 
-    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+    def new_session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         """Handle a new session; return its observer."""
         return SessionObserver()
 
-    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
+    def on_refused(self, transport: str, code: ErrorCode, peer: str) -> None:
         """Handle a refused session. `peer` is never a label."""
 
-    def scored(self, audio_s: float, took_s: float) -> None:
+    def on_batch_scored(self, audio_s: float, took_s: float) -> None:
         """Handle one batch of the speech scorer: `audio_s` seconds of audio of all sessions, scored in `took_s`."""
 
-    def broken(self, where: Subsystem, error: BaseException) -> None:
+    def unexpected_error(self, where: Subsystem, error: BaseException) -> None:
         """Handle an unexpected error of the server itself. Its traceback is logged by the caller."""
 
-    def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    def instrument_task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Return the coroutine to run or await in place of `work`, perhaps with timing."""
         return work
 
@@ -137,25 +137,25 @@ class Observers(Observer):
     def __init__(self, listeners: Sequence[Observer]) -> None:
         self._listeners = tuple(listeners)
 
-    def session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
-        observers = [listener.session(info, view, now) for listener in self._listeners]
+    def new_session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
+        observers = [listener.new_session(info, view, now) for listener in self._listeners]
         return observers[0] if len(observers) == 1 else _SessionObservers(observers)
 
-    def refused(self, transport: str, code: ErrorCode, peer: str) -> None:
+    def on_refused(self, transport: str, code: ErrorCode, peer: str) -> None:
         for listener in self._listeners:
-            listener.refused(transport, code, peer)
+            listener.on_refused(transport, code, peer)
 
-    def scored(self, audio_s: float, took_s: float) -> None:
+    def on_batch_scored(self, audio_s: float, took_s: float) -> None:
         for listener in self._listeners:
-            listener.scored(audio_s, took_s)
+            listener.on_batch_scored(audio_s, took_s)
 
-    def broken(self, where: Subsystem, error: BaseException) -> None:
+    def unexpected_error(self, where: Subsystem, error: BaseException) -> None:
         for listener in self._listeners:
-            listener.broken(where, error)
+            listener.unexpected_error(where, error)
 
-    def task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    def instrument_task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         for listener in self._listeners:
-            work = listener.task(where, work)
+            work = listener.instrument_task(where, work)
         return work
 
 
@@ -163,34 +163,34 @@ class _SessionObservers(SessionObserver):
     def __init__(self, listeners: Sequence[SessionObserver]) -> None:
         self._listeners = tuple(listeners)
 
-    def starting(self, start: Start, now: float) -> str | None:
-        answers = [listener.starting(start, now) for listener in self._listeners]
+    def on_start(self, start: Start, now: float) -> str | None:
+        answers = [listener.on_start(start, now) for listener in self._listeners]
         return next((answer for answer in answers if answer is not None), None)
 
-    def emitted(self, event: Event, now: float) -> None:
+    def on_event(self, event: Event, now: float) -> None:
         for listener in self._listeners:
-            listener.emitted(event, now)
+            listener.on_event(event, now)
 
-    def written(self, event: Event, now: float) -> None:
+    def on_result_written(self, event: Event, now: float) -> None:
         for listener in self._listeners:
-            listener.written(event, now)
+            listener.on_result_written(event, now)
 
-    def asked(self, job: Job, now: float) -> None:
+    def on_job_submitted(self, job: Job, now: float) -> None:
         for listener in self._listeners:
-            listener.asked(job, now)
+            listener.on_job_submitted(job, now)
 
-    def answered(self, job: JobId, outcome: Outcome, now: float) -> None:
+    def on_job_outcome(self, job: JobId, outcome: Outcome, now: float) -> None:
         for listener in self._listeners:
-            listener.answered(job, outcome, now)
+            listener.on_job_outcome(job, outcome, now)
 
-    def held(self, now: float) -> None:
+    def on_reading_paused(self, now: float) -> None:
         for listener in self._listeners:
-            listener.held(now)
+            listener.on_reading_paused(now)
 
-    def dropped(self, frames: int, now: float) -> None:
+    def on_frames_dropped(self, frames: int, now: float) -> None:
         for listener in self._listeners:
-            listener.dropped(frames, now)
+            listener.on_frames_dropped(frames, now)
 
-    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+    def on_close(self, summary: Summary, code: ErrorCode | None, *, peer_disconnected: bool, now: float) -> None:
         for listener in self._listeners:
-            listener.closed(summary, code, gone=gone, now=now)
+            listener.on_close(summary, code, peer_disconnected=peer_disconnected, now=now)

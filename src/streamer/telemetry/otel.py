@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 
 from streamer.errors import ConfigError, install_command
-from streamer.telemetry.wanted import protocol_of
+from streamer.telemetry.otel_env import protocol_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -32,13 +32,17 @@ class SpanQueue(SpanProcessor):
     spans that a collector rejected.
     """
 
-    def __init__(self, exporter: SpanExporter, *, most: int = 2_048, batch: int = 512, delay_s: float = 5.0) -> None:
+    def __init__(
+        self, exporter: SpanExporter, *, max_spans: int = 2_048, batch: int = 512, delay_s: float = 5.0
+    ) -> None:
         self._exporter = exporter
-        self._came = self._went = self._refused = self._unsent = 0  # numbers of spans; each is written by one thread
-        self._told = 0
-        self._most, self._batch, self._delay_s = most, batch, delay_s
-        self._over: deque[tuple[int, Callable[[], Iterable[ReadableSpan]]]] = deque()
-        self._made: deque[ReadableSpan] = deque()
+        self._queued_count = self._dequeued_count = self._overflowed = self._export_failed = (
+            0  # numbers of spans; each is written by one thread
+        )
+        self._reported = 0
+        self._max_spans, self._batch, self._delay_s = max_spans, batch, delay_s
+        self._ended: deque[tuple[int, Callable[[], Iterable[ReadableSpan]]]] = deque()
+        self._readable: deque[ReadableSpan] = deque()
         self._full = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="streamer-spans", daemon=True)
@@ -47,7 +51,7 @@ class SpanQueue(SpanProcessor):
     @property
     def dropped(self) -> int:
         """Spans that were dropped because of a full queue, or rejected by the collector."""
-        return self._refused + self._unsent
+        return self._overflowed + self._export_failed
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Do nothing: a span is sent after its end."""
@@ -57,11 +61,11 @@ class SpanQueue(SpanProcessor):
 
     def put(self, count: int, make: Callable[[], Iterable[ReadableSpan]]) -> None:
         """Queue `count` finished spans. `make` builds them on the exporting thread. Called by one thread."""
-        if self._waiting + count > self._most or self._stopping:
-            self._refused += count
+        if self._waiting + count > self._max_spans or self._stopping:
+            self._overflowed += count
             return
-        self._over.append((count, make))
-        self._came += count
+        self._ended.append((count, make))
+        self._queued_count += count
         if self._waiting >= self._batch:
             self._full.set()
 
@@ -75,9 +79,9 @@ class SpanQueue(SpanProcessor):
         if not self._thread.is_alive():
             self._exporter.shutdown()
             return
-        self._refused += self._waiting
-        self._over.clear()
-        self._made.clear()
+        self._overflowed += self._waiting
+        self._ended.clear()
+        self._readable.clear()
         # Stopping the running export may block, so it happens on another thread.
         threading.Thread(target=self._exporter.shutdown, name="streamer-spans-end", daemon=True).start()
 
@@ -87,7 +91,7 @@ class SpanQueue(SpanProcessor):
 
     @property
     def _waiting(self) -> int:
-        return self._came - self._went
+        return self._queued_count - self._dequeued_count
 
     def _run(self) -> None:
         while True:
@@ -95,26 +99,26 @@ class SpanQueue(SpanProcessor):
             self._full.clear()
             self._export_batch()
             # Spans that `shutdown` gave up on are still counted as waiting, but are not queued any more.
-            while (self._over or self._made) and (self._stopping or self._waiting >= self._batch):
+            while (self._ended or self._readable) and (self._stopping or self._waiting >= self._batch):
                 self._export_batch()
             if self._stopping:
                 return
 
     def _make(self) -> None:
         """Build a batch of spans. An error costs its spans, not this thread."""
-        while self._over and len(self._made) < self._batch:
-            count, make = self._over.popleft()
+        while self._ended and len(self._readable) < self._batch:
+            count, make = self._ended.popleft()
             try:
-                self._made += tuple(make())
+                self._readable += tuple(make())
             except Exception:
                 log.exception("building spans failed")
-                self._went += count
-                self._unsent += count
+                self._dequeued_count += count
+                self._export_failed += count
 
     def _export_batch(self) -> None:
         self._make()
-        spans = [self._made.popleft() for _ in range(min(len(self._made), self._batch))]
-        self._went += len(spans)
+        spans = [self._readable.popleft() for _ in range(min(len(self._readable), self._batch))]
+        self._dequeued_count += len(spans)
         if not spans:
             return
         try:
@@ -123,10 +127,12 @@ class SpanQueue(SpanProcessor):
             log.exception("exporting spans failed")
             sent = False
         if not sent:
-            self._unsent += len(spans)
-        if (lost := self.dropped) > self._told:
-            log.warning("%d spans were lost: the collector rejected them, or the queue was full", lost - self._told)
-            self._told = lost
+            self._export_failed += len(spans)
+        if (dropped_total := self.dropped) > self._reported:
+            log.warning(
+                "%d spans were lost: the collector rejected them, or the queue was full", dropped_total - self._reported
+            )
+            self._reported = dropped_total
 
 
 def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]:
@@ -143,18 +149,18 @@ def provider(environment: Mapping[str, str]) -> tuple[TracerProvider, SpanQueue]
     batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)
     queue = SpanQueue(
         _exporter(environment),
-        most=max(batch, number("OTEL_BSP_MAX_QUEUE_SIZE", 2_048)),
+        max_spans=max(batch, number("OTEL_BSP_MAX_QUEUE_SIZE", 2_048)),
         batch=batch,
         delay_s=number("OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1_000,
     )
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, read by the SDK, take precedence.
     name = environment.get("OTEL_SERVICE_NAME") or "streamer"
-    made = TracerProvider(resource=_Origin(Resource.create({"service.name": name})), shutdown_on_exit=False)
+    made = TracerProvider(resource=_HashedResource(Resource.create({"service.name": name})), shutdown_on_exit=False)
     made.add_span_processor(queue)
     return made, queue
 
 
-class _Origin(Resource):
+class _HashedResource(Resource):
     """A resource with a cached hash: the encoder needs it for each span, and computing it involves JSON."""
 
     def __init__(self, resource: Resource) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 
 from streamer.errors import ErrorCode
-from streamer.session.events import Failed, Warned
+from streamer.session.events import ErrorEvent, WarningEvent
 from streamer.session.messages import Start
 from streamer.session.summary import Summary
-from streamer.telemetry.chronicle import Passage, Reader
-from streamer.telemetry.logs import Facts
+from streamer.telemetry.logs import LogFields
 from streamer.telemetry.metrics import GONE, STOPPED
 from streamer.telemetry.observer import SessionInfo, SessionView
+from streamer.telemetry.session_recorder import SegmentTimeline, SessionSink
 
 log = logging.getLogger("streamer.session")
 
 
-class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
+class SessionFields(LogFields, frozen=True, omit_defaults=True, kw_only=True):
     """Totals of a session: seconds, real-time factors, latencies of finals. No audio, text or token."""
 
     transport: str
@@ -40,7 +40,7 @@ class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
     final_latency_max_s: float | None = None
     bad_packets: int = 0
     """Packets of compressed audio that could not be decoded, and became silence."""
-    held: int = 0
+    suppressed: int = 0
     """Number of times that reading from the client was paused."""
     errors: tuple[str, ...] = ()
     """Codes of errors sent to the client, each once, in the order of their first occurrence."""
@@ -48,7 +48,7 @@ class SessionFacts(Facts, frozen=True, omit_defaults=True, kw_only=True):
     """Codes of warnings, in the same way."""
 
 
-class RefusalFacts(Facts, frozen=True, kw_only=True):
+class RefusalFields(LogFields, frozen=True, kw_only=True):
     """A refused session."""
 
     transport: str
@@ -63,10 +63,10 @@ class RefusalFacts(Facts, frozen=True, kw_only=True):
 
 def log_refusal(transport: str, code: ErrorCode, peer: str) -> None:
     """Log a refused session."""
-    log.info("session refused", extra={"facts": RefusalFacts(transport=transport, code=code, peer=peer)})
+    log.info("session refused", extra={"facts": RefusalFields(transport=transport, code=code, peer=peer)})
 
 
-class SessionLog(Reader):
+class SessionLog(SessionSink):
     """Collects the totals of one session."""
 
     def __init__(self, info: SessionInfo, view: SessionView, now: float) -> None:
@@ -78,46 +78,46 @@ class SessionLog(Reader):
         self._first_result_s: float | None = None
         self._latencies = 0
         self._latency_sum_s = self._latency_max_s = 0.0
-        self._held = 0
+        self._pause_count = 0
         self._errors: dict[str, None] = {}  # as ordered sets
         self._warnings: dict[str, None] = {}
 
-    def starting(self, start: Start, now: float) -> str | None:
+    def on_start(self, start: Start, now: float) -> str | None:
         self._mode = start.mode or self._info.mode
         return None
 
-    def first_result(self, latency_s: float) -> None:
+    def on_first_result(self, latency_s: float) -> None:
         if self._first_result_s is None:
             self._first_result_s = latency_s
 
-    def done(self, passage: Passage) -> None:
-        if passage.written is None or passage.heard is None:
+    def on_segment_done(self, timeline: SegmentTimeline) -> None:
+        if timeline.written_at is None or timeline.audio_ended_at is None:
             return
-        latency_s = passage.written - passage.heard
+        latency_s = timeline.written_at - timeline.audio_ended_at
         self._latencies += 1
         self._latency_sum_s += latency_s
         self._latency_max_s = max(self._latency_max_s, latency_s)
-        if passage.started is not None and passage.finished is not None:
-            self._inference_s += passage.finished - passage.started
-            self._inferred_s += passage.length_s
+        if timeline.inference_started_at is not None and timeline.inference_finished_at is not None:
+            self._inference_s += timeline.inference_finished_at - timeline.inference_started_at
+            self._inferred_s += timeline.length_s
 
-    def failed(self, event: Failed) -> None:
+    def on_error(self, event: ErrorEvent) -> None:
         self._errors[event.code] = None
 
-    def warned(self, event: Warned) -> None:
+    def on_warning(self, event: WarningEvent) -> None:
         self._warnings[event.code] = None
 
-    def held(self, now: float) -> None:
-        self._held += 1
+    def on_reading_paused(self, now: float) -> None:
+        self._pause_count += 1
 
-    def closed(self, summary: Summary, code: ErrorCode | None, *, gone: bool, now: float) -> None:
+    def on_close(self, summary: Summary, code: ErrorCode | None, *, peer_disconnected: bool, now: float) -> None:
         info = self._info
-        facts = SessionFacts(
+        facts = SessionFields(
             transport=info.transport,
-            dialect=info.dialect,
+            dialect=info.protocol,
             mode=self._mode,
             peer=info.peer,
-            reason=code or (GONE if gone else STOPPED),
+            reason=code or (GONE if peer_disconnected else STOPPED),
             duration_s=_short(now - self._born),
             received_s=_short(summary.received_s),
             answered_s=_short(summary.answered_s),
@@ -132,7 +132,7 @@ class SessionLog(Reader):
             first_result_s=_short(self._first_result_s) if self._first_result_s is not None else None,
             final_latency_mean_s=_ratio(self._latency_sum_s, self._latencies),
             final_latency_max_s=_short(self._latency_max_s) if self._latencies else None,
-            held=self._held,
+            suppressed=self._pause_count,
             errors=tuple(self._errors),
             warnings=tuple(self._warnings),
         )

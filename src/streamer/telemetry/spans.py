@@ -26,7 +26,7 @@ Send = Callable[[int, Callable[[], Iterable[ReadableSpan]]], None]
 """Takes a number of finished spans, and a function that builds them on another thread; `otel.SpanQueue.put`."""
 
 
-def remote(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
+def remote_context(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
     """Return the trace context of a client (W3C Trace Context); None without a valid one."""
     if not traceparent:
         return None
@@ -44,14 +44,14 @@ def traceparent(context: SpanContext) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & TraceFlags.SAMPLED:02x}"
 
 
-def parsed(traceparent: str) -> SpanContext:
+def parse_traceparent(traceparent: str) -> SpanContext:
     """Return the context of a `traceparent` of our own."""
     _, trace_id, span_id, flags = traceparent.split("-")
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedSpan:
     """A started span with its place in the tree; its other data follow at its end."""
 
     name: str
@@ -62,16 +62,16 @@ class Begun:
     links: Sequence[Link]
 
     @property
-    def sampled(self) -> bool:
+    def is_sampled(self) -> bool:
         return self.context.trace_flags.sampled
 
 
-class Part(NamedTuple):
+class ChildSpan(NamedTuple):
     """A finished child span without children of its own."""
 
     name: str
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     attributes: Attributes
     links: Sequence[Link]
 
@@ -92,7 +92,7 @@ class Spans:
         self._send = send
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
 
-    def root(
+    def start_root(
         self,
         name: str,
         at: float,
@@ -105,27 +105,27 @@ class Spans:
         context = trace.set_span_in_context(trace.NonRecordingSpan(parent or trace.INVALID_SPAN_CONTEXT))
         return self._tracer.start_span(name, context, kind, dict(attributes), links, self.ns(at))
 
-    def below(
+    def start_child(
         self, parent: SpanContext, name: str, at: float, attributes: Attributes = NONE, links: Sequence[Link] = ()
-    ) -> Begun:
+    ) -> StartedSpan:
         """Start a span in the trace of `parent`."""
         span_id = self._tracer.id_generator.generate_span_id()
         context = SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
-        return Begun(name, context, parent, at, attributes, links)
+        return StartedSpan(name, context, parent, at, attributes, links)
 
-    def over(
+    def end(
         self,
-        span: Begun,
-        ended: float,
+        span: StartedSpan,
+        ended_at: float,
         attributes: Attributes = NONE,
         status: Status = UNSET,
         *,
-        parts: Sequence[Part] = (),
+        parts: Sequence[ChildSpan] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """End a span, with its attributes and the child spans that were not started before."""
-        if span.sampled:
-            self._send(1 + len(parts), partial(self._made, span, ended, attributes, status, parts, events))
+        if span.is_sampled:
+            self._send(1 + len(parts), partial(self._made, span, ended_at, attributes, status, parts, events))
 
     def ns(self, monotonic_s: float) -> int:
         """Return nanoseconds since the epoch."""
@@ -133,20 +133,22 @@ class Spans:
 
     def _made(
         self,
-        span: Begun,
-        ended: float,
+        span: StartedSpan,
+        ended_at: float,
         attributes: Attributes,
         status: Status,
-        parts: Sequence[Part],
+        parts: Sequence[ChildSpan],
         events: Sequence[Event],
     ) -> Iterable[ReadableSpan]:
         """Yield the span, then its children, on the exporting thread."""
-        yield self._readable(span, ended, {**span.attributes, **attributes}, status, events)
-        for name, began, over, of_part, links in parts:
-            yield self._readable(self.below(span.context, name, began, of_part, links), over, of_part, UNSET, ())
+        yield self._readable(span, ended_at, {**span.attributes, **attributes}, status, events)
+        for name, started_at, over, of_part, links in parts:
+            yield self._readable(
+                self.start_child(span.context, name, started_at, of_part, links), over, of_part, UNSET, ()
+            )
 
     def _readable(
-        self, span: Begun, ended: float, attributes: Attributes, status: Status, events: Sequence[Event]
+        self, span: StartedSpan, ended_at: float, attributes: Attributes, status: Status, events: Sequence[Event]
     ) -> ReadableSpan:
         return ReadableSpan(
             span.name,
@@ -158,6 +160,6 @@ class Spans:
             span.links,
             status=status,
             start_time=self.ns(span.at),
-            end_time=self.ns(max(span.at, ended)),
+            end_time=self.ns(max(span.at, ended_at)),
             instrumentation_scope=self._scope,
         )

@@ -53,10 +53,10 @@ class TaskStats:
 
     def task(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Return the same coroutine with timing, for `create_task` or `await`."""
-        return _counted(work, self, _Life(self, work), perf_counter())
+        return _count(work, self, _TaskLifetime(self, work), perf_counter())
 
 
-class _Life:
+class _TaskLifetime:
     """Counts the end of a coroutine, also of one that is cancelled before its start and has no `finally`."""
 
     __slots__ = ("_stats", "_work")
@@ -71,29 +71,29 @@ class _Life:
         self._work.close()
 
 
-async def _counted(
+async def _count(
     work: Coroutine[Any, Any, T],
     stats: TaskStats,
-    life: _Life,  # noqa: ARG001 (it ends with this frame)
+    life: _TaskLifetime,  # noqa: ARG001 (it ends with this frame)
     made: float,
 ) -> T:
     """Return `work` as a coroutine, which `create_task` requires."""
-    return await _timed(work, stats, made)
+    return await _time(work, stats, made)
 
 
 @coroutine
-def _timed(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Generator[Any, Any, T]:
+def _time(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Generator[Any, Any, T]:
     """Run `work` and time each step. A generator, because its locals are twice as fast as an object's attributes."""
     step: Callable[[Any], Any] = work.send
     value: Any = None
-    began = perf_counter()
-    stats.first_poll_delay_s += began - paused
+    started_at = perf_counter()
+    stats.first_poll_delay_s += started_at - paused
     ready = True
     while True:
         if ready:
-            stats.scheduled_s += began - paused
+            stats.scheduled_s += started_at - paused
         else:
-            stats.idle_s += began - paused
+            stats.idle_s += started_at - paused
         try:
             waits_for = step(value)
         except StopIteration as end:
@@ -101,7 +101,7 @@ def _timed(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Gen
         finally:
             value = None  # an error references this frame; a reference back would be a cycle for the collector
             paused = perf_counter()
-            took_s = paused - began
+            took_s = paused - started_at
             stats.polls += 1
             stats.poll_s += took_s
             if took_s > SLOW_POLL_S:
@@ -112,15 +112,15 @@ def _timed(work: Coroutine[Any, Any, T], stats: TaskStats, paused: float) -> Gen
             step = work.send
         except BaseException as error:  # noqa: BLE001 (a cancellation, or the end, of the work itself)
             step, value = work.throw, error
-        began = perf_counter()
+        started_at = perf_counter()
 
 
 async def watch_lag(observe: Callable[[float], None], interval_s: float = 0.1) -> None:
     """Measure forever by how much a timer of the loop is late."""
     while True:
-        began = perf_counter()
+        started_at = perf_counter()
         await asyncio.sleep(interval_s)
-        observe(max(0.0, perf_counter() - began - interval_s))
+        observe(max(0.0, perf_counter() - started_at - interval_s))
 
 
 class LagMean:

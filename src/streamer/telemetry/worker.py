@@ -15,7 +15,7 @@ from opentelemetry.trace import NonRecordingSpan, Status, StatusCode
 
 from streamer.inference.observer import WorkerObserver
 from streamer.telemetry.otel import provider
-from streamer.telemetry.spans import Attributes, Begun, Spans, parsed
+from streamer.telemetry.spans import Attributes, Spans, StartedSpan, parse_traceparent
 
 
 class TracedWorker(WorkerObserver):
@@ -24,20 +24,20 @@ class TracedWorker(WorkerObserver):
     def __init__(self) -> None:
         self._provider, self._queue = provider(os.environ)
         self._spans = Spans(self._provider, self._queue.put)
-        self._told = 0
+        self._reported = 0
 
-    def calling(self, trace: str | None, items: int) -> AbstractContextManager[object]:
-        return nullcontext() if trace is None else _Call(self._spans, trace, items)
+    def trace_call(self, trace: str | None, items: int) -> AbstractContextManager[object]:
+        return nullcontext() if trace is None else _CallSpan(self._spans, trace, items)
 
-    def take_lost(self) -> int:
-        lost, self._told = self._queue.dropped - self._told, self._queue.dropped
-        return lost
+    def dropped_since_last(self) -> int:
+        dropped, self._reported = self._queue.dropped - self._reported, self._queue.dropped
+        return dropped
 
     def stop(self) -> None:
         self._provider.shutdown()
 
 
-class _Call:
+class _CallSpan:
     """A call of the model, whose span is OpenTelemetry's current span meanwhile."""
 
     __slots__ = ("_before", "_span", "_spans")
@@ -45,7 +45,7 @@ class _Call:
     def __init__(self, spans: Spans, traceparent: str, items: int) -> None:
         attributes: Attributes = {"streamer.batch.size": items, "process.pid": os.getpid()}
         self._spans = spans
-        self._span: Begun = spans.below(parsed(traceparent), "model", monotonic(), attributes)
+        self._span: StartedSpan = spans.start_child(parse_traceparent(traceparent), "model", monotonic(), attributes)
 
     def __enter__(self) -> None:
         self._before: Token[context.Context] = context.attach(
@@ -58,16 +58,16 @@ class _Call:
         context.detach(self._before)
         if isinstance(error, Exception):
             status = Status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
-            self._spans.over(self._span, monotonic(), status=status, events=[_event(error)])
+            self._spans.end(self._span, monotonic(), status=status, events=[_event(error)])
         else:
-            self._spans.over(self._span, monotonic())
+            self._spans.end(self._span, monotonic())
 
 
 def _event(error: Exception) -> Event:
     """Return an exception as an event of the semantic conventions."""
-    told = {
+    fields = {
         "exception.type": type(error).__qualname__,
         "exception.message": str(error),
         "exception.stacktrace": "".join(traceback.format_exception(error)),
     }
-    return Event("exception", told)
+    return Event("exception", fields)

@@ -5,12 +5,12 @@ from streamer.testing.fakes import ScriptedEngine, ScriptedScoring
 from streamer.testing.faults import HEALTHY, FaultProxy, Toxics, fault_proxy
 from streamer.testing.serving import Served, serve
 from streamer.testing.signals import noise, s16le, silence, speech, tone
-from streamer.transports.memory import Goodbye, MemoryClient, MemoryTransport, memory_pair
+from streamer.transports.memory import CloseInfo, MemoryClient, MemoryTransport, memory_pair
 
 __all__ = [
     "HEALTHY",
+    "CloseInfo",
     "FaultProxy",
-    "Goodbye",
     "ManualClock",
     "MemoryClient",
     "MemoryTransport",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 
 
-class _Call:
+class _ScheduledCall:
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
 
@@ -23,7 +23,7 @@ class ManualClock:
     def __init__(self, start: float = 1_000.0) -> None:
         self._now = start
         self._order = count()
-        self._calls: list[tuple[float, int, _Call]] = []
+        self._calls: list[tuple[float, int, _ScheduledCall]] = []
         self._cpu = 0.0
         self.cpu_step = 0.0
         """CPU seconds between two readings."""
@@ -35,8 +35,8 @@ class ManualClock:
     def now(self) -> float:
         return self._now
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> _Call:
-        call = _Call(callback)
+    def call_at(self, when: float, callback: Callable[[], None]) -> _ScheduledCall:
+        call = _ScheduledCall(callback)
         heapq.heappush(self._calls, (when, next(self._order), call))
         return call
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.coding import Samples, decoded
+from streamer.audio.deferred_decoder import AudioSamples, decode_samples
 from streamer.errors import Overloaded
-from streamer.inference.contract import Deliver, EngineDepth, Readiness
+from streamer.inference.contract import DeliverOutcome, EngineDepth, Readiness
 from streamer.session.actions import Job, JobId, Outcome, Output
 from streamer.vad.scorer import Row
 
@@ -25,7 +25,7 @@ def loudness(samples: NDArray[np.float32]) -> Probabilities:
 
 
 class ScriptedScoring:
-    """A speech scorer that answers with `score` of the samples, in the loop's next iteration or after `held` ends."""
+    """Speech scorer that answers with `score` of the samples, in the next loop iteration or after `is_holding` ends."""
 
     def __init__(self, score: Callable[[NDArray[np.float32]], Probabilities] = loudness) -> None:
         self._score = score
@@ -33,7 +33,7 @@ class ScriptedScoring:
         self.rows: dict[Row, Callable[[Sequence[float]], None]] = {}
         self.resets = 0
         self.on_failure: Callable[[BaseException], None] | None = None
-        self.held = False
+        self.is_holding = False
         self.waiting: list[Callable[[], None]] = []
 
     async def start(self) -> None: ...
@@ -52,19 +52,19 @@ class ScriptedScoring:
         assert row in self.rows
         self.resets += 1
 
-    def submit(self, row: Row, samples: Samples) -> None:
+    def submit(self, row: Row, samples: AudioSamples) -> None:
         assert row in self.rows
 
         def answer() -> None:
             if row in self.rows:
-                self.rows[row](self._score(decoded(samples)).tolist())
+                self.rows[row](self._score(decode_samples(samples)).tolist())
 
-        if self.held:
+        if self.is_holding:
             self.waiting.append(answer)
         else:
             asyncio.get_running_loop().call_soon(answer)
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """Send the held answers."""
         waiting, self.waiting = self.waiting, []
         for answer in waiting:
@@ -77,14 +77,14 @@ def count_samples(job: Job) -> Outcome:
 
 
 class ScriptedEngine:
-    """An inference engine that answers with `answer` of the job, in the loop's next iteration or after `held` ends."""
+    """Inference engine that answers with `answer` of the job, in the next loop iteration or after `is_holding` ends."""
 
     def __init__(self, answer: Callable[[Job], Outcome] = count_samples) -> None:
         self._answer = answer
         self.readiness = Readiness(True)
-        self.refuse: Overloaded | None = None
-        self.held = False
-        self.jobs: dict[tuple[str, JobId], tuple[Job, Deliver]] = {}
+        self.refuse_admission: Overloaded | None = None
+        self.is_holding = False
+        self.jobs: dict[tuple[str, JobId], tuple[Job, DeliverOutcome]] = {}
         self.submitted: list[Job] = []
         self.cancelled: list[tuple[str, JobId]] = []
         self.released: list[tuple[str, int | None]] = []
@@ -99,14 +99,14 @@ class ScriptedEngine:
     async def stop(self, timeout_s: float) -> None: ...
 
     def check_admission(self) -> None:
-        if self.refuse is not None:
-            raise self.refuse
+        if self.refuse_admission is not None:
+            raise self.refuse_admission
 
-    def submit(self, job: Job, deliver: Deliver) -> None:
+    def submit(self, job: Job, deliver: DeliverOutcome) -> None:
         key = (job.session_id, job.id)
         self.submitted.append(job)
         self.jobs[key] = (job, deliver)
-        if not self.held:
+        if not self.is_holding:
             asyncio.get_running_loop().call_soon(self._deliver, key)
 
     def cancel(self, session_id: str, job: JobId) -> None:
@@ -118,7 +118,7 @@ class ScriptedEngine:
         if stream is None:
             self.jobs = {key: value for key, value in self.jobs.items() if key[0] != session_id}
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """Send the held answers."""
         for key in tuple(self.jobs):
             self._deliver(key)

@@ -31,7 +31,7 @@ class Toxics:
 HEALTHY = Toxics()
 
 
-class _Way:
+class _Direction:
     """One direction of one connection."""
 
     def __init__(self, toxics: Callable[[], Toxics], cut: Callable[[], None], changed: asyncio.Condition) -> None:
@@ -43,9 +43,9 @@ class _Way:
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward bytes until EOF, which is forwarded as well."""
         while data := await self._read(reader):
-            for piece in self._sliced(data):
+            for piece in self._slice(data):
                 await self._delay(len(piece))
-                await self._heard()
+                await self._wait_audible()
                 if writer.is_closing():  # writing to it is an error on some loops and has no effect on others
                     raise ConnectionResetError("the other end is gone")
                 writer.write(piece[: self._room()])
@@ -54,7 +54,7 @@ class _Way:
                 if not self._room():
                     self._cut()
                     return
-        await self._heard()
+        await self._wait_audible()
         if not writer.is_closing():
             writer.write_eof()
 
@@ -63,7 +63,7 @@ class _Way:
         rate = self._toxics().bytes_per_s
         return await reader.read(_CHUNK if rate is None else max(1, min(_CHUNK, int(rate))))
 
-    def _sliced(self, data: bytes) -> list[bytes]:
+    def _slice(self, data: bytes) -> list[bytes]:
         size = self._toxics().slice_bytes or len(data)
         return [data[at : at + size] for at in range(0, len(data), size)]
 
@@ -77,7 +77,7 @@ class _Way:
         if seconds:
             await asyncio.sleep(seconds)
 
-    async def _heard(self) -> None:
+    async def _wait_audible(self) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: not self._toxics().silent)
 
@@ -156,8 +156,8 @@ class FaultProxy:
         def cut() -> None:
             _reset((writer, far_writer))
 
-        up = _Way(lambda: self.up, cut, self._changed)
-        down = _Way(lambda: self.down, cut, self._changed)
+        up = _Direction(lambda: self.up, cut, self._changed)
+        down = _Direction(lambda: self.down, cut, self._changed)
         try:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(up.carry(reader, far_writer))

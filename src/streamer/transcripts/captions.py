@@ -71,8 +71,8 @@ def _groups(words: Sequence[Word]) -> Iterator[list[Word]]:
     group: list[Word] = []
     for word in words:
         if group and not _goes_on(group, word):
-            kept, group = _at_clause(group, word)
-            yield kept
+            complete, group = _at_clause(group, word)
+            yield complete
             if group and not _goes_on(group, word):
                 yield group
                 group = []

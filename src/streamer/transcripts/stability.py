@@ -54,9 +54,9 @@ def steady(agreement: Agreement, interim: Transcript, separator: str = " ") -> t
     characters.
     """
     state = agreement.update(_split(interim.text, separator))
-    kept = separator.join(state.stable)
+    prefix = separator.join(state.stable)
     text = separator.join(state.latest)
-    return state, _rewritten(interim, text, state.latest, stable=len(kept))
+    return state, _rewritten(interim, text, state.latest, stable=len(prefix))
 
 
 def steady_final(agreement: Agreement, final: Transcript, separator: str = " ") -> Transcript:

@@ -35,8 +35,8 @@ async def listening_sockets(host: str, port: int, *, shared: bool = False) -> li
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         for family, address in dict.fromkeys((each[0], each[4]) for each in found):
-            taken = listening[0].getsockname()[1] if listening else port
-            listening.append(_bound(family, (address[0], taken, *address[2:]), shared=shared))
+            port_number = listening[0].getsockname()[1] if listening else port
+            listening.append(_bound(family, (address[0], port_number, *address[2:]), shared=shared))
     except OSError as error:
         for each in listening:
             each.close()

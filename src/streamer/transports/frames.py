@@ -42,9 +42,9 @@ class FrameError(Exception):
 class FrameLimits:
     """Bounds, in bytes of payload."""
 
-    frame: int
+    max_frame_bytes: int
     """Longest accepted frame."""
-    joined: int = 0
+    max_coalesced_bytes: int = 0
     """Total length up to which binary messages may be joined."""
 
 
@@ -57,7 +57,7 @@ def read_binary_messages(
     position after the last one.
     """
     messages: list[bytes] = []
-    size, remaining = len(data), limits.frame
+    size, remaining = len(data), limits.max_frame_bytes
     while size - at >= 6 and data[at] == BINARY_MESSAGE and len(messages) < count:
         length, begin = data[at + 1] - _MASKED, at + 6
         if length == _TWO_BYTES:
@@ -68,7 +68,7 @@ def read_binary_messages(
         if end > size or length > remaining:
             break
         messages.append(unmask(data[begin:end], bytes(data[begin - 4 : begin])))
-        remaining = (remaining if len(messages) > 1 else limits.joined) - length
+        remaining = (remaining if len(messages) > 1 else limits.max_coalesced_bytes) - length
         at = end
     return messages, at
 
@@ -99,7 +99,7 @@ def is_close(first: int) -> bool:
     return first & _OPCODE == CLOSE
 
 
-def continues(first: int, fragmented: bool) -> bool:
+def is_fragmented_after(first: int, fragmented: bool) -> bool:
     """Return whether a message is incomplete after a frame that begins with this byte. `fragmented`: before it."""
     return fragmented if first & CONTROL else not first & _FIN
 

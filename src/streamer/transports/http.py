@@ -16,26 +16,26 @@ from aiohttp.typedefs import Middleware
 
 from streamer.access import (
     QUERY_NAME,
+    Authenticator,
     Credential,
-    Door,
     ForbiddenHost,
     Hosts,
     Proxies,
     ProxyHeader,
-    find_credential,
+    extract_credential,
 )
+from streamer.connection.address_budgets import AddressBudgets
+from streamer.connection.admission import QuotaExceeded
+from streamer.connection.budget import TOO_MUCH_OF_ADDRESS
+from streamer.connection.lifecycle import Lifecycle
+from streamer.connection.meter import Meter
 from streamer.errors import StreamerError, brief
-from streamer.runtime.address_budgets import AddressBudgets
-from streamer.runtime.admission import TooMany
-from streamer.runtime.budget import TOO_MUCH_OF_ADDRESS
-from streamer.runtime.lifecycle import Lifecycle
-from streamer.runtime.meter import Meter
 from streamer.telemetry.observer import Observer, Subsystem
-from streamer.transports.wire import HTTP_STATUS
+from streamer.transports.status_codes import HTTP_STATUS
 
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
-UNFORESEEN = StreamerError("internal server error")
+UNEXPECTED = StreamerError("internal server error")
 """Error for a client after an unexpected error of the server."""
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class HttpLog(logging.LoggerAdapter[logging.Logger]):
             super().exception(msg, *args, **kwargs)
 
 
-class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+class ServedModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """The served model; rates in Hz. `output_sample_rate` is left out for a model that answers without audio.
 
     `word_times`: see `models.contract.BaseModel`.
@@ -73,7 +73,7 @@ class Info(msgspec.Struct, frozen=True):
     """Body of `/api/v2/info`."""
 
     version: str
-    model: ModelInfo
+    model: ServedModelInfo
     modes: Sequence[str]
     dialects: Sequence[str]
     encodings: Sequence[str]
@@ -107,11 +107,11 @@ def host_check(hosts: Hosts, observer: Observer) -> list[Middleware]:
                 brief(host),
             )
             if "Upgrade" in request.headers:
-                observer.refused(_WEBSOCKET, error.code, request.remote or "unknown")
+                observer.on_refused(_WEBSOCKET, error.code, request.remote or "unknown")
             return refusal(error)
         return await handler(request)
 
-    return [check] if hosts.checked else []
+    return [check] if hosts.is_checked else []
 
 
 def forwarded(proxies: Proxies) -> list[Middleware]:
@@ -135,7 +135,7 @@ def budget_check(addresses: AddressBudgets) -> Middleware:
     async def check(request: web.Request, handler: Answer) -> web.StreamResponse:
         wait_s = addresses.wait_s(request.remote)
         if wait_s > 0:
-            response: web.StreamResponse = refusal(TooMany(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s))
+            response: web.StreamResponse = refusal(QuotaExceeded(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s))
             response.force_close()
             return response
         meter = Meter(addresses.clock.cpu)
@@ -150,15 +150,15 @@ def budget_check(addresses: AddressBudgets) -> Middleware:
 
 def credential_of(request: web.Request) -> Credential | None:
     """Return the credential of a plain request, from its header or its URL."""
-    return find_credential(request.headers.get("Authorization"), (), request.query.get(QUERY_NAME))
+    return extract_credential(request.headers.get("Authorization"), (), request.query.get(QUERY_NAME))
 
 
-def needs_credential(handler: Handler, door: Door) -> Handler:
+def needs_credential(handler: Handler, authenticator: Authenticator) -> Handler:
     """Return a handler that requires a key or token, if authentication is enabled; otherwise it answers 401."""
 
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
-            await door.show(credential_of(request))
+            await authenticator.verify(credential_of(request))
         except StreamerError as error:
             return refusal(error)
         return await handler(request)
@@ -170,7 +170,7 @@ def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
     """Return the routes for orchestrators and load balancers, which never need a credential."""
 
     def get(path: str, handler: Handler) -> web.RouteDef:
-        return web.get(path, watched(handler, observer, Subsystem.API_ROUTING))
+        return web.get(path, observe_errors(handler, observer, Subsystem.API_ROUTING))
 
     async def health(_: web.Request) -> web.Response:
         return _json(_Status("healthy"))
@@ -186,28 +186,28 @@ def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
     return [get("/api/v1/health", health), get("/livez", live), get("/readyz", ready)]
 
 
-def info_route(info: Info, observer: Observer, door: Door | None) -> web.RouteDef:
-    """Return the route of the server's information. `door`: require a credential; None: public."""
+def info_route(info: Info, observer: Observer, authenticator: Authenticator | None) -> web.RouteDef:
+    """Return the route of the server's information. `authenticator`: require a credential; None: public."""
 
     async def describe(_: web.Request) -> web.StreamResponse:
         return _json(info)
 
-    handler = needs_credential(describe, door) if door else describe
-    return web.get("/api/v2/info", watched(handler, observer, Subsystem.API_ROUTING))
+    handler = needs_credential(describe, authenticator) if authenticator else describe
+    return web.get("/api/v2/info", observe_errors(handler, observer, Subsystem.API_ROUTING))
 
 
-def watched(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
+def observe_errors(handler: Handler, observer: Observer, where: Subsystem) -> Handler:
     """Return a handler that counts polls and errors."""
 
     async def watched(request: web.Request) -> web.StreamResponse:
         try:
-            return await observer.task(where, handler(request))
+            return await observer.instrument_task(where, handler(request))
         except web.HTTPException:
             raise
         except Exception as error:
             log.exception("%s failed", request.path)
-            observer.broken(where, error)
-            return refusal(UNFORESEEN)
+            observer.unexpected_error(where, error)
+            return refusal(UNEXPECTED)
 
     return watched
 

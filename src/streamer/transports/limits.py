@@ -1,4 +1,4 @@
-"""Limits of a listener: connections that are not sessions (yet), and the kernel's buffers."""
+"""Limits of connections: before their session, in the kernel's buffers, and for the input of a WebSocket."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from streamer.connection.address_budgets import AddressBudgets
 from streamer.errors import ErrorCode
-from streamer.runtime.address_budgets import AddressBudgets
+
+CLOSING_TURN_S = 0.01
+"""Seconds between two iterations for a peer whose close is awaited: its other input is not urgent."""
+DROPPING_TURN_S = 0.002
+"""Seconds between two reads of a failed peer. Its input is dropped: the peer may read the close only after sending."""
+MAX_UNREAD_BYTES = 64 * 1024
+"""Unread bytes above which the socket is not read."""
+MAX_SMALL_BYTES = 64
+"""Size up to which a data frame is charged like a control frame, because it carries almost no audio."""
 
 
 @dataclass(frozen=True, slots=True)

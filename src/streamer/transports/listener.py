@@ -18,14 +18,14 @@ from typing import Any, cast
 from aiohttp import web
 
 from streamer.access import Proxies
+from streamer.connection.admission import network_of
+from streamer.connection.meter import Meter
 from streamer.errors import ErrorCode
-from streamer.runtime.admission import network_of
-from streamer.runtime.meter import Meter
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.detachable import DetachableTransport
 from streamer.transports.http import HttpLog
 from streamer.transports.limits import Buffers, HandshakeLimits
-from streamer.transports.proxy_protocol import Introductions
+from streamer.transports.proxy_protocol import ProxyHeaderReader
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,9 @@ _MAX_TURNED_AWAY = 100
 """Connections that are answered with 503 at a time; further ones are closed without an answer."""
 _TIMER_S = 0.01
 """Time in seconds by which a timer of the loop may be early."""
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_OVERLOADED_RESPONSE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 _TOO_MUCH = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _END_OF_HEAD = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
@@ -70,7 +72,7 @@ class Listener:
         """Create a listener. `proxies`: trusted ones, whose connections have the limits of their clients."""
         self.limits = limits
         self._proxies = proxies or Proxies()
-        self._introductions = Introductions(self._proxies, limits.max_connections, limits.timeout_s, self._admit)
+        self._introductions = ProxyHeaderReader(self._proxies, limits.max_connections, limits.timeout_s, self._admit)
         self.connections: dict[HttpConnection, None] = {}
         """Connections that are not sessions (yet), in the order of their accept."""
         self._of_network: Counter[str] = Counter()
@@ -80,7 +82,7 @@ class Listener:
         self._buffers = buffers or Buffers()
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._turned_away: set[socket.socket] = set()
+        self._refusing: set[socket.socket] = set()
         application.on_response_prepare.append(_end_after_refusal)
         self._runner = web.AppRunner(
             application,
@@ -101,8 +103,8 @@ class Listener:
             if self._buffers.send:
                 listening.setsockopt(SOL_SOCKET, SO_SNDBUF, self._buffers.send)
             self._accepting.append(asyncio.create_task(accept(listening, self._introductions.begin), name="accept"))
-        taken: int = self._sockets[0].getsockname()[1]
-        return taken
+        bound_port: int = self._sockets[0].getsockname()[1]
+        return bound_port
 
     async def stop(self) -> None:
         """Stop accepting, let running requests end within the shutdown time, and close the rest."""
@@ -110,7 +112,7 @@ class Listener:
         self._accepting.clear()
         while self._sockets:
             self._sockets.pop().close()
-        for connection in tuple(self._turned_away):
+        for connection in tuple(self._refusing):
             self._close(connection)
         await self._introductions.stop()
         await _cancelled(self.opening)
@@ -142,11 +144,11 @@ class Listener:
     def _admit(self, connection: socket.socket, address: str) -> None:
         """Open a connection, or turn it away. A trusted proxy's own address has no limits but the total."""
         addresses, is_proxy = self.limits.addresses, self._proxies.trusts(address)
-        began, wait_s = addresses.clock.cpu(), 0.0 if is_proxy else addresses.wait_s(address)
+        started_at, wait_s = addresses.clock.cpu(), 0.0 if is_proxy else addresses.wait_s(address)
         if wait_s > 0 or not self._has_room(address):
-            self._turn_away(connection, _TOO_MUCH % math.ceil(wait_s) if wait_s else _BUSY)
+            self._refuse(connection, _TOO_MUCH % math.ceil(wait_s) if wait_s else _OVERLOADED_RESPONSE)
             self.limits.on_refused(ErrorCode.RATE_LIMITED if wait_s else ErrorCode.OVERLOADED, address)
-            addresses.charge(address, addresses.clock.cpu() - began)
+            addresses.charge(address, addresses.clock.cpu() - started_at)
             return
         if self._buffers.receive:
             # On the listening socket it would limit the window scale for good (RFC 7323), and then the kernel
@@ -173,8 +175,8 @@ class Listener:
         for oldest in islice(self.connections, _MAX_LOOKS):
             if now - oldest.accepted_at < MIN_SILENCE_S:
                 return False
-            if oldest.is_waited_for:
-                oldest.give_way()
+            if oldest.is_silent:
+                oldest.evict()
                 self.limits.on_refused(ErrorCode.OVERLOADED, oldest.address)
                 return True
         return False
@@ -200,22 +202,22 @@ class Listener:
         finally:
             protocol.opening = None
 
-    def _turn_away(self, connection: socket.socket, answer: bytes) -> None:
+    def _refuse(self, connection: socket.socket, answer: bytes) -> None:
         """Send `answer` without reading the request; not over TLS, which would have to be negotiated first.
 
         The connection is closed soon afterwards: closing it with unread bytes would be a reset and lose the answer.
         """
-        if self._tls is None and len(self._turned_away) < _MAX_TURNED_AWAY:
+        if self._tls is None and len(self._refusing) < _MAX_TURNED_AWAY:
             with suppress(OSError):
                 connection.send(answer)
                 connection.shutdown(socket.SHUT_WR)
-                self._turned_away.add(connection)
+                self._refusing.add(connection)
                 asyncio.get_running_loop().call_later(_TURN_AWAY_S, self._close, connection)
                 return
         connection.close()
 
     def _close(self, connection: socket.socket) -> None:
-        self._turned_away.discard(connection)
+        self._refusing.discard(connection)
         with suppress(OSError):
             connection.recv(_MAX_HEAD_BYTES)
         connection.close()
@@ -319,11 +321,11 @@ class HttpConnection(asyncio.Protocol):
             self._listener.limits.addresses.charge(self.address, spent_s)
 
     @property
-    def is_waited_for(self) -> bool:
+    def is_silent(self) -> bool:
         """Whether the head of the first request, or the TLS handshake, is incomplete."""
         return self._head is not None
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """Close the connection in favour of a newer one."""
         self._head = None  # it was not too slow: there were too many
         self.forget()
@@ -332,7 +334,7 @@ class HttpConnection(asyncio.Protocol):
                 self.opening.cancel()
         else:
             if not self._listener.is_encrypted:
-                self._transport.write(_BUSY)
+                self._transport.write(_OVERLOADED_RESPONSE)
             self._transport.close()
 
     def forget(self) -> None:

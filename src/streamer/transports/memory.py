@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from streamer.connection.transport import FrameSink
 from streamer.errors import ErrorCode
-from streamer.runtime.transport import Ear
 
 FrameT = TypeVar("FrameT")
 
@@ -57,7 +57,7 @@ class _Pipe(Generic[FrameT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Goodbye:
+class CloseInfo:
     """How the server closed."""
 
     code: ErrorCode | None
@@ -66,21 +66,21 @@ class Goodbye:
 
 
 class MemoryTransport(Generic[FrameT]):
-    """The server's end; implements `runtime.transport.Transport`."""
+    """The server's end; implements `connection.transport.Transport`."""
 
     name = "memory"
 
     def __init__(self, incoming: _Pipe[FrameT], outgoing: _Pipe[FrameT], peer: str) -> None:
         self.peer = peer
-        self.signs = 0
-        self.goodbye: Goodbye | None = None
+        self.control_frames_received = 0
+        self.close_info: CloseInfo | None = None
         self._incoming = incoming
         self._outgoing = outgoing
 
     async def receive(self) -> FrameT | None:
         return await self._incoming.get()
 
-    def hand_over(self, ear: Ear[FrameT] | None) -> None:
+    def set_sink(self, sink: FrameSink[FrameT] | None) -> None:
         """Do nothing: all frames go through `receive`."""
 
     async def send(self, frame: FrameT) -> None:
@@ -90,14 +90,14 @@ class MemoryTransport(Generic[FrameT]):
         return self._outgoing.offer(frame)
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
-        self._end(Goodbye(code, reason))
+        self._end(CloseInfo(code, reason))
 
     def abort(self) -> None:
-        self._end(Goodbye(None, "", aborted=True))
+        self._end(CloseInfo(None, "", aborted=True))
 
-    def _end(self, goodbye: Goodbye) -> None:
-        if self.goodbye is None:
-            self.goodbye = goodbye
+    def _end(self, goodbye: CloseInfo) -> None:
+        if self.close_info is None:
+            self.close_info = goodbye
         self._outgoing.end(drop=goodbye.aborted)
         self._incoming.end(drop=True)
 
@@ -111,9 +111,9 @@ class MemoryClient(Generic[FrameT]):
         self._server = server
 
     @property
-    def goodbye(self) -> Goodbye | None:
+    def close_info(self) -> CloseInfo | None:
         """How the server closed, once it has."""
-        return self._server.goodbye
+        return self._server.close_info
 
     async def send(self, frame: FrameT) -> None:
         """Send a frame. Raises ConnectionError if the server has closed."""
@@ -125,7 +125,7 @@ class MemoryClient(Generic[FrameT]):
 
     def ping(self) -> None:
         """Send a control frame, as WebSocket clients do by themselves."""
-        self._server.signs += 1
+        self._server.control_frames_received += 1
 
     def close(self) -> None:
         """Disconnect; sent frames still arrive."""

@@ -30,7 +30,7 @@ class ProxyHeaderError(ValueError):
     """The connection does not begin with a valid header."""
 
 
-class Introductions:
+class ProxyHeaderReader:
     """Finds the client of each accepted connection: a trusted proxy names it in a header."""
 
     def __init__(
@@ -137,10 +137,10 @@ async def _line(connection: socket.socket, start: bytes) -> bytes:
 def _missing(connection: socket.socket) -> int:
     """Return how many bytes may be read without reading beyond the line: at least one."""
     try:
-        seen = connection.recv(_MAX_LINE, socket.MSG_PEEK)
+        data = connection.recv(_MAX_LINE, socket.MSG_PEEK)
     except BlockingIOError:
         return 1
-    return max(1, seen.find(b"\n") + 1)
+    return max(1, data.find(b"\n") + 1)
 
 
 async def _read(connection: socket.socket, size: int) -> bytes:

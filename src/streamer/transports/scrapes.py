@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 from prometheus_client import Metric
 
-from streamer.access import Door, Forbidden
+from streamer.access import Authenticator, Forbidden
+from streamer.access.factory import MetricsPolicy
 from streamer.errors import Overloaded, StreamerError
-from streamer.runtime.doorway import MetricsPolicy
-from streamer.telemetry.exposition import Format, written
+from streamer.telemetry.exposition import ExpositionFormat, write_text
 from streamer.telemetry.observer import Observer, Subsystem
-from streamer.transports.http import Handler, credential_of, failure, refusal, watched
+from streamer.transports.http import Handler, credential_of, failure, observe_errors, refusal
 
 Collect = Callable[[], Awaitable[Iterable[Metric]]]
 
@@ -40,13 +40,13 @@ class Scrapes:
         """Create the queue. `processes`: number of processes that are scraped together."""
         self._interval_s = min(INTERVAL_S * processes, MAX_INTERVAL_S)
         self._collect = collect
-        self._running: dict[Format, asyncio.Task[bytes]] = {}
-        self._turn = asyncio.Lock()
+        self._running: dict[ExpositionFormat, asyncio.Task[bytes]] = {}
+        self._lock = asyncio.Lock()
         self._next_at = 0.0
         self.waiting = 0
         """Number of requests without an answer."""
 
-    async def answer(self, format: Format) -> bytes:
+    async def answer(self, format: ExpositionFormat) -> bytes:
         """Return the metrics as text. Raises Overloaded, and the errors of `collect`."""
         if self.waiting >= MAX_WAITING:
             raise Overloaded(f"the server has reached its limit of {MAX_WAITING} waiting scrapes")
@@ -56,20 +56,20 @@ class Scrapes:
         finally:
             self.waiting -= 1
 
-    def _scrape(self, format: Format) -> asyncio.Task[bytes]:
+    def _scrape(self, format: ExpositionFormat) -> asyncio.Task[bytes]:
         task = self._running.get(format)
         if task is None:
             task = self._running[format] = asyncio.create_task(self._write(format), name="scrape")
             task.add_done_callback(_retrieve)
         return task
 
-    async def _write(self, format: Format) -> bytes:
+    async def _write(self, format: ExpositionFormat) -> bytes:
         loop = asyncio.get_running_loop()
         try:
-            async with self._turn:
+            async with self._lock:
                 await asyncio.sleep(self._next_at - loop.time())
                 self._next_at = loop.time() + self._interval_s
-                return await written(await self._collect(), format)
+                return await write_text(await self._collect(), format)
         finally:
             del self._running[format]
 
@@ -80,14 +80,16 @@ def _retrieve(task: asyncio.Task[bytes]) -> None:
         task.exception()
 
 
-def metrics_route(scrapes: Scrapes, observer: Observer, policy: MetricsPolicy, door: Door) -> web.RouteDef:
+def metrics_route(
+    scrapes: Scrapes, observer: Observer, policy: MetricsPolicy, authenticator: Authenticator
+) -> web.RouteDef:
     """Return the route of the metrics, as Prometheus text or OpenMetrics.
 
     It answers 503 if a process cannot answer or too many requests wait. A refusal by the policy names the settings.
     """
 
     async def metrics(request: web.Request) -> web.StreamResponse:
-        kind = Format.accepted(request.headers.get("Accept", ""))
+        kind = ExpositionFormat.accepted(request.headers.get("Accept", ""))
         try:
             body = await scrapes.answer(kind)
         except TimeoutError:
@@ -98,18 +100,18 @@ def metrics_route(scrapes: Scrapes, observer: Observer, policy: MetricsPolicy, d
             return response
         return web.Response(body=body, headers={"Content-Type": kind.value})
 
-    handler = metrics if policy is MetricsPolicy.OPEN else _guarded(metrics, policy, door)
-    return web.get("/metrics", watched(handler, observer, Subsystem.METRICS))
+    handler = metrics if policy is MetricsPolicy.OPEN else _guarded(metrics, policy, authenticator)
+    return web.get("/metrics", observe_errors(handler, observer, Subsystem.METRICS))
 
 
-def _guarded(handler: Handler, policy: MetricsPolicy, door: Door) -> Handler:
+def _guarded(handler: Handler, policy: MetricsPolicy, authenticator: Authenticator) -> Handler:
     """Return the handler with the policy of the metrics."""
 
     async def ask(request: web.Request) -> web.StreamResponse:
         try:
             if policy is MetricsPolicy.CLOSED:
                 raise Forbidden("the address is public and no keys are set")
-            await door.show(credential_of(request))
+            await authenticator.verify(credential_of(request))
         except StreamerError as error:
             message = f"/metrics is closed: {error.message}. {_TO_OPEN}"
             log.warning("%s", message)

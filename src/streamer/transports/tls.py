@@ -76,7 +76,7 @@ class Certificate:
                 self.refresh()
             except Exception as error:
                 log.exception("the old certificate stays in use: %s could not be read", self._certificate)
-                observer.broken(Subsystem.OTHER, error)
+                observer.unexpected_error(Subsystem.OTHER, error)
 
     def _load(self) -> None:
         try:

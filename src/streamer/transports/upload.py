@@ -12,20 +12,20 @@ from typing import Any, BinaryIO, cast
 import msgspec
 from aiohttp import web
 
-from streamer.access import QUERY_NAME, Door
+from streamer.access import QUERY_NAME, Authenticator
+from streamer.access.factory import apply_limits
+from streamer.connection.admission import Admission
+from streamer.connection.manager import ConnectionManager
+from streamer.connection.meter import Meter
+from streamer.connection.transport import FrameSink
 from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.protocols.codec import Codec
-from streamer.runtime.admission import Admission
-from streamer.runtime.conductor import Conductor
-from streamer.runtime.doorway import granted
-from streamer.runtime.meter import Meter
-from streamer.runtime.transport import Ear
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.observer import Handshake, Subsystem
-from streamer.transports.http import UNFORESEEN, credential_of, refusal
+from streamer.telemetry.observer import HandshakeInfo, Subsystem
+from streamer.transports.http import UNEXPECTED, credential_of, refusal
 from streamer.transports.listener import HttpConnection
 from streamer.transports.spool import Spool
-from streamer.transports.upload_answers import Answer, answer_to
+from streamer.transports.upload_answers import UploadAnswer, answer_to
 
 _READ_BYTES = 64 * 1024
 _MEMORY_BYTES = 1024 * 1024
@@ -46,13 +46,13 @@ log = logging.getLogger(__name__)
 
 
 class UploadTransport:
-    """One request; a `runtime.transport.Transport`. Its first frame is the start that the query asks for."""
+    """One request; a `connection.transport.Transport`. Its first frame is the start that the query asks for."""
 
     name = "http"
-    signs = 0
+    control_frames_received = 0
 
     def __init__(
-        self, request: web.Request, answer: Answer, start: str, max_message_bytes: int, spool: BinaryIO
+        self, request: web.Request, answer: UploadAnswer, start: str, max_message_bytes: int, spool: BinaryIO
     ) -> None:
         self.peer = request.remote or "unknown"
         self.spool = spool
@@ -62,11 +62,11 @@ class UploadTransport:
         self._start: str | None = start
         self._read_bytes = min(_READ_BYTES, max_message_bytes)
         self._is_stopped = self._is_closed = False
-        self._gone = asyncio.Event()
+        self._disconnected = asyncio.Event()
 
-    def gone(self) -> None:
+    def on_disconnect(self) -> None:
         """Hear that the connection has ended."""
-        self._gone.set()
+        self._disconnected.set()
 
     async def receive(self) -> str | bytes | None:
         if self._start is not None:
@@ -82,16 +82,16 @@ class UploadTransport:
                 return data
             self._is_stopped = True
             return '{"type":"stop"}'
-        await self._gone.wait()
+        await self._disconnected.wait()
         return None
 
-    def hand_over(self, ear: Ear[str | bytes] | None) -> None:
+    def set_sink(self, sink: FrameSink[str | bytes] | None) -> None:
         """Everything goes through `receive`."""
 
     async def send(self, frame: str | bytes) -> None:
         """Add an event to the answer."""
         assert isinstance(frame, str)
-        if self._gone.is_set():
+        if self._disconnected.is_set():
             raise ConnectionResetError("the client is gone")
         if not await self._answer.add(frame):
             self._is_closed = True  # nothing that follows changes the answer
@@ -101,16 +101,16 @@ class UploadTransport:
         return False
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
-        if not self._gone.is_set():
+        if not self._disconnected.is_set():
             await self._answer.end()
         self._is_closed = True
-        self._gone.set()
+        self._disconnected.set()
 
     def abort(self) -> None:
         """Let go of the request; a peer that still sends or reads is cut off."""
         if not self._is_closed and self._request.transport is not None:
             self._request.transport.abort()
-        self._gone.set()
+        self._disconnected.set()
 
 
 class UploadHandler:
@@ -120,44 +120,44 @@ class UploadHandler:
         self,
         settings: SessionSettings,
         codec: Codec[str | bytes],
-        conductor: Conductor,
+        connections: ConnectionManager,
         admission: Admission,
-        door: Door,
+        authenticator: Authenticator,
     ) -> None:
         # A file has no microphone whose silence would mean anything.
         self._settings = replace(settings, stall_timeout_s=0.0)
         self._codec = codec
-        self._conductor = conductor
+        self._connections = connections
         self._admission = admission
-        self._door = door
+        self._authenticator = authenticator
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Run a stream over the request, and return its answer."""
-        services = self._conductor.services
+        services = self._connections.services
         try:
-            await services.turns.take()
+            await services.throttle.acquire()
             self._admission.check()
-            identity = await self._door.enter(
+            identity = await self._authenticator.authenticate(
                 request.headers.get("Origin"), request.headers.get("Host"), credential_of(request)
             )
             start, answer = start_of(request), answer_to(request)
             async with self._admission.admit(request.remote, identity):
-                return await self._stream(request, answer, start, granted(self._settings, identity), identity)
+                return await self._stream(request, answer, start, apply_limits(self._settings, identity), identity)
         except StreamerError as error:
-            services.observer.refused(UploadTransport.name, error.code, request.remote or "unknown")
+            services.observer.on_refused(UploadTransport.name, error.code, request.remote or "unknown")
             return _last(refusal(error))
         except Exception as error:
             log.exception("a request to %s failed", request.path)
-            services.observer.broken(Subsystem.API_ROUTING, error)
-            return _last(refusal(UNFORESEEN))
+            services.observer.unexpected_error(Subsystem.API_ROUTING, error)
+            return _last(refusal(UNEXPECTED))
 
     async def _stream(
-        self, request: web.Request, answer: Answer, start: str, settings: SessionSettings, identity: Any
+        self, request: web.Request, answer: UploadAnswer, start: str, settings: SessionSettings, identity: Any
     ) -> web.StreamResponse:
-        services = self._conductor.services
+        services = self._connections.services
         headers, now = request.headers, services.clock.now()
-        handshake = Handshake(now, headers.get("traceparent"), headers.get("tracestate"))
-        lease = self._door.lease(identity, now)
+        handshake = HandshakeInfo(now, headers.get("traceparent"), headers.get("tracestate"))
+        lease = self._authenticator.new_lease(identity, now)
         file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 (closed below)
         with closing(file):
             spool = cast("BinaryIO", Spool(cast("BinaryIO", file), settings.limits.max_spool_bytes))
@@ -165,15 +165,15 @@ class UploadHandler:
             meter = _meter_of(request, transport)
             audio_s = 0.0
             try:
-                summary = await self._conductor.run(
+                summary = await self._connections.run(
                     transport, self._codec, settings, measure=len, handshake=handshake, lease=lease
                 )
                 audio_s = summary.received_s
             finally:
-                transport.gone()
+                transport.on_disconnect()
                 if meter is not None:
                     services.addresses.charge_session(request.remote, meter.take(), audio_s)
-        return _last(answer.response or refusal(UNFORESEEN))
+        return _last(answer.response or refusal(UNEXPECTED))
 
 
 def start_of(request: web.Request) -> str:
@@ -216,7 +216,7 @@ def _refuse(name: str, expected: str, got: str) -> Any:
 def _meter_of(request: web.Request, transport: UploadTransport) -> Meter | None:
     """Return the meter of the connection, and count the connection as a session."""
     connection = request.transport.get_protocol() if request.transport is not None else None
-    return connection.become_session(transport.gone) if isinstance(connection, HttpConnection) else None
+    return connection.become_session(transport.on_disconnect) if isinstance(connection, HttpConnection) else None
 
 
 def _last(response: web.StreamResponse) -> web.StreamResponse:

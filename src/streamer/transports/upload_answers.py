@@ -41,7 +41,7 @@ class _Head(msgspec.Struct):
         return refusal(StreamerError(self.message, code=ErrorCode(self.code)))
 
 
-class Answer(Protocol):
+class UploadAnswer(Protocol):
     """Makes the answer from the events of a stream."""
 
     response: web.StreamResponse | None
@@ -91,8 +91,8 @@ class EventAnswer:
         self.response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-store"})
         self.response.force_close()
         await self.response.prepare(self._request)
-        for held in self._held:
-            await self.response.write(self._line(held))
+        for event in self._held:
+            await self.response.write(self._line(event))
         self._held.clear()
 
     def _line(self, frame: str) -> bytes:
@@ -120,7 +120,7 @@ class TranscriptAnswer:
         transcript = read_transcript(head.output)
         if transcript is None:
             expected = "a model whose results are transcripts (or no format, for its results as they are)"
-            self.response = refusal(BadRequest(field="format", expected=expected, got=_shown(head.output)))
+            self.response = refusal(BadRequest(field="format", expected=expected, got=_preview(head.output)))
             return False
         self._parts.append(Part.of(transcript, head.start_time, head.end_time))
         return True
@@ -131,7 +131,7 @@ class TranscriptAnswer:
             self.response = web.Response(text=text, content_type=_TYPES[self._format], charset="utf-8")
 
 
-def answer_to(request: web.Request) -> Answer:
+def answer_to(request: web.Request) -> UploadAnswer:
     """Return the answer that a request's query asks for. Raises BadRequest."""
     format_ = request.query.get("format")
     if format_ is None:
@@ -141,5 +141,5 @@ def answer_to(request: web.Request) -> Answer:
     return TranscriptAnswer(format_)
 
 
-def _shown(output: Any) -> str:
+def _preview(output: Any) -> str:
     return msgspec.json.encode(output).decode()[:60]

@@ -16,16 +16,16 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from streamer.connection.budget import WorkBudget, WorkLimits
+from streamer.connection.transport import FrameSink
 from streamer.errors import ErrorCode, StreamerError
-from streamer.runtime.budget import WorkBudget, WorkLimits
-from streamer.runtime.transport import Ear
 from streamer.session.memory import MemoryAccount, MemoryPool
 from streamer.transports.detachable import DetachableTransport
 from streamer.transports.frames import MESSAGE_TOO_BIG, FrameError, Unmask
 from streamer.transports.messages import INVALID_UTF8
-from streamer.transports.patience import Patience
+from streamer.transports.receive_coalescing import ReceiveCoalescer
+from streamer.transports.status_codes import CLOSE_CODES, NORMAL_CLOSE, RATE_LIMITED_CLOSE, TRY_AGAIN_LATER_CLOSE
 from streamer.transports.websocket_protocol import WebSocketProtocol
-from streamer.transports.wire import CLOSE_CODES, NORMAL_CLOSE, RATE_LIMITED_CLOSE, TRY_AGAIN_LATER_CLOSE
 
 _unmask: Unmask
 try:
@@ -33,12 +33,12 @@ try:
 except ImportError:  # no C extension for this platform, or another version of the library
     from streamer.transports.unmask import unmask as _unmask
 
-Frame = str | bytes
+WebSocketFrame = str | bytes
 
-MAX_BYTES_AT_ONCE = 8_192
+MAX_SEND_NOW_BYTES = 8_192
 """Characters or bytes that are written at once if nothing else is queued: far below the 64 KiB above which a writer has
 to wait for its peer."""
-FAIR_SHARE = 16
+MESSAGES_BETWEEN_YIELDS = 16
 """Messages of one peer that its reader takes before other tasks run (which costs some 2 us)."""
 
 _FAILURES = {
@@ -94,7 +94,7 @@ class SwitchedProtocols(web.StreamResponse):
 
 
 class WebSocketTransport:
-    """One accepted WebSocket; implements `runtime.transport.Transport`.
+    """One accepted WebSocket; implements `connection.transport.Transport`.
 
     Text frames are str, binary frames bytes. Invalid UTF-8 (1007), invalid frames (1002) and messages above the limit
     (1009) are refused before any byte of them is stored.
@@ -108,7 +108,7 @@ class WebSocketTransport:
         subprotocols: Sequence[str],
         max_message_bytes: int,
         close_timeout_s: float,
-        patience: Patience | None = None,
+        coalescer: ReceiveCoalescer | None = None,
         budget: WorkBudget | None = None,
         memory: MemoryPool | None = None,
         close_codes: Mapping[ErrorCode, int] = CLOSE_CODES,
@@ -120,7 +120,7 @@ class WebSocketTransport:
         self._subprotocols = subprotocols
         self._max_message_bytes = max_message_bytes
         self._close_timeout_s = close_timeout_s
-        self._patience = patience
+        self._coalescer = coalescer
         self._budget = budget or WorkBudget(WorkLimits())
         self._memory = memory or MemoryPool()
         self._close_codes = close_codes
@@ -136,7 +136,7 @@ class WebSocketTransport:
         return self._protocol is not None
 
     @property
-    def signs(self) -> int:
+    def control_frames_received(self) -> int:
         """Number of pings and pongs received."""
         return self._protocol.control_frames if self._protocol is not None else 0
 
@@ -157,10 +157,10 @@ class WebSocketTransport:
         self._protocol = connection.detach(self._protocol_on, answer)
         self.upgraded.set_result(None)
 
-    async def receive(self) -> Frame | None:
+    async def receive(self) -> WebSocketFrame | None:
         protocol = self._upgraded()
         self._received += 1
-        if not self._received % FAIR_SHARE:
+        if not self._received % MESSAGES_BETWEEN_YIELDS:
             await asyncio.sleep(0)
         try:
             return await protocol.receive()
@@ -168,18 +168,18 @@ class WebSocketTransport:
             code = _FAILURES.get(error.code, ErrorCode.PROTOCOL_ERROR)
             raise StreamerError(str(error), code=code) from None
 
-    def hand_over(self, ear: Ear[Frame] | None) -> None:
+    def set_sink(self, sink: FrameSink[WebSocketFrame] | None) -> None:
         if self._protocol is not None:
-            self._protocol.hand_over(ear)
+            self._protocol.set_sink(sink)
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: WebSocketFrame) -> None:
         protocol = self._upgraded()
         protocol.write(frame)
         await protocol.drain()
 
-    def send_now(self, frame: Frame) -> bool:
+    def send_now(self, frame: WebSocketFrame) -> bool:
         protocol, connection = self._protocol, self._connection
-        if protocol is None or connection is None or len(frame) > MAX_BYTES_AT_ONCE:
+        if protocol is None or connection is None or len(frame) > MAX_SEND_NOW_BYTES:
             return False
         if not protocol.is_open or connection.unsent_bytes:
             return False
@@ -189,7 +189,7 @@ class WebSocketTransport:
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
         if self._protocol is None:
             return
-        self.hand_over(None)
+        self.set_sink(None)
         try:
             async with asyncio.timeout(self._close_timeout_s):
                 await self._protocol.close(NORMAL_CLOSE if code is None else self._close_codes[code], reason)
@@ -202,7 +202,7 @@ class WebSocketTransport:
 
     def _protocol_on(self, transport: asyncio.Transport) -> WebSocketProtocol:
         most, memory = self._max_message_bytes, MemoryAccount(self._memory)
-        return WebSocketProtocol(ServerFrames, transport, most, _unmask, self._patience, self._budget, memory)
+        return WebSocketProtocol(ServerFrames, transport, most, _unmask, self._coalescer, self._budget, memory)
 
     def _upgraded(self) -> WebSocketProtocol:
         assert self._protocol is not None, "upgrade() comes first"

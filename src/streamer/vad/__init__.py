@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamer.vad.endpointer import Endpointer, SpeechEnded, SpeechStarted
+    from streamer.vad.endpointer import Endpointer, SpeechOffset, SpeechOnset
     from streamer.vad.energy import EnergyDetector
     from streamer.vad.recording import speech_probabilities, speech_segments
     from streamer.vad.rows import Detector
@@ -22,9 +22,9 @@ __all__ = [
     "Endpointer",
     "EnergyDetector",
     "SileroScorer",
-    "SpeechEnded",
+    "SpeechOffset",
+    "SpeechOnset",
     "SpeechScorer",
-    "SpeechStarted",
     "VadConfig",
     "speech_probabilities",
     "speech_segments",
@@ -35,9 +35,9 @@ _HOMES = {
     "Endpointer": "endpointer",
     "EnergyDetector": "energy",
     "SileroScorer": "silero",
-    "SpeechEnded": "endpointer",
+    "SpeechOffset": "endpointer",
     "SpeechScorer": "scorer",
-    "SpeechStarted": "endpointer",
+    "SpeechOnset": "endpointer",
     "VadConfig": "settings",
     "speech_probabilities": "recording",
     "speech_segments": "recording",

@@ -9,14 +9,14 @@ from streamer.vad.settings import VadConfig
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechOnset:
     """Speech started at sample `start`."""
 
     start: int
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechEnded:
+class SpeechOffset:
     """Speech covered samples [start, end)."""
 
     start: int
@@ -25,14 +25,14 @@ class SpeechEnded:
     """The speech continues: it has reached its maximum length."""
 
 
-class _State(Enum):
+class _EndpointerState(Enum):
     IDLE = "idle"
     CANDIDATE = "candidate"
     SPEECH = "speech"
 
 
-_IDLE, _CANDIDATE, _SPEECH = _State
-Boundaries = list[SpeechStarted | SpeechEnded]
+_IDLE, _CANDIDATE, _SPEECH = _EndpointerState
+SpeechBoundaries = list[SpeechOnset | SpeechOffset]
 
 
 class Endpointer:
@@ -82,7 +82,7 @@ class Endpointer:
             return max(self.position - self._pre, self._last_end)
         return self._start
 
-    def push(self, samples: int, probability: float) -> Boundaries:
+    def push(self, samples: int, probability: float) -> SpeechBoundaries:
         """Process the next window of `samples` samples with its speech probability; return the events."""
         window_start = self.position
         self.position = position = window_start + samples
@@ -98,7 +98,7 @@ class Endpointer:
         if self._state is _CANDIDATE:
             if self._speech > self._min:
                 self._state = _SPEECH
-                return [SpeechStarted(self._start)]
+                return [SpeechOnset(self._start)]
             if silent:
                 self._state = _IDLE
             return []
@@ -108,28 +108,28 @@ class Endpointer:
             return self._end(min(position - self._silence + self._post, position))
         return []
 
-    def finish(self) -> Boundaries:
+    def finish(self) -> SpeechBoundaries:
         """End the open speech (a stop, a flush, a stall); return the event. More windows may follow."""
         if self._state is _SPEECH:
             return self._end(self.position)
         self._state = _IDLE
         return []
 
-    def _cut(self, end: int) -> list[SpeechStarted | SpeechEnded]:
+    def _cut(self, end: int) -> list[SpeechOnset | SpeechOffset]:
         """Split pieces of `max_speech_time` off speech that continues to `end`. The remainder is not empty.
 
         Silence alone does not split: only a voiced window or the end of `redemption_time` shows whether it belongs to
         the speech. So open speech is never longer than the two times together and a window.
         """
-        events: list[SpeechStarted | SpeechEnded] = []
+        events: list[SpeechOnset | SpeechOffset] = []
         while end - self._start > self._max:
             cut = self._start + self._max
-            events += [SpeechEnded(self._start, cut, is_cut=True), SpeechStarted(cut)]
+            events += [SpeechOffset(self._start, cut, is_cut=True), SpeechOnset(cut)]
             self._start = cut
         return events
 
-    def _end(self, end: int) -> Boundaries:
+    def _end(self, end: int) -> SpeechBoundaries:
         events = self._cut(end)
         self._state = _IDLE
         self._last_end = end
-        return [*events, SpeechEnded(self._start, end)]
+        return [*events, SpeechOffset(self._start, end)]

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-Floats = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
 WINDOW = 512
@@ -44,7 +44,7 @@ class Network:
 
     def __init__(self) -> None:
         with np.load(str(resources.files("streamer.vad") / "silero_v6.npz")) as archive:
-            weights: dict[str, Floats] = dict(archive)
+            weights: dict[str, FloatArray] = dict(archive)
         stft = weights["stft"][:, 0]
         self._cosines = np.ascontiguousarray(stft[:_BINS, : _FRAME // 2 + 1].T)
         self._sines = np.ascontiguousarray(stft[_BINS + 1 : -1, 1 : _FRAME // 2].T)
@@ -60,12 +60,12 @@ class Network:
 
         # A finished array lends its memory to the next one: a smaller working set stays in the cache.
         one, two, three = np.empty((3, BATCH * _FRAMES * _BINS), np.float32)
-        self._even, self._imaginary = _shaped(one, _FRAMES, _BINS), _shaped(one, _FRAMES * (_BINS - 2))
-        self._odd, self._first = _shaped(two, _FRAMES, _BINS - 2), _shaped(two, _FRAMES * 128)
-        self._magnitude, self._recurrent = _shaped(three, _FRAMES * _BINS), _shaped(three, GATES)
-        self._second, self._third, self._fourth = (_shaped(one, 2 * 64), _shaped(two, 64), _shaped(one, HIDDEN))
+        self._even, self._imaginary = _reshape(one, _FRAMES, _BINS), _reshape(one, _FRAMES * (_BINS - 2))
+        self._odd, self._first = _reshape(two, _FRAMES, _BINS - 2), _reshape(two, _FRAMES * 128)
+        self._magnitude, self._recurrent = _reshape(three, _FRAMES * _BINS), _reshape(three, GATES)
+        self._second, self._third, self._fourth = (_reshape(one, 2 * 64), _reshape(two, 64), _reshape(one, HIDDEN))
 
-    def encode(self, windows: Floats, gates: Floats) -> None:
+    def encode(self, windows: FloatArray, gates: FloatArray) -> None:
         """Compute the part without time: `windows` [n, PADDED] -> the LSTM's input share in `gates` [n, GATES].
 
         n is at most BATCH. The last 64 samples of each row of `windows` are overwritten with the reflection.
@@ -94,7 +94,7 @@ class Network:
         np.matmul(fourth, self._lstm_input, out=gates)
         gates += self._lstm_bias
 
-    def _spectrogram(self, windows: Floats) -> Floats:
+    def _spectrogram(self, windows: FloatArray) -> FloatArray:
         """Return the magnitudes [n, 4 * 129] of the four frames of each window.
 
         The filters are cosines and sines under a symmetric window: row k reads the same (or negated) from sample 1 up
@@ -119,7 +119,7 @@ class Network:
         np.sqrt(magnitude, out=magnitude)
         return magnitude
 
-    def step(self, gates: Floats, hidden: Floats, cell: Floats) -> None:
+    def step(self, gates: FloatArray, hidden: FloatArray, cell: FloatArray) -> None:
         """Advance the LSTM of n streams: `hidden`, `cell` [n, HIDDEN] change in place; `gates` is overwritten.
 
         The gates i, f and o are negated (see _gates), so that 1 / (1 + exp(gate)) is their sigmoid. It must be this
@@ -140,10 +140,10 @@ class Network:
         np.tanh(cell, out=hidden)
         hidden *= show
 
-    def probabilities(self, hidden: Floats) -> Floats:
+    def probabilities(self, hidden: FloatArray) -> FloatArray:
         """Return speech probabilities [n] of the LSTM's outputs [n, HIDDEN], which are overwritten."""
         np.maximum(hidden, 0.0, out=hidden)
-        logits: Floats = hidden @ self._out
+        logits: FloatArray = hidden @ self._out
         logits += self._out_bias
         np.negative(logits, out=logits)
         np.exp(logits, out=logits)
@@ -151,28 +151,28 @@ class Network:
         return np.reciprocal(logits, out=logits)
 
 
-def _shaped(memory: Floats, *shape: int) -> Floats:
+def _reshape(memory: FloatArray, *shape: int) -> FloatArray:
     """Return the beginning of the memory as [BATCH, *shape]."""
     return memory[: BATCH * math.prod(shape)].reshape(BATCH, *shape)
 
 
-def _matrix(weight: Floats) -> Floats:
+def _matrix(weight: FloatArray) -> FloatArray:
     """Convert [out, ..., in] to [in, out], laid out for `x @ matrix`."""
     return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
 
 
-def _taps(weight: Floats) -> Floats:
+def _taps(weight: FloatArray) -> FloatArray:
     """Convert [out, in, tap] to [tap * in, out]: rows of neighbouring frames times this give one output frame."""
     return _matrix(weight.transpose(0, 2, 1))
 
 
-def _gates(weight: Floats) -> Floats:
+def _gates(weight: FloatArray) -> FloatArray:
     """Convert PyTorch's gate order i, f, g, o to -i, -f, -o, g, laid out for `x @`."""
     take, keep, new, show = np.split(weight, 4)
     return np.ascontiguousarray(np.concatenate([-take, -keep, -show, new]).T, dtype=np.float32)
 
 
-def _bias_relu(values: Floats, bias: Floats) -> None:
+def _bias_relu(values: FloatArray, bias: FloatArray) -> None:
     values += bias
     np.maximum(values, 0.0, out=values)
 

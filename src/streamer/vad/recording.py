@@ -7,7 +7,7 @@ import soxr
 from numpy.typing import NDArray
 
 from streamer.errors import InvalidFormat
-from streamer.vad.endpointer import Endpointer, SpeechEnded
+from streamer.vad.endpointer import Endpointer, SpeechOffset
 from streamer.vad.network import SAMPLE_RATE, WINDOW, one_blas_thread
 from streamer.vad.scorer import SpeechScorer
 from streamer.vad.settings import VadConfig
@@ -44,7 +44,7 @@ def speech_probabilities(
 
 def speech_segments(
     samples: NDArray[np.float32], sample_rate: int, config: VadConfig | None = None
-) -> list[SpeechEnded]:
+) -> list[SpeechOffset]:
     """Return the speech segments of a recording, in samples at `sample_rate`, as a stream would have them.
 
     Takes the arguments of `speech_probabilities`; `config` defaults to VadConfig().
@@ -54,7 +54,7 @@ def speech_segments(
 
 def segments_from(
     probabilities: NDArray[np.float32], length: int, sample_rate: int, config: VadConfig
-) -> list[SpeechEnded]:
+) -> list[SpeechOffset]:
     """Return the segments of a recording of `length` samples from its window probabilities."""
     endpointer = Endpointer(config, SAMPLE_RATE)
     events = [event for value in probabilities.tolist() for event in endpointer.push(WINDOW, value)]
@@ -64,5 +64,5 @@ def segments_from(
         return min(round(sample * sample_rate / SAMPLE_RATE), length)
 
     return [
-        SpeechEnded(position(event.start), position(event.end)) for event in events if isinstance(event, SpeechEnded)
+        SpeechOffset(position(event.start), position(event.end)) for event in events if isinstance(event, SpeechOffset)
     ]

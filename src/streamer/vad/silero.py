@@ -12,7 +12,7 @@ from streamer.vad import network
 from streamer.vad.network import BATCH, CONTEXT, GATES, HIDDEN, PADDED, WINDOW, Network
 from streamer.vad.scorer import Row
 
-Floats = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 MIN_ROWS = 64
 """Rows that are kept even without open streams."""
@@ -37,7 +37,7 @@ class SileroScorer:
         self._cell = np.zeros((MIN_ROWS, HIDDEN), np.float32)
         self._context = np.zeros((MIN_ROWS, CONTEXT), np.float32)
         self._open: set[Row] = set()
-        self._free = list(range(MIN_ROWS))  # a heap: low rows are used first, so that high ones can be freed
+        self._free_rows = list(range(MIN_ROWS))  # a heap: low rows are used first, so that high ones can be freed
         self._windows = np.empty((BATCH, PADDED), np.float32)
         self._gates = np.empty((BATCH, GATES), np.float32)
 
@@ -52,9 +52,9 @@ class SileroScorer:
         return len(self._hidden)
 
     def open(self) -> Row:
-        if not self._free:
+        if not self._free_rows:
             self._resize(2 * self.capacity)
-        row = heapq.heappop(self._free)
+        row = heapq.heappop(self._free_rows)
         self._open.add(row)
         self.reset(row)
         return row
@@ -62,7 +62,7 @@ class SileroScorer:
     def close(self, row: Row) -> None:
         self._check((row,))
         self._open.remove(row)
-        heapq.heappush(self._free, row)
+        heapq.heappush(self._free_rows, row)
         if self.capacity > MIN_ROWS and len(self._open) <= self.capacity // 4:
             needed, capacity = max(self._open, default=0) + 1, MIN_ROWS
             while capacity < needed:
@@ -74,7 +74,7 @@ class SileroScorer:
         self._check((row,))
         self._hidden[row] = self._cell[row] = self._context[row] = 0.0
 
-    def score(self, pending: Sequence[tuple[Row, Floats]]) -> list[Floats]:
+    def score(self, pending: Sequence[tuple[Row, FloatArray]]) -> list[FloatArray]:
         """Implement `SpeechScorer.score`.
 
         Raises ValueError for a closed or repeated row, and for an incomplete window.
@@ -91,7 +91,7 @@ class SileroScorer:
                 results[index] = probabilities
         return results
 
-    def score_windows(self, rows: Sequence[Row], counts: Sequence[int], windows: Floats) -> Floats:
+    def score_windows(self, rows: Sequence[Row], counts: Sequence[int], windows: FloatArray) -> FloatArray:
         """Implement `SpeechScorer.score_windows`.
 
         Raises ValueError for a closed or repeated row, and if counts and windows do not match.
@@ -104,20 +104,20 @@ class SileroScorer:
                 return self._score_one_each(np.array(rows, np.intp), windows)
             return self._score(np.array(rows, np.intp), np.array(counts, np.intp), windows)
 
-    def _score_one_each(self, rows: NDArray[np.intp], windows: Floats) -> Floats:
+    def _score_one_each(self, rows: NDArray[np.intp], windows: FloatArray) -> FloatArray:
         """Score one window of each row, the usual case of live streams.
 
         No window waits for one of the same row, so each part of a batch is processed while it is in the cache.
         """
         scores = np.empty(len(rows), np.float32)
-        size = _even(len(rows))
+        size = _round_up_even(len(rows))
         for start in range(0, len(rows), size):
             part = slice(start, min(start + size, len(rows)))
-            some, heard = rows[part], windows[part]
+            some, audio = rows[part], windows[part]
             padded, gates = self._windows[: len(some)], self._gates[: len(some)]
             padded[:, :CONTEXT] = self._context[some]
-            padded[:, CONTEXT : CONTEXT + WINDOW] = heard
-            self._context[some] = heard[:, -CONTEXT:]
+            padded[:, CONTEXT : CONTEXT + WINDOW] = audio
+            self._context[some] = audio[:, -CONTEXT:]
             self._network.encode(padded, gates)
             hidden, cell = self._hidden[some], self._cell[some]
             self._network.step(gates, hidden, cell)
@@ -125,7 +125,7 @@ class SileroScorer:
             scores[part] = self._network.probabilities(hidden)
         return scores
 
-    def _score(self, rows: NDArray[np.intp], counts: NDArray[np.intp], windows: Floats) -> Floats:
+    def _score(self, rows: NDArray[np.intp], counts: NDArray[np.intp], windows: FloatArray) -> FloatArray:
         ends = np.cumsum(counts)
         firsts = ends - counts
         gates = self._encoded(rows, firsts, windows)
@@ -147,12 +147,12 @@ class SileroScorer:
         self._hidden[rows], self._cell[rows] = hidden, cell
         return self._network.probabilities(outputs)
 
-    def _encoded(self, rows: NDArray[np.intp], firsts: NDArray[np.intp], windows: Floats) -> Floats:
+    def _encoded(self, rows: NDArray[np.intp], firsts: NDArray[np.intp], windows: FloatArray) -> FloatArray:
         """Return the LSTM's input for all windows [n, GATES], in batches of even size, at most BATCH each."""
         total = len(windows)
         if total > len(self._gates):
             self._gates = np.empty((max(total, 2 * len(self._gates)), GATES), np.float32)
-        size = _even(total)
+        size = _round_up_even(total)
         for start in range(0, total, size):
             end = min(start + size, total)
             padded = self._windows[: end - start]
@@ -173,21 +173,21 @@ class SileroScorer:
             raise ValueError("a row may come once in a batch")
 
     def _resize(self, capacity: int) -> None:
-        kept = min(capacity, self.capacity)
+        size = min(capacity, self.capacity)
         for name in ("_hidden", "_cell", "_context"):
-            old: Floats = getattr(self, name)
+            old: FloatArray = getattr(self, name)
             new = np.zeros((capacity, old.shape[1]), np.float32)
-            new[:kept] = old[:kept]
+            new[:size] = old[:size]
             setattr(self, name, new)
-        self._free = [row for row in range(capacity) if row not in self._open]  # sorted, so a heap
+        self._free_rows = [row for row in range(capacity) if row not in self._open]  # sorted, so a heap
 
 
-def _even(total: int) -> int:
+def _round_up_even(total: int) -> int:
     """Return the batch size for the fewest passes of nearly equal size."""
     return -(-total // -(-total // BATCH)) if total else BATCH
 
 
-def _whole_windows(samples: Floats) -> int:
+def _whole_windows(samples: FloatArray) -> int:
     if samples.dtype.char != "f" or samples.ndim != 1 or len(samples) % WINDOW:
         raise ValueError(f"expected float32 [k * {WINDOW}], got {samples.dtype} {list(samples.shape)}")
     return len(samples) // WINDOW

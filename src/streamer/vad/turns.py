@@ -95,13 +95,13 @@ def make_turn_model(name: str) -> TurnModel:
 
 @dataclass(slots=True)
 class _Turn:
-    """The state of one stream. `audio`: its last 8 s, int16. `ended`: the answer for the pause that goes on."""
+    """The state of one stream. `audio`: its last 8 s, int16. `is_over`: the answer for the pause that goes on."""
 
     audio: NDArray[np.int16] = field(default_factory=lambda: np.zeros(_KEPT, np.int16))
     position: int = 0
     spoken: bool = False
     silence: int = 0
-    ended: bool | None = None
+    is_over: bool | None = None
 
     def append(self, window: Floats) -> None:
         at = self.position % _KEPT  # a whole number of windows fits
@@ -169,7 +169,7 @@ class TurnScorer:
                     pausing.append((turn, windows, scores, at))
             answers = self._model.ended([turn.last() for turn, *_ in pausing]) if pausing else []
             for (turn, _, scores, at), probability in zip(pausing, answers, strict=True):
-                turn.ended = probability >= self._threshold
+                turn.is_over = probability >= self._threshold
                 self._put(turn, scores, at)
             going = [(turn, windows, scores, at + 1) for turn, windows, scores, at in pausing]
 
@@ -179,20 +179,20 @@ class TurnScorer:
             turn.append(windows[at])
             score = scores[at]
             if score >= _SILENT:
-                turn.silence, turn.ended = 0, None
+                turn.silence, turn.is_over = 0, None
                 turn.spoken |= bool(score > _SPEECH)
                 continue
             turn.silence += 1
-            if turn.spoken and turn.ended is None and turn.silence >= self._after:
+            if turn.spoken and turn.is_over is None and turn.silence >= self._after:
                 return at
             self._put(turn, scores, at)
         return None
 
     def _put(self, turn: _Turn, scores: Floats, at: int) -> None:
-        if turn.ended is False:
+        if turn.is_over is False:
             if turn.silence <= self._hold:
                 scores[at] = _BETWEEN
             else:
                 turn.spoken = False  # nothing more to wait for
-        elif turn.ended:
+        elif turn.is_over:
             turn.spoken = False

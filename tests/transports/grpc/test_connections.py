@@ -13,7 +13,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from streamer.client.grpc_link import METHOD
+from streamer.client.grpc_transport import METHOD
 from streamer.config import Settings
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.transports.grpc.auxiliary import MAX_STREAMING, MAX_WAITING
@@ -121,7 +121,7 @@ async def test_a_peer_that_does_not_answer_a_ping_is_dropped_though_it_has_a_cal
         connection.greet()
         assert await connection.until(Kind.HEADERS, connection.call(METHOD))
         await connection.is_dropped()
-        await app.conductor.ended()
+        await app.connections.wait_empty()
 
 
 async def test_a_call_that_never_sends_its_one_request_is_ended_in_time() -> None:

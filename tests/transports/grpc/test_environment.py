@@ -11,7 +11,7 @@ from streamer.transports.grpc.environment import FEWER_THREADS, KNOWN_UP_TO, set
 
 LISTEN = """
 import asyncio, grpc.aio
-from streamer.serving.server import loop_factory
+from streamer.supervision.single_process import loop_factory
 async def main():
     server = grpc.aio.server()
     server.add_insecure_port("127.0.0.1:0")

@@ -18,9 +18,9 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 import streamer
 from streamer.access.keys import new_key
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.client import ConnectFailed, ConnectionClosed, HandshakeRefused, Segment, Started
-from streamer.client.grpc_link import METHOD
+from streamer.client.grpc_transport import METHOD
 from streamer.config import Settings
 from streamer.errors import BadRequest, ConfigError, ErrorCode, ListenFailed, Overloaded
 from streamer.inference.contract import Readiness
@@ -103,7 +103,7 @@ async def test_reflection_tells_what_is_served() -> None:
 
 async def test_reflection_can_be_turned_off() -> None:
     settings = Settings(server={"port": 0}, grpc={"port": -1, "reflection": False})
-    async with App(settings, parts=scripted(), grpc=Grpc.NEEDED) as app, channel_to(app) as channel:
+    async with App(settings, parts=scripted(), grpc=GrpcAvailability.REQUIRED) as app, channel_to(app) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await services(channel)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -137,7 +137,7 @@ async def test_a_session_counts_in_the_mode_that_its_start_names() -> None:
             assert counted("active", "simple") == counted("started_total", "simple") == 1
             await stream.stop()
             [event async for event in stream]
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         assert not counted("active", "simple")
         assert not counted("active", "segmented")
         assert not counted("started_total", "segmented")
@@ -157,7 +157,7 @@ async def test_a_refusal_says_when_to_come_back() -> None:
     async with serving_all() as (app, _):
         assert isinstance(app.engine, ScriptedEngine)
         assert app.grpc_url is not None
-        app.engine.refuse = Overloaded(retry_after_s=1.5)
+        app.engine.refuse_admission = Overloaded(retry_after_s=1.5)
         with pytest.raises(HandshakeRefused) as refused:
             async with streamer.connect(app.grpc_url):
                 pass
@@ -217,7 +217,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_nothing_stays() -> None:
             await call.write(pb.ClientMessage(audio=bytes(32_000)).SerializeToString())
             await call.read()  # that it has started, and nothing after
             async with asyncio.timeout(20):
-                await app.conductor.ended()
+                await app.connections.wait_empty()
             assert notes.ends[0].code is ErrorCode.SLOW_CONSUMER
             assert not app.scoring.rows  # type: ignore[attr-defined]
 
@@ -246,7 +246,7 @@ async def test_clients_that_leave_at_once_are_no_errors_of_ours(caplog: pytest.L
                 await asyncio.sleep(0)
             call.cancel()
         await status_of(channel)
-        await app.conductor.ended()
+        await app.connections.wait_empty()
         assert not notes.broke
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
@@ -275,9 +275,9 @@ async def test_a_port_that_is_taken_is_an_error_only_where_grpc_was_asked_for(ca
     async with serving_all() as (app, _):
         settings = Settings(server={"port": 0}, grpc={"port": app.grpc_port})
         with pytest.raises(ListenFailed, match="for gRPC: is the port in use"):
-            async with App(settings, parts=scripted(), grpc=Grpc.NEEDED):
+            async with App(settings, parts=scripted(), grpc=GrpcAvailability.REQUIRED):
                 pass
-        async with App(settings, parts=scripted(), grpc=Grpc.IF_POSSIBLE) as second:
+        async with App(settings, parts=scripted(), grpc=GrpcAvailability.OPTIONAL) as second:
             assert second.grpc_url is None
         assert "gRPC is disabled" in caplog.text
 
@@ -290,9 +290,9 @@ async def test_missing_packages_are_an_error_only_where_grpc_was_asked_for(monke
     monkeypatch.setitem(sys.modules, "grpc.aio", None)
     settings = Settings(server={"port": 0}, grpc={"port": -1})
     with pytest.raises(ConfigError, match=r"pip install 'streamer-audio\[grpc\]'"):
-        async with App(settings, parts=scripted(), grpc=Grpc.NEEDED):
+        async with App(settings, parts=scripted(), grpc=GrpcAvailability.REQUIRED):
             pass
-    async with App(settings, parts=scripted(), grpc=Grpc.IF_POSSIBLE) as app:
+    async with App(settings, parts=scripted(), grpc=GrpcAvailability.OPTIONAL) as app:
         assert app.grpc_url is None
 
 

@@ -10,7 +10,7 @@ import trustme
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from streamer.app import App, Grpc
+from streamer.app import App, GrpcAvailability
 from streamer.config import Settings
 from streamer.errors import ConfigError
 from tests.transports.certificates import Authority
@@ -19,7 +19,7 @@ from tests.transports.serving import scripted
 
 def serving(authority: Authority) -> App:
     settings = Settings(server={"port": 0}, grpc={"port": -1}, tls=authority.settings)
-    return App(settings, parts=scripted(), grpc=Grpc.NEEDED)
+    return App(settings, parts=scripted(), grpc=GrpcAvailability.REQUIRED)
 
 
 async def trusted(app: App, authority: trustme.CA) -> bool:
@@ -54,5 +54,5 @@ async def test_a_newer_pair_is_shown_to_new_connections_and_half_of_one_is_not(t
 async def test_a_certificate_that_cannot_be_read_is_told_before_anything_listens(tmp_path: Path) -> None:
     settings = Settings(server={"port": 0}, grpc={"port": -1}, tls={"certificate": str(tmp_path / "none.pem")})
     with pytest.raises(ConfigError, match=r"tls: .*none\.pem"):
-        async with App(settings, parts=scripted(), grpc=Grpc.NEEDED):
+        async with App(settings, parts=scripted(), grpc=GrpcAvailability.REQUIRED):
             pass

@@ -19,10 +19,10 @@ MAX_STREAMING = 200
 """Concurrent calls with any number of requests, such as reflection (health.py limits its own watches)."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Call = grpc.aio.ServicerContext[Any, Any]
+AnyRpcContext = grpc.aio.ServicerContext[Any, Any]
 
 
-class AuxiliaryCalls(grpc.aio.ServerInterceptor):
+class AuxiliaryLimiter(grpc.aio.ServerInterceptor):
     """Limits all calls except those of one service, for which capacity must remain.
 
     gRPC itself waits forever for the request of a call that has only one.
@@ -52,7 +52,7 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
         )
         return bounded
 
-    async def _serve(self, handler: Any, requests: Any, call: Call) -> None:
+    async def _serve(self, handler: Any, requests: Any, call: AnyRpcContext) -> None:
         if not handler.request_streaming:
             await _answer(handler, await self._request(call), call)
             return
@@ -65,7 +65,7 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
         finally:
             self._streaming -= 1
 
-    async def _request(self, call: Call) -> Any:
+    async def _request(self, call: AnyRpcContext) -> Any:
         """Return the only request of a call, within its time-out, unless a newer call replaces it."""
         if len(self._waiting) >= MAX_WAITING:
             oldest = next(iter(self._waiting))
@@ -86,7 +86,7 @@ class AuxiliaryCalls(grpc.aio.ServerInterceptor):
         return request
 
 
-async def _answer(handler: Any, request: Any, call: Call) -> None:
+async def _answer(handler: Any, request: Any, call: AnyRpcContext) -> None:
     if not handler.response_streaming:
         method = handler.stream_unary if handler.request_streaming else handler.unary_unary
         await call.write(await method(request, call))

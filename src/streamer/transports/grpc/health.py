@@ -12,13 +12,13 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from streamer.access import Proxies
+from streamer.connection.admission import network_of
 from streamer.inference.contract import Readiness
-from streamer.runtime.admission import network_of
 from streamer.transports.grpc.transport import client_of
 
-Call = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
+HealthContext = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 
-LOOK_AGAIN_S = 0.5
+POLL_INTERVAL_S = 0.5
 """Time in seconds after which a watcher learns of a change."""
 MAX_WATCHERS = 1_000
 """Maximum watches of all addresses. A watch costs memory, and CPU only when something changes."""
@@ -58,25 +58,25 @@ class Health(health_pb2_grpc.HealthServicer):
             self._looking.cancel()
         self._wake()
 
-    async def Check(self, request: HealthCheckRequest, context: Call) -> HealthCheckResponse:  # noqa: N802
+    async def Check(self, request: HealthCheckRequest, context: HealthContext) -> HealthCheckResponse:  # noqa: N802
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return self._status(request.service)
 
     async def Watch(  # noqa: N802
-        self, request: HealthCheckRequest, context: Call
+        self, request: HealthCheckRequest, context: HealthContext
     ) -> AsyncIterator[HealthCheckResponse]:
         network = network_of(client_of(context, self._proxies))
         if (problem := self._full(network)) is not None:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
         with self._watching(network):
-            told = None
+            last_status = None
             while not self._is_stopped:
                 changed = self._changed
                 status = self._status(request.service)
-                if status != told:
+                if status != last_status:
                     yield status
-                    told = status
+                    last_status = status
                 await changed.wait()
 
     def _full(self, network: str) -> str | None:
@@ -117,7 +117,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._is_ready()
         keep_looking = self._watchers and not self._is_stopped
         loop = asyncio.get_running_loop()
-        self._looking = loop.call_later(LOOK_AGAIN_S, self._look) if keep_looking else None
+        self._looking = loop.call_later(POLL_INTERVAL_S, self._look) if keep_looking else None
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -13,49 +13,49 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from streamer.access import Carrier, Credential, Door, Identity, Proxies, find_credential
+from streamer.access import Authenticator, Credential, CredentialSource, Identity, Proxies, extract_credential
+from streamer.access.factory import apply_limits
 from streamer.clock import timeout
 from streamer.config import ServerSettings, Settings
+from streamer.connection.admission import Admission, QuotaExceeded
+from streamer.connection.budget import TOO_MUCH_OF_ADDRESS
+from streamer.connection.manager import ConnectionManager
+from streamer.connection.meter import Meter
 from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
 from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
-from streamer.protocols.grpc import Frame, introduction, size
+from streamer.protocols.grpc_codec import GrpcFrame, frame_bytes, peek_auth
 from streamer.protocols.pb import streamer_pb2 as pb
-from streamer.runtime.admission import Admission, TooMany
-from streamer.runtime.budget import TOO_MUCH_OF_ADDRESS
-from streamer.runtime.conductor import Conductor
-from streamer.runtime.doorway import granted
-from streamer.runtime.meter import Meter
 from streamer.session.memory import MemoryAccount
 from streamer.session.settings import SessionSettings
-from streamer.telemetry.observer import Handshake, Subsystem
-from streamer.transports.grpc.auxiliary import AuxiliaryCalls
-from streamer.transports.grpc.guard import Guard
+from streamer.telemetry.observer import HandshakeInfo, Subsystem
+from streamer.transports.grpc.access_interceptor import AccessInterceptor
+from streamer.transports.grpc.auxiliary import AuxiliaryLimiter
 from streamer.transports.grpc.health import Health
 from streamer.transports.grpc.options import max_calls, options
 from streamer.transports.grpc.status import STATUS, refuse, trailers
 from streamer.transports.grpc.tls import credentials
-from streamer.transports.grpc.transport import Call, GrpcTransport
-from streamer.transports.http import UNFORESEEN
+from streamer.transports.grpc.transport import GrpcTransport, RpcContext
+from streamer.transports.http import UNEXPECTED
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["Streamer"].full_name
 
 log = logging.getLogger(__name__)
 
-_CUT_OFF_S = 0.1
+_ABORT_TIMEOUT_S = 0.1
 """Time in seconds to send a status, which a client that does not read does not take."""
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class GrpcService:
     """Parts of the service: one method for both modes."""
 
     session: SessionSettings
     """Settings of a start without a mode."""
-    codec: Codec[Frame]
-    conductor: Conductor
+    codec: Codec[GrpcFrame]
+    connections: ConnectionManager
     admission: Admission
-    door: Door
+    authenticator: Authenticator
 
 
 class GrpcServer:
@@ -63,7 +63,7 @@ class GrpcServer:
 
     def __init__(
         self,
-        service: Service,
+        service: GrpcService,
         settings: Settings,
         readiness: Callable[[], Readiness],
         proxies: Proxies,
@@ -77,24 +77,26 @@ class GrpcServer:
         """
         self._settings = settings
         self._shared = shared
-        self._reception = Reception(service, settings.server, proxies)
+        self._servicer = StreamServicer(service, settings.server, proxies)
         max_watches = settings.grpc.max_watches_per_address or math.inf
         self._health = Health(readiness, frozenset({"", SERVICE}), max_watches, proxies)
-        self._guard = Guard(service.door, settings.access, service.conductor.services.observer, proxies)
-        clock = service.conductor.services.clock
-        self._auxiliary = AuxiliaryCalls(SERVICE, clock, settings.server.handshake_timeout_s)
+        self._access_interceptor = AccessInterceptor(
+            service.authenticator, settings.access, service.connections.services.observer, proxies
+        )
+        clock = service.connections.services.clock
+        self._auxiliary = AuxiliaryLimiter(SERVICE, clock, settings.server.handshake_timeout_s)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
         """Listen; return the port. Raises ListenFailed, and ConfigError for an unreadable certificate."""
         settings = self._settings
-        guards = [self._guard] if self._guard.services else []
+        guards = [self._access_interceptor] if self._access_interceptor.services else []
         server = grpc.aio.server(
             interceptors=[*guards, self._auxiliary],
             options=options(settings, shared=self._shared),
             maximum_concurrent_rpcs=max_calls(settings),
         )
-        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reception.stream)
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._servicer.stream)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Stream": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.grpc.reflection:
@@ -123,88 +125,92 @@ class GrpcServer:
             raise ListenFailed(f"cannot listen on {address} for gRPC: is the port in use?") from None
 
 
-class Reception:
+class StreamServicer:
     """Handles a call from its metadata to its status."""
 
-    def __init__(self, service: Service, settings: ServerSettings, proxies: Proxies) -> None:
+    def __init__(self, service: GrpcService, settings: ServerSettings, proxies: Proxies) -> None:
         self._service = service
         self._proxies = proxies
         self._settings = settings
 
-    async def stream(self, _: object, call: Call) -> None:
+    async def stream(self, _: object, call: RpcContext) -> None:
         """Handle a call of the method."""
-        transport, services = GrpcTransport(call, self._proxies), self._service.conductor.services
+        transport, services = GrpcTransport(call, self._proxies), self._service.connections.services
         meter = Meter(services.clock.cpu)
         try:
             await meter.run(self._serve(call, transport))
         finally:
             services.addresses.charge_session(transport.peer, meter.spent_s, transport.audio_s)
 
-    async def _serve(self, call: Call, transport: GrpcTransport) -> None:
+    async def _serve(self, call: RpcContext, transport: GrpcTransport) -> None:
         service = self._service
-        observer = service.conductor.services.observer
+        observer = service.connections.services.observer
         metadata = {key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)}
-        handshake = Handshake(
-            service.conductor.services.clock.now(), metadata.get("traceparent"), metadata.get("tracestate")
+        handshake = HandshakeInfo(
+            service.connections.services.clock.now(), metadata.get("traceparent"), metadata.get("tracestate")
         )
-        await service.conductor.services.turns.take()
-        unread = MemoryAccount(service.conductor.services.memory)
+        await service.connections.services.throttle.acquire()
+        unread = MemoryAccount(service.connections.services.memory)
         try:
             self._check_address(transport.peer)
             service.admission.check()
             unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
-            identity = await self._introduced(metadata.get("authorization"), transport)
+            identity = await self._authenticate(metadata.get("authorization"), transport)
             async with service.admission.admit(transport.peer, identity):
                 await transport.accept()
-                await self._conduct(transport, identity, handshake)
+                await self._run_connection(transport, identity, handshake)
         except StreamerError as error:
-            observer.refused(GrpcTransport.name, error.code, transport.peer)
+            observer.on_refused(GrpcTransport.name, error.code, transport.peer)
             await refuse(call, error)
         except ConnectionError:
             pass  # the client disconnected before the answer, which is not an error
         except Exception as error:
             log.exception("a gRPC call failed")
-            observer.broken(Subsystem.API_ROUTING, error)
-            await refuse(call, UNFORESEEN)
+            observer.unexpected_error(Subsystem.API_ROUTING, error)
+            await refuse(call, UNEXPECTED)
         finally:
             unread.update(0)
         await self._end(transport, call)
 
     def _check_address(self, address: str) -> None:
         """Raise TooMany if the address has exceeded its work budget."""
-        if wait_s := self._service.conductor.services.addresses.wait_s(address):
-            raise TooMany(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s)
+        if wait_s := self._service.connections.services.addresses.wait_s(address):
+            raise QuotaExceeded(TOO_MUCH_OF_ADDRESS, retry_after_s=wait_s)
 
-    async def _introduced(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
+    async def _authenticate(self, authorization: str | None, transport: GrpcTransport) -> Identity | None:
         """Authenticate the client by metadata or a first message; return None if authentication is disabled."""
-        door = self._service.door
-        credential = find_credential(authorization, (), None)
-        if credential is None and door.locked and door.first_message:
-            with self._service.admission.handshake():
+        authenticator = self._service.authenticator
+        credential = extract_credential(authorization, (), None)
+        if credential is None and authenticator.required and authenticator.accepts_auth_message:
+            with self._service.admission.acquire_handshake():
                 await transport.accept()
                 credential = await self._first_message(transport)
-        return await door.show(credential)
+        return await authenticator.verify(credential)
 
     async def _first_message(self, transport: GrpcTransport) -> Credential | None:
         try:
-            async with timeout(self._service.conductor.services.clock, self._settings.handshake_timeout_s):
+            async with timeout(self._service.connections.services.clock, self._settings.handshake_timeout_s):
                 frame = await transport.receive()
         except TimeoutError:
             return None
         if frame is None:
             return None
-        auth, says_more = introduction(frame)
+        auth, says_more = peek_auth(frame)
         if says_more:
             transport.unread(frame)
-        return None if auth is None else Credential(auth.secret, Carrier.MESSAGE)
+        return None if auth is None else Credential(auth.secret, CredentialSource.MESSAGE)
 
-    async def _conduct(self, transport: GrpcTransport, identity: Identity | None, handshake: Handshake) -> None:
+    async def _run_connection(
+        self, transport: GrpcTransport, identity: Identity | None, handshake: HandshakeInfo
+    ) -> None:
         """Run the connection. gRPC cancels the handler if the client cancels or its deadline passes: a disconnect."""
         service = self._service
-        lease = service.door.lease(identity, service.conductor.services.clock.now())
-        settings = granted(service.session, identity)
+        lease = service.authenticator.new_lease(identity, service.connections.services.clock.now())
+        settings = apply_limits(service.session, identity)
         running = asyncio.create_task(
-            service.conductor.run(transport, service.codec, settings, measure=size, handshake=handshake, lease=lease)
+            service.connections.run(
+                transport, service.codec, settings, measure=frame_bytes, handshake=handshake, lease=lease
+            )
         )
         try:
             transport.audio_s = (await asyncio.shield(running)).received_s
@@ -213,9 +219,9 @@ class Reception:
             transport.audio_s = (await running).received_s
             raise
 
-    async def _end(self, transport: GrpcTransport, call: Call) -> None:
+    async def _end(self, transport: GrpcTransport, call: RpcContext) -> None:
         """Send the status, within the client's time to read the preceding events."""
-        ending = transport.ending
+        ending = transport.call_end
         if ending is None:
             await self._cut_off(call)
             raise asyncio.CancelledError  # the client has disconnected or does not read
@@ -225,8 +231,8 @@ class Reception:
                 async with asyncio.timeout(self._settings.close_timeout_s):
                     await call.abort(STATUS[ending.code], ending.reason, trailers(ending.code, after_s))
 
-    async def _cut_off(self, call: Call) -> None:
+    async def _cut_off(self, call: RpcContext) -> None:
         """Abort a call whose handler is cancelled, which would otherwise stay open to its client."""
         with suppress(TimeoutError, grpc.aio.BaseError):
-            async with asyncio.timeout(_CUT_OFF_S):
+            async with asyncio.timeout(_ABORT_TIMEOUT_S):
                 await call.abort(grpc.StatusCode.CANCELLED, "cut off")

@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 def credentials(settings: TlsSettings) -> grpc.ServerCredentials:
     """Return the server credentials. Raises ConfigError for an unusable pair."""
-    pair = _Pair(settings)
+    pair = _CertificatePair(settings)
     # The stubs do not know that a fetcher may return None for "unchanged".
     return grpc.dynamic_ssl_server_credentials(pair.read(), pair.newer)  # type: ignore[arg-type]
 
 
-class _Pair:
+class _CertificatePair:
     """A certificate and its key. gRPC calls it at each handshake, on its own thread."""
 
     def __init__(self, settings: TlsSettings) -> None:
         Certificate(settings)  # raises the same errors as for HTTPS
         self._settings = settings
         self._paths = [Path(settings.key or settings.certificate), Path(settings.certificate)]
-        self._seen = self._stamps()
+        self._loaded_stamps = self._stamps()
 
     def read(self) -> grpc.ServerCertificateConfiguration:
         key, chain = (path.read_bytes() for path in self._paths)
@@ -39,9 +39,9 @@ class _Pair:
         """Return the pair if it has changed and is usable; None keeps the previous one."""
         try:
             stamps = self._stamps()
-            if stamps == self._seen:
+            if stamps == self._loaded_stamps:
                 return None
-            self._seen = stamps
+            self._loaded_stamps = stamps
             Certificate(self._settings)
             return self.read()
         except (StreamerError, OSError) as error:  # half of a pair may be written
