@@ -31,7 +31,6 @@ MAX_FILE = 600
 MAX_FILE_WITHOUT_REASON = 400
 MAX_FUNCTION = 60
 LONG_FILES: dict[str, str] = {
-    "src/streamer/connection/connection.py": "one connection in both directions: frames in, events and audio out",
     "src/streamer/session/session.py": "the steps of one state machine, each a few lines",
     "src/streamer/session/stream.py": "the audio and the jobs of one stream share their bounds",
 }

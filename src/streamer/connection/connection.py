@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -17,6 +16,7 @@ from streamer.connection.meter import Meter
 from streamer.connection.outbox import OutboxBounds
 from streamer.connection.read_gate import ReadGate
 from streamer.connection.receive_path import ReceivePath
+from streamer.connection.scorer_rows import ScorerRows
 from streamer.connection.sender import Sender
 from streamer.connection.services import Services
 from streamer.connection.token_renewal import renew
@@ -30,7 +30,6 @@ from streamer.session.session import Session
 from streamer.session.state import SessionState
 from streamer.session.summary import Summary
 from streamer.telemetry.observer import SessionInfo, SessionObserver, Subsystem
-from streamer.vad.scorer import Row
 
 FrameT = TypeVar("FrameT")
 _STREAMING = SessionState.STREAMING
@@ -61,12 +60,11 @@ class Connection(Generic[FrameT]):
         self._transport = transport
         self._codec = codec
         self._engine = services.engine
-        self._scoring = services.scoring
         self._clock = services.clock
         self._services = services
         self._bounds = bounds
         self._lease = lease
-        self._scorer_rows: dict[int, Row] = {}
+        self._scorer_rows = ScorerRows(services.scoring, self._on_scores)
         self._input_ended = False
         """The session takes no more input: it has closed, or the peer has disconnected."""
         self._peer_disconnected = False
@@ -254,7 +252,7 @@ class Connection(Generic[FrameT]):
             self.busy_s += perf_counter() - started_at
             for action in actions:
                 if type(action) is Score:  # the most frequent action, which changes nothing else
-                    self._score(action)
+                    self._scorer_rows.submit(action)
                     continue
                 more = True
                 self._perform(action, now)
@@ -300,15 +298,6 @@ class Connection(Generic[FrameT]):
             case Close(code):
                 self._input_ended = True
                 self._outbox.close(code)
-
-    def _score(self, score: Score) -> None:
-        channel = score.channel
-        row = self._scorer_rows.get(channel)
-        if row is None:
-            row = self._scorer_rows[channel] = self._scoring.open(partial(self._on_scores, channel))
-        elif score.resets_state:
-            self._scoring.reset(row)
-        self._scoring.submit(row, score.samples)
 
     def _on_scores(self, channel: int, speech: Sequence[float]) -> None:
         if self._session.state is not _STREAMING:
@@ -395,9 +384,7 @@ class Connection(Generic[FrameT]):
     def _release_services(self) -> None:
         """Release the rows of the scorer and the jobs of the engine."""
         self._engine.release(self._session.id)
-        for row in self._scorer_rows.values():
-            self._scoring.close(row)
-        self._scorer_rows.clear()
+        self._scorer_rows.close()
 
     def _cleanup(self) -> None:
         self._input_ended = True

@@ -7,17 +7,8 @@ from dataclasses import replace
 
 from streamer.errors import RETRY_AFTER, ErrorCode, StreamerError
 from streamer.session.actions import Action, Close, Emit, JobId, Outcome, Release
-from streamer.session.boundary import Barrier
-from streamer.session.events import (
-    Cleared,
-    Draining,
-    ErrorEvent,
-    Finished,
-    FinishReason,
-    Flushed,
-    WarningCode,
-    WarningEvent,
-)
+from streamer.session.barrier import Barrier, last_events
+from streamer.session.events import Cleared, Draining, ErrorEvent, FinishReason, Flushed
 from streamer.session.load import SessionLoad
 from streamer.session.memory import MemoryPool
 from streamer.session.messages import Audio, Configure, Flush, HalfClose, Malformed, Message, SetFormat, Start, Stop
@@ -392,13 +383,7 @@ class Session:
         stream = self._stream
         assert stream is not None
         assert barrier.reason is not None
-        if extra := stream.partial_frame_bytes():
-            text = f"the audio ends with {extra} of the {stream.start.format.frame_bytes} bytes of a frame"
-            out.append(Emit(WarningEvent(WarningCode.PARTIAL_FRAME, text)))
-        counters = stream.counters
-        out.append(
-            Emit(Finished(barrier.reason, stream.received, stream.processed, counters.segments, counters.failed))
-        )
+        out += map(Emit, last_events(stream, barrier.reason))
         self._drop_stream(out)
         self.state = SessionState.IDLE
         if barrier.close:

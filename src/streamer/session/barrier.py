@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from streamer.errors import ErrorCode
-from streamer.session.events import EndReason, FinishReason, Flushed
+from streamer.session.events import EndReason, Event, Finished, FinishReason, Flushed, WarningCode, WarningEvent
+from streamer.session.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +27,13 @@ class Barrier:
         if self.flushed is not None:
             return EndReason.FLUSH
         return EndReason.STALL if self.reason is None else EndReason.STOP
+
+
+def last_events(stream: Stream, reason: FinishReason) -> Iterator[Event]:
+    """Yield the events of a stream that has ended: a warning about bytes of an incomplete frame, and its totals."""
+    if extra := stream.partial_frame_bytes():
+        size = stream.start.format.frame_bytes
+        text = f"the audio ends with {extra} of the {size} bytes of a frame"
+        yield WarningEvent(WarningCode.PARTIAL_FRAME, text)
+    counters = stream.counters
+    yield Finished(reason, stream.received, stream.processed, counters.segments, counters.failed)
