@@ -65,4 +65,4 @@ def test_marks_are_forgotten_with_the_audio() -> None:
         outside.settle()
     stream = outside.session._stream
     assert stream is not None
-    assert len(stream._arrival_times) < 20
+    assert len(stream._marks.times) < 20

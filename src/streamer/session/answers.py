@@ -38,11 +38,20 @@ class Answers:
         self._fences = fences
         self._interim_results = interim_results
         self._lag_warning_s = lag_warning_s
-        self._warned_lag = self._warned_shed = False
+        self._warned_lag = self._warned_shed = self._warned_clamped = False
 
     def configure(self, *, interim_results: bool) -> None:
         """Send interims from now on, or send none."""
         self._interim_results = interim_results
+
+    def fence(self, event: Event, out: list[Action]) -> None:
+        """Emit an event after every result requested so far has left."""
+        self._fences.put(event)
+        for ready in self._fences.pop_ready():
+            if self._output is not None:
+                self._output.follow(ready, out)
+            else:
+                out.append(Emit(ready))
 
     def final(self, channel: Channel, pending: PendingJob, outcome: Outcome, out: list[Action]) -> None:
         """Handle the outcome of a final or a piece; an error names the range without a result."""
@@ -110,6 +119,19 @@ class Answers:
                 self._output.follow(interim, out)
             else:
                 out.append(Emit(interim))
+
+    def warn_of_lost_state(self, pending: PendingJob, sample_rate: int, out: list[Action]) -> None:
+        """Warn that the model's state of a channel was lost before a result. `sample_rate`: of its range, in Hz."""
+        text = f"the model's state for channel {pending.channel} was lost with its worker; "
+        text += f"processing restarted at {pending.audio_range.start / sample_rate:.3f} s"
+        out.append(Emit(WarningEvent(WarningCode.STATE_LOST, text)))
+
+    def warn_of_clamped_audio(self, out: list[Action]) -> None:
+        """Warn once that samples were clamped."""
+        if not self._warned_clamped:
+            self._warned_clamped = True
+            text = "samples outside of [-1, 1] or not finite were clamped"
+            out.append(Emit(WarningEvent(WarningCode.AUDIO_CLAMPED, text)))
 
     def warn_of_lag(self, took: float, out: list[Action]) -> None:
         """Warn once when results are late, until one is in time again.

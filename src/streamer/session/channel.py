@@ -67,7 +67,7 @@ def step_for(settings: SessionSettings, start: Start) -> tuple[int, int]:
     return chunk, -(-chunk // step)
 
 
-def most_steps_for(settings: SessionSettings, start: Start) -> int:
+def max_steps_for(settings: SessionSettings, start: Start) -> int:
     """Return the maximum number of steps of one conversion."""
     segmented, form = settings.mode is Mode.SEGMENTED, start.format
     step, parts = step_for(settings, start)

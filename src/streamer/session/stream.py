@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sys import maxsize
-
-import numpy as np
 
 from streamer.audio.buffer import SAMPLE_BYTES
-from streamer.session.actions import Action, Cancel, Emit, Infer, Job, JobId, JobKind, Outcome, Output, Score
+from streamer.session.actions import Action, Cancel, Emit, JobId, JobKind, Outcome, Output, Score
 from streamer.session.answers import Answers, StreamCounters
-from streamer.session.arrival_times import INTERVAL_S, OUTPUT_INTERVAL_S, ArrivalTimes
+from streamer.session.arrival_times import ReceiveMarks
 from streamer.session.channel import (
     Channel,
     channels_for,
     input_pipeline_of,
     interim_interval,
     kept_bytes_per_second,
-    most_steps_for,
-    overlap_of,
+    max_steps_for,
 )
-from streamer.session.events import Ack, EndReason, Event, Mode, SpeechEnded, WarningCode, WarningEvent
+from streamer.session.events import Ack, EndReason, Event, SpeechEnded
 from streamer.session.input_pipeline import InputChunk
-from streamer.session.jobs import OutstandingJobs, PendingJob
 from streamer.session.messages import Configure, Start
 from streamer.session.outputs import output_for
 from streamer.session.progress import ProgressReports
 from streamer.session.reordering import Fences
-from streamer.session.segmenter import AudioRange, SegmenterEvent
+from streamer.session.requests import ModelRequests
+from streamer.session.segmenter import SegmenterEvent
 from streamer.session.settings import SessionSettings
 from streamer.session.validation import validate_vad, with_changes
 from streamer.vad.settings import VadConfig
 
 MAX_LOW_WATERMARK_S = 0.032
 """Seconds of audio in a window. Longer pieces are processed in steps of this size as well."""
-COUNT_BYTES = 64 * 1024
-"""Bytes of audio after which the memory is counted again, if half a second of audio is more."""
 
 
 class Stream:
@@ -51,15 +45,11 @@ class Stream:
         self.start = start
         self._settings = settings
         self.number = number
-        self.next_job = first_job
-        self._session_id = session_id
         self.sample_rate = settings.model_sample_rate
         """Sample rate of all positions in Hz: the model's."""
-        segmented = settings.mode is Mode.SEGMENTED
-        self._max_in_flight = maxsize if segmented else 1 if settings.stateful else settings.max_inflight
         form, limits = start.format, settings.limits
         self._input, decoder = input_pipeline_of(settings, start)
-        self._max_steps = most_steps_for(settings, start)
+        self._max_steps = max_steps_for(settings, start)
         self._channels = channels_for(settings, start, vad, decoder)
         self._fences = Fences([channel.results for channel in self._channels])
         self.output = output_for(settings, start, [channel.results for channel in self._channels])
@@ -67,13 +57,12 @@ class Stream:
         self._answers = Answers(
             self._fences, self.output, interim_results=start.interim_results, lag_warning_s=settings.lag_warning_s
         )
-        self._overlap = overlap_of(settings)
-        self._jobs = OutstandingJobs(limits.max_job_bytes)
-        self._postponed = False
-        """Ranges wait until the pending jobs use less memory. No more audio is taken in meanwhile."""
+        self._requests = ModelRequests(
+            settings, start, session_id, number, first_job, self.output, self._answers.counters
+        )
+        self._jobs = self._requests.jobs
         self._max_jobs = limits.max_job_bytes
-        self._max_kept = limits.max_kept_bytes
-        self._max_bytes = limits.max_session_bytes
+        self._max_kept, self._max_bytes = limits.max_kept_bytes, limits.max_session_bytes
         self._growth = max(0.0, kept_bytes_per_second(settings, start) / (form.frame_bytes * form.sample_rate) - 1.0)
         self._pending_scores = 0
         self._scored_bytes = 0
@@ -84,14 +73,8 @@ class Stream:
         self._received_bytes = 0
         self.remaining_bytes = int(limits.max_stream_s * form.sample_rate) * form.frame_bytes
         """Bytes that may still arrive within the maximum length of a stream."""
-        self._ack_bytes = self._next_ack = max(1, form.sample_rate // 2) * form.frame_bytes
-        self._next_count = COUNT_BYTES
         self._max_low_watermark = round(MAX_LOW_WATERMARK_S * form.sample_rate) * form.frame_bytes
-        self._arrival_times = ArrivalTimes()
-        interval_s = INTERVAL_S if self.output is None else OUTPUT_INTERVAL_S
-        self._mark_bytes = max(1, round(interval_s * form.sample_rate)) * form.frame_bytes
-        self._next_arrival = self._next_mark = form.frame_bytes
-        self._warned_clamped = False
+        self._marks = ReceiveMarks(form, has_output=self.output is not None)
 
     # Queries of the session ---------------------------------------------------------------------
 
@@ -134,12 +117,17 @@ class Stream:
         return self._pending_scores > 0 or len(self._jobs) > 0 or is_playing
 
     def low_watermark_bytes(self) -> int:
-        """Return the bytes of audio needed for a step, at most WANTED_S."""
+        """Return the bytes of audio needed for a step, at most MAX_LOW_WATERMARK_S."""
         return min(self._input.low_watermark_bytes - self._input.pending_bytes, self._max_low_watermark)
 
     def arrival(self, position: int) -> float | None:
         """Return the arrival time of the audio up to this sample at the model's rate; None before any."""
-        return self._arrival_times.at(self._to_frames(position))
+        return self._marks.times.at(self._to_frames(position))
+
+    @property
+    def next_job(self) -> JobId:
+        """Id of the next job."""
+        return self._requests.next_job
 
     @property
     def fences(self) -> int:
@@ -200,7 +188,7 @@ class Stream:
         self.remaining_bytes -= size
         if self._input.append(data) and not self._pending_scores:
             self._pump(out, now, ready=True)
-        return self._received_bytes >= self._next_mark and self._mark_arrival(out, now)
+        return self._received_bytes >= self._marks.next and self._mark_arrival(out, now)
 
     def on_scores(self, channel: int, probabilities: Sequence[float], out: list[Action], now: float) -> None:
         """Take the scores of the last request of this channel."""
@@ -218,7 +206,7 @@ class Stream:
         """Change the settings; return the start that has them. An invalid one raises StreamerError, without effect."""
         start = with_changes(self.start, changes)
         vad, interval_ms = validate_vad(start, self._settings), interim_interval(self._settings, start)
-        self.start = start
+        self.start, self._requests.options = start, start.options
         self._answers.configure(interim_results=start.interim_results)
         for channel in self._channels:
             channel.segmenter.configure(vad, interval_ms)
@@ -240,16 +228,14 @@ class Stream:
             answers.tail(pending, outcome, out)
             return
         if isinstance(outcome, Output) and outcome.state_lost:
-            text = f"the model's state for channel {pending.channel} was lost with its worker; "
-            text += f"processing restarted at {pending.audio_range.start / self.sample_rate:.3f} s"
-            out.append(Emit(WarningEvent(WarningCode.STATE_LOST, text)))
+            answers.warn_of_lost_state(pending, self.sample_rate, out)
         if pending.audio_range.kind is JobKind.INTERIM:
             channel.interim = None
             answers.interim(channel, pending, outcome, out)
         else:
             answers.warn_of_lag(now - pending.requested_at, out)
             answers.final(channel, pending, outcome, out)
-        if self._postponed:
+        if self._requests.is_postponed:
             self._ask_postponed(channel, out, now)
         self._request_due(channel, out, now)
         self._go_on(out, now)
@@ -270,12 +256,7 @@ class Stream:
 
     def fence(self, event: Event, out: list[Action]) -> None:
         """Emit `event` after every result requested so far has left."""
-        self._fences.put(event)
-        for ready in self._fences.pop_ready():
-            if self.output is not None:
-                self.output.follow(ready, out)
-            else:
-                out.append(Emit(ready))
+        self._answers.fence(event, out)
 
     def cancel_jobs(self, out: list[Action]) -> None:
         """Cancel all jobs."""
@@ -293,7 +274,7 @@ class Stream:
         if output is None:
             return
         output.release(out, now)
-        if self._postponed and not output.is_full:
+        if self._requests.is_postponed and not output.is_full:
             self._ask_postponed(self._channels[-1], out, now)
             self._request_due(self._channels[-1], out, now)
             self._go_on(out, now)
@@ -305,7 +286,7 @@ class Stream:
             return True
         if (tail := output.take_tail(self._channels[0].segmenter.needed_from)) is not None:
             for channel in self._channels:
-                self._submit_job(channel, tail, out, now)
+                self._requests.submit(channel, tail, out, now)
         if len(self._jobs):
             return False
         output.finish(self.received, self.start.format.sample_rate)
@@ -314,25 +295,18 @@ class Stream:
 
     def clear(self, out: list[Action], now: float) -> int:
         """Drop the audio that was not emitted; return its frames."""
-        return self.output.clear(self.next_job, out, now) if self.output is not None else 0
+        return self.output.clear(self._requests.next_job, out, now) if self.output is not None else 0
 
     # How it goes on -----------------------------------------------------------------------------
 
     def _mark_arrival(self, out: list[Action], now: float) -> bool:
         """Store the arrival time, send an ack each half second, and return whether to count the memory."""
-        received = self._received_bytes
-        if received >= self._next_arrival:
-            self._arrival_times.mark(self.received, now)
-            self._next_arrival = received + self._mark_bytes
-        if acked := received >= self._next_ack:
-            self._next_ack = received + self._ack_bytes
+        is_ack_due, is_count_due = self._marks.reach(self._received_bytes, self.received, now)
+        if is_ack_due:
             committed = self.committed
-            self._arrival_times.forget(committed)
+            self._marks.times.forget(committed)
             out.append(Emit(Ack(self.received, committed)))
-        if counted := acked or received >= self._next_count:
-            self._next_count = received + COUNT_BYTES
-        self._next_mark = min(min(self._next_arrival, self._next_ack), self._next_count)  # noqa: PLW3301 (compiles)
-        return counted
+        return is_count_due
 
     def _has_step(self) -> bool:
         """Return whether a conversion step is possible."""
@@ -354,7 +328,7 @@ class Stream:
         """Convert and score until a score is pending, no audio is left, or too much memory waits for jobs."""
         pipeline = self._input
         while True:
-            if self._postponed or (len(self._jobs) and self._kept_bytes() > self._max_kept):
+            if self._requests.is_postponed or (len(self._jobs) and self._kept_bytes() > self._max_kept):
                 break
             if ready:
                 self._push(pipeline.take(self._max_steps), out, now)
@@ -368,11 +342,8 @@ class Stream:
             if self._pending_scores:
                 break
             ready = self._has_step()
-        if pipeline.clamped and not self._warned_clamped:
-            self._warned_clamped = True
-            out.append(
-                Emit(WarningEvent(WarningCode.AUDIO_CLAMPED, "samples outside of [-1, 1] or not finite were clamped"))
-            )
+        if pipeline.clamped:
+            self._answers.warn_of_clamped_audio(out)
 
     def _push(self, chunk: InputChunk, out: list[Action], now: float) -> None:
         """Push audio to the channels."""
@@ -402,21 +373,10 @@ class Stream:
 
     def _request_due(self, channel: Channel, out: list[Action], now: float) -> None:
         """Request the results that are due on this channel, as far as there is memory."""
-        jobs, segmenter, results = self._jobs, channel.segmenter, channel.results
-        while (
-            results.requested_count - results.emitted_count < self._max_in_flight
-            and (length := segmenter.next_length) is not None
-        ):
-            if not jobs.has_room(length) or (self.output is not None and self.output.is_full):
-                self._postponed = True
-                break
-            audio_range = segmenter.next_range()
-            assert audio_range is not None
-            results.expect(self._submit_job(channel, audio_range, out, now))
-            self.counters.answered_samples += length
-        if channel.interim is None and (due := segmenter.due_interim()):
+        self._requests.request_results(channel, out, now)
+        if channel.interim is None and (due := channel.segmenter.due_interim()):
             if self._has_room_for_interim((due.end - due.start) * SAMPLE_BYTES):
-                channel.interim = self._submit_job(channel, due, out, now)
+                channel.interim = self._requests.submit(channel, due, out, now)
             else:
                 self.counters.interims_dropped += 1
 
@@ -427,28 +387,9 @@ class Stream:
 
     def _ask_postponed(self, after: Channel, out: list[Action], now: float) -> None:
         """Request the ranges that had no memory before; each channel has its turn."""
-        self._postponed = False
+        self._requests.is_postponed = False
         for channel in (*self._channels[after.index + 1 :], *self._channels[: after.index]):
             self._request_due(channel, out, now)
-
-    def _submit_job(self, channel: Channel, audio_range: AudioRange, out: list[Action], now: float) -> JobId:
-        job = self.next_job
-        self.next_job += 1
-        self._jobs.add(PendingJob(job, channel.index, audio_range, now))
-        start, overlap = audio_range.start, 0
-        if self._overlap and audio_range.segment_id:
-            overlap = min(self._overlap, start)
-            start -= overlap
-        if audio_range.segment_id:
-            samples = channel.segmenter.samples(start, audio_range.end)
-        else:
-            samples = np.zeros(audio_range.end - start, np.float32)
-        number, rate, options = self.number, self.sample_rate, self.start.options
-        index, segment_id, kind = channel.index, audio_range.segment_id, audio_range.kind
-        out.append(
-            Infer(Job(job, self._session_id, number, index, segment_id, kind, start, samples, rate, options, overlap))
-        )
-        return job
 
     def _needed_from(self, channel: Channel) -> int:
         first_job = channel.results.first
