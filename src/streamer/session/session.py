@@ -380,7 +380,8 @@ class Session:
             text = f"the audio ends with {extra} of the {stream.start.format.frame_bytes} bytes of a frame"
             out.append(Emit(Warned(WarningCode.PARTIAL_FRAME, text)))
         tally = stream.tally
-        out.append(Emit(Finished(boundary.reason, stream.received, stream.processed, tally.segments, tally.failed)))
+        counts = (stream.received, stream.processed, tally.segments, tally.failed, stream.received_s)
+        out.append(Emit(Finished(boundary.reason, *counts)))
         self._drop_stream(out)
         self.state = State.IDLE
         if boundary.close:

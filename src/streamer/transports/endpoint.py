@@ -36,7 +36,7 @@ from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
 from streamer.transports.http import UNFORESEEN, refusal
 from streamer.transports.patience import Patience
-from streamer.transports.websocket import Frame, SwitchedProtocols, WebSocketTransport
+from streamer.transports.websocket import NO_REASONS, Frame, SwitchedProtocols, WebSocketTransport
 from streamer.transports.wire import ACCESS_CODES, CLOSE_CODES
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ class Endpoint:
     """Codec of uploads by POST to the same path; None if they are not served."""
     carriers: Carriers = Carriers()
     close_codes: Mapping[ErrorCode, int] = field(default_factory=lambda: CLOSE_CODES)
+    close_reasons: Mapping[ErrorCode, str] = field(default_factory=lambda: NO_REASONS)
+    """Reasons in the close frame, for errors whose reason is not their code."""
     refusal: Callable[[StreamerError], web.Response] = refusal
     """Returns the HTTP answer of an error before the upgrade."""
 
@@ -153,6 +155,7 @@ class EndpointHandler:
             WorkBudget(self._work, services.addresses.of(request.remote)),
             services.memory,
             self._endpoint.close_codes,
+            self._endpoint.close_reasons,
         )
         visit = Visit(transport, request, self._endpoint, self._door)
         return await self._upgrades.answer(transport, self._measure(transport, visit, handshake))

@@ -1,0 +1,101 @@
+"""Deepgram's protocol: `/v1/listen` for live audio."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import msgspec
+from aiohttp import web
+
+import streamer
+from streamer.access import Carriers
+from streamer.dialects.dialect import DialectContext, MountedDialect
+from streamer.dialects.native import message_limits
+from streamer.errors import ErrorCode, StreamerError
+from streamer.protocols.deepgram.listen import Listen, ListenIdentity
+from streamer.protocols.deepgram.query import ListenPolicy, read_listen
+from streamer.protocols.opening import Accepted, Opening
+from streamer.session.events import Mode
+from streamer.transports.endpoint import Endpoint
+from streamer.transports.http import refusal
+from streamer.transports.websocket import Frame
+from streamer.transports.wire import CLOSE_CODES
+
+REQUEST_ID = "dg-request-id"
+"""Header that names the request."""
+ERROR = "dg-error"
+"""Header of a refusal, which clients can log without its body."""
+
+CARRIERS = Carriers(schemes=("token", "bearer"), pairs=("token", "bearer"))
+_POLICY_VIOLATION, _INTERNAL_ERROR = 1008, 1011
+
+LISTEN_CLOSE_CODES: Mapping[ErrorCode, int] = MappingProxyType(
+    {
+        code: {4408: _INTERNAL_ERROR}.get(number, _POLICY_VIOLATION) if number >= 4000 else number
+        for code, number in CLOSE_CODES.items()
+    }
+)
+"""Close codes: those of Streamer's own have no meaning to Deepgram's clients."""
+LISTEN_CLOSE_REASONS: Mapping[ErrorCode, str] = MappingProxyType(
+    {
+        ErrorCode.INVALID_AUDIO: "DATA-0000",
+        ErrorCode.INVALID_FORMAT: "DATA-0000",
+        ErrorCode.IDLE_TIMEOUT: "NET-0001",
+        ErrorCode.INTERNAL: "NET-0000",
+    }
+)
+_NAMES = {
+    401: "INVALID_AUTH",
+    403: "INSUFFICIENT_PERMISSIONS",
+    429: "TOO_MANY_REQUESTS",
+    503: "SERVICE_UNAVAILABLE",
+}
+"""Names of errors by their status; any other is a bad request, or an internal error."""
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    err_code: str
+    err_msg: str
+    request_id: str
+
+
+def mount(context: DialectContext) -> MountedDialect:
+    """Return Deepgram's endpoints."""
+    settings, model, chosen = context.session(Mode.SEGMENTED), context.model, context.settings.dialects
+    policy = ListenPolicy(
+        settings, chosen.min_silence_ms, model.known_options, refuse_ignored=chosen.unsupported_parameters == "refuse"
+    )
+    model_uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{model.name}.streamer"))
+
+    def accept_listen(opening: Opening) -> Accepted[Frame]:
+        request = read_listen(opening.query, policy)
+        created = datetime.fromtimestamp(opening.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        identity = ListenIdentity(opening.id, created, model.name, model_uuid, streamer.__version__)
+        codec = Listen(request, identity, model.sample_rate, **message_limits(settings.limits))
+        return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored)
+
+    listen = Endpoint(
+        "/v1/listen",
+        settings,
+        accept_listen,
+        CARRIERS.pairs,
+        carriers=CARRIERS,
+        close_codes=LISTEN_CLOSE_CODES,
+        close_reasons=LISTEN_CLOSE_REASONS,
+        refusal=refuse,
+    )
+    return MountedDialect((listen,))
+
+
+def refuse(error: StreamerError) -> web.Response:
+    """Return the HTTP answer of an error, in Deepgram's form."""
+    response = refusal(error)
+    request_id = str(uuid.uuid4())
+    name = _NAMES.get(response.status, "Bad Request" if response.status < 500 else "INTERNAL_SERVER_ERROR")
+    response.body = msgspec.json.encode(_Refusal(name, error.message, request_id))
+    response.headers[REQUEST_ID] = request_id
+    response.headers[ERROR] = "".join(char if " " <= char <= "~" else "?" for char in error.message)
+    return response
