@@ -16,20 +16,13 @@ from streamer.config.sources import Override
 from streamer.dialects import table
 from streamer.dialects.dialect import DialectContext, MountedDialect
 from streamer.errors import ConfigError
-from streamer.parts import Parts, ServedModel
 from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.v2 import V2
 from streamer.session.events import Mode
-from streamer.testing import ScriptedEngine, ScriptedScoring
 from streamer.transports.endpoint import Endpoint
 from streamer.transports.websocket import Frame
+from tests.dialects.stage import transcribing
 from tests.transports.serving import V2_START, dialled, serving
-
-
-def transcribing() -> Parts:
-    """Parts whose model returns transcripts."""
-    model = ServedModel("scripted", 16_000, False, 4, word_times="estimated")
-    return Parts(ScriptedEngine(), ScriptedScoring(), model)
 
 
 class Port:

@@ -52,8 +52,6 @@ class _ChannelState:
     is_speaking: bool = False
     owed: int = 0
     """Utterances that have ended, and whose final has not been sent."""
-    ended_at: int = -1
-    """Position of the last end of speech."""
     covered_s: float = 0.0
     """End of the last final."""
     last_word_s: float | None = None
@@ -173,9 +171,9 @@ class Listen:
                 return [end for index in range(len(self._channels)) for end in self._utterance_end(index)]
             case events.SpeechStarted():
                 return self._speech_started(event)
-            case events.SpeechEnded(channel=index, position=position):
+            case events.SpeechEnded(channel=index):
                 state = self._state(index)
-                state.is_speaking, state.ended_at = False, position
+                state.is_speaking = False
                 state.owed += 1
                 return None
             case events.Flushed():
@@ -232,8 +230,7 @@ class Listen:
     def _speech_started(self, event: events.SpeechStarted) -> list[Reply[Frame]] | None:
         state = self._state(event.channel)
         state.is_speaking = True
-        goes_on = event.position == state.ended_at  # speech that was cut for its length
-        if goes_on or not self._request.sends_speech_start:
+        if not self._request.sends_speech_start:
             return None
         at_s = self._clock.seconds(event.position)
         return [self._frame(wire.ListenSpeechStarted(self._index(event.channel), at_s))]
