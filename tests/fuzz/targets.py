@@ -23,6 +23,7 @@ from streamer.session.messages import Malformed
 from streamer.session.session import Session
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.spans import remote
+from tests.fuzz.dialects import DIALECTS
 
 NOW = 1_700_000_000.0
 MAX_ERROR = 600
@@ -140,4 +141,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "media": media,
     "token": token,
     "trace": trace,
+    **DIALECTS,
 }
