@@ -204,6 +204,19 @@ async def test_an_utterance_end_waits_for_a_slow_model() -> None:
     assert heard == ["Results", "UtteranceEnd", "Metadata"]
 
 
+async def test_an_utterance_end_is_sent_for_each_gap_however_slow_the_model_is() -> None:
+    async with dialling(listen(**ENDS)) as (stage, client):
+        with stage.held():
+            for frame in (TONE, GAP, TONE, s16le(silence(0.7)), TONE, GAP):
+                await client.send(frame)
+                await turns()
+        await client.send(CLOSE)
+        heard = []
+        while (frame := await client.receive()) is not None:
+            heard.append(json.loads(frame)["type"])
+    assert heard == ["Results", "UtteranceEnd", "Results", "Results", "UtteranceEnd", "Metadata"]
+
+
 async def test_noise_without_words_has_no_utterance_end() -> None:
     heard = await converse(listen(**ENDS), [TONE, GAP, GAP, CLOSE], lambda _: Output.of({"text": ""}))
     assert [message["type"] for message in heard if message.get("is_final", True)] == ["Results", "Metadata"]

@@ -49,9 +49,8 @@ class ListenIdentity:
 class _ChannelState:
     """State of one channel. Times in seconds."""
 
-    is_speaking: bool = False
-    owed: int = 0
-    """Utterances that have ended, and whose final has not been sent."""
+    begun_s: deque[float] = field(default_factory=deque)
+    """Times at which the utterances were heard whose finals have not been sent."""
     covered_s: float = 0.0
     """End of the last final."""
     last_word_s: float | None = None
@@ -171,11 +170,6 @@ class Listen:
                 return [end for index in range(len(self._channels)) for end in self._utterance_end(index)]
             case events.SpeechStarted():
                 return self._speech_started(event)
-            case events.SpeechEnded(channel=index):
-                state = self._state(index)
-                state.is_speaking = False
-                state.owed += 1
-                return None
             case events.Flushed():
                 return self._flushed()
             case events.Failed():
@@ -208,7 +202,8 @@ class Listen:
         )
         if event.is_final:
             state = self._state(event.channel)
-            state.owed = max(0, state.owed - 1)
+            if state.begun_s:
+                state.begun_s.popleft()
             state.covered_s = end_s
             if found.words:
                 state.last_word_s = found.words[-1].end
@@ -228,19 +223,19 @@ class Listen:
         )
 
     def _speech_started(self, event: events.SpeechStarted) -> list[Reply[Frame]] | None:
-        state = self._state(event.channel)
-        state.is_speaking = True
+        at_s = self._clock.seconds(event.position)
+        self._state(event.channel).begun_s.append(max(at_s, self._heard_s))  # audio before the speech belongs to it
         if not self._request.sends_speech_start:
             return None
-        at_s = self._clock.seconds(event.position)
         return [self._frame(wire.ListenSpeechStarted(self._index(event.channel), at_s))]
 
     def _utterance_end(self, index: int) -> list[Reply[Frame]]:
-        """Return UtteranceEnd, if it is due on a channel."""
+        """Return UtteranceEnd, if the gap after the last word is long enough. A slow model delays it."""
         state, after_s = self._state(index), self._request.utterance_end_s
-        if after_s is None or state.last_word_s is None or state.is_speaking or state.owed:
+        if after_s is None or state.last_word_s is None:
             return []
-        if self._heard_s < state.last_word_s + after_s:
+        next_s = state.begun_s[0] if state.begun_s else self._heard_s
+        if next_s < state.last_word_s + after_s:
             return []
         last, state.last_word_s = state.last_word_s, None
         return [self._frame(wire.UtteranceEnd(self._index(index), last))]
