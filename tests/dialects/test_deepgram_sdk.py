@@ -20,6 +20,7 @@ from streamer.config import Settings
 from streamer.samples import sample
 from tests.dialects.deepgram import listen
 from tests.dialects.stage import GAP, TONE, converse, transcribing
+from tests.dialects.test_deepgram_files import wav
 from tests.transports.serving import serving
 
 SDK = "pip install --group dialects, which has deepgram-sdk"
@@ -122,6 +123,28 @@ async def test_the_sdk_tells_a_wrong_key_and_a_wrong_parameter() -> None:
         with pytest.raises(ApiError) as caught:
             await stream(client(app.url, KEY), TONE, redact="pci")
         assert caught.value.status_code == 400
+
+
+async def test_the_sdk_transcribes_a_file() -> None:
+    async with serving(transcribing()) as app:
+        media = client(app.url).listen.v1.media
+        file = {"request": wav(TONE + GAP + TONE), "model": "nova-3", "smart_format": True}
+        answer = await media.transcribe_file(**file, utterances=True, paragraphs=True, diarize=True)
+    [channel] = answer.results.channels
+    assert channel.alternatives[0].transcript == "Number 1. Number 2."
+    assert channel.alternatives[0].paragraphs.transcript == "Number 1.\n\nNumber 2."
+    assert [utterance.transcript for utterance in answer.results.utterances] == ["Number 1.", "Number 2."]
+    assert set(unknown_fields(answer)) == {"punctuated_word"}  # which the service sends, and this model has not
+
+
+async def test_the_sdk_tells_that_urls_are_not_fetched() -> None:
+    from deepgram.core.api_error import ApiError
+
+    async with serving(transcribing()) as app:
+        with pytest.raises(ApiError) as caught:
+            await client(app.url).listen.v1.media.transcribe_url(url="https://example.org/a.wav", model="nova-3")
+    assert caught.value.status_code == 400
+    assert caught.value.body["err_msg"].startswith("url: expected audio in the body")
 
 
 @pytest.mark.skipif(

@@ -1,7 +1,11 @@
-"""The query of `/v1/listen`: the format of the audio, the start of the stream, and how results are sent."""
+"""The query of `/v1/listen`: the format of the audio, the start of the stream, and how results are sent.
+
+That of a file by POST has the same parameters for most of it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +19,7 @@ from streamer.protocols.parameters import Parameters
 from streamer.session.messages import Start, VadOverrides
 from streamer.session.settings import SessionSettings
 
+_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
 PROGRESS_MS = 100
 """Step of the audio's clock, by which UtteranceEnd is due."""
 
@@ -32,6 +37,7 @@ _COMPRESSED = {
     "amr-wb": Container.AMR,
 }
 _REFUSED = ("redact", "profanity_filter", "callback", "callback_method")
+_REFUSAL = "this server does not change or forward transcripts"
 _MODEL = ("model", "version", "tier")
 """Parameters that select a model, of which there is one here."""
 _LISTS = frozenset({"keyterm", "keywords", "replace", "search", "tag", "extra", "language_hint"})
@@ -46,7 +52,7 @@ _MULTILINGUAL = "multi"
 
 @dataclass(frozen=True, slots=True)
 class ListenPolicy:
-    """Settings of the server for the requests of one endpoint.
+    """Settings of the server for requests.
 
     `min_silence_ms`: shortest silence by which a client may end an utterance. `model_options`: names of the options
     that the model reads. `refuse_ignored`: a parameter without effect is an error.
@@ -85,7 +91,7 @@ class ListenRequest:
 def read_listen(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> ListenRequest:
     """Read the query of a live stream. Raises BadRequest, naming the parameter."""
     given = Parameters(tuple(query))
-    given.refuse(_REFUSED, "this server does not change or forward transcripts")
+    given.refuse(_REFUSED, _REFUSAL)
     format_, media, mixed, channels = _format(given, policy.session)
     interims = given.flag("interim_results")
     language = given.text("language")
@@ -102,7 +108,6 @@ def read_listen(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> Liste
         media=media,
         progress_ms=None if utterance_end_ms is None else PROGRESS_MS,
     )
-    diarizes = given.flag("diarize") or given.text("diarize_model") is not None
     speech_start = given.flag("vad_events")
     return ListenRequest(
         start,
@@ -111,10 +116,46 @@ def read_listen(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> Liste
         sends_speech_final=ends_by_silence,
         sends_speech_start=speech_start,
         utterance_end_s=None if utterance_end_ms is None else utterance_end_ms / 1000,
-        diarizes=diarizes,
+        diarizes=_diarizes(given),
         is_multilingual=language == _MULTILINGUAL,
         options=options,
         takes_keyterms="keyterm" in policy.model_options,
+        ignored=_ignored(given, policy),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest:
+    """A request for the transcript of a file. `start`, `mixed`, `diarizes`, `is_multilingual`, `ignored`: as above.
+
+    `has_utterances`, `has_paragraphs`: the answer has them beside the whole transcript. `names_language`: the answer
+    names the language that the model found.
+    """
+
+    start: Start
+    mixed: AudioFormat | None
+    has_utterances: bool
+    has_paragraphs: bool
+    diarizes: bool
+    is_multilingual: bool
+    names_language: bool
+    ignored: tuple[str, ...]
+
+
+def read_file(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> FileRequest:
+    """Read the query of a file. Raises BadRequest, naming the parameter."""
+    given = Parameters(tuple(query))
+    given.refuse(_REFUSED, _REFUSAL)
+    format_, media, mixed, _ = _format(given, policy.session)
+    options = msgspec.json.encode(_options(given, policy))
+    return FileRequest(
+        Start(format_, vad=_utterance_split(given, policy), options=options, media=media),
+        mixed,
+        has_utterances=given.flag("utterances"),
+        has_paragraphs=given.flag("paragraphs"),
+        diarizes=_diarizes(given),
+        is_multilingual=given.text("language") == _MULTILINGUAL,
+        names_language=given.flag("detect_language"),
         ignored=_ignored(given, policy),
     )
 
@@ -165,6 +206,23 @@ def _endpointing(given: Parameters, policy: ListenPolicy) -> tuple[VadOverrides,
     if not value.isascii() or not value.isdecimal() or len(value) > 6 or int(value) > most:
         raise BadRequest(field="endpointing", expected=f"milliseconds up to {most}, true or false", got=value)
     return VadOverrides(redemption_time_ms=float(max(int(value), policy.min_silence_ms))), True
+
+
+def _utterance_split(given: Parameters, policy: ListenPolicy) -> VadOverrides:
+    """Return the endpointing for the silence, in seconds, between two utterances of a file."""
+    value = given.text("utt_split")
+    if value is None:
+        return VadOverrides()
+    most = max(policy.session.limits.max_redemption_ms, policy.session.vad.redemption_time_ms) / 1000
+    seconds = float(value) if _SECONDS.fullmatch(value) else -1.0
+    if not 0 < seconds <= most:
+        raise BadRequest(field="utt_split", expected=f"seconds above 0, at most {most:g}", got=value)
+    return VadOverrides(redemption_time_ms=max(seconds * 1000, float(policy.min_silence_ms)))
+
+
+def _diarizes(given: Parameters) -> bool:
+    named = given.text("diarize_model") is not None
+    return given.flag("diarize") or named
 
 
 def _options(given: Parameters, policy: ListenPolicy) -> dict[str, Any]:

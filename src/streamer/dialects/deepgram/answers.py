@@ -1,4 +1,4 @@
-"""Deepgram's protocol: `/v1/listen` for live audio."""
+"""Credentials, closes and refusals as Deepgram's clients know them, and the identity of a request."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from aiohttp import web
 
 import streamer
 from streamer.access import Carriers
-from streamer.dialects.dialect import DialectContext, MountedDialect
-from streamer.dialects.native import message_limits
+from streamer.dialects.dialect import DialectContext
 from streamer.errors import ErrorCode, StreamerError
-from streamer.protocols.deepgram.listen import Listen, ListenIdentity
-from streamer.protocols.deepgram.query import ListenPolicy, read_listen
-from streamer.protocols.opening import Accepted, Opening
+from streamer.protocols.deepgram.listen import ListenIdentity
+from streamer.protocols.deepgram.query import ListenPolicy
 from streamer.session.events import Mode
-from streamer.transports.endpoint import Endpoint
 from streamer.transports.http import refusal
-from streamer.transports.websocket import Frame
 from streamer.transports.wire import CLOSE_CODES
 
 REQUEST_ID = "dg-request-id"
@@ -62,32 +58,22 @@ class _Refusal(msgspec.Struct, frozen=True):
     request_id: str
 
 
-def mount(context: DialectContext) -> MountedDialect:
-    """Return Deepgram's endpoints."""
-    settings, model, chosen = context.session(Mode.SEGMENTED), context.model, context.settings.dialects
-    policy = ListenPolicy(
-        settings, chosen.min_silence_ms, model.known_options, refuse_ignored=chosen.unsupported_parameters == "refuse"
+def policy_of(context: DialectContext) -> ListenPolicy:
+    """Return the server's settings for requests."""
+    chosen = context.settings.dialects
+    return ListenPolicy(
+        context.session(Mode.SEGMENTED),
+        chosen.min_silence_ms,
+        context.model.known_options,
+        refuse_ignored=chosen.unsupported_parameters == "refuse",
     )
-    model_uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{model.name}.streamer"))
 
-    def accept_listen(opening: Opening) -> Accepted[Frame]:
-        request = read_listen(opening.query, policy)
-        created = datetime.fromtimestamp(opening.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        identity = ListenIdentity(opening.id, created, model.name, model_uuid, streamer.__version__)
-        codec = Listen(request, identity, model.sample_rate, **message_limits(settings.limits))
-        return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored)
 
-    listen = Endpoint(
-        "/v1/listen",
-        settings,
-        accept_listen,
-        CARRIERS.pairs,
-        carriers=CARRIERS,
-        close_codes=LISTEN_CLOSE_CODES,
-        close_reasons=LISTEN_CLOSE_REASONS,
-        refusal=refuse,
-    )
-    return MountedDialect((listen,))
+def identity_of(request_id: str, at: float, model: str) -> ListenIdentity:
+    """Return the identity of a request. `at`: seconds since 1970."""
+    created = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    model_uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{model}.streamer"))
+    return ListenIdentity(request_id, created, model, model_uuid, streamer.__version__)
 
 
 def refuse(error: StreamerError) -> web.Response:
