@@ -75,6 +75,9 @@ def show(findings: Findings, console: Console) -> None:
     if card.word_times:
         source = "the model" if card.word_times == "model" else "estimated from the lengths of the words"
         console.print(f"times of words: {source}", highlight=False)
+    else:
+        text = "no transcripts (word_times is not set), hence no dialects of other speech services"
+        console.print(text, highlight=False, soft_wrap=True)
     _answers(findings, console)
     _tracebacks(findings, console)
     _paces(findings, console)
