@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from streamer.protocols.deepgram.listen import Listen, ListenIdentity
-from streamer.protocols.deepgram.query import ListenPolicy, ListenRequest, read_listen
+from streamer.protocols.deepgram.query import ListenRequest, read_listen
+from streamer.protocols.deepgram.shared_query import ListenPolicy
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import BadRequest
 from streamer.media.formats import Container, MediaFormat
-from streamer.protocols.deepgram.query import ListenPolicy, read_listen
+from streamer.protocols.deepgram.query import read_listen
+from streamer.protocols.deepgram.shared_query import ListenPolicy
 from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
 from tests.dialects.deepgram import RAW, request

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 from streamer.errors import BadRequest
 from streamer.protocols.codec import Codec, Reply
 from streamer.protocols.deepgram.listen import Listen, ListenIdentity
-from streamer.protocols.deepgram.query import ListenPolicy, read_listen
+from streamer.protocols.deepgram.query import read_listen
+from streamer.protocols.deepgram.shared_query import ListenPolicy
 from streamer.session.events import Mode
 from streamer.session.messages import Malformed
 from streamer.session.session import Session

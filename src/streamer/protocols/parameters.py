@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from streamer.errors import BadRequest
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _MAX_DIGITS = 9
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+"""A number that is not negative."""
 
 
 class Parameters:
@@ -50,6 +53,16 @@ class Parameters:
         number = int(value) if value.isascii() and value.isdecimal() and len(value) <= _MAX_DIGITS else -1
         if not low <= number <= high or number < 0:
             raise BadRequest(field=name, expected=f"an integer from {low} to {high}", got=value)
+        return number
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        """Return a number from `low` to `high`; None if the parameter is missing. Raises BadRequest."""
+        value = self.text(name)
+        if value is None:
+            return None
+        number = float(value) if _NUMBER.fullmatch(value) else -1.0
+        if not low <= number <= high:
+            raise BadRequest(field=name, expected=f"a number from {low:g} to {high:g}", got=value)
         return number
 
     def refuse(self, names: Iterable[str], why: str) -> None:

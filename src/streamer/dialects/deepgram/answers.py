@@ -15,7 +15,7 @@ from streamer.access import Carriers
 from streamer.dialects.dialect import DialectContext
 from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.deepgram.listen import ListenIdentity
-from streamer.protocols.deepgram.query import ListenPolicy
+from streamer.protocols.deepgram.shared_query import ListenPolicy
 from streamer.session.events import Mode
 from streamer.transports.http import refusal
 from streamer.transports.wire import CLOSE_CODES
