@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from streamer.protocols.deepgram.listen import Listen, ListenIdentity
@@ -33,3 +34,22 @@ def finals(heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def texts(results: list[dict[str, Any]]) -> list[str]:
     return [result["channel"]["alternatives"][0]["transcript"] for result in results]
+
+
+def client(url: str, key: str = "any") -> Any:
+    """Return a client of Deepgram's SDK."""
+    from deepgram import AsyncDeepgramClient
+    from deepgram.environment import DeepgramClientEnvironment
+
+    socket = url.replace("http", "ws", 1)
+    environment = DeepgramClientEnvironment(base=url, production=socket, agent=socket, agent_rest=url)
+    return AsyncDeepgramClient(api_key=key, environment=environment)
+
+
+def unknown_fields(model: Any) -> Iterator[str]:
+    """Yield the names of fields that the SDK's models do not have."""
+    yield from model.model_extra or ()
+    for value in vars(model).values():
+        for each in value if isinstance(value, list) else [value]:
+            if hasattr(each, "model_extra"):
+                yield from unknown_fields(each)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Iterator
 from importlib.resources import as_file
 from typing import Any
 
@@ -18,7 +17,7 @@ from streamer.client.events import Segment
 from streamer.client.sources import wire_audio
 from streamer.config import Settings
 from streamer.samples import sample
-from tests.dialects.deepgram import listen
+from tests.dialects.deepgram import client, listen, unknown_fields
 from tests.dialects.stage import GAP, TONE, converse, transcribing
 from tests.dialects.test_deepgram_files import wav
 from tests.transports.serving import serving
@@ -32,15 +31,6 @@ pytestmark = [
 CLOSE = '{"type":"CloseStream"}'
 RAW = {"model": "nova-3", "encoding": "linear16", "sample_rate": 16_000}
 KEY, KEPT = new_key("somebody")
-
-
-def client(url: str, key: str = "any") -> Any:
-    from deepgram import AsyncDeepgramClient
-    from deepgram.environment import DeepgramClientEnvironment
-
-    socket = url.replace("http", "ws", 1)
-    environment = DeepgramClientEnvironment(base=url, production=socket, agent=socket, agent_rest=url)
-    return AsyncDeepgramClient(api_key=key, environment=environment)
 
 
 async def stream(deepgram: Any, audio: bytes, *, step: int = 3_200, **options: Any) -> list[Any]:
@@ -64,15 +54,6 @@ async def stream(deepgram: Any, audio: bytes, *, step: int = 3_200, **options: A
 def kinds(messages: list[Any]) -> list[str]:
     """The types of messages without interims."""
     return [message.type for message in messages if getattr(message, "is_final", True)]
-
-
-def unknown_fields(model: Any) -> Iterator[str]:
-    """Yield the names of fields that the SDK's models do not have."""
-    yield from model.model_extra or ()
-    for value in vars(model).values():
-        for each in value if isinstance(value, list) else [value]:
-            if hasattr(each, "model_extra"):
-                yield from unknown_fields(each)
 
 
 async def test_every_message_is_what_the_sdks_models_say_and_no_more() -> None:

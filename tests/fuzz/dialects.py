@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 
 from streamer.errors import BadRequest
 from streamer.protocols.codec import Codec, Reply
+from streamer.protocols.deepgram.flux import Flux
+from streamer.protocols.deepgram.flux_query import read_flux
 from streamer.protocols.deepgram.listen import Listen, ListenIdentity
 from streamer.protocols.deepgram.query import read_listen
 from streamer.protocols.deepgram.shared_query import ListenPolicy
@@ -56,6 +58,19 @@ def _listed(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
 
+def flux(data: bytes) -> None:
+    """A query of `/v2/listen`, and lines as above."""
+    query, _, frames = data.partition(b"\n")
+    try:
+        request = read_flux(parse_qsl(query.decode("latin-1")), ListenPolicy(SETTINGS, model_options=("keyterm",)))
+    except BadRequest as error:
+        if len(error.message) > MAX_ERROR:
+            raise AssertionError(error.message) from None
+        return
+    converse(Flux(request, ListenIdentity("r", "t", "m", "u"), 16_000), frames.split(b"\n"))
+
+
 DIALECTS: dict[str, Callable[[bytes], None]] = {
     "deepgram": deepgram,
+    "flux": flux,
 }

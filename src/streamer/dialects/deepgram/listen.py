@@ -1,6 +1,8 @@
-"""Live audio: the WebSocket at `/v1/listen`."""
+"""Live audio: the WebSockets at `/v1/listen` and `/v2/listen`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from streamer.dialects.deepgram.answers import (
     CARRIERS,
@@ -13,13 +15,17 @@ from streamer.dialects.deepgram.answers import (
 )
 from streamer.dialects.dialect import DialectContext
 from streamer.dialects.native import message_limits
+from streamer.protocols.deepgram.flux import Flux
+from streamer.protocols.deepgram.flux_query import read_flux
 from streamer.protocols.deepgram.listen import Listen
 from streamer.protocols.deepgram.query import read_listen
 from streamer.protocols.opening import Accepted, Opening
+from streamer.session.settings import SessionSettings
 from streamer.transports.endpoint import Endpoint
 from streamer.transports.websocket import Frame
 
 LISTEN = "/v1/listen"
+FLUX = "/v2/listen"
 
 
 def listen_endpoint(context: DialectContext) -> Endpoint:
@@ -32,9 +38,26 @@ def listen_endpoint(context: DialectContext) -> Endpoint:
         codec = Listen(request, identity, model.sample_rate, **message_limits(policy.session.limits))
         return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored)
 
+    return _endpoint(LISTEN, policy.session, accept)
+
+
+def flux_endpoint(context: DialectContext) -> Endpoint:
+    """Return the endpoint of turns (Flux)."""
+    policy, model = policy_of(context), context.model
+
+    def accept(opening: Opening) -> Accepted[Frame]:
+        request = read_flux(opening.query, policy)
+        identity = identity_of(opening.id, opening.at, model.name)
+        codec = Flux(request, identity, model.sample_rate, **message_limits(policy.session.limits))
+        return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored)
+
+    return _endpoint(FLUX, policy.session, accept)
+
+
+def _endpoint(path: str, settings: SessionSettings, accept: Callable[[Opening], Accepted[Frame]]) -> Endpoint:
     return Endpoint(
-        LISTEN,
-        policy.session,
+        path,
+        settings,
         accept,
         CARRIERS.pairs,
         carriers=CARRIERS,
