@@ -208,7 +208,9 @@ async def test_a_fault_ends_the_stream_with_an_error_and_the_code_of_the_service
         assert (closing.type, closing.data, closing.extra) == (aiohttp.WSMsgType.CLOSE, 1011, "NET-0001")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepgram") is None, reason="pip install --group dialects")
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepgram") is None, reason="deepgram-sdk is not installed, which `make setup` does"
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_the_sdk_hears_turns_and_its_models_say_the_same_strictly() -> None:
     from deepgram.listen.v2 import types

@@ -22,7 +22,7 @@ from tests.dialects.stage import GAP, TONE, converse, transcribing
 from tests.dialects.test_deepgram_files import wav
 from tests.transports.serving import serving
 
-SDK = "pip install --group dialects, which has deepgram-sdk"
+SDK = "deepgram-sdk is not installed, which `make setup` does"
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("deepgram") is None, reason=SDK),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of websockets, and of pydantic, in the SDK

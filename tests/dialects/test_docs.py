@@ -60,7 +60,9 @@ async def test_the_dialect_of_the_page_is_served() -> None:
                 pass
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepgram") is None, reason="pip install --group dialects")
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepgram") is None, reason="deepgram-sdk is not installed, which `make setup` does"
+)
 @pytest.mark.skipif(importlib.util.find_spec("moonshine_voice") is None, reason="pip install moonshine-voice==0.0.73")
 def test_the_program_for_deepgrams_clients_prints_what_was_said(tmp_path: Path) -> None:
     [program] = blocks("deepgram.md")
