@@ -8,6 +8,8 @@ import json
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +17,8 @@ import aiohttp
 import numpy as np
 import pytest
 
-from streamer.access import new_key
+from streamer.access import mint, new_key, new_secret
+from streamer.access.tokens import Claims, parse_secrets
 from streamer.app import App
 from streamer.errors import Overloaded
 from streamer.testing import ScriptedEngine
@@ -91,6 +94,30 @@ async def test_a_wrong_key_is_refused_before_the_upgrade(header: str) -> None:
         assert body["request_id"] == headers["dg-request-id"]
         assert headers["dg-error"] == body["err_msg"]
         assert app.admission.active == 0
+
+
+async def test_a_token_opens_a_stream_once_and_while_it_is_valid(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.write_text(new_secret())
+    [secret] = parse_secrets(secrets.read_text())
+    now = int(time())
+    once = mint(Claims("somebody", "1", now, now + 60, once=True), secret)
+    late = mint(Claims("somebody", "2", now - 60, now - 1), secret)
+    async with listening(access={"token_secrets_file": str(secrets)}) as app:
+        async with dialled(app, path(), headers={"Authorization": f"bearer {once}"}) as socket:
+            await socket.send_str(CLOSE)
+            assert [message["type"] for message in await heard(socket)] == ["Metadata"]
+        for token in (once, late):
+            status, body, _ = await refused(app, path(), headers={"Authorization": f"bearer {token}"})
+            assert (status, body["err_code"]) == (401, "INVALID_AUTH")
+        status, _, _ = await refused(app, path())
+        assert status == 401
+
+
+async def test_a_page_of_another_origin_is_refused() -> None:
+    async with listening() as app:
+        status, body, _ = await refused(app, path(), headers={"Origin": "https://example.org"})
+        assert (status, body["err_code"]) == (403, "INSUFFICIENT_PERMISSIONS")
 
 
 async def test_a_wrong_query_is_refused_with_the_name_of_the_parameter() -> None:
