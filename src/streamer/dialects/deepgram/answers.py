@@ -52,7 +52,9 @@ _NAMES = {
 """Names of errors by their status; any other is a bad request, or an internal error."""
 
 
-class _Refusal(msgspec.Struct, frozen=True):
+class RefusalBody(msgspec.Struct, frozen=True):
+    """Body of a refusal before the upgrade."""
+
     err_code: str
     err_msg: str
     request_id: str
@@ -81,7 +83,7 @@ def refuse(error: StreamerError) -> web.Response:
     response = refusal(error)
     request_id = str(uuid.uuid4())
     name = _NAMES.get(response.status, "Bad Request" if response.status < 500 else "INTERNAL_SERVER_ERROR")
-    response.body = msgspec.json.encode(_Refusal(name, error.message, request_id))
+    response.body = msgspec.json.encode(RefusalBody(name, error.message, request_id))
     response.headers[REQUEST_ID] = request_id
     response.headers[ERROR] = "".join(char if " " <= char <= "~" else "?" for char in error.message)
     return response

@@ -15,7 +15,7 @@ from streamer.dialects.recordings import Recording, RecordingAnswer, RecordingHa
 from streamer.errors import BadRequest, StreamerError
 from streamer.protocols.deepgram.file_answer import FileText
 from streamer.protocols.deepgram.listen import Mixer
-from streamer.protocols.deepgram.query import FileRequest, read_file
+from streamer.protocols.deepgram.query import ListenFileRequest, read_file
 from streamer.session.events import Segment
 from streamer.session.summary import Summary
 
@@ -23,7 +23,7 @@ from streamer.session.summary import Summary
 class FileBody:
     """The audio of a request, which is hashed as it comes."""
 
-    def __init__(self, request: web.Request, asked: FileRequest) -> None:
+    def __init__(self, request: web.Request, asked: ListenFileRequest) -> None:
         self._content = request.content
         self._mixer = None if asked.mixed is None else Mixer(asked.mixed)
         self._hash = hashlib.sha256()
@@ -47,7 +47,7 @@ class FileBody:
 class FileAnswer(RecordingAnswer):
     """Answers with the whole transcript."""
 
-    def __init__(self, text: FileText, body: FileBody, request_id: str, asked: FileRequest) -> None:
+    def __init__(self, text: FileText, body: FileBody, request_id: str, asked: ListenFileRequest) -> None:
         self._text = text
         self._body = body
         self._request_id = request_id

@@ -7,8 +7,8 @@ import msgspec
 from streamer.protocols.codec import Clock
 from streamer.protocols.deepgram import file_wire as wire
 from streamer.protocols.deepgram.listen import ListenIdentity
-from streamer.protocols.deepgram.listen_wire import Alternative, ListenModel
-from streamer.protocols.deepgram.query import FileRequest
+from streamer.protocols.deepgram.listen_wire import ListenAlternative, ListenModel
+from streamer.protocols.deepgram.query import ListenFileRequest
 from streamer.protocols.deepgram.words import CERTAIN, Speakers, alternative_of
 from streamer.protocols.transcript import transcript_of
 from streamer.session.events import Segment
@@ -20,14 +20,14 @@ class _Part(msgspec.Struct):
     channel: int
     start: float
     end: float
-    found: Alternative
+    found: ListenAlternative
     language: str | None
 
 
 class FileText:
     """Collects the finals of one file. `sample_rate`: of the model in Hz, the unit of event positions."""
 
-    def __init__(self, request: FileRequest, identity: ListenIdentity, sample_rate: int) -> None:
+    def __init__(self, request: ListenFileRequest, identity: ListenIdentity, sample_rate: int) -> None:
         self._request = request
         self._identity = identity
         self._clock = Clock(sample_rate)

@@ -61,7 +61,7 @@ class Flux:
         """Of the parts of the turn whose finals have come."""
 
     def begin(self) -> Sequence[Step]:
-        return [self._frame(wire.Connected(self._id, self._next())), self._request.start]
+        return [self._frame(wire.FluxConnected(self._id, self._next())), self._request.start]
 
     # Of the client ------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ FluxMessage = ForceEndTurn | FluxCloseStream | FluxKeepAlive | FluxConfigure
 """The control messages of a client."""
 
 
-class Connected(msgspec.Struct, tag="Connected"):
+class FluxConnected(msgspec.Struct, tag="Connected"):
     """The first message. `sequence_id`: of each message of the server, from 0."""
 
     request_id: str

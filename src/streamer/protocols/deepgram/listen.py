@@ -108,7 +108,7 @@ class Listen:
         if not isinstance(frame, str):
             return self._audio(frame)
         match self._reader.text(frame):
-            case wire.KeepAlive():
+            case wire.ListenKeepAlive():
                 return KeepAlive()
             case wire.CloseStream():
                 return Stop()
@@ -277,7 +277,7 @@ class Listen:
     def _summary(self, duration_s: float) -> Reply[Frame]:
         identity = self._identity
         return self._frame(
-            wire.Metadata(
+            wire.ListenMetadata(
                 "deprecated",
                 identity.request_id,
                 self._hash.hexdigest(),

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 
-class KeepAlive(msgspec.Struct, tag="KeepAlive", frozen=True):
+class ListenKeepAlive(msgspec.Struct, tag="KeepAlive", frozen=True):
     """Reset the idle time-out."""
 
 
@@ -28,7 +28,7 @@ class Reconfigure(msgspec.Struct, tag="Configure", frozen=True):
     features: dict[str, bool] | None = None
 
 
-ListenMessage = KeepAlive | Finalize | CloseStream | Reconfigure
+ListenMessage = ListenKeepAlive | Finalize | CloseStream | Reconfigure
 """The control messages of a client."""
 
 
@@ -44,7 +44,7 @@ class ListenWord(msgspec.Struct, omit_defaults=True):
     speaker: int | None = None
 
 
-class Alternative(msgspec.Struct, omit_defaults=True):
+class ListenAlternative(msgspec.Struct, omit_defaults=True):
     """The only alternative of a result."""
 
     transcript: str
@@ -56,7 +56,7 @@ class Alternative(msgspec.Struct, omit_defaults=True):
 class ChannelResult(msgspec.Struct):
     """The alternatives of one channel."""
 
-    alternatives: list[Alternative]
+    alternatives: list[ListenAlternative]
 
 
 class ListenModel(msgspec.Struct):
@@ -102,7 +102,7 @@ class UtteranceEnd(msgspec.Struct, tag="UtteranceEnd"):
     last_word_end: float
 
 
-class Metadata(msgspec.Struct, tag="Metadata"):
+class ListenMetadata(msgspec.Struct, tag="Metadata"):
     """Summary of a stream, the last message. `sha256`: of its audio as it came."""
 
     transaction_key: str

@@ -89,7 +89,7 @@ def read_listen(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> Liste
 
 
 @dataclass(frozen=True, slots=True)
-class FileRequest:
+class ListenFileRequest:
     """A request for the transcript of a file. `start`, `mixed`, `diarizes`, `is_multilingual`, `ignored`: as above.
 
     `has_utterances`, `has_paragraphs`: the answer has them beside the whole transcript. `names_language`: the answer
@@ -106,13 +106,13 @@ class FileRequest:
     ignored: tuple[str, ...]
 
 
-def read_file(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> FileRequest:
+def read_file(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> ListenFileRequest:
     """Read the query of a file. Raises BadRequest, naming the parameter."""
     given = Parameters(tuple(query))
     refuse_unsafe(given)
     format_, media, mixed, _ = read_format(given, policy.session)
     options = msgspec.json.encode(read_options(given, policy))
-    return FileRequest(
+    return ListenFileRequest(
         Start(format_, vad=_utterance_split(given, policy), options=options, media=media),
         mixed,
         has_utterances=given.flag("utterances"),

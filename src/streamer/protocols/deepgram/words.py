@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from unicodedata import category
 
-from streamer.protocols.deepgram.listen_wire import Alternative, ListenWord
+from streamer.protocols.deepgram.listen_wire import ListenAlternative, ListenWord
 from streamer.transcripts.transcript import Transcript, Word, words_of
 
 CERTAIN = 1.0
@@ -42,10 +42,10 @@ def _is_mark(char: str) -> bool:
 
 def alternative_of(
     transcript: Transcript, start_s: float, end_s: float, speakers: Speakers | None, *, names_languages: bool
-) -> Alternative:
+) -> ListenAlternative:
     """Return the alternative of a transcript of [start_s, end_s). `speakers`: None if words have no speakers."""
     if not transcript.text:
-        return Alternative("", 0.0, [])
+        return ListenAlternative("", 0.0, [])
     sure = CERTAIN if transcript.confidence is None else transcript.confidence
     words = [
         ListenWord(
@@ -60,7 +60,7 @@ def alternative_of(
         for word in words_of(transcript, start_s, end_s)
     ]
     languages = _languages(transcript) if names_languages else None
-    return Alternative(transcript.text, sure, words, languages)
+    return ListenAlternative(transcript.text, sure, words, languages)
 
 
 def _languages(transcript: Transcript) -> list[str] | None:
