@@ -6,8 +6,10 @@ from streamer.dialects.dialect import DialectContext, MountedDialect
 from streamer.dialects.openai.files import file_routes
 from streamer.dialects.openai.models import model_routes
 from streamer.dialects.openai.realtime import realtime_endpoint
+from streamer.dialects.openai.secrets import secret_routes
 
 
 def mount(context: DialectContext) -> MountedDialect:
-    """Mount files, the list of models, and the Realtime API."""
-    return MountedDialect((realtime_endpoint(context),), (*file_routes(context), *model_routes(context)))
+    """Mount files, the list of models, the Realtime API and its client secrets. Raises ConfigError."""
+    routes = (*file_routes(context), *model_routes(context), *secret_routes(context))
+    return MountedDialect((realtime_endpoint(context),), routes)
