@@ -39,6 +39,8 @@ class ServedModel:
     overlap_ms: float = 0.0
     word_times: str = ""
     """See `models.contract.BaseModel`."""
+    known_options: tuple[str, ...] = ()
+    """See `models.contract.BaseModel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def build(settings: Settings, source: ModelSource | None = None) -> Parts:
         output if card.output_sample_rate else None,
         card.overlap_ms,
         card.word_times,
+        card.known_options,
     )
     return Parts(engine, _scoring(settings, telemetry), model, telemetry, clock)
 

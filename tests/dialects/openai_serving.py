@@ -30,7 +30,7 @@ def sentence(job: Job) -> Outcome:
 
 def recogniser(answer: Callable[[Job], Outcome] = sentence) -> Parts:
     """Return parts with a model that returns transcripts."""
-    model = ServedModel("scripted", RATE, False, 4, word_times="estimated")
+    model = ServedModel("scripted", RATE, False, 4, word_times="estimated", known_options=("language", "prompt"))
     return Parts(ScriptedEngine(answer), ScriptedScoring(), model)
 
 

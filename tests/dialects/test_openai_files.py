@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -143,9 +144,10 @@ async def test_parameters_without_effect_are_named_in_a_header() -> None:
 
 async def test_parameters_without_effect_are_refused_if_the_operator_says_so() -> None:
     async with openai_serving(dialects={"unsupported_parameters": "refuse"}) as app:
-        status, error = await error_of(app, form_of(colour="red"))
-        assert (await posted(app, form_of(model="scripted")))[0] == 200
-    assert (status, error["param"]) == (400, "colour")
+        for name, value in (("colour", "red"), ("temperature", "0.5")):
+            status, error = await error_of(app, form_of(**{name: value}))
+            assert (status, error["param"]) == (400, name)
+        assert (await posted(app, form_of(model="whisper-1", language="en")))[0] == 200
 
 
 WRONG: dict[str, tuple[Any, int, str, str | None]] = {
@@ -280,6 +282,25 @@ async def test_a_client_that_goes_cancels_what_it_asked_for() -> None:
             while app.admission.active:
                 await asyncio.sleep(0.01)
         assert app.memory.used == 0
+
+
+async def test_a_translation_is_a_task_of_a_model_that_translates() -> None:
+    parts = recogniser()
+    parts = replace(parts, model=replace(parts.model, known_options=("task",)))
+    async with openai_serving(parts) as app:
+        engine = app.engine
+        assert isinstance(engine, ScriptedEngine)
+        form = form_of(response_format="verbose_json")
+        status, _, text = await posted(app, form, "/v1/audio/translations")
+        assert {bytes(job.options) for job in engine.submitted} == {b'{"task":"translate"}'}
+    assert status == 200
+    assert (json.loads(text)["task"], json.loads(text)["language"]) == ("translate", "english")
+
+
+async def test_a_translation_by_a_model_that_only_transcribes_is_refused() -> None:
+    async with openai_serving() as app:
+        status, error = await error_of(app, form_of(), "/v1/audio/translations")
+    assert (status, error["param"]) == (400, "model")
 
 
 async def test_the_list_of_models_has_the_one_that_is_served() -> None:

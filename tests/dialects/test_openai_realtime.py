@@ -6,25 +6,24 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from streamer.access import new_key
-from streamer.access.tokens import Claims, mint, new_secret, parse_secrets
 from streamer.app import App
+from streamer.errors import ErrorCode
 from streamer.testing import ScriptedEngine
 from tests.dialects.openai_serving import openai_serving, recogniser, silence, speech
 from tests.transports.serving import dialled, events
 
 PATH = "/v1/realtime?intent=transcription"
 RATE = 24_000
-VAD = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500}
+VAD = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 600, "silence_duration_ms": 500}
 UTTERANCES = (0.5, 1.6), (1.5, 2.1), (1.5, 0.0)
 """Seconds of silence and of speech."""
-TEXTS = ["Word1 word2 word3.", "Word1 word2 word3 word4."]
+TEXTS = ["Word1 word2 word3 word4.", "Word1 word2 word3 word4 word5."]
 
 
 def spoken(rate: int = RATE) -> bytes:
@@ -76,7 +75,7 @@ async def test_the_words_are_those_of_v2() -> None:
     vad = {
         "positive_speech_threshold": 0.5,
         "negative_speech_threshold": 0.35,
-        "pre_speech_pad_ms": 300,
+        "pre_speech_pad_ms": 600,
         "redemption_time_ms": 500,
     }
     start = {"type": "start", "format": {"encoding": "pcm_s16le", "sample_rate": RATE, "channels": 1}, "vad": vad}
@@ -152,19 +151,6 @@ async def test_a_key_comes_in_a_header_or_a_subprotocol() -> None:
                 assert socket.protocol == ("realtime" if "protocols" in options else None)
 
 
-async def test_a_token_that_expires_ends_the_session_with_its_reason(tmp_path: Path) -> None:
-    line = new_secret()
-    file = tmp_path / "secrets"
-    file.write_text(line)
-    async with openai_serving(access={"token_secrets_file": str(file)}) as app:
-        now = app.door.wall_clock()
-        token = mint(Claims("page", "1", now, now + 1.5), parse_secrets(line)[0])
-        async with session(app, headers={"Authorization": f"Bearer {token}"}) as socket:
-            heard = await events(socket)
-            assert socket.close_code == 1001
-    assert [event["error"]["code"] for event in heard] == ["token_expired"]
-
-
 # Faults -----------------------------------------------------------------------------------------
 
 
@@ -181,6 +167,26 @@ async def test_bad_events_are_answered_and_the_session_goes_on() -> None:
     assert [error["event_id"] for error in errors] == [None, "mine", None, None]
     assert [error["param"] for error in errors] == [None, "type", "audio", None]
     assert [event["transcript"] for event in heard if event["type"].endswith(".completed")] == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "number"),
+    [
+        (ErrorCode.TOKEN_EXPIRED, "token_expired", 1001),
+        (ErrorCode.IDLE_TIMEOUT, "idle_timeout", 1001),
+        (ErrorCode.STREAM_TOO_LONG, "session_expired", 1001),
+        (ErrorCode.MODEL_ERROR, "model_error", 1011),
+        (ErrorCode.OVERLOADED, "server_overloaded", 1013),
+        (ErrorCode.RATE_LIMITED, "rate_limit_exceeded", 1008),
+    ],
+)
+async def test_a_session_that_is_ended_gets_an_error_and_then_a_close_of_its_kind(
+    code: ErrorCode, name: str, number: int
+) -> None:
+    async with openai_serving() as app, session(app) as socket:
+        app.conductor.expel(code, "the reason")
+        [error] = [event["error"] for event in await events(socket)]
+        assert (error["code"], error["message"], socket.close_code) == (name, "the reason", number)
 
 
 async def test_a_message_that_is_too_long_closes_the_connection() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamer.protocols.codec import Reply
+from streamer.protocols.openai.file_request import NO_FLOOR, TurnFloor
 from streamer.protocols.openai.realtime import Realtime
 from streamer.protocols.openai.realtime_session import RealtimeSettings
 from streamer.protocols.openai.realtime_wire import Transcription
@@ -42,7 +43,7 @@ class RealtimePair:
         *,
         limits: Limits | None = None,
         is_beta: bool = False,
-        min_silence_ms: int = 0,
+        floor: TurnFloor = NO_FLOOR,
     ) -> None:
         limits = limits or Limits()
         self.outside = Outside(SessionSettings(Mode.SEGMENTED, limits=limits), model)
@@ -50,9 +51,9 @@ class RealtimePair:
             ID,
             16_000,
             limits,
-            settings=RealtimeSettings(transcription=Transcription("scripted")),
+            settings=RealtimeSettings(transcription=Transcription("scripted"), known_options=("language", "prompt")),
             expires_at=1_800_000_000,
-            min_silence_ms=min_silence_ms,
+            floor=floor,
             is_beta=is_beta,
         )
         self.frames: list[str] = []

@@ -10,18 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import BadRequest
-from streamer.protocols.openai.file_request import ResponseFormat, read_request
+from streamer.protocols.openai.file_request import ResponseFormat, TurnFloor, read_request
 from streamer.session.messages import VadOverrides
 
 
 def test_fields_become_options_of_the_model() -> None:
-    asked = read_request([("language", "de"), ("prompt", "Namen"), ("temperature", "0.2")], "whisper")
+    fields = [("language", "de"), ("prompt", "Namen"), ("temperature", "0.2")]
+    asked = read_request(fields, "whisper", ("language", "prompt", "temperature"))
     assert json.loads(asked.options) == {"language": "de", "prompt": "Namen", "temperature": 0.2}
     assert (asked.language, asked.ignored) == ("de", ())
 
 
+def test_options_that_the_model_does_not_read_are_named_and_left_out() -> None:
+    asked = read_request([("language", "de"), ("temperature", "0.2")], "whisper", ("language",))
+    assert json.loads(asked.options) == {"language": "de"}
+    assert asked.ignored == ("temperature",)
+
+
 def test_a_translation_is_a_task_of_the_model() -> None:
-    assert json.loads(read_request([], "whisper", translate=True).options) == {"task": "translate"}
+    assert json.loads(read_request([], "whisper", ("task",), translate=True).options) == {"task": "translate"}
 
 
 def test_a_form_without_fields_asks_for_json_in_one_piece() -> None:
@@ -55,6 +62,13 @@ def test_a_chunking_strategy_changes_the_detection_of_speech(fields: list[tuple[
     assert read_request(fields, "m").vad == VadOverrides(
         positive_speech_threshold=0.6, negative_speech_threshold=0.45, redemption_time_ms=900
     )
+
+
+def test_a_padding_and_a_silence_that_would_cut_words_are_lengthened() -> None:
+    floor = TurnFloor(600, 300)
+    asked = VadOverrides(pre_speech_pad_ms=100, redemption_time_ms=900)
+    assert floor.raised(asked) == VadOverrides(pre_speech_pad_ms=600, redemption_time_ms=900)
+    assert floor.raised(VadOverrides()) == VadOverrides()
 
 
 def test_parameters_without_effect_are_named() -> None:

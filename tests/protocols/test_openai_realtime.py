@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import ErrorCode
+from streamer.protocols.openai.file_request import TurnFloor
 from streamer.session.actions import Job, JobFailed, JobKind, Outcome, Output
 from streamer.session.settings import Limits
 from tests.protocols.realtime_pair import EASY, RATE, RealtimePair, audio_of, sentence
@@ -306,11 +307,15 @@ def test_eagerness_is_the_silence_that_ends_a_turn(eagerness: str, turns: int) -
     }
 
 
-def test_a_silence_that_would_cut_between_words_is_lengthened_and_shown() -> None:
-    pair = RealtimePair(min_silence_ms=300)
-    pair.update(turn_detection={"type": "server_vad", "silence_duration_ms": 20})
+def test_a_padding_and_a_silence_that_would_cut_words_are_lengthened_and_shown() -> None:
+    pair = RealtimePair(floor=TurnFloor(600, 300))
+    greeted = pair.events[0]["session"]["audio"]["input"]["turn_detection"]
+    assert (greeted["prefix_padding_ms"], greeted["silence_duration_ms"]) == (600, 500)
+    pair.update(turn_detection={"type": "server_vad", "prefix_padding_ms": 20, "silence_duration_ms": 20})
     shown = pair.of("updated")[0]["session"]["audio"]["input"]["turn_detection"]
-    assert shown["silence_duration_ms"] == 300
+    assert (shown["prefix_padding_ms"], shown["silence_duration_ms"]) == (600, 300)
+    pair.append(audio_of(1.0, 1.0, 1.0))
+    assert pair.of("speech_started")[0]["audio_start_ms"] == pytest.approx(400, abs=40)
 
 
 @pytest.mark.parametrize(

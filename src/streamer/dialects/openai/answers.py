@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 
 from streamer.access import Carriers
+from streamer.dialects.dialect import DialectContext
 from streamer.dialects.recordings import RecordingAnswer, ignored_headers
 from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.protocols.openai.faults import Fault, fault_body
 from streamer.protocols.openai.file_answer import MEDIA_TYPES, FileTranscript, stream_fault
+from streamer.protocols.openai.file_request import TurnFloor
 from streamer.session.events import Segment
 from streamer.session.summary import Summary
 from streamer.transports.wire import HTTP_STATUS
@@ -90,6 +93,20 @@ class StreamedAnswer(RecordingAnswer):
             await self._response.prepare(self._request)
         await self._response.write(data)
         return self._response
+
+
+def check_ignored(names: Sequence[str], context: DialectContext) -> None:
+    """Raise BadRequest for parameters without effect if the server refuses those. Names of models are never refused."""
+    refused_names = [name for name in names if name != "model"]
+    if refused_names and context.settings.dialects.unsupported_parameters == "refuse":
+        expected = "only parameters with an effect (dialects.unsupported_parameters is refuse)"
+        raise BadRequest(field=refused_names[0], expected=expected, got=refused_names[0])
+
+
+def floor_of(context: DialectContext) -> TurnFloor:
+    """Return the least padding and silence that clients may ask for: the server's own padding, and its setting."""
+    settings = context.settings
+    return TurnFloor(round(settings.vad.pre_speech_pad_ms), settings.dialects.min_silence_ms)
 
 
 def not_a_transcript() -> StreamerError:

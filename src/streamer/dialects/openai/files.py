@@ -9,16 +9,17 @@ from aiohttp import web
 
 from streamer.clock import timeout
 from streamer.dialects.dialect import DialectContext
-from streamer.dialects.openai.answers import CARRIERS, StreamedAnswer, WholeAnswer, refused
+from streamer.dialects.openai.answers import CARRIERS, StreamedAnswer, WholeAnswer, check_ignored, floor_of, refused
 from streamer.dialects.recordings import Recording, RecordingHandler, temporary_file
 from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.media.formats import Container, MediaFormat, provisional
-from streamer.protocols.openai.file_answer import FileTranscript
-from streamer.protocols.openai.file_request import FileRequest, read_request
+from streamer.protocols.openai.file_answer import TRANSLATE, FileTranscript
+from streamer.protocols.openai.file_request import read_request
 from streamer.protocols.openai.form import FormField, FormFile, FormReader
 from streamer.session.messages import Start
 
-PATHS = {"transcribe": "/v1/audio/transcriptions", "translate": "/v1/audio/translations"}
+PATHS = {"transcribe": "/v1/audio/transcriptions", TRANSLATE: "/v1/audio/translations"}
+_TRANSLATOR = "a model that translates, such as whisper:small"
 _READ_BYTES = 64 * 1024
 _FORM_BYTES = 1024 * 1024
 """Bytes of a form besides its file."""
@@ -33,6 +34,8 @@ class FormIntake:
 
     async def read(self, request: web.Request, stack: ExitStack) -> Recording:
         """Read the whole form, because its fields may follow the file. Raises StreamerError, naming the field."""
+        if self.task == TRANSLATE and "task" not in self.context.model.known_options:
+            raise BadRequest(field="model", expected=_TRANSLATOR, got=self.context.model.name)
         limits = self.context.settings.limits
         file = temporary_file(stack, limits.max_spool_bytes)
         reader = FormReader(request.headers.get("Content-Type", ""))
@@ -57,18 +60,21 @@ class FormIntake:
                         raise _too_big(limits.max_spool_bytes)
                     file.write(item)
         reader.finish()
-        asked = read_request(fields, self.context.model.name, translate=self.task == "translate")
+        model = self.context.model
+        asked = read_request(fields, model.name, model.known_options, translate=self.task == TRANSLATE)
         if not has_file or not file.tell():
             raise BadRequest(field="file", expected="a file with audio", got="no bytes" if has_file else "no file")
-        self._check(asked)
+        check_ignored(asked.ignored, self.context)
         file.seek(0)
 
         async def body(size: int) -> bytes:
             return file.read(size)
 
-        transcript = FileTranscript(asked, self.context.model.sample_rate, task=self.task)
+        transcript = FileTranscript(asked, model.sample_rate, task=self.task)
         answer = StreamedAnswer(transcript, request) if asked.is_stream else WholeAnswer(transcript)
-        return Recording(_start(asked), body, answer)
+        vad = floor_of(self.context).raised(asked.vad)
+        start = Start(provisional(), vad=vad, options=asked.options, media=MediaFormat(Container.AUTO, downmix=True))
+        return Recording(start, body, answer)
 
     async def _next(self, request: web.Request) -> bytes:
         """Return the next bytes of the body, or none at its end. Raises StreamerError for a client that is silent."""
@@ -82,12 +88,6 @@ class FormIntake:
         except (ConnectionError, web.RequestPayloadError):
             raise BadRequest("the form is incomplete: the connection ended") from None
 
-    def _check(self, asked: FileRequest) -> None:
-        if asked.ignored and self.context.settings.dialects.unsupported_parameters == "refuse":
-            name = asked.ignored[0]
-            expected = "only parameters with an effect (dialects.unsupported_parameters is refuse)"
-            raise BadRequest(field=name, expected=expected, got=name)
-
 
 def file_routes(context: DialectContext) -> list[web.RouteDef]:
     """Return the routes of files."""
@@ -97,11 +97,6 @@ def file_routes(context: DialectContext) -> list[web.RouteDef]:
         handler = RecordingHandler(context, "openai", intake.read, carriers=CARRIERS, refusal=refused)
         routes.append(web.post(path, handler.handle))
     return routes
-
-
-def _start(asked: FileRequest) -> Start:
-    media = MediaFormat(Container.AUTO, downmix=True)
-    return Start(provisional(), vad=asked.vad, options=asked.options, media=media)
 
 
 def _too_big(limit: int) -> StreamerError:

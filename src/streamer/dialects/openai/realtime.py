@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from streamer.dialects.dialect import DialectContext
-from streamer.dialects.openai.answers import CARRIERS, refused
+from streamer.dialects.openai.answers import CARRIERS, check_ignored, floor_of, refused
 from streamer.errors import BadRequest, ErrorCode
 from streamer.protocols.openai.realtime import Realtime
 from streamer.protocols.openai.realtime_session import RealtimeSettings
@@ -66,17 +66,17 @@ class RealtimeSessions:
         ignored = tuple(name for name in query if name not in _PARAMETERS)
         if query.get("model", model) != model:
             ignored = (*ignored, "model")
-        if ignored and self.context.settings.dialects.unsupported_parameters == "refuse":
-            expected = "only parameters with an effect (dialects.unsupported_parameters is refuse)"
-            raise BadRequest(field=ignored[0], expected=expected, got=query[ignored[0]])
+        check_ignored(ignored, self.context)
         limits = self.settings.limits
         codec = Realtime(
             opening.id,
             self.context.model.sample_rate,
             limits,
-            settings=RealtimeSettings(transcription=Transcription(model)),
+            settings=RealtimeSettings(
+                transcription=Transcription(model), known_options=self.context.model.known_options
+            ),
             expires_at=int(opening.at + limits.max_stream_s),
-            min_silence_ms=self.context.settings.dialects.min_silence_ms,
+            floor=floor_of(self.context),
             is_beta=_speaks_beta(opening.headers),
         )
         return Accepted(codec, ignored=ignored)

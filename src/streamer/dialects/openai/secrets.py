@@ -14,7 +14,7 @@ from streamer.access.door import Forbidden
 from streamer.access.tokens import Claims, mint
 from streamer.clock import timeout
 from streamer.dialects.dialect import DialectContext
-from streamer.dialects.openai.answers import CARRIERS, refused
+from streamer.dialects.openai.answers import CARRIERS, floor_of, refused
 from streamer.dialects.recordings import authenticate
 from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.protocols.openai.client_secret import DEFAULT_LIFE_S, SecretRequest, read_secret_request, secret_body
@@ -60,8 +60,7 @@ class SecretIssuer:
         asked = _read(body, is_beta=is_beta)
         # The beta's clients know the names of three models only.
         first = RealtimeSettings(transcription=None if is_beta else Transcription(self.context.model.name))
-        context = self.context.settings
-        settings = first.updated(asked.session, context.limits, context.dialects.min_silence_ms)
+        settings = first.updated(asked.session, self.context.settings.limits, floor_of(self.context))
         now = int(self.context.door.wall_clock())
         expires_at = now + self._life_s(asked)
         grant = identity.grant

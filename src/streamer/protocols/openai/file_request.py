@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,29 @@ _MAX_PROMPT = 8_000
 _MAX_LANGUAGE = 35
 
 Ms = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class TurnFloor(NamedTuple):
+    """Least padding in front of speech, and least silence that ends it, in milliseconds.
+
+    A client that asks for less gets this: a recogniser needs the beginning of the first word, and services that hear on
+    past an endpoint may end a turn sooner.
+    """
+
+    prefix_padding_ms: int = 0
+    silence_duration_ms: int = 0
+
+    def raised(self, vad: VadOverrides) -> VadOverrides:
+        """Return endpointing that is not below the floor."""
+        pad, silence = vad.pre_speech_pad_ms, vad.redemption_time_ms
+        return msgspec.structs.replace(
+            vad,
+            pre_speech_pad_ms=None if pad is None else max(pad, self.prefix_padding_ms),
+            redemption_time_ms=None if silence is None else max(silence, self.silence_duration_ms),
+        )
+
+
+NO_FLOOR = TurnFloor()
 
 
 class ServerVad(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,10 +101,13 @@ class FileRequest:
     ignored: tuple[str, ...] = ()
 
 
-def read_request(fields: Sequence[tuple[str, str]], model: str, *, translate: bool = False) -> FileRequest:
-    """Return what the fields of a form ask for. `model`: the served one. `translate`: into English.
+def read_request(
+    fields: Sequence[tuple[str, str]], model: str, known_options: Sequence[str] = (), *, translate: bool = False
+) -> FileRequest:
+    """Return what the fields of a form ask for.
 
-    Lists come as repeated names with or without brackets. Raises BadRequest, naming the field.
+    `model`: the served one. `known_options`: names of the options that it reads. `translate`: into English. Lists come
+    as repeated names with or without brackets. Raises BadRequest, naming the field.
     """
     form = _Form(fields)
     format_ = _response_format(form)
@@ -96,7 +122,9 @@ def read_request(fields: Sequence[tuple[str, str]], model: str, *, translate: bo
     if is_stream and format_ not in _STREAMED:
         raise BadRequest(field="stream", expected="response_format json or text with it", got=format_.value)
     asked = form.one("model")
+    options = _options(form, translate=translate)
     ignored = {name for name in form.names if name in _WITHOUT_EFFECT or name not in _KNOWN}
+    ignored.update(name for name in options if name not in known_options)
     if asked and asked != model:
         ignored.add("model")
     return FileRequest(
@@ -106,7 +134,7 @@ def read_request(fields: Sequence[tuple[str, str]], model: str, *, translate: bo
         has_segments="segment" in granularities or not granularities,
         has_logprobs="logprobs" in form.all("include"),
         language=form.one("language") or None,
-        options=_options(form, translate=translate),
+        options=msgspec.json.encode({name: value for name, value in options.items() if name in known_options}),
         vad=_vad(form),
         ignored=tuple(sorted(ignored)),
     )
@@ -152,7 +180,7 @@ def _is_true(form: _Form, name: str) -> bool:
     return text in _TRUE
 
 
-def _options(form: _Form, *, translate: bool) -> bytes:
+def _options(form: _Form, *, translate: bool) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, limit in (("language", _MAX_LANGUAGE), ("prompt", _MAX_PROMPT)):
         if text := form.one(name):
@@ -163,7 +191,7 @@ def _options(form: _Form, *, translate: bool) -> bytes:
         options["temperature"] = _number("temperature", text, 1.0)
     if translate:
         options["task"] = "translate"
-    return msgspec.json.encode(options)
+    return options
 
 
 def _number(name: str, text: str, high: float) -> float:

@@ -12,6 +12,7 @@ import msgspec
 from streamer.errors import ErrorCode, StreamerError, brief
 from streamer.protocols.codec import Reply
 from streamer.protocols.openai.faults import INVALID_REQUEST, Fault
+from streamer.protocols.openai.file_request import NO_FLOOR, TurnFloor
 from streamer.protocols.openai.realtime_events import EventWriter
 from streamer.protocols.openai.realtime_items import RealtimeItem
 from streamer.protocols.openai.realtime_session import RealtimeSettings
@@ -71,17 +72,17 @@ class Realtime:
         *,
         settings: RealtimeSettings,
         expires_at: int,
-        min_silence_ms: int = 0,
+        floor: TurnFloor = NO_FLOOR,
         is_beta: bool = False,
     ) -> None:
         """Create a codec.
 
         `id`: of the connection. `sample_rate` in Hz: of the model. `settings`: the first ones. `expires_at`: seconds
-        since 1970. `min_silence_ms`: of a turn's end. `is_beta`: the client speaks the beta from the beginning.
+        since 1970. `floor`: of the rules for turns. `is_beta`: the client speaks the beta from the beginning.
         """
         self._limits = limits
-        self._settings = settings
-        self._min_silence_ms = min_silence_ms
+        self._settings = settings.raised(floor)
+        self._floor = floor
         self._decoder: msgspec.json.Decoder[RealtimeClientEvent] = msgspec.json.Decoder(RealtimeClientEvent)
         self._events = EventWriter(id, sample_rate, expires_at, is_beta=is_beta)
         self._model_rate = sample_rate
@@ -152,7 +153,7 @@ class Realtime:
     def _update(self, event: SessionUpdate | BetaSessionUpdate) -> list[Step]:
         old = self._settings
         try:
-            new = old.updated(event.session, self._limits, self._min_silence_ms)
+            new = old.updated(event.session, self._limits, self._floor)
         except StreamerError as error:
             return [self._events.error(Fault.of(error.code, error.message, error.field), event.event_id)]
         if self._is_started and (new.format.type, new.rate) != (old.format.type, old.rate):

@@ -10,7 +10,7 @@ from msgspec.structs import asdict, replace
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import BadRequest
-from streamer.protocols.openai.file_request import lower_threshold
+from streamer.protocols.openai.file_request import TurnFloor, lower_threshold
 from streamer.protocols.openai.realtime_wire import (
     AudioInput,
     NoiseReduction,
@@ -42,6 +42,8 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
     noise_reduction: NoiseReduction | None = None
     turn_detection: TurnDetection | None = _SERVER_VAD
     include: tuple[str, ...] = ()
+    known_options: tuple[str, ...] = ()
+    """Names of the options that the model reads."""
 
     @property
     def audio_format(self) -> AudioFormat:
@@ -58,7 +60,9 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
         """JSON object for the model."""
         hints = self.transcription
         given = {} if hints is None else {"language": hints.language, "prompt": hints.prompt}
-        return msgspec.json.encode({name: value for name, value in given.items() if value})
+        return msgspec.json.encode(
+            {name: value for name, value in given.items() if value and name in self.known_options}
+        )
 
     @property
     def vad(self) -> VadOverrides:
@@ -68,7 +72,7 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
             return VadOverrides()
         if turn.type == "semantic_vad":
             silence_ms = _SILENCE_MS[turn.eagerness or "auto"]
-            return VadOverrides(pre_speech_pad_ms=_SERVER_VAD.prefix_padding_ms, redemption_time_ms=silence_ms)
+            return VadOverrides(redemption_time_ms=silence_ms)
         return VadOverrides(
             positive_speech_threshold=turn.threshold,
             negative_speech_threshold=None if turn.threshold is None else lower_threshold(turn.threshold),
@@ -84,11 +88,20 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
         """Return the change of the running stream."""
         return Configure(self.vad, interim_results=True, options=self.options)
 
-    def updated(self, patch: SessionPatch, limits: Limits, min_silence_ms: int) -> RealtimeSettings:
-        """Return the settings after a change. Raises StreamerError, naming the field.
+    def raised(self, floor: TurnFloor) -> RealtimeSettings:
+        """Return settings whose turns are not below the floor."""
+        turn = self.turn_detection
+        if turn is None or turn.type == "semantic_vad":
+            return self
+        turn = replace(
+            turn,
+            prefix_padding_ms=max(turn.prefix_padding_ms or 0, floor.prefix_padding_ms),
+            silence_duration_ms=max(turn.silence_duration_ms or 0, floor.silence_duration_ms),
+        )
+        return replace(self, turn_detection=turn)
 
-        `min_silence_ms`: a shorter silence of a client is replaced by it.
-        """
+    def updated(self, patch: SessionPatch, limits: Limits, floor: TurnFloor) -> RealtimeSettings:
+        """Return the settings after a change. Raises StreamerError, naming the field."""
         changes = _input_of(patch)
         settings = replace(
             self,
@@ -100,10 +113,7 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
         )
         settings.audio_format  # noqa: B018 (raises)
         _check(settings, limits)
-        turn = settings.turn_detection
-        if turn is not None and turn.silence_duration_ms is not None and turn.silence_duration_ms < min_silence_ms:
-            settings = replace(settings, turn_detection=replace(turn, silence_duration_ms=min_silence_ms))
-        return settings
+        return settings.raised(floor)
 
     def shown(self) -> dict[str, Any]:
         """Return the settings for the client."""
