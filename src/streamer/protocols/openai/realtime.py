@@ -1,0 +1,362 @@
+"""Codec of the Realtime API, for transcription: GA and beta shapes, turns by the server or by the client."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, ClassVar
+
+import msgspec
+
+from streamer.errors import ErrorCode, StreamerError, brief
+from streamer.protocols.codec import Reply
+from streamer.protocols.openai.faults import INVALID_REQUEST, Fault
+from streamer.protocols.openai.file_request import NO_FLOOR, TurnFloor
+from streamer.protocols.openai.realtime_events import EventWriter
+from streamer.protocols.openai.realtime_items import RealtimeItem
+from streamer.protocols.openai.realtime_session import RealtimeSettings
+from streamer.protocols.openai.realtime_wire import (
+    CLIENT_EVENTS,
+    AppendAudio,
+    BetaSessionUpdate,
+    ClearAudio,
+    CommitAudio,
+    RealtimeClientEvent,
+    SessionUpdate,
+)
+from streamer.protocols.transcript import transcript_of
+from streamer.session.events import Event, Failed, Finished, Flushed, Segment, SpeechEnded, SpeechStarted
+from streamer.session.messages import Audio, Flush, KeepAlive, Message
+from streamer.session.settings import Limits
+
+Step = Message | Reply[str | bytes]
+_MAX_TEXT = 200
+"""Characters of a client's text in an error."""
+_NOT_A_TRANSCRIPT = "the model's results are no transcripts: expected an object with a text, or a string"
+
+
+class _Mark(Enum):
+    """Meaning of a flush of the codec's own."""
+
+    COMMIT = "commit"
+    """The oldest item of the client is complete."""
+    TURN = "turn"
+    """A commit while the server detects turns."""
+    CLEAR = "clear"
+    """The oldest item of the client is to be dropped."""
+    CLEAR_TURN = "clear turn"
+    """A clear while the server detects turns."""
+    TO_CLIENT = "to client"
+    """The client makes the turns from here on."""
+    TO_SERVER = "to server"
+    """The server makes the turns from here on."""
+
+
+class Realtime:
+    """Codec of one connection.
+
+    Results reach it in the order of the audio, and a `Flushed` stands between those before it and those after it. So
+    each commit, each clear and each change of the rules for turns is a flush, and what it means is done when its
+    `Flushed` comes.
+    """
+
+    name: ClassVar[str] = "openai"
+    joins_audio: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        id: str,
+        sample_rate: int,
+        limits: Limits,
+        *,
+        settings: RealtimeSettings,
+        expires_at: int,
+        floor: TurnFloor = NO_FLOOR,
+        is_beta: bool = False,
+    ) -> None:
+        """Create a codec.
+
+        `id`: of the connection. `sample_rate` in Hz: of the model. `settings`: the first ones. `expires_at`: seconds
+        since 1970. `floor`: of the rules for turns. `is_beta`: the client speaks the beta from the beginning.
+        """
+        self._limits = limits
+        self._settings = settings.raised(floor)
+        self._floor = floor
+        self._decoder: msgspec.json.Decoder[RealtimeClientEvent] = msgspec.json.Decoder(RealtimeClientEvent)
+        self._events = EventWriter(id, sample_rate, expires_at, is_beta=is_beta)
+        self._model_rate = sample_rate
+        self._is_started = False
+        self._is_by_client = False
+        """Whether results belong to turns of the client; `settings` say so for audio that comes."""
+        self._marks: deque[tuple[_Mark, int]] = deque()
+        self._received = 0
+        """Bytes of audio."""
+        self._committed = 0
+        """Bytes of audio that belong to an item, or were cleared."""
+        self._turns: deque[RealtimeItem] = deque()
+        """Turns of the server without their final."""
+        self._open_turn: RealtimeItem | None = None
+        self._turns_committed = 0
+        self._clearing = 0
+        self._items: deque[RealtimeItem] = deque([self._events.new_item()])
+        """Turns of the client whose results may come; the last one is not committed."""
+
+    def begin(self) -> Sequence[Step]:
+        return [self._events.created(self._settings)]
+
+    # Client -------------------------------------------------------------------------------------
+
+    def decode(self, frame: str | bytes) -> Message | list[Step]:
+        event = self._read(frame)
+        if isinstance(event, AppendAudio):
+            return self._append(event)
+        most = self._limits.max_control_bytes
+        if len(frame) > most and not isinstance(event, Fault):
+            event = _refuse(f"expected at most {most} characters in an event without audio, got {len(frame)}", None)
+        match event:
+            case SessionUpdate() | BetaSessionUpdate():
+                steps = self._update(event)
+            case CommitAudio():
+                steps = self._commit(event)
+            case ClearAudio():
+                steps = self._clear()
+            case Fault():
+                steps = [self._events.error(event, _event_id(frame))]
+        return [*steps, KeepAlive()]  # the work of any event but audio is charged
+
+    def _read(self, frame: str | bytes) -> RealtimeClientEvent | Fault:
+        """Return the event of a frame, or the fault of one that is not an event."""
+        if not isinstance(frame, str):
+            return _refuse("expected an event as a text message, got a binary message", None)
+        try:
+            return self._decoder.decode(frame)
+        except UnicodeEncodeError:
+            return _refuse("not JSON: half of a surrogate pair", None, "invalid_json")
+        except RecursionError:
+            return _refuse("JSON is nested too deep", None, "invalid_json")
+        except msgspec.ValidationError as error:
+            return _invalid(error)
+        except msgspec.DecodeError as error:
+            return _refuse(f"not JSON: {brief(str(error))}", None, "invalid_json")
+
+    def _append(self, event: AppendAudio) -> Message | list[Step]:
+        if not event.audio:
+            return KeepAlive()
+        self._received += len(event.audio)
+        if self._is_started:
+            return Audio(event.audio)
+        self._is_started = True
+        self._is_by_client = self._settings.turn_detection is None
+        return [self._settings.start(), Audio(event.audio)]
+
+    def _update(self, event: SessionUpdate | BetaSessionUpdate) -> list[Step]:
+        old = self._settings
+        try:
+            new = old.updated(event.session, self._limits, self._floor)
+        except StreamerError as error:
+            return [self._events.error(Fault.of(error.code, error.message, error.field), event.event_id)]
+        if self._is_started and (new.format.type, new.rate) != (old.format.type, old.rate):
+            text = "the format cannot change after the first audio: open another session"
+            fault = _refuse(text, "session.audio.input.format")
+            return [self._events.error(fault, event.event_id)]
+        self._settings = new
+        reply = self._events.updated(new, is_beta=isinstance(event, BetaSessionUpdate))
+        steps: list[Step] = []
+        if self._is_started:
+            if (new.turn_detection is None) != (old.turn_detection is None):
+                steps.append(self._hand_over(to_client=new.turn_detection is None))
+            if (new.vad, new.options) != (old.vad, old.options):
+                steps.append(new.configure())
+        return [*steps, reply]
+
+    def _hand_over(self, *, to_client: bool) -> Flush:
+        """Return the flush at which the turns become the client's, or the server's."""
+        if not to_client:
+            self._items.append(self._events.new_item())
+        return self._mark(_Mark.TO_CLIENT if to_client else _Mark.TO_SERVER)
+
+    def _commit(self, event: CommitAudio) -> list[Step]:
+        if self._received == self._committed:
+            text = "the audio buffer is empty: expected input_audio_buffer.append before a commit"
+            fault = Fault(text, INVALID_REQUEST, "input_audio_buffer_commit_empty")
+            return [self._events.error(fault, event.event_id)]
+        self._committed = self._received
+        if self._settings.turn_detection is not None:
+            return [self._mark(_Mark.TURN, self._turns_committed)]
+        replies = self._events.committed(self._items[-1])
+        self._items.append(self._events.new_item())
+        return [*replies, self._mark(_Mark.COMMIT)]
+
+    def _clear(self) -> list[Step]:
+        reply = self._events.cleared()
+        self._committed = self._received
+        if not self._is_started:
+            return [reply]
+        if self._settings.turn_detection is not None:
+            self._clearing += 1
+            return [reply, self._mark(_Mark.CLEAR_TURN)]
+        self._items[-1].is_dropped = True
+        self._items.append(self._events.new_item())
+        return [reply, self._mark(_Mark.CLEAR)]
+
+    def _mark(self, mark: _Mark, count: int = 0) -> Flush:
+        self._marks.append((mark, count))
+        return Flush(mark.value)
+
+    # Server -------------------------------------------------------------------------------------
+
+    def encode(self, event: Event) -> list[Reply[str | bytes]] | None:
+        match event:
+            case Segment():
+                frames = self._segment(event)
+            case SpeechStarted():
+                frames = self._speech_started(event)
+            case SpeechEnded():
+                frames = self._speech_ended(event)
+            case Flushed():
+                frames = self._flushed()
+            case Failed():
+                frames = self._failed(event)
+            case Finished():
+                frames = self._finished()
+            case _:
+                return None
+        return frames or None
+
+    def _speech_started(self, event: SpeechStarted) -> list[Reply[str | bytes]]:
+        if self._is_by_client:
+            return []
+        item = self._open_turn = self._events.new_item()
+        item.is_dropped = self._clearing > 0
+        self._turns.append(item)
+        return [] if item.is_dropped else [self._events.speech_started(item, event.position)]
+
+    def _speech_ended(self, event: SpeechEnded) -> list[Reply[str | bytes]]:
+        item, self._open_turn = self._open_turn, None
+        if item is None:
+            return []
+        was_dropped = item.is_dropped
+        item.is_dropped = was_dropped or self._clearing > 0
+        frames = [] if was_dropped else [self._events.speech_stopped(item, event.position)]
+        if not item.is_dropped:
+            self._turns_committed += 1
+            self._committed = max(self._committed, min(self._received, self._bytes_until(event.position)))
+            frames += self._events.committed(item)
+        return frames
+
+    def _segment(self, event: Segment) -> list[Reply[str | bytes]]:
+        item = self._item_of_result(is_last=event.is_final)
+        if item is None or item.is_dropped:
+            return []
+        transcript = transcript_of(event.output)
+        if transcript is None:
+            if not event.is_final:
+                return []
+            return self._lose(item, Fault.of(ErrorCode.MODEL_ERROR, _NOT_A_TRANSCRIPT))
+        if not event.is_final:
+            return self._events.delta(item, item.text.interim(transcript))
+        frames = self._events.delta(item, item.add(transcript, event.end - event.start))
+        return frames if self._is_by_client else [*frames, *self._complete(item)]
+
+    def _failed(self, event: Failed) -> list[Reply[str | bytes]]:
+        """Report an error: of one turn if its result is lost, else of the session."""
+        fault = Fault.of(event.code, event.message)
+        if event.fatal or event.start is None:
+            return [self._events.error(fault, None)]
+        item = self._item_of_result(is_last=True)
+        return [] if item is None or item.is_dropped else self._lose(item, fault)
+
+    def _lose(self, item: RealtimeItem, fault: Fault) -> list[Reply[str | bytes]]:
+        item.fault = item.fault or fault
+        return [] if self._is_by_client else self._complete(item)
+
+    def _item_of_result(self, *, is_last: bool) -> RealtimeItem | None:
+        """Return the item that a result belongs to. `is_last`: of a turn of the server."""
+        if self._is_by_client:
+            return self._items[0]
+        if not self._turns:
+            return None
+        return self._turns.popleft() if is_last else self._turns[0]
+
+    def _flushed(self) -> list[Reply[str | bytes]]:
+        mark, count = self._marks.popleft()
+        match mark:
+            case _Mark.COMMIT:
+                return self._complete(self._items.popleft())
+            case _Mark.CLEAR:
+                self._items.popleft()
+            case _Mark.CLEAR_TURN:
+                self._clearing -= 1
+            case _Mark.TURN:
+                if self._turns_committed == count:  # nobody spoke since the last turn
+                    item = self._events.new_item()
+                    return [*self._events.committed(item), *self._complete(item)]
+            case _Mark.TO_CLIENT:
+                self._is_by_client = True
+            case _Mark.TO_SERVER:
+                self._is_by_client = False
+                return self._commit_rest(self._items.popleft())
+        return []
+
+    def _finished(self) -> list[Reply[str | bytes]]:
+        """End the stream, because the server shuts down: its close says so, and results of the client's turn remain."""
+        if not self._is_by_client:
+            return []
+        return [frame for item in self._items for frame in self._commit_rest(item)]
+
+    def _commit_rest(self, item: RealtimeItem) -> list[Reply[str | bytes]]:
+        """Return the events by which a turn of the client is complete, if it was committed or anything was said."""
+        if item.is_dropped or not (item.is_committed or item.has_result):
+            return []
+        return [*([] if item.is_committed else self._events.committed(item)), *self._complete(item)]
+
+    def _complete(self, item: RealtimeItem) -> list[Reply[str | bytes]]:
+        if item.fault is not None:
+            return [self._events.failed(item, item.fault)]
+        return [self._events.completed(item, self._settings)]
+
+    def _bytes_until(self, position: int) -> int:
+        """Return the bytes of audio up to a position at the model's rate."""
+        format_ = self._settings.audio_format
+        return position * format_.sample_rate // self._model_rate * format_.frame_bytes
+
+
+def _refuse(message: str, param: str | None, code: str = "invalid_value") -> Fault:
+    return Fault(message, INVALID_REQUEST, code, param)
+
+
+def _invalid(error: msgspec.ValidationError) -> Fault:
+    """Return the fault of JSON that is not an event of the API."""
+    text, _, path = str(error).partition(" - at `$")
+    param = path.rstrip("`").lstrip(".") or None
+    if param == "type" or "missing required field `type`" in text:
+        return _refuse(f"{_lower(text)}: expected one of {', '.join(CLIENT_EVENTS)}", "type")
+    if param == "session.type":
+        return _refuse(f"session.type: {_lower(text)}: expected transcription, all that this server does", param)
+    if param == "audio":
+        return _refuse("audio: expected audio in base64", param)
+    return _refuse(f"{param}: {_lower(text)}" if param else _lower(text), param)
+
+
+def _lower(text: str) -> str:
+    text = text[:1].lower() + text[1:]
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
+
+
+class _Identified(msgspec.Struct):
+    """Any event, as far as an error has to name it."""
+
+    event_id: Any = None
+
+
+_identify = msgspec.json.Decoder(_Identified)
+
+
+def _event_id(frame: str | bytes) -> str | None:
+    """Return the id of an event that could not be read, if it has one."""
+    try:
+        found = _identify.decode(frame).event_id
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
+    return found if isinstance(found, str) and len(found) <= 512 else None
