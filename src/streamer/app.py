@@ -23,11 +23,14 @@ from streamer.access import Hosts, Proxies, ProxyHeader, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
 from streamer.config import Settings
+from streamer.dialects.dialect import DialectContext
+from streamer.dialects.dialects import Dialects
+from streamer.dialects.native import message_limits, native_endpoints
+from streamer.dialects.table import select
 from streamer.errors import ConfigError, ListenFailed, install_command
 from streamer.media.libopus import load_libopus
 from streamer.media.packets import UnsupportedMedia
 from streamer.parts import Parts, build, make_admission, make_shared_access
-from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
@@ -39,11 +42,11 @@ from streamer.runtime.ports import host_and_port
 from streamer.runtime.services import Services
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.settings import SessionSettings
 from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
-from streamer.transports.endpoint import Endpoint, EndpointHandler, Timeouts, Upgrades
+from streamer.transports.endpoint import EndpointHandler, Timeouts, Upgrades
 from streamer.transports.grpc.environment import set_defaults
 from streamer.transports.limits import Buffers, HandshakeLimits
 from streamer.transports.listener import Listener
@@ -51,7 +54,7 @@ from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.upload import UploadHandler
-from streamer.transports.websocket import Frame, WebSocketTransport
+from streamer.transports.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -133,6 +136,7 @@ class App:
             depth=lambda: self.engine.depth,
             load=lambda: self.admission.load,
         )
+        self.dialects = self._mount(shared=shared is not None)
         self._listeners: list[Listener] = []
         self._upgrades = Upgrades()
         self._watch: asyncio.Task[None] | None = None
@@ -179,6 +183,7 @@ class App:
             self.store.start()
         await self._listen()
         await self._listen_grpc()
+        await self.dialects.start(self.settings.server.host)
         await self.scoring.start()
         await self.telemetry.task(Subsystem.INFERENCE, self.engine.start())
         self.lifecycle.ready()
@@ -206,6 +211,7 @@ class App:
             if self._grpc_server is not None:
                 push("the gRPC server", self._grpc_server.stop, STOP_TIMEOUT_S)
                 self._grpc_server = None
+            push("ports of dialects", self.dialects.stop, STOP_TIMEOUT_S)
             push("upgraded connections", self._upgrades.stop, STOP_TIMEOUT_S)
             while self._listeners:
                 push("a listener", self._listeners.pop(0).stop)
@@ -261,18 +267,25 @@ class App:
         server = self.settings.server
         asked = None if "info" in self.settings.access.anonymous else self.door
         yield http.info_route(self._info(), self.telemetry, asked)
-        if server.page:
-            yield from page.routes()
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         patience = Patience()
-        for endpoint in self._endpoints():
+        root = None
+        for endpoint in (*native_endpoints(self._session, self.model.sample_rate), *self.dialects.endpoints):
             handler = EndpointHandler(
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
+            if endpoint.path == "/":
+                root = handler.handle
+                continue
             yield web.get(endpoint.path, handler.handle)
             if (codec := endpoint.upload_codec) is not None:
                 upload = UploadHandler(endpoint.settings, codec, self.conductor, self.admission, self.door)
                 yield web.post(endpoint.path, upload.handle)
+        yield from self.dialects.routes
+        if server.page:
+            yield from page.routes(root)
+        elif root is not None:
+            yield web.get("/", root)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -315,7 +328,7 @@ class App:
 
         settings = self.settings
         limits = settings.for_grpc()
-        codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
+        codec = GrpcCodec(self.model.sample_rate, **message_limits(limits))
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
         service = Service(session, codec, self.conductor, self.admission, self.door)
         server = GrpcServer(
@@ -340,19 +353,14 @@ class App:
         )
         return replace(settings, model_output=model.output, overlap_ms=model.overlap_ms)
 
-    def _endpoints(self) -> list[Endpoint]:
-        endpoints = []
-        for mode in Mode:
-            settings = self._session(mode)
-            for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
-                codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
-                accept = partial(_shared, codec)
-                path = f"/api/{dialect.name}/{mode}"
-                uploads = codec if dialect is V2 else None
-                endpoints.append(
-                    Endpoint(path, settings, accept, subprotocols, hears_auth=dialect is V2, upload_codec=uploads)
-                )
-        return endpoints
+    def _mount(self, *, shared: bool) -> Dialects:
+        """Return the dialects that the settings ask for. Raises ConfigError."""
+        model = self.model
+        names = select(self.settings.dialects.serve, model=model.name, word_times=model.word_times)
+        context = DialectContext(
+            self.settings, model, self._session, self.conductor, self.admission, self.door, shared=shared
+        )
+        return Dialects(names, context)
 
     def _info(self) -> http.Info:
         output = self.model.output
@@ -365,20 +373,10 @@ class App:
                 self.model.word_times,
             ),
             modes=tuple(Mode),
-            dialects=(V1.name, V2.name),
+            dialects=(V1.name, V2.name, *self.dialects.names),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
         )
-
-
-def _shared(codec: V1 | V2, _: Opening) -> Accepted[Frame]:
-    """Return the codec of a native protocol version, the same for every connection."""
-    return Accepted(codec)
-
-
-def _message_limits(limits: Limits) -> dict[str, int]:
-    """Return the limits that a codec checks."""
-    return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}
 
 
 def _check_libopus(path: str) -> None:

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 Dev = Annotated[bool, typer.Option("--dev", help="Restart the server when a file beside the model changes.")]
 
+File = Annotated[Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        help="Protocols of other services to serve: names, separated by commas, or all, none, auto.",
+        show_default="auto: those on the same port, if the model returns transcripts",
+        metavar="NAMES",
+    ),
+]
+
 
 def serve(
     model: Annotated[
@@ -40,9 +50,8 @@ def serve(
             help="Server processes on the same ports (more than one: Linux only).", show_default="1", metavar="N"
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")
-    ] = None,
+    dialects: Names = None,
+    config: File = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),
@@ -71,6 +80,7 @@ def serve(
         ("--port", "server.port", port),
         ("--grpc-port", "grpc.port", grpc_port),
         ("--workers", "server.processes", workers),
+        ("--dialects", "dialects.serve", dialects),
     )
     try:
         loaded = load(config, flags=list(flags))

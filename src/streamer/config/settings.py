@@ -222,6 +222,34 @@ class SessionSection:
 
 
 @dataclass(frozen=True, slots=True)
+class DialectSettings:
+    """Protocols of other speech services, for models that return transcripts (those that set `word_times`)."""
+
+    serve: Annotated[
+        tuple[
+            Literal["auto", "all", "none", "openai", "deepgram", "vosk", "wyoming", "assemblyai", "speechmatics"], ...
+        ],
+        BeforeValidator(_listed),
+    ] = ("auto",)
+    """Names of dialects; or `all`; or `none`; or `auto`: those on the server's port, if the model returns transcripts.
+    """
+    unsupported_parameters: Literal["ignore", "refuse"] = "ignore"
+    """Parameters of a request that have no effect here: name them in the header X-Streamer-Ignored and in the log, or
+    refuse the request with 400."""
+    min_silence_ms: Annotated[int, Field(ge=32, le=10_000)] = 300
+    """Shortest silence by which a client may end an utterance. Clients of services that hear on past an endpoint ask
+    for 25 ms and less, which would cut between words."""
+    wyoming_port: Annotated[int, Field(ge=-1, le=65_535)] = 10_300
+    """TCP port of Wyoming at `server.host`, if it is served; -1 selects a free one."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError if `none`, `all` or `auto` is not alone."""
+        alone = next((word for word in ("none", "all", "auto") if word in self.serve), None)
+        if alone is not None and len(self.serve) > 1:
+            raise ConfigError(field="dialects.serve", expected=f"{alone} alone", got=", ".join(self.serve))
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Logging."""
 
@@ -261,6 +289,7 @@ class Settings(BaseModel):
     turn: TurnConfig = TurnConfig()
     session: SessionSection = SessionSection()
     audio: AudioSettings = AudioSettings()
+    dialects: DialectSettings = DialectSettings()
     limits: Limits = Limits()
     audio_out: AudioOutSettings = AudioOutSettings()
     drain: DrainSettings = DrainSettings()
