@@ -241,6 +241,18 @@ class DialectSettings:
     for 25 ms and less, which would cut between words."""
     wyoming_port: Annotated[int, Field(ge=-1, le=65_535)] = 10_300
     """TCP port of Wyoming at `server.host`, if it is served; -1 selects a free one."""
+    wyoming_languages: Names = ("en",)
+    """Languages of the model as BCP 47 codes. Home Assistant offers it for these only."""
+    wyoming_peers: Names = ()
+    """Networks that may connect, because Wyoming has no authentication. Empty: loopback, private and link-local
+    addresses; with keys or tokens they must be named."""
+    wyoming_connections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Concurrent connections on the port; one more is closed at once."""
+    wyoming_connections_per_address: Share = 20
+    """Of these from one IPv4 address or one IPv6 /64; 0: no limit."""
+    wyoming_zeroconf: bool = False
+    """Announce the port by mDNS, so that Home Assistant finds it. Needs the extra `zeroconf`, and an address other than
+    loopback."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError if `none`, `all` or `auto` is not alone."""

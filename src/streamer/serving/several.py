@@ -82,5 +82,8 @@ def _with_ports(loaded: Loaded, ports: SharedPorts) -> Settings:
         host, port = host_and_port(address, "server.metrics_address")
         port = ports.take(host, port)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    dialects = settings.dialects
+    if {"all", "wyoming"} & set(dialects.serve):
+        changes["dialects"] = replace(dialects, wyoming_port=ports.take(server.host, max(0, dialects.wyoming_port)))
     changes["server"] = replace(server, port=ports.take(server.host, server.port), metrics_address=address)
     return settings.model_copy(update=changes)
