@@ -107,7 +107,7 @@ class AudioAdded(Spoken, frozen=True, tag="AudioAdded"):
 
 
 class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was recognised."""
+    """One reading of a result; the only one here."""
 
     content: str
     confidence: float
