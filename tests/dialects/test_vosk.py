@@ -207,6 +207,15 @@ async def test_a_wrong_key_is_refused_before_the_upgrade() -> None:
         assert refused.value.status == 401
 
 
+async def test_messages_of_a_few_bytes_without_end_close_the_connection() -> None:
+    async with dialect_server("vosk") as app, dialled(app) as socket:
+        for _ in range(1_100):
+            await socket.send_bytes(b"\0\0")
+        async for _ in socket:
+            pass
+        assert socket.close_code == 1008
+
+
 async def test_an_overloaded_server_refuses_before_the_upgrade() -> None:
     parts = recogniser()
     assert isinstance(parts.engine, ScriptedEngine)

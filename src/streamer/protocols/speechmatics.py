@@ -16,6 +16,7 @@ from streamer.protocols import speechmatics_wire as wire
 from streamer.protocols.codec import Clock, Reply
 from streamer.protocols.opening import Opening
 from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, unserved
+from streamer.protocols.small_messages import SmallMessages
 from streamer.protocols.speechmatics_results import delimiter_of, results_of
 from streamer.protocols.transcript import transcript_of
 from streamer.session import events
@@ -104,6 +105,7 @@ class Speechmatics:
         )
         self._config = wire.RecognitionConfig(language=language)
         self._is_started = self._is_ended = False
+        self._small = SmallMessages()
         self._messages = 0
         """Messages with audio."""
         self._end = 0
@@ -156,9 +158,10 @@ class Speechmatics:
         audio = self._reader.audio(frame)
         if isinstance(audio, Malformed):
             return audio
+        if (refusal := self._small.take(len(frame))) is not None:
+            return refusal
         self._messages += 1
-        steps: list[Message | Reply[Frame]] = [audio, self._reply(wire.AudioAdded(self._messages))]
-        return steps if frame else [KeepAlive(), *steps]  # counts as a control message, which are rationed
+        return [audio, self._reply(wire.AudioAdded(self._messages))]
 
     def _start(self, message: wire.StartRecognition) -> Steps:  # noqa: PLR0911 (one per refusal)
         if self._is_started:

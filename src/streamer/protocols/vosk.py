@@ -14,6 +14,7 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode, InvalidFormat
 from streamer.protocols.codec import Reply
 from streamer.protocols.reading import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, Reader, unserved
+from streamer.protocols.small_messages import SmallMessages
 from streamer.protocols.transcript import transcript_of
 from streamer.session import events
 from streamer.session.events import Event, FinishReason
@@ -78,6 +79,7 @@ class Vosk:
         self._has_words = True
         self._has_alternatives = False
         self._is_started = self._is_ended = False
+        self._small = SmallMessages()
         self._received = 0
         """Bytes of audio."""
         self._position = LAG_S * sample_rate
@@ -135,11 +137,11 @@ class Vosk:
         audio = self._reader.audio(frame)
         if isinstance(audio, Malformed):
             return audio
+        if (refusal := self._small.take(len(frame))) is not None:
+            return refusal
         self._received += len(audio.data)
         self._owed.append(self._received // 2 * self._model_rate / self._rate)
         steps: list[Message | Reply[Frame]] = [*self._start(), audio]
-        if not frame:
-            steps.append(KeepAlive())  # counts as a control message, which are rationed
         due = self._answer_due()
         return [*steps, *due] if due or len(steps) > 1 else audio
 
