@@ -309,6 +309,24 @@ async def test_faults_after_the_start_are_errors_as_well() -> None:
             assert socket.close_code == code
 
 
+async def test_messages_of_a_few_bytes_without_end_close_the_connection() -> None:
+    async with dialect_server("speechmatics") as app, dialled(app) as socket:
+        await socket.send_json(start())
+        for _ in range(1_100):
+            await socket.send_bytes(b"\0\0")
+        async for _ in socket:
+            pass
+        assert socket.close_code == 4005
+
+
+async def test_the_protocol_of_voice_agents_is_refused_rather_than_misunderstood() -> None:
+    async with dialect_server("speechmatics") as app:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with dialled(app, "/v2/agent"):
+                pass
+        assert refused.value.status == 400
+
+
 async def test_an_overloaded_server_refuses_before_the_upgrade() -> None:
     parts = recogniser()
     assert isinstance(parts.engine, ScriptedEngine)

@@ -357,6 +357,24 @@ async def test_a_server_with_keys_needs_the_networks_that_need_none() -> None:
         assert await caller.read() is not None
 
 
+async def test_a_message_for_which_there_is_no_memory_is_refused_and_gives_its_memory_back() -> None:
+    async with wyoming_server(limits={"max_session_bytes": 1_048_576}, server={"max_audio_bytes": 10_000_000}) as app:
+        app.memory.used += 9_900_000
+        async with called(app) as caller:
+            caller.writer.write(b'{"type":"audio-chunk","payload_length":900000}\n' + b"\0" * 800_000)
+            [error] = await caller.rest()
+            assert error.data["code"] == "overloaded"
+        app.memory.used -= 9_900_000
+        async with called(app) as caller:
+            caller.writer.write(b'{"type":"audio-chunk","payload_length":900000}\n' + b"\0" * 800_000)
+            async with asyncio.timeout(10):
+                while app.memory.used < 800_000:
+                    await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while app.memory.used:
+                await asyncio.sleep(0)
+
+
 async def test_a_client_that_does_not_read_is_ended() -> None:
     async with wyoming_server(
         server={"outbox_bytes": 1_024, "outbox_stall_s": 0.3, "close_timeout_s": 0.3},

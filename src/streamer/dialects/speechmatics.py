@@ -9,7 +9,7 @@ import streamer
 from streamer.access import Carriers
 from streamer.dialects.dialect import DialectContext, MountedDialect
 from streamer.dialects.native import message_limits
-from streamer.errors import ErrorCode
+from streamer.errors import BadRequest, ErrorCode
 from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.speechmatics import ERROR_TYPES, RecognitionPolicy, Speechmatics
 from streamer.session.events import Mode
@@ -17,6 +17,8 @@ from streamer.transports.endpoint import Endpoint
 from streamer.transports.websocket import Frame
 
 PATHS = ("/v2", "/v2/", "/v2/{language}")
+AGENT = "agent"
+"""Path of another protocol, of the plugins for LiveKit agents and Pipecat."""
 CARRIERS = Carriers(parameters=("jwt",))
 SPEECHMATICS_CLOSE_CODES: Mapping[ErrorCode, int] = MappingProxyType(
     {code: close for code, (_, close) in ERROR_TYPES.items()}
@@ -36,6 +38,9 @@ def mount(context: DialectContext) -> MountedDialect:
 
     def accept(opening: Opening) -> Accepted[Frame]:
         language = opening.path.removeprefix("/v2").strip("/") or None
+        if language == AGENT:
+            expected = "a language, such as en: the protocol of voice agents is not served"
+            raise BadRequest(field="the path after /v2", expected=expected, got=language)
         codec = Speechmatics(opening, language, policy, context.model.sample_rate, **message_limits(limits))
         return Accepted(codec)
 

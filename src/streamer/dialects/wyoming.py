@@ -115,7 +115,6 @@ def mount(context: DialectContext) -> MountedDialect:
         raise ConfigError(field="dialects.wyoming_peers", expected=expected, got="nothing, with keys or tokens set")
     program = WyomingProgram(context.model.name, streamer.__version__, dialects.wyoming_languages)
     limits = WyomingLimits(payload=context.settings.limits.max_audio_message_bytes)
-    services = context.conductor.services
     listener: DialectListener = TcpListener(
         max(0, dialects.wyoming_port),
         lambda: WyomingFraming(limits),
@@ -126,8 +125,7 @@ def mount(context: DialectContext) -> MountedDialect:
             context.settings.server.close_timeout_s,
             Peers(dialects.wyoming_peers or PRIVATE_NETWORKS, field="dialects.wyoming_peers"),
         ),
-        services.addresses,
-        services.observer,
+        context.conductor.services,
         shared=context.shared,
     )
     if dialects.wyoming_zeroconf:

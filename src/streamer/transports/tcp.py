@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from streamer.errors import ErrorCode, StreamerError
 from streamer.runtime.transport import Ear
+from streamer.session.memory import MemoryAccount, MemoryPool
 
 FrameT = TypeVar("FrameT")
 
@@ -43,13 +44,17 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
 
     name = "tcp"
 
-    def __init__(self, peer: str, framing: Framing[FrameT], close_timeout_s: float) -> None:
-        """Create a transport. `close_timeout_s`: for the peer to read the rest and to close its side."""
+    def __init__(self, peer: str, framing: Framing[FrameT], close_timeout_s: float, memory: MemoryPool) -> None:
+        """Create a transport.
+
+        `close_timeout_s`: for the peer to read the rest and to close its side. `memory`: for incomplete frames.
+        """
         self.peer = peer
         self.signs = 0
         """Always 0: these protocols have no control frames."""
         self.framing = framing
         self._close_timeout_s = close_timeout_s
+        self._memory = MemoryAccount(memory)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._unread: FrameT | None = None
@@ -84,6 +89,7 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._end()
+        self._memory.update(0)
         self.resume_writing()
         if not self._lost.done():
             self._lost.set_result(None)
@@ -113,6 +119,9 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
         while True:
             try:
                 received = None if self._is_closing else self.framing.next()
+                if self._memory.update(self.framing.held_bytes) and received is None and not self._is_ended:
+                    text = "no memory is left for the rest of a message (server.max_audio_bytes)"
+                    raise StreamerError(text, code=ErrorCode.OVERLOADED)
             except StreamerError as error:
                 await self.refuse(error)
                 raise

@@ -13,10 +13,10 @@ from typing import Generic, TypeVar
 
 from streamer.access.peers import PRIVATE_NETWORKS, Peers
 from streamer.errors import ErrorCode, brief
-from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.admission import network_of
 from streamer.runtime.meter import Meter
-from streamer.telemetry.observer import Observer, Subsystem
+from streamer.runtime.services import Services
+from streamer.telemetry.observer import Subsystem
 from streamer.transports.accepting import accept, listening_sockets
 from streamer.transports.tcp import NewFraming, TcpTransport
 
@@ -49,8 +49,7 @@ class TcpListener(Generic[FrameT]):
         new_framing: NewFraming[FrameT],
         serve: Callable[[TcpTransport[FrameT]], Awaitable[float]],
         limits: TcpLimits,
-        addresses: AddressBudgets,
-        observer: Observer,
+        services: Services,
         *,
         shared: bool = False,
     ) -> None:
@@ -59,8 +58,9 @@ class TcpListener(Generic[FrameT]):
         self._new_framing = new_framing
         self._serve = serve
         self._limits = limits
-        self._addresses = addresses
-        self._observer = observer
+        self._addresses = services.addresses
+        self._observer = services.observer
+        self._memory = services.memory
         self._shared = shared
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -125,7 +125,7 @@ class TcpListener(Generic[FrameT]):
             task.exception()  # it was logged
 
     async def _run(self, connection: socket.socket, address: str) -> None:
-        transport = TcpTransport(address, self._new_framing(), self._limits.close_timeout_s)
+        transport = TcpTransport(address, self._new_framing(), self._limits.close_timeout_s, self._memory)
         meter, audio_s = Meter(self._addresses.clock.cpu), 0.0
 
         async def converse() -> float:
