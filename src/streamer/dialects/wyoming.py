@@ -47,6 +47,9 @@ class WyomingFraming:
     def encode(self, frame: WyomingEvent) -> bytes:
         return encode_event(frame)
 
+    def end(self) -> None:
+        """Return nothing: a command is of no use without its client."""
+
     def farewell(self, error: StreamerError) -> WyomingEvent:
         return error_event(error.code, error.message)
 

@@ -34,6 +34,10 @@ class Framing(Protocol[FrameT]):
 
     def encode(self, frame: FrameT) -> bytes: ...
 
+    def end(self) -> FrameT | None:
+        """Return the frame that stands for the end of input, if what was sent before is of use without the peer."""
+        ...
+
     def farewell(self, error: StreamerError) -> FrameT | None:
         """Return the frame that reports an error before the close, if the protocol has one."""
         ...
@@ -62,6 +66,8 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
         self._is_ended = False
         """No frame follows."""
         self._is_closing = False
+        self._is_end_told = False
+        """The frame that stands for the end was returned."""
         self._reader: asyncio.Future[None] | None = None
         self._writing: asyncio.Future[None] | None = None
         """Set while the peer does not read."""
@@ -125,8 +131,13 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
             except StreamerError as error:
                 await self.refuse(error)
                 raise
-            if received is not None or self._is_ended:
+            if received is not None or self._is_closing:
                 return received
+            if self._is_ended and not self._is_end_told:
+                self._is_end_told = True
+                return self.framing.end()
+            if self._is_ended and self.framing.end() is None:
+                return None
             self._resume_reading()
             self._reader = self._loop.create_future()
             try:
@@ -153,18 +164,18 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
         await self.close(error.code)
 
     async def close(self, code: ErrorCode | None, reason: str = "") -> None:
+        is_first, self._is_closing = not self._is_closing, True
+        self._end()
         if self._transport is None or self._lost.done():
             return
-        if not self._is_closing:
-            self._is_closing = True
-            self._end()
-            if not self._transport.is_closing():
-                self._transport.write_eof()
-                self._resume_reading()
+        if is_first and not self._transport.is_closing():
+            self._transport.write_eof()
+            self._resume_reading()
         await asyncio.wait([self._lost], timeout=self._close_timeout_s)
         self.abort()
 
     def abort(self) -> None:
+        self._is_closing = True
         self._end()
         if self._transport is not None:
             self._transport.abort()
