@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from streamer.access.keys import new_key
-from streamer.access.peers import Peers
 from streamer.app import App
 from streamer.config import Settings
 from streamer.errors import ConfigError, ErrorCode, Overloaded
@@ -390,17 +389,6 @@ async def test_a_client_that_does_not_read_is_ended() -> None:
             with pytest.raises(ConnectionError):
                 await asyncio.wait_for(flood(), 20)
         await asyncio.wait_for(app.conductor.ended(), 10)
-
-
-def test_networks_are_checked_when_the_server_starts() -> None:
-    with pytest.raises(ConfigError, match=r"dialects\.wyoming_peers.*got 'home'"):
-        Peers(("home",), field="dialects.wyoming_peers")
-    peers = Peers(("10.0.0.0/8", "fd00::/8"), field="peers")
-    assert peers.allows("10.2.3.4")
-    assert peers.allows("::ffff:10.2.3.4")
-    assert peers.allows("fd00::1%eth0")
-    assert not peers.allows("11.0.0.1")
-    assert not peers.allows("unknown")
 
 
 def test_the_port_is_a_setting() -> None:
