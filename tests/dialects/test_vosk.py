@@ -238,10 +238,22 @@ async def test_a_drain_in_mid_stream_sends_the_finals_and_closes() -> None:
 
 
 async def test_a_silent_client_is_closed_after_the_idle_time_out() -> None:
-    async with dialect_server("vosk", limits={"idle_timeout_s": 0.3}) as app, dialled(app) as socket:
+    async with dialect_server("vosk", limits={"idle_timeout_s": 0.05}) as app, dialled(app) as socket:
         await socket.send_bytes(silence(0.1))
         assert "partial" in await socket.receive_json(timeout=10)
         assert (await socket.receive(timeout=10)).data == 1008
+
+
+async def test_a_client_that_waits_in_mid_utterance_has_it_in_one_piece() -> None:
+    async with dialect_server("vosk", session={"stall_timeout_s": 0.05}) as app, dialled(app) as socket:
+        await socket.send_str(CONFIG % 16_000)
+        await socket.send_bytes(silence(0.5) + sentence(1, 0.6))
+        assert "partial" in await socket.receive_json(timeout=10)
+        await asyncio.sleep(0.3)  # a slow answer, or a pause of the client
+        await socket.send_bytes(sentence(1, 0.6))
+        assert "partial" in await socket.receive_json(timeout=10)
+        await socket.send_str(EOF)
+        assert await socket.receive_json(timeout=10) == {"text": SENTENCES[0]}
 
 
 async def test_a_client_that_vanishes_leaves_no_session() -> None:

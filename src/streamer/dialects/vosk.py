@@ -16,6 +16,8 @@ from streamer.transports.websocket import Frame
 from streamer.transports.wire import ACCESS_CODES, CLOSE_CODES
 
 PATH = "/"
+PATIENCE = 10
+"""Idle time-out as a multiple of the server's: a client in lockstep is silent while it waits for an answer."""
 _FAILED, _POLICY = 1011, 1008
 _OF_THEIR_OWN: Mapping[ErrorCode, int] = {
     ErrorCode.WRONG_FRAME_TYPE: 1003,
@@ -40,10 +42,11 @@ VOSK_CLOSE_CODES: Mapping[ErrorCode, int] = MappingProxyType(
 
 def mount(context: DialectContext) -> MountedDialect:
     """Return the endpoint of Vosk."""
-    settings = context.session(Mode.SEGMENTED)
-    limits = settings.limits
+    # A client in lockstep sends nothing while a slow model makes it wait, so its silence ends no utterance.
+    settings = replace(context.session(Mode.SEGMENTED), stall_timeout_s=0.0)
+    idle_s = PATIENCE * settings.limits.idle_timeout_s
     # A client may configure its connection long before it speaks.
-    limits = replace(limits, start_timeout_s=max(limits.start_timeout_s, limits.idle_timeout_s))
+    limits = replace(settings.limits, idle_timeout_s=idle_s, start_timeout_s=idle_s)
 
     def accept(_: Opening) -> Accepted[Frame]:
         codec = Vosk(
