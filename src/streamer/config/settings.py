@@ -227,7 +227,10 @@ class DialectSettings:
 
     serve: Annotated[
         tuple[
-            Literal["auto", "all", "none", "openai", "deepgram", "vosk", "wyoming", "assemblyai", "speechmatics"], ...
+            Literal[
+                "auto", "all", "none", "openai", "deepgram", "vosk", "wyoming", "assemblyai", "speechmatics", "calls"
+            ],
+            ...,
         ],
         BeforeValidator(_listed),
     ] = ("auto",)
@@ -241,6 +244,26 @@ class DialectSettings:
     for 25 ms and less, which would cut between words."""
     wyoming_port: Annotated[int, Field(ge=-1, le=65_535)] = 10_300
     """TCP port of Wyoming at `server.host`, if it is served; -1 selects a free one."""
+    wyoming_languages: Names = ("en",)
+    """Languages of the model as BCP 47 codes. Home Assistant offers it for these only."""
+    wyoming_peers: Names = ()
+    """Networks that may connect, because Wyoming has no authentication. Empty: loopback, private and link-local
+    addresses; with keys or tokens they must be named."""
+    wyoming_connections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Concurrent connections on the port; one more is closed at once."""
+    wyoming_connections_per_address: Share = 20
+    """Of these from one IPv4 address or one IPv6 /64; 0: no limit."""
+    wyoming_zeroconf: bool = False
+    """Announce the port by mDNS, so that Home Assistant finds it. Needs the extra `zeroconf`, and an address other than
+    loopback."""
+    calls_audiosocket_port: Annotated[int, Field(ge=-1, le=65_535)] = 0
+    """TCP port of Asterisk's AudioSocket at `server.host`, if `calls` is served; 0: off, -1 selects a free one."""
+    calls_peers: Names = ()
+    """Networks that may connect to it. Empty: loopback, private and link-local addresses; with keys or tokens they must
+    be named."""
+    calls_twilio_token_file: str = ""
+    """File of the auth token of the Twilio account, by which its requests are checked. With keys or tokens, Twilio is
+    served only if it is set."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError if `none`, `all` or `auto` is not alone."""

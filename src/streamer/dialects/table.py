@@ -19,12 +19,13 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "wyoming": "streamer.dialects.wyoming",
         "assemblyai": "streamer.dialects.assemblyai",
         "speechmatics": "streamer.dialects.speechmatics",
+        "calls": "streamer.dialects.calls",
     }
 )
 """Modules by the name of their dialect. Each has a function `mount`; one that is not there is not served."""
 
-OWN_PORTS = frozenset({"wyoming"})
-"""Dialects that listen on a port of their own, which only `all` or their name opens."""
+OWN_PORTS = frozenset({"wyoming", "calls"})
+"""Dialects for other systems than the server's clients, which only `all` or their name opens."""
 
 
 def select(serve: Sequence[str], *, model: str, word_times: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from streamer.telemetry.observer import Subsystem
 
 PREFIX = "streamer_"
 
-TRANSPORTS = ("websocket", "grpc", "http", "memory")
+TRANSPORTS = ("websocket", "grpc", "http", "tcp", "memory")
 MODES = tuple(Mode)
 CODES = tuple(ErrorCode)
 ACCEPTED = "accepted"

@@ -74,6 +74,8 @@ class Endpoint:
     """Reasons in the close frame, for errors whose reason is not their code."""
     refusal: Callable[[StreamerError], web.Response] = refusal
     """Returns the HTTP answer of an error before the upgrade."""
+    door: Door | None = None
+    """Access policy of this endpoint; None for the server's."""
 
 
 class Upgrades:
@@ -134,7 +136,7 @@ class EndpointHandler:
         self._conductor = conductor
         self._services = conductor.services
         self._admission = admission
-        self._door = door
+        self._door = endpoint.door or door
         self._timeouts = timeouts
         self._patience = patience
         self._upgrades = upgrades
@@ -188,6 +190,8 @@ class EndpointHandler:
                     transport, accepted.codec, settings, measure=len, handshake=handshake, lease=lease
                 )
                 visit.audio_s = summary.received_s
+                if accepted.on_end is not None:
+                    accepted.on_end()
         except StreamerError as error:
             if isinstance(error, ForbiddenOrigin):
                 visit.log_forbidden_origin()
