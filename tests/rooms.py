@@ -76,7 +76,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "evaluation": ("errors",),
     "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "app", "samples"),
     "parts": (*BELOW_SHELL, "root", "telemetry"),
-    "app": (*BELOW_SHELL, "root", "transports", "telemetry", "parts"),
+    "endpoints": (*BELOW_SHELL, "root", "transports", "telemetry", "parts"),
+    "app": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "endpoints"),
     "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "app"),
     "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "app", "samples"),
     "cli": (

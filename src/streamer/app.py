@@ -23,23 +23,32 @@ from streamer.access import Hosts, Proxies, ProxyHeader, Used
 from streamer.audio.format import Encoding
 from streamer.clock import PauseAwareClock
 from streamer.config import Settings
+from streamer.endpoints import (
+    MODEL_KEY,
+    accepting,
+    message_limits,
+    native_endpoints,
+    session_settings,
+    unknown_model_route,
+)
 from streamer.errors import ConfigError, ListenFailed, install_command
 from streamer.media.libopus import load_libopus
 from streamer.media.packets import UnsupportedMedia
-from streamer.parts import Parts, build, make_admission, make_shared_access
-from streamer.protocols.opening import Accepted, Opening
+from streamer.parts import Parts, ServedModel, build, make_admission, make_shared_access
+from streamer.protocols.codec import Codec
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
+from streamer.runtime.model_pool import ModelPool
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.ports import host_and_port
 from streamer.runtime.services import Services
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.settings import SessionSettings
 from streamer.telemetry.hub import Telemetry
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.transports import http, page
@@ -51,7 +60,7 @@ from streamer.transports.patience import Patience
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.upload import UploadHandler
-from streamer.transports.websocket import Frame, WebSocketTransport
+from streamer.transports.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -106,7 +115,8 @@ class App:
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
         self.registry = self.telemetry.registry
         self.model = parts.model
-        self.engine = parts.engine
+        self.engine = parts.backend
+        self._parts = parts
         self.scoring = parts.scoring
         server = settings.server
         has_tls = bool(settings.tls.certificate)
@@ -117,11 +127,11 @@ class App:
         self.door = open_door(settings.access, used, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
-        self.admission = make_admission(server, self.engine, self.memory, self.store)
+        self.admission = make_admission(server, parts, self.memory, self.store)
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         services = Services(
-            self.scoring, self.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
+            self.scoring, parts.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
         )
         self.conductor = Conductor(services, OutboxBounds(server.outbox_bytes, server.outbox_stall_s))
         self._clock.on_pause = self.conductor.paused
@@ -146,6 +156,11 @@ class App:
         self._grpc_server: GrpcServer | None = None
         self.grpc_port: int | None = None
         """Port of gRPC; None if it is not served."""
+
+    @property
+    def models(self) -> ModelPool | None:
+        """Several models by name; None for one model."""
+        return self._parts.models
 
     @property
     def port(self) -> int:
@@ -185,6 +200,8 @@ class App:
 
     async def drain(self, *, lag_s: float, late_s: float = 0.0) -> None:
         """Drain sessions per `settings.drain`, with deadlines measured from `late_s` seconds ago."""
+        if self.models is not None and (sessions := self.models.sessions):
+            log.info("sessions by model: %s", ", ".join(f"{name}: {count}" for name, count in sessions.items()))
         await self.lifecycle.drain(self.settings.drain, lag_s=lag_s, late_s=late_s)
 
     async def stop(self) -> None:
@@ -253,7 +270,7 @@ class App:
         """Return the application of one address: probes, and these routes."""
         checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
         application = web.Application(middlewares=[*http.forwarded(proxies), http.budget_check(addresses), *checks])
-        application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
+        application.add_routes([*http.probes(self.lifecycle, self.telemetry, self.models), *routes])
         return application
 
     def _streams(self) -> Iterator[web.RouteDef]:
@@ -271,8 +288,10 @@ class App:
             )
             yield web.get(endpoint.path, handler.handle)
             if (codec := endpoint.upload_codec) is not None:
-                upload = UploadHandler(endpoint.settings, codec, self.conductor, self.admission, self.door)
+                upload = UploadHandler(endpoint, codec, self.conductor, self.admission, self.door)
                 yield web.post(endpoint.path, upload.handle)
+        if self.models is not None:
+            yield unknown_model_route(self.models, self.door, self._observer)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -311,13 +330,18 @@ class App:
             if self._grpc is Grpc.IF_POSSIBLE:
                 return
             raise ConfigError(f"gRPC needs the extra: {install_command('grpc')} ({error})") from None
-        from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
+        from streamer.protocols.grpc import Frame as CallFrame  # noqa: PLC0415 (an extra)
+        from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415
 
         settings = self.settings
         limits = settings.for_grpc()
-        codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
+
+        def make_codec(sample_rate: int) -> Codec[CallFrame]:
+            return GrpcCodec(sample_rate, **message_limits(limits))
+
+        accept = accepting(self._parts, make_codec, key=MODEL_KEY)
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
-        service = Service(session, codec, self.conductor, self.admission, self.door)
+        service = Service(session, accept, self.conductor, self.admission, self.door)
         server = GrpcServer(
             service, settings, lambda: self.lifecycle.readiness, self._proxies, shared=self._shared is not None
         )
@@ -330,55 +354,27 @@ class App:
             log.warning("gRPC is disabled: %s", error.message)
 
     def _session(self, mode: Mode) -> SessionSettings:
-        model = self.model
-        settings = self.settings.for_session(
-            mode,
-            model=model.name,
-            sample_rate=model.sample_rate,
-            stateful=model.stateful,
-            max_inflight=model.max_inflight,
-        )
-        return replace(settings, model_output=model.output, overlap_ms=model.overlap_ms)
+        return session_settings(self.settings, self.model, mode)
 
     def _endpoints(self) -> list[Endpoint]:
-        endpoints = []
-        for mode in Mode:
-            settings = self._session(mode)
-            for dialect, subprotocols in ((V1, ("streamer.v1",)), (V2, ("streamer.v2",))):
-                codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
-                accept = partial(_shared, codec)
-                path = f"/api/{dialect.name}/{mode}"
-                uploads = codec if dialect is V2 else None
-                endpoints.append(
-                    Endpoint(path, settings, accept, subprotocols, hears_auth=dialect is V2, upload_codec=uploads)
-                )
-        return endpoints
+        return list(native_endpoints(self.settings, self._parts))
 
     def _info(self) -> http.Info:
-        output = self.model.output
+        served = self._parts.served.values()
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(
-                self.model.name,
-                self.model.sample_rate,
-                output.sample_rate if output else None,
-                self.model.word_times,
-            ),
+            model=_model_info(self.model),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
+            models=tuple(map(_model_info, served)),
         )
 
 
-def _shared(codec: V1 | V2, _: Opening) -> Accepted[Frame]:
-    """Return the codec of a native protocol version, the same for every connection."""
-    return Accepted(codec)
-
-
-def _message_limits(limits: Limits) -> dict[str, int]:
-    """Return the limits that a codec checks."""
-    return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}
+def _model_info(model: ServedModel) -> http.ModelInfo:
+    output = model.output
+    return http.ModelInfo(model.name, model.sample_rate, output.sample_rate if output else None, model.word_times)
 
 
 def _check_libopus(path: str) -> None:

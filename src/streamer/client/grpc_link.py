@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -73,11 +73,11 @@ class GrpcLink:
 async def open_call(url: str, *, token: str | None, deadline_s: float | None = None) -> AsyncIterator[GrpcLink]:
     """Call the server of `grpc://HOST:PORT` (`grpcs`: over TLS). Raises HandshakeRefused, ConnectFailed.
 
-    `deadline_s`: deadline of the whole call.
+    `grpc://HOST:PORT/models/NAME` names one of several models. `deadline_s`: deadline of the whole call.
     """
     async with _channel(url) as channel:
         method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
-        call = method(metadata=(("authorization", f"Bearer {token}"),) if token else (), timeout=deadline_s)
+        call = method(metadata=tuple(_metadata(url, token)), timeout=deadline_s)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 accepted = "streamer-protocol" in dict(await call.initial_metadata())
@@ -87,6 +87,14 @@ async def open_call(url: str, *, token: str | None, deadline_s: float | None = N
         if not accepted:
             raise await _refused(url, call)
         yield GrpcLink(call)
+
+
+def _metadata(url: str, token: str | None) -> Iterator[tuple[str, str]]:
+    if token:
+        yield "authorization", f"Bearer {token}"
+    before, models, name = urlsplit(url).path.partition("/models/")
+    if models and not before:
+        yield "streamer-model", name.strip("/")
 
 
 def _channel(url: str) -> grpc.aio.Channel:

@@ -28,8 +28,12 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Generic[FrameT]):
-    """The codec of a connection. `headers`: of the answer. `ignored`: names of parameters that have no effect."""
+    """The codec of a connection. `headers`: of the answer. `ignored`: names of parameters that have no effect.
+
+    `model`: name of one of several models, with whose sample rate the codec counts; empty for the default one.
+    """
 
     codec: Codec[FrameT]
     headers: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    model: str = ""

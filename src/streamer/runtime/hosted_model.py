@@ -126,9 +126,11 @@ class HostedModel:
                 await asyncio.wait({self._load()})
         except TimeoutError:
             raise Overloaded(f"model {self.name!r} is being loaded", retry_after_s=self._retry_after_s) from None
-        self._check_engine()
+        if self._stopping:
+            raise StreamerError("the server is stopping", code=ErrorCode.DRAINING)
         if not self.is_loaded:
             raise self._unavailable()
+        self._check_engine()
 
     def _load(self) -> asyncio.Task[None]:
         """Return the running load, or begin one. It does not raise."""
@@ -240,7 +242,7 @@ class HostedModel:
                 text = f"model {self.name!r}: {full.message}"
                 raise Overloaded(text, retry_after_s=full.retry_after_s) from None
 
-    # What sessions ask --------------------------------------------------------------------------
+    # For sessions -------------------------------------------------------------------------------
 
     def submit(self, job: Job, deliver: Deliver) -> None:
         """Queue a job of a session inside of `use`, during which the engine stays."""

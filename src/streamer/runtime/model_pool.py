@@ -40,7 +40,7 @@ class ModelPool:
     def names(self) -> tuple[str, ...]:
         return tuple(self._models)
 
-    # Which one ----------------------------------------------------------------------------------
+    # By name ------------------------------------------------------------------------------------
 
     def named(self, name: str) -> HostedModel:
         """Return the model of a name, the default one for an empty name. Raises UnknownModel."""

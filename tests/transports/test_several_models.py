@@ -1,0 +1,423 @@
+"""Several models in one server: each by its name, and whatever becomes of one leaves the others unmoved."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import streamer
+from streamer.access import new_key
+from streamer.app import App, Grpc
+from streamer.client import HandshakeRefused, Segment, Started
+from streamer.config import Settings
+from streamer.errors import ConfigError, ErrorCode, ModelLoadError
+from streamer.parts import build
+from streamer.runtime.hosted_model import ModelState
+from streamer.telemetry.reading import Scrape
+from streamer.testing import ManualClock
+from tests.transports.named_models import ALIVE, BROKEN, GATES, LOADS
+from tests.transports.serving import SECOND, V1_START, V1_STOP, V2_START, V2_STOP, dialled, events
+
+NAMED = "tests.transports.named_models:Named"
+MORTAL = "tests.transports.named_models:Mortal"
+ROUTER = "tests.transports.named_models:by_language"
+RATE = 16_000
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    for gate in GATES.values():
+        gate.set()
+    for names in (GATES, LOADS, BROKEN):
+        names.clear()
+
+
+def named(name: str, **section: Any) -> dict[str, Any]:
+    """The section of a model that answers with its name."""
+    return {"model": NAMED, "name": name, **section}
+
+
+ENGLISH_AND_ANY = {"english": named("english"), "any": named("any", sample_rate=8_000)}
+
+
+@asynccontextmanager
+async def serving(models: dict[str, Any] | None = None, **sections: Any) -> AsyncIterator[App]:
+    """A server with these models; `sections` are settings."""
+    sections["server"] = {"port": 0, **sections.get("server", {})}
+    settings = Settings(models=models or ENGLISH_AND_ANY, grpc={"port": -1}, **sections)
+    async with App(settings, grpc=Grpc.NEEDED) as app:
+        yield app
+
+
+async def spoken(app: App, path: str, **options: Any) -> list[dict[str, Any]]:
+    """All events of one stream of a second."""
+    start, stop = (V2_START, V2_STOP) if "/v2/" in path else (V1_START, V1_STOP)
+    if "options" in options:
+        start = {**start, "options": options.pop("options")}
+    async with dialled(app, path, **options) as socket:
+        await socket.send_json(start)
+        await socket.send_bytes(SECOND)
+        await socket.send_json(stop)
+        return await events(socket)
+
+
+def answers(said: list[dict[str, Any]]) -> list[Any]:
+    """The outputs of a stream, of either protocol version."""
+    return [event.get("output", event) for event in said if event["type"] == "segment"]
+
+
+async def refused(app: App, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
+    """The status and the body of an answer that is no upgrade."""
+    upgrade = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    async with aiohttp.ClientSession() as http, http.get(app.url + path, headers=upgrade, **options) as answer:
+        return answer.status, json.loads(await answer.text())
+
+
+async def fetched(app: App, path: str) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as http, http.get(app.url + path) as answer:
+        text = await answer.text()
+        return answer.status, json.loads(text) if answer.content_type == "application/json" else text
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+# Which one ------------------------------------------------------------------------------------------
+
+
+async def test_each_model_is_served_at_its_own_path_and_the_first_one_without_a_name() -> None:
+    async with serving() as app:
+        for path, model, rate in (
+            ("/api/v2/simple", "english", 16_000),
+            ("/api/v2/models/english/simple", "english", 16_000),
+            ("/api/v2/models/any/simple", "any", 8_000),
+        ):
+            said = await spoken(app, path)
+            assert said[0]["model"] == {"name": model, "sample_rate": rate}
+            assert answers(said) == [{"by": model}] * 2
+            assert [event["end_time"] for event in said if event["type"] == "segment"] == [0.5, 1.0]
+
+
+async def test_clients_of_v1_get_the_default_model_or_one_by_its_path() -> None:
+    async with serving(server={"model": "any"}) as app:
+        assert {answer["by"] for answer in answers(await spoken(app, "/api/v1/simple"))} == {"any"}
+        assert {answer["by"] for answer in answers(await spoken(app, "/api/v1/models/english/simple"))} == {"english"}
+
+
+async def test_a_body_by_post_goes_to_the_model_of_its_path() -> None:
+    async with serving() as app, aiohttp.ClientSession() as http:
+        form = "encoding=pcm_s16le&sample_rate=16000&channels=1"
+        for path, model in (("/api/v2/simple", "english"), ("/api/v2/models/any/simple", "any")):
+            async with http.post(f"{app.url}{path}?{form}", data=SECOND) as answer:
+                said = [json.loads(line) for line in (await answer.text()).splitlines()]
+            assert said[0]["model"]["name"] == model
+            assert answers(said)[0] == {"by": model}
+            assert said[-1]["processed"] == RATE
+        async with http.post(f"{app.url}/api/v2/models/klingon/simple?{form}", data=SECOND) as answer:
+            assert answer.status == 404
+
+
+async def test_a_call_over_grpc_names_its_model_in_its_metadata() -> None:
+    async with serving() as app:
+        for path, model in (("", "english"), ("/models/any", "any"), ("/models/english", "english")):
+            async with streamer.connect(f"{app.grpc_url}{path}", sample_rate=RATE) as stream:
+                await stream.send(SECOND)
+                await stream.stop()
+                said = [event async for event in stream]
+            assert isinstance(said[0], Started)
+            assert said[0].model == model
+        with pytest.raises(HandshakeRefused) as error:
+            async with streamer.connect(f"{app.grpc_url}/models/klingon", sample_rate=RATE):
+                pass
+    assert error.value.code is ErrorCode.UNKNOWN_MODEL
+    assert "expected one of english, any, got 'klingon'" in error.value.message
+
+
+async def test_an_unknown_name_is_answered_with_404_and_the_names_there_are() -> None:
+    async with serving() as app:
+        status, body = await refused(app, "/api/v2/models/klingon/segmented")
+        assert (await fetched(app, "/api/v2/models/english/nonsense"))[0] == 404
+        assert LOADS == {"english": 1, "any": 1}
+    assert status == 404
+    assert body == {
+        "code": "unknown_model",
+        "message": "model: expected one of english, any, got 'klingon'",
+        "retryable": False,
+    }
+
+
+async def test_strangers_do_not_learn_the_names() -> None:
+    key = new_key("someone")
+    access = {"keys": [key.setting], "anonymous": []}
+    async with serving(access=access) as app:
+        assert (await refused(app, "/api/v2/models/klingon/simple"))[0] == 401
+        status, _ = await refused(app, "/api/v2/models/klingon/simple", auth=None)
+        assert status == 401
+        upgrade = {"Authorization": f"Bearer {key.secret}"}
+        async with aiohttp.ClientSession(headers=upgrade) as http:
+            answer = await http.get(app.url + "/api/v2/models/klingon/simple")
+            assert answer.status == 404
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_router_selects_the_model_of_a_request_that_names_none(version: str) -> None:
+    models = {"any": named("any", sample_rate=8_000), "english": named("english")}
+    async with serving(models, server={"router": ROUTER}) as app:
+        path = f"/api/{version}/simple"
+        assert answers(await spoken(app, f"{path}?language=en"))[0]["by"] == "english"
+        assert answers(await spoken(app, f"{path}?language=fr"))[0]["by"] == "any"
+        assert answers(await spoken(app, f"/api/{version}/models/any/simple?language=en"))[0]["by"] == "any"
+        for language, status, code in (
+            ("tlh", 404, "unknown_model"),
+            ("refused", 400, "bad_request"),
+            ("broken", 500, "internal"),
+            ("wrong", 500, "internal"),
+        ):
+            told = await refused(app, f"{path}?language={language}")
+            assert (told[0], told[1]["code"]) == (status, code)
+        assert app.admission.active == 0
+
+
+async def test_a_router_sees_the_metadata_of_a_call_over_grpc() -> None:
+    async with serving(server={"router": ROUTER}) as app, streamer.connect(f"{app.grpc_url}", sample_rate=RATE) as it:
+        await it.stop()
+        assert [event.model async for event in it if isinstance(event, Started)] == ["english"]
+
+
+# One is full, broken or gone; the others are unmoved ----------------------------------------------------
+
+
+async def test_while_one_model_is_overloaded_the_other_takes_sessions_and_answers() -> None:
+    GATES["slow"] = threading.Event()
+    models = {"slow": named("slow", engine={"max_pending_items": 1}), "quick": named("quick")}
+    async with serving(models) as app, dialled(app, "/api/v2/models/slow/simple") as stuck:
+        await stuck.send_json(V2_START)
+        await stuck.send_bytes(4 * SECOND)
+        await until(lambda: app.models is not None and app.models.named("slow").depth.pending_items > 1)
+
+        status, body = await refused(app, "/api/v2/models/slow/simple")
+        assert (status, body["code"]) == (503, "overloaded")
+        assert body["message"] == "model 'slow': the inference queue is full"
+        assert body["retry_after_s"] > 0
+        with pytest.raises(HandshakeRefused) as error:
+            async with streamer.connect(f"{app.grpc_url}/models/slow", sample_rate=RATE):
+                pass
+        assert error.value.code is ErrorCode.OVERLOADED
+
+        streams = [spoken(app, "/api/v2/models/quick/simple") for _ in range(10)]
+        assert [answers(said) for said in await asyncio.gather(*streams)] == [[{"by": "quick"}] * 2] * 10
+        assert (await fetched(app, "/readyz"))[0] == 200
+        GATES["slow"].set()
+        await stuck.send_json(V2_STOP)
+        said = await events(stuck)
+        assert len(answers(said)) == 8
+        assert said[-1]["processed"] == 4 * RATE
+
+
+async def test_the_sessions_of_one_model_do_not_take_the_places_of_another() -> None:
+    models = {"few": named("few", max_sessions=1), "many": named("many")}
+    async with serving(models) as app, dialled(app, "/api/v2/models/few/simple"):
+        await until(lambda: app.admission.active == 1)
+        status, body = await refused(app, "/api/v2/models/few/simple")
+        assert (status, body["message"]) == (503, "model 'few' has reached its limit of 1 sessions")
+        assert answers(await spoken(app, "/api/v2/models/many/simple"))
+
+
+async def test_when_the_workers_of_one_model_die_and_cannot_be_replaced_the_other_is_unmoved(tmp_path: Path) -> None:
+    barred = str(tmp_path / "barred")
+    mortal = {"model": MORTAL, "name": "mortal", "barred": barred}
+    other = {"model": MORTAL, "name": "other", "barred": str(tmp_path / "never")}
+    async with serving({"mortal": mortal, "other": other}) as app:
+        assert app.models is not None
+        before = answers(await spoken(app, "/api/v2/models/other/simple"))
+        async with dialled(app, "/api/v2/models/other/simple") as living:
+            await living.send_json(V2_START)
+            async with dialled(app, "/api/v2/models/mortal/simple") as dying:
+                await dying.send_json({**V2_START, "options": {"die": True}})
+                await dying.send_bytes(SECOND)
+                await until(lambda: app.models is not None and not app.models.named("mortal").readiness.ready)
+                status, body = await refused(app, "/api/v2/models/mortal/simple")
+                assert (status, body["message"]) == (503, "model 'mortal': no model worker is available")
+                await living.send_bytes(SECOND)
+                await living.send_json(V2_STOP)
+                assert answers(await events(living)) == before  # the same worker
+                status, ready = await fetched(app, "/readyz")
+                assert status == 200
+                assert ready["models"]["other"] == "ready"
+                assert ready["models"]["mortal"].startswith("failed: worker 0")
+                assert (await fetched(app, "/readyz?model=mortal"))[0] == 503
+                assert (await fetched(app, "/readyz?model=other"))[0] == 200
+                assert (await fetched(app, "/readyz?model=klingon"))[0] == 404
+
+
+async def test_a_model_that_fails_to_load_on_first_use_fails_for_its_own_clients_only() -> None:
+    BROKEN.add("bad")
+    models = {"good": named("good"), "bad": named("bad", load="first_use")}
+    async with serving(models) as app:
+        status, body = await refused(app, "/api/v2/models/bad/simple")
+        assert (status, body["code"], body["message"]) == (500, "model_error", "model 'bad' could not be loaded")
+        assert body["retryable"]
+        assert answers(await spoken(app, "/api/v2/models/good/simple"))
+        status, ready = await fetched(app, "/readyz")
+        assert (status, ready["models"]["good"]) == (200, "ready")
+        assert "no weights for bad" in ready["models"]["bad"]
+        BROKEN.clear()
+        await until(lambda: app.models is not None and app.models.named("bad")._retry_at <= app._clock.now())
+        assert answers(await spoken(app, "/api/v2/models/bad/simple"))
+
+
+@pytest.mark.parametrize("load", ["load", "build"])
+async def test_a_server_does_not_start_if_a_model_of_the_start_cannot_be_loaded(load: str) -> None:
+    if load == "load":
+        BROKEN.add("bad")
+    bad = named("bad") if load == "load" else {"model": "no.such:model"}
+    with pytest.raises(ModelLoadError) as error:
+        async with serving({"good": named("good"), "bad": bad}):
+            pass
+    assert error.value.message.startswith("models.bad: ")
+    assert "models.bad: models.bad" not in error.value.message
+
+
+def test_a_wrong_parameter_names_the_section_of_its_model() -> None:
+    settings = Settings(models={"good": named("good"), "bad": named("bad", tempo=3)})
+    with pytest.raises(ConfigError) as error:
+        build(settings)
+    assert error.value.field == "models.bad.tempo"
+
+
+# Loaded on first use, let go when idle ------------------------------------------------------------------
+
+
+async def test_first_callers_over_all_transports_load_a_model_once_and_wait_for_it() -> None:
+    models = {"good": named("good"), "late": named("late", load="first_use")}
+    async with serving(models) as app:
+        assert LOADS == {"good": 1}
+        sockets = [spoken(app, "/api/v2/models/late/simple") for _ in range(8)]
+
+        async def called() -> list[object]:
+            async with streamer.connect(f"{app.grpc_url}/models/late", sample_rate=RATE, mode="simple") as stream:
+                await stream.send(SECOND)
+                await stream.stop()
+                return [event.output async for event in stream if isinstance(event, Segment)]
+
+        said = await asyncio.gather(*sockets)
+        assert [answers(each) for each in said] == [[{"by": "late"}] * 2] * 8
+        assert await called()
+    assert LOADS == {"good": 1, "late": 1}
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+async def test_an_idle_model_leaves_the_memory_and_comes_back(executor: str, tmp_path: Path) -> None:
+    clock = ManualClock()
+    late = named("late", load="first_use", keep_s=60)
+    if executor == "process":
+        late = {"model": MORTAL, "name": "late", "barred": str(tmp_path / "never"), "load": "first_use", "keep_s": 60}
+    settings = Settings(models={"good": named("good"), "late": late}, server={"port": 0})
+    parts = build(settings)
+    assert parts.models is not None
+    model = parts.models.named("late")
+    model._clock = clock
+    async with App(settings, parts=parts) as app:
+        assert (await fetched(app, "/readyz"))[1]["models"] == {"good": "ready", "late": "unloaded"}
+        first = answers(await spoken(app, "/api/v2/models/late/simple"))
+        await until(lambda: not model.sessions)
+        clock.advance(59)
+        assert model.is_loaded
+        clock.advance(1)
+        await until(lambda: model.state is ModelState.UNLOADED)
+        assert model.depth.workers_idle == 0
+        if executor == "thread":
+            gc.collect()
+            assert {model.name for model in ALIVE} == {"good"}
+        again = answers(await spoken(app, "/api/v2/models/late/simple"))
+        assert [answer["by"] for answer in again] == [answer["by"] for answer in first]
+        if executor == "process":
+            assert again[0]["pid"] != first[0]["pid"]
+        else:
+            assert LOADS["late"] == 2
+
+
+# Every signal names the model -----------------------------------------------------------------------------
+
+
+async def test_the_information_has_every_model() -> None:
+    async with serving() as app:
+        _, info = await fetched(app, "/api/v2/info")
+    assert info["model"] == {"name": "english", "sample_rate": 16_000}
+    assert info["models"] == [info["model"], {"name": "any", "sample_rate": 8_000}]
+
+
+async def test_the_metrics_of_each_model_are_its_own() -> None:
+    models = {**ENGLISH_AND_ANY, "late": named("late", load="first_use")}
+    async with serving(models) as app:
+        await spoken(app, "/api/v2/models/english/simple")
+        for _ in range(2):
+            await spoken(app, "/api/v2/models/any/simple")
+        await refused(app, "/api/v2/models/klingon/simple")
+        _, text = await fetched(app, "/metrics")
+    scrape = Scrape.parse(text, 0.0)
+    assert scrape.by("sessions_started_total", "model") == {"english": 1, "any": 2, "late": 0}
+    assert scrape.by("audio_received_seconds_total", "model") == {"english": 1, "any": 2, "late": 0}
+    assert scrape.by("inference_batch_size_sum", "model")["any"] == 4
+    assert scrape.sum("workers", state="idle", model="english") == 1
+    assert scrape.sum("workers", model="late") == 0
+    assert scrape.sum("model_state", state="ready") == 2
+    assert scrape.sum("model_state", state="unloaded", model="late") == 1
+    assert scrape.sum("handshakes_total", outcome="unknown_model") == 1
+    assert scrape.sum("handshakes_total", outcome="accepted") == 3
+    assert scrape.by("build_info", "model") == {"english": 1, "any": 1, "late": 1}
+    assert scrape.samples["streamer_ready"] == {frozenset(): 1.0}
+
+
+async def test_a_server_with_one_model_has_the_series_that_it_had() -> None:
+    async with App(Settings(server={"port": 0}, model={})) as app:
+        _, text = await fetched(app, "/metrics")
+    scrape = Scrape.parse(text, 0.0)
+    assert "streamer_model_state" not in scrape.samples
+    labelled = {name for name, series in scrape.samples.items() if any("model" in dict(labels) for labels in series)}
+    assert labelled == {"streamer_build_info"} | {
+        f"streamer_inference_seconds_{end}" for end in ("bucket", "count", "sum")
+    }
+
+
+async def test_a_session_record_names_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "streamer.session"):
+        async with serving() as app:
+            await spoken(app, "/api/v2/models/any/simple")
+    [record] = [record for record in caplog.records if record.message == "session closed"]
+    assert record.facts.model == "any"  # type: ignore[attr-defined]
+
+
+async def test_a_drain_says_how_many_sessions_each_model_has_and_ends_all(caplog: pytest.LogCaptureFixture) -> None:
+    drain = {"lag_s": 0, "soft_s": 0, "spread_s": 0}
+    with caplog.at_level("INFO", "streamer.app"):
+        async with (
+            serving(drain=drain) as app,
+            dialled(app, "/api/v2/models/any/simple") as one,
+            dialled(app, "/api/v2/simple") as other,
+        ):
+            for socket in (one, other):
+                await socket.send_json(V2_START)
+                await socket.send_bytes(SECOND)
+            await until(lambda: app.models is not None and len(app.models.sessions) == 2)
+            await app.drain(lag_s=0.0)
+            assert [(await events(socket))[-1]["reason"] for socket in (one, other)] == ["drained", "drained"]
+    assert "sessions by model: english: 1, any: 1" in caplog.text
