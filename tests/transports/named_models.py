@@ -1,4 +1,4 @@
-"""Models for servers with several of them: by their name, a test can hold them up, or have them fail, die or not load."""
+"""Models for servers with several: by name, a test can hold them up, or have them fail, die or not load."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Named(Model):
 
 
 class Mortal(Model):
-    """Answers with its process, or dies of an item, after which it cannot be loaded while the file `barred` is there."""
+    """Answers with its process, or dies of an item; it cannot be loaded while the file `barred` is there."""
 
     executor = "process"
 
@@ -63,8 +63,8 @@ class Mortal(Model):
 
 
 def by_language(opening: Opening) -> str | None:
-    """A router: by a parameter of the request."""
-    match dict(opening.query).get("language"):
+    """A router: by a parameter of the request, or by metadata."""
+    match dict(opening.query).get("language", opening.headers.get("language")):
         case "en":
             return "english"
         case "tlh":

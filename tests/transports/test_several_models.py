@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc.aio
 import pytest
 
 import streamer
 from streamer.access import new_key
+from streamer.access.keys import hash_key
 from streamer.app import App, Grpc
 from streamer.client import HandshakeRefused, Segment, Started
+from streamer.client.grpc_link import METHOD
 from streamer.config import Settings
 from streamer.errors import ConfigError, ErrorCode, ModelLoadError
 from streamer.parts import build
+from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.runtime.hosted_model import ModelState
 from streamer.telemetry.reading import Scrape
 from streamer.testing import ManualClock
@@ -143,7 +147,7 @@ async def test_a_call_over_grpc_names_its_model_in_its_metadata() -> None:
                 await stream.stop()
                 said = [event async for event in stream]
             assert isinstance(said[0], Started)
-            assert said[0].model == model
+            assert said[0].model.name == model
         with pytest.raises(HandshakeRefused) as error:
             async with streamer.connect(f"{app.grpc_url}/models/klingon", sample_rate=RATE):
                 pass
@@ -165,16 +169,15 @@ async def test_an_unknown_name_is_answered_with_404_and_the_names_there_are() ->
 
 
 async def test_strangers_do_not_learn_the_names() -> None:
-    key = new_key("someone")
-    access = {"keys": [key.setting], "anonymous": []}
+    secret, key = new_key("someone")
+    access = {"keys": [f"{key.subject}:{hash_key(secret)}"], "anonymous": []}
     async with serving(access=access) as app:
-        assert (await refused(app, "/api/v2/models/klingon/simple"))[0] == 401
-        status, _ = await refused(app, "/api/v2/models/klingon/simple", auth=None)
-        assert status == 401
-        upgrade = {"Authorization": f"Bearer {key.secret}"}
-        async with aiohttp.ClientSession(headers=upgrade) as http:
-            answer = await http.get(app.url + "/api/v2/models/klingon/simple")
-            assert answer.status == 404
+        for name in ("klingon", "english"):
+            status, body = await refused(app, f"/api/v2/models/{name}/simple")
+            assert (status, body["code"]) == (401, "unauthenticated")
+            assert "any" not in body["message"]
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {secret}"}) as http:
+            assert (await http.get(f"{app.url}/api/v2/models/klingon/simple")).status == 404
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -197,9 +200,19 @@ async def test_a_router_selects_the_model_of_a_request_that_names_none(version: 
 
 
 async def test_a_router_sees_the_metadata_of_a_call_over_grpc() -> None:
-    async with serving(server={"router": ROUTER}) as app, streamer.connect(f"{app.grpc_url}", sample_rate=RATE) as it:
-        await it.stop()
-        assert [event.model async for event in it if isinstance(event, Started)] == ["english"]
+    models = {"any": named("any"), "english": named("english")}
+    start = pb.Start(format=pb.AudioFormat(encoding="ENCODING_PCM_S16LE", sample_rate=RATE, channels=1))
+    async with (
+        serving(models, server={"router": ROUTER}) as app,
+        grpc.aio.insecure_channel(f"127.0.0.1:{app.grpc_port}") as channel,
+    ):
+        for language, model in (("en", "english"), ("fr", "any")):
+            call = channel.stream_stream(METHOD)(metadata=(("language", language),))
+            await call.write(pb.ClientMessage(start=start).SerializeToString())
+            assert pb.ServerMessage.FromString(await call.read()).started.model.name == model
+            await call.done_writing()
+            while await call.read() is not grpc.aio.EOF:
+                pass
 
 
 # One is full, broken or gone; the others are unmoved ----------------------------------------------------

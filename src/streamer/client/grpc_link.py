@@ -14,6 +14,8 @@ from streamer.client.link import LOST, NORMAL, Closed
 from streamer.errors import ErrorCode
 
 METHOD = "/streamer.v2.Streamer/Stream"
+MODEL_KEY = "streamer-model"
+"""Metadata that names one of several models."""
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
 
@@ -77,7 +79,7 @@ async def open_call(url: str, *, token: str | None, deadline_s: float | None = N
     """
     async with _channel(url) as channel:
         method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
-        call = method(metadata=tuple(_metadata(url, token)), timeout=deadline_s)
+        call = method(metadata=tuple(metadata_of(url, token)), timeout=deadline_s)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 accepted = "streamer-protocol" in dict(await call.initial_metadata())
@@ -89,12 +91,12 @@ async def open_call(url: str, *, token: str | None, deadline_s: float | None = N
         yield GrpcLink(call)
 
 
-def _metadata(url: str, token: str | None) -> Iterator[tuple[str, str]]:
+def metadata_of(url: str, token: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the metadata of a call: its token, and the model that its URL names."""
     if token:
         yield "authorization", f"Bearer {token}"
-    before, models, name = urlsplit(url).path.partition("/models/")
-    if models and not before:
-        yield "streamer-model", name.strip("/")
+    if name := urlsplit(url).path.strip("/").removeprefix("models/"):
+        yield MODEL_KEY, name
 
 
 def _channel(url: str) -> grpc.aio.Channel:

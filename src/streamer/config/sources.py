@@ -46,7 +46,7 @@ class Loaded:
 
     def origin(self, key: str) -> str:
         """Return the source of a dotted key: the name of a file, a variable, a flag, or `default`."""
-        return _origin(self.origins, tuple(key.split(".")))
+        return _origin(self.origins, split_key(key))
 
 
 def load(
@@ -108,7 +108,7 @@ def _leaves(key: Key, content: dict[str, Any], origin: str) -> Iterator[Leaf]:
             yield (*key, name), value, origin
 
 
-def _split(key: str, separator: str) -> Key:
+def split_key(key: str, separator: str = ".") -> Key:
     """Return the parts of a key: a section and a key, and for named models all of its parts."""
     section, _, rest = key.partition(separator)
     return (section, *rest.split(separator)) if section == NAMED else (section, rest)
@@ -122,14 +122,14 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[Leaf]:
     prefix = "STREAMER_"
     for name in environ:
         if name.startswith(prefix) and "__" in name:
-            key = _split(name.removeprefix(prefix).lower(), "__")
+            key = split_key(name.removeprefix(prefix).lower(), "__")
             value = _parsed(environ[name]) if key[0] in UNTYPED else environ[name]
             yield key, value, name
 
 
 def _from_flags(flags: Sequence[Override]) -> Iterator[Leaf]:
     for flag in flags:
-        key = _split(flag.key, ".")
+        key = split_key(flag.key)
         text = isinstance(flag.value, str) and key[0] in UNTYPED
         yield key, _parsed(str(flag.value)) if text else flag.value, flag.flag
 
