@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 import streamer
+from streamer.audio.format import AudioFormat, Encoding
+from streamer.cli.inprocess import serving_here
 from streamer.cli.serve import _announce
 from streamer.client import Segment, Started
+from streamer.config import load
 from streamer.runtime.control import Ready
+from streamer.session.messages import Start
 from streamer.telemetry.reading import Scrape
 from tests.cli.serving import Server, environment, refused, served
 
@@ -26,6 +30,7 @@ model = "stub"
 model = "stub"
 executor = "process"
 load = "first_use"
+load_wait_s = 300
 delay = 0.001
 
 [models.any.engine]
@@ -99,6 +104,29 @@ def test_the_printed_settings_of_several_models_are_a_file_of_the_same_settings(
     assert "[models.any]" in again.read_text()
     unsourced = [line.partition("  # from ")[0] for line in again.read_text().splitlines()]
     assert [line.partition("  # from ")[0] for line in printed(again).splitlines()] == unsourced
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_model_that_is_none_of_several_is_one_line_and_exit_2(file: Path, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", command, "stub", "--config", file],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: MODEL: server.model: expected the name of one of the models (english, any)")
+
+
+async def test_a_command_without_a_server_uses_the_default_of_several_models(file: Path) -> None:
+    file.write_text(
+        FILE.replace('[models.english]\nmodel = "stub"', '[models.english]\nmodel = "stub"\nload = "first_use"')
+    )
+    form = AudioFormat(Encoding.PCM_S16LE, 16_000, 1)
+    async with serving_here(load(file, environ={}).settings) as local, local.stream(Start(form)) as stream:
+        await stream.stop()
+        assert [event.model.name async for event in stream if isinstance(event, Started)] == ["english"]
 
 
 @pytest.mark.parametrize(("names", "shown"), [((), ["english", "any"]), (("any",), ["any"])])

@@ -47,8 +47,8 @@ def _clean() -> Iterator[None]:
 
 
 def named(name: str, **section: Any) -> dict[str, Any]:
-    """The section of a model that answers with its name."""
-    return {"model": NAMED, "name": name, **section}
+    """The section of a model that answers with its name. A load may take as long as a busy machine makes it."""
+    return {"model": NAMED, "name": name, "load_wait_s": 300, **section}
 
 
 ENGLISH_AND_ANY = {"english": named("english"), "any": named("any", sample_rate=8_000)}
@@ -343,6 +343,7 @@ async def test_an_idle_model_leaves_the_memory_and_comes_back(executor: str, tmp
     late = named("late", load="first_use", keep_s=60)
     if executor == "process":
         late = {"model": MORTAL, "name": "late", "barred": str(tmp_path / "never"), "load": "first_use", "keep_s": 60}
+        late["load_wait_s"] = 300
     settings = Settings(models={"good": named("good"), "late": late}, server={"port": 0})
     parts = build(settings)
     assert parts.models is not None

@@ -24,7 +24,7 @@ def load_recogniser(config: Path | None, set_: Sequence[str], model: str | None,
     from streamer.config import load
 
     loaded = load(config, flags=list(overrides(set_, ("--model", "server.model", model))))
-    if loaded.origin("server.model") == "default":
+    if loaded.origin("server.model") == "default" and not loaded.settings.models:
         loaded = load(config, flags=list(overrides(set_, ("--model", "server.model", RECOGNISER))))
     fetch_weights(loaded, offline=offline)
     return loaded

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from streamer.config.models import check_names
 from streamer.config.settings import Settings
 from streamer.errors import ConfigError, StreamerError, brief
 
@@ -66,7 +67,10 @@ def load(
             origins[key] = origin
     _refuse_booleans(tree, origins)
     try:
-        return Loaded(Settings(**tree), origins)
+        settings = Settings(**tree)
+        if settings.models and any(flag.key == "server.model" for flag in flags):
+            check_names(settings.models, settings.server.model, "")  # from a flag, the default value is meant as well
+        return Loaded(settings, origins)
     except ValidationError as error:
         raise _wrong(error.errors()[0], origins) from None
     except StreamerError as error:  # a rule of a section, such as one threshold above another

@@ -87,9 +87,13 @@ class HostedModel:
     async def start(self) -> None:
         """Load the model if it is loaded at the start. Raises ModelLoadError."""
         if self._section.load == "start":
-            await asyncio.wait({self._load()})
-            if self._error is not None:
-                raise ModelLoadError(f"models.{self.name}: {self._error.message}", detail=self._error.detail)
+            await self.load()
+
+    async def load(self) -> None:
+        """Load the model now. Raises ModelLoadError, with the reason."""
+        await asyncio.wait({self._load()})
+        if self._error is not None:
+            raise ModelLoadError(f"models.{self.name}: {self._error.message}", detail=self._error.detail)
 
     async def stop(self, timeout_s: float) -> None:
         """Stop the workers, or the load, for good."""
