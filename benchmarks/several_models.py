@@ -38,7 +38,7 @@ max_pending_items = 200
 max_expected_wait_s = 3600
 max_pending_seconds = 36000
 """
-SCENES = {"quick alone": None, "slow in time": 0.01, "slow overloaded": 2.0}
+SCENES = {"quick alone": None, "slow in time": 0.01, "slow overloaded": 0.5}
 """Seconds of each call of `slow`; None: nobody calls it."""
 
 
