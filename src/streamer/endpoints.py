@@ -62,7 +62,7 @@ def accepting(
         for each, model in parts.served.items()
         if not name or each == name
     }
-    return partial(_accept_by_model, accepted, parts.models, name, key)
+    return partial(_accept_by_model, accepted, parts, name, key)
 
 
 def _accept(accepted: Accepted[FrameT], _: Opening) -> Accepted[FrameT]:
@@ -70,10 +70,10 @@ def _accept(accepted: Accepted[FrameT], _: Opening) -> Accepted[FrameT]:
 
 
 def _accept_by_model(
-    accepted: Mapping[str, Accepted[FrameT]], models: ModelPool, name: str, key: str, opening: Opening
+    accepted: Mapping[str, Accepted[FrameT]], parts: Parts, name: str, key: str, opening: Opening
 ) -> Accepted[FrameT]:
     named = name or (opening.headers.get(key, "") if key else "")
-    return accepted[models.of_request(opening, named).name]
+    return accepted[parts.model_of(opening, named).name]
 
 
 def native_endpoints(settings: Settings, parts: Parts) -> Iterator[Endpoint]:

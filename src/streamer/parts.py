@@ -18,6 +18,7 @@ from streamer.inference.engine import Engine
 from streamer.inference.observer import EngineObservers
 from streamer.inference.worker import ModelSource
 from streamer.models.loading import ModelSpec
+from streamer.protocols.opening import Opening
 from streamer.runtime.admission import Admission
 from streamer.runtime.hosted_model import HostedModel
 from streamer.runtime.model_pool import ModelPool, load_router
@@ -94,6 +95,14 @@ class Parts:
     def backend(self) -> ModelBackend:
         """The model, or all of several."""
         return self.models or self.engine
+
+    def model_of(self, opening: Opening, name: str = "") -> ServedModel:
+        """Return the model of a request: that of its name if it has one, otherwise the router's choice or the default.
+
+        `name`: from the path, the metadata or a parameter of the request. A server with one model has it for every
+        name. The result's name belongs into `Accepted.model`. Raises UnknownModel, and the router's StreamerErrors.
+        """
+        return self.model if self.models is None else self.served[self.models.of_request(opening, name).name]
 
 
 def build(settings: Settings, source: ModelSource | None = None) -> Parts:

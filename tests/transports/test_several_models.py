@@ -4,215 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import grpc.aio
 import pytest
 
 import streamer
-from streamer.access import new_key
-from streamer.access.keys import hash_key
-from streamer.app import App, Grpc
-from streamer.client import HandshakeRefused, Segment, Started
-from streamer.client.grpc_link import METHOD
+from streamer.app import App
+from streamer.client import HandshakeRefused, Segment
 from streamer.config import Settings
 from streamer.errors import ConfigError, ErrorCode, ModelLoadError
 from streamer.parts import build
-from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.runtime.hosted_model import ModelState
 from streamer.telemetry.reading import Scrape
 from streamer.testing import ManualClock
 from tests.transports.named_models import ALIVE, BROKEN, GATES, LOADS
-from tests.transports.serving import SECOND, V1_START, V1_STOP, V2_START, V2_STOP, dialled, events
-
-NAMED = "tests.transports.named_models:Named"
-MORTAL = "tests.transports.named_models:Mortal"
-ROUTER = "tests.transports.named_models:by_language"
-RATE = 16_000
+from tests.transports.serving import SECOND, V2_START, V2_STOP, dialled, events
+from tests.transports.several import (
+    ENGLISH_AND_ANY,
+    MORTAL,
+    RATE,
+    answers,
+    fetched,
+    forget,
+    named,
+    refused,
+    serving,
+    spoken,
+    until,
+)
 
 
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
     yield
-    for gate in GATES.values():
-        gate.set()
-    for names in (GATES, LOADS, BROKEN):
-        names.clear()
-
-
-def named(name: str, **section: Any) -> dict[str, Any]:
-    """The section of a model that answers with its name. A load may take as long as a busy machine makes it."""
-    return {"model": NAMED, "name": name, "load_wait_s": 300, **section}
-
-
-ENGLISH_AND_ANY = {"english": named("english"), "any": named("any", sample_rate=8_000)}
-
-
-@asynccontextmanager
-async def serving(models: dict[str, Any] | None = None, **sections: Any) -> AsyncIterator[App]:
-    """A server with these models; `sections` are settings."""
-    sections["server"] = {"port": 0, **sections.get("server", {})}
-    settings = Settings(models=models or ENGLISH_AND_ANY, grpc={"port": -1}, **sections)
-    async with App(settings, grpc=Grpc.NEEDED) as app:
-        yield app
-
-
-async def spoken(app: App, path: str, **options: Any) -> list[dict[str, Any]]:
-    """All events of one stream of a second."""
-    start, stop = (V2_START, V2_STOP) if "/v2/" in path else (V1_START, V1_STOP)
-    if "options" in options:
-        start = {**start, "options": options.pop("options")}
-    async with dialled(app, path, **options) as socket:
-        await socket.send_json(start)
-        await socket.send_bytes(SECOND)
-        await socket.send_json(stop)
-        return await events(socket)
-
-
-def answers(said: list[dict[str, Any]]) -> list[Any]:
-    """The outputs of a stream, of either protocol version."""
-    return [event.get("output", event) for event in said if event["type"] == "segment"]
-
-
-async def refused(app: App, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
-    """The status and the body of an answer that is no upgrade."""
-    upgrade = {
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    async with aiohttp.ClientSession() as http, http.get(app.url + path, headers=upgrade, **options) as answer:
-        return answer.status, json.loads(await answer.text())
-
-
-async def fetched(app: App, path: str) -> tuple[int, Any]:
-    async with aiohttp.ClientSession() as http, http.get(app.url + path) as answer:
-        text = await answer.text()
-        return answer.status, json.loads(text) if answer.content_type == "application/json" else text
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-# Which one ------------------------------------------------------------------------------------------
-
-
-async def test_each_model_is_served_at_its_own_path_and_the_first_one_without_a_name() -> None:
-    async with serving() as app:
-        for path, model, rate in (
-            ("/api/v2/simple", "english", 16_000),
-            ("/api/v2/models/english/simple", "english", 16_000),
-            ("/api/v2/models/any/simple", "any", 8_000),
-        ):
-            said = await spoken(app, path)
-            assert said[0]["model"] == {"name": model, "sample_rate": rate}
-            assert answers(said) == [{"by": model}] * 2
-            assert [event["end_time"] for event in said if event["type"] == "segment"] == [0.5, 1.0]
-
-
-async def test_clients_of_v1_get_the_default_model_or_one_by_its_path() -> None:
-    async with serving(server={"model": "any"}) as app:
-        assert {answer["by"] for answer in answers(await spoken(app, "/api/v1/simple"))} == {"any"}
-        assert {answer["by"] for answer in answers(await spoken(app, "/api/v1/models/english/simple"))} == {"english"}
-
-
-async def test_a_body_by_post_goes_to_the_model_of_its_path() -> None:
-    async with serving() as app, aiohttp.ClientSession() as http:
-        form = "encoding=pcm_s16le&sample_rate=16000&channels=1"
-        for path, model in (("/api/v2/simple", "english"), ("/api/v2/models/any/simple", "any")):
-            async with http.post(f"{app.url}{path}?{form}", data=SECOND) as answer:
-                said = [json.loads(line) for line in (await answer.text()).splitlines()]
-            assert said[0]["model"]["name"] == model
-            assert answers(said)[0] == {"by": model}
-            assert said[-1]["processed"] == RATE
-        async with http.post(f"{app.url}/api/v2/models/klingon/simple?{form}", data=SECOND) as answer:
-            assert answer.status == 404
-
-
-async def test_a_call_over_grpc_names_its_model_in_its_metadata() -> None:
-    async with serving() as app:
-        for path, model in (("", "english"), ("/models/any", "any"), ("/models/english", "english")):
-            async with streamer.connect(f"{app.grpc_url}{path}", sample_rate=RATE) as stream:
-                await stream.send(SECOND)
-                await stream.stop()
-                said = [event async for event in stream]
-            assert isinstance(said[0], Started)
-            assert said[0].model.name == model
-        with pytest.raises(HandshakeRefused) as error:
-            async with streamer.connect(f"{app.grpc_url}/models/klingon", sample_rate=RATE):
-                pass
-    assert error.value.code is ErrorCode.UNKNOWN_MODEL
-    assert "expected one of english, any, got 'klingon'" in error.value.message
-
-
-async def test_an_unknown_name_is_answered_with_404_and_the_names_there_are() -> None:
-    async with serving() as app:
-        status, body = await refused(app, "/api/v2/models/klingon/segmented")
-        assert (await fetched(app, "/api/v2/models/english/nonsense"))[0] == 404
-        assert LOADS == {"english": 1, "any": 1}
-    assert status == 404
-    assert body == {
-        "code": "unknown_model",
-        "message": "model: expected one of english, any, got 'klingon'",
-        "retryable": False,
-    }
-
-
-async def test_strangers_do_not_learn_the_names() -> None:
-    secret, key = new_key("someone")
-    access = {"keys": [f"{key.subject}:{hash_key(secret)}"], "anonymous": []}
-    async with serving(access=access) as app:
-        for name in ("klingon", "english"):
-            status, body = await refused(app, f"/api/v2/models/{name}/simple")
-            assert (status, body["code"]) == (401, "unauthenticated")
-            assert "any" not in body["message"]
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {secret}"}) as http:
-            assert (await http.get(f"{app.url}/api/v2/models/klingon/simple")).status == 404
-
-
-@pytest.mark.parametrize("version", ["v1", "v2"])
-async def test_a_router_selects_the_model_of_a_request_that_names_none(version: str) -> None:
-    models = {"any": named("any", sample_rate=8_000), "english": named("english")}
-    async with serving(models, server={"router": ROUTER}) as app:
-        path = f"/api/{version}/simple"
-        assert answers(await spoken(app, f"{path}?language=en"))[0]["by"] == "english"
-        assert answers(await spoken(app, f"{path}?language=fr"))[0]["by"] == "any"
-        assert answers(await spoken(app, f"/api/{version}/models/any/simple?language=en"))[0]["by"] == "any"
-        for language, status, code in (
-            ("tlh", 404, "unknown_model"),
-            ("refused", 400, "bad_request"),
-            ("broken", 500, "internal"),
-            ("wrong", 500, "internal"),
-        ):
-            told = await refused(app, f"{path}?language={language}")
-            assert (told[0], told[1]["code"]) == (status, code)
-        assert app.admission.active == 0
-
-
-async def test_a_router_sees_the_metadata_of_a_call_over_grpc() -> None:
-    models = {"any": named("any"), "english": named("english")}
-    start = pb.Start(format=pb.AudioFormat(encoding="ENCODING_PCM_S16LE", sample_rate=RATE, channels=1))
-    async with (
-        serving(models, server={"router": ROUTER}) as app,
-        grpc.aio.insecure_channel(f"127.0.0.1:{app.grpc_port}") as channel,
-    ):
-        for language, model in (("en", "english"), ("fr", "any")):
-            call = channel.stream_stream(METHOD)(metadata=(("language", language),))
-            await call.write(pb.ClientMessage(start=start).SerializeToString())
-            assert pb.ServerMessage.FromString(await call.read()).started.model.name == model
-            await call.done_writing()
-            while await call.read() is not grpc.aio.EOF:
-                pass
+    forget()
 
 
 # One is full, broken or gone; the others are unmoved ----------------------------------------------------
