@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from weakref import WeakSet
@@ -43,7 +44,7 @@ class Named(Model):
 
 
 class Mortal(Model):
-    """Answers with its process, or dies of an item; it cannot be loaded while the file `barred` is there."""
+    """Answers with its process, or fails, hangs or dies; it cannot be loaded while the file `barred` is there."""
 
     executor = "process"
 
@@ -59,6 +60,10 @@ class Mortal(Model):
         if any(item.options.get("die") for item in batch):
             self._barred.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if any(item.options.get("hang") for item in batch):
+            time.sleep(1_000)
+        if any(item.options.get("fail") for item in batch):
+            raise RuntimeError("a failure of the model")
         return [{"by": self.name, "pid": os.getpid()} for _ in batch]
 
 

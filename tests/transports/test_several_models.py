@@ -108,6 +108,27 @@ async def test_when_the_workers_of_one_model_die_and_cannot_be_replaced_the_othe
                 assert (await fetched(app, "/readyz?model=klingon"))[0] == 404
 
 
+@pytest.mark.parametrize(("fault", "code"), [("fail", "model_error"), ("hang", "model_timeout")])
+async def test_a_model_that_fails_or_hangs_costs_its_own_clients_their_segment_and_nobody_else(
+    fault: str, code: str, tmp_path: Path
+) -> None:
+    never = str(tmp_path / "never")
+    time_s = 0.5 if fault == "hang" else 60.0
+    bad = {"model": MORTAL, "name": "bad", "barred": never, "timeout_floor_s": time_s, "timeout_factor": 0.0}
+    good = {"model": MORTAL, "name": "good", "barred": never}
+    async with serving({"bad": bad, "good": good}) as app, dialled(app, "/api/v2/models/good/simple") as living:
+        await living.send_json(V2_START)
+        await living.send_bytes(SECOND)
+        said = await spoken(app, "/api/v2/models/bad/simple", options={fault: True})
+        assert {event["code"] for event in said if event["type"] == "error"} == {code}
+        await living.send_bytes(SECOND)
+        await living.send_json(V2_STOP)
+        heard = await events(living)
+    assert len(answers(heard)) == 4
+    assert len({answer["pid"] for answer in answers(heard)}) == 1
+    assert heard[-1]["failed"] == 0
+
+
 async def test_a_model_that_fails_to_load_on_first_use_fails_for_its_own_clients_only() -> None:
     BROKEN.add("bad")
     models = {"good": named("good"), "bad": named("bad", load="first_use")}
