@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Lock
 
 from streamer.clock import PauseAwareClock
 from streamer.config import ServerSettings, Settings
@@ -132,6 +133,7 @@ def _build_several(settings: Settings) -> Parts:
     telemetry = Telemetry(settings.default_model, os.environ, models=tuple(settings.models))
     served: dict[str, ServedModel] = {}
     hosted: list[HostedModel] = []
+    building = Lock()
     for name, section in settings.models.items():
         spec = ModelSpec(section.model, section.parameters, f"models.{name}")
         served[name] = model = ServedModel.of(_card(name, spec), name)
@@ -151,7 +153,7 @@ def _build_several(settings: Settings) -> Parts:
                 name,
                 section,
                 engine_settings,
-                engine,
+                partial(_one_at_a_time, building, engine),
                 clock,
                 retry_after_s=settings.server.retry_after_s,
                 applied_to=model.applied_to,
@@ -162,6 +164,12 @@ def _build_several(settings: Settings) -> Parts:
     telemetry.watch_models(hosted)
     default = served[settings.default_model]
     return Parts(pool.default, _scoring(settings, telemetry), default, telemetry, clock, pool, served)
+
+
+def _one_at_a_time(building: Lock, make: Callable[[], Engine]) -> Engine:
+    """Return a new engine. Two sections may name the same instance of a model, whose attributes each of them sets."""
+    with building:
+        return make()
 
 
 def _card(name: str, spec: ModelSpec) -> ModelCard:

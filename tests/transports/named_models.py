@@ -43,6 +43,9 @@ class Named(Model):
         return [{"by": self.name} for _ in batch]
 
 
+INSTANCE = Named("instance")
+
+
 class Mortal(Model):
     """Answers with its process, or fails, hangs or dies; it cannot be loaded while the file `barred` is there."""
 

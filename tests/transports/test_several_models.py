@@ -15,6 +15,7 @@ from streamer.app import App
 from streamer.client import HandshakeRefused, Segment
 from streamer.config import Settings
 from streamer.errors import ConfigError, ErrorCode, ModelLoadError
+from streamer.inference.engine import Engine
 from streamer.parts import build
 from streamer.runtime.hosted_model import ModelState
 from streamer.telemetry.reading import Scrape
@@ -157,6 +158,15 @@ async def test_a_server_does_not_start_if_a_model_of_the_start_cannot_be_loaded(
     assert "models.bad: models.bad" not in error.value.message
 
 
+async def test_two_sections_may_name_one_instance_with_attributes_of_their_own() -> None:
+    same = "tests.transports.named_models:INSTANCE"
+    models = {"one": {"model": same, "max_batch_size": 2}, "two": {"model": same, "max_batch_size": 5}}
+    async with serving(models) as app:
+        assert app.models is not None
+        engines = [app.models.named(name)._engine for name in models]
+        assert [engine.model.max_batch_size for engine in engines if isinstance(engine, Engine)] == [2, 5]
+
+
 def test_a_wrong_parameter_names_the_section_of_its_model() -> None:
     settings = Settings(models={"good": named("good"), "bad": named("bad", tempo=3)})
     with pytest.raises(ConfigError) as error:
@@ -208,7 +218,7 @@ async def test_an_idle_model_leaves_the_memory_and_comes_back(executor: str, tmp
         assert model.depth.workers_idle == 0
         if executor == "thread":
             gc.collect()
-            assert {model.name for model in ALIVE} == {"good"}
+            assert "late" not in {model.name for model in ALIVE}
         again = answers(await spoken(app, "/api/v2/models/late/simple"))
         assert [answer["by"] for answer in again] == [answer["by"] for answer in first]
         if executor == "process":
