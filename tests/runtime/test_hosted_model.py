@@ -118,6 +118,7 @@ async def test_a_caller_who_has_waited_too_long_is_refused_and_the_load_goes_on(
     await workshop.begun.wait()
     workshop.clock.advance(8.0)
     assert await waiting == "overloaded: model 'a' is being loaded"
+    assert model.refused == 1
     assert model.sessions == 0
     workshop.gate.set()
     await until(lambda: model.is_loaded)
@@ -134,6 +135,7 @@ async def test_a_failed_load_is_told_to_all_who_wait_without_its_reason() -> Non
     await workshop.begun.wait()
     workshop.gate.set()
     assert await asyncio.gather(*sessions) == ["model_error: model 'a' could not be loaded"] * 3
+    assert model.refused == 3
     assert model.readiness.reason == "could not be loaded: no weights in /secret"  # for the operator
 
 
@@ -246,6 +248,7 @@ async def test_the_refusal_of_an_overloaded_engine_names_the_model() -> None:
     with pytest.raises(Overloaded) as refused:
         model.check_admission()
     assert refused.value.message == "model 'a': the inference queue is full"
+    assert model.refused == 1
     assert refused.value.retry_after_s == 3.0
 
 

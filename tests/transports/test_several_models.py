@@ -79,6 +79,8 @@ async def test_the_sessions_of_one_model_do_not_take_the_places_of_another() -> 
         await until(lambda: app.admission.active == 1)
         status, body = await refused(app, "/api/v2/models/few/simple")
         assert (status, body["message"]) == (503, "model 'few' has reached its limit of 1 sessions")
+        refusals = Scrape.parse((await fetched(app, "/metrics"))[1], 0.0).by("model_refused_total", "model")
+        assert refusals == {"few": 1, "many": 0}
         assert answers(await spoken(app, "/api/v2/models/many/simple"))
 
 
@@ -264,6 +266,7 @@ async def test_a_server_with_one_model_has_the_series_that_it_had() -> None:
         _, text = await fetched(app, "/metrics")
     scrape = Scrape.parse(text, 0.0)
     assert "streamer_model_state" not in scrape.samples
+    assert "streamer_model_refused_total" not in scrape.samples
     labelled = {name for name, series in scrape.samples.items() if any("model" in dict(labels) for labels in series)}
     assert labelled == {"streamer_build_info"} | {
         f"streamer_inference_seconds_{end}" for end in ("bucket", "count", "sum")

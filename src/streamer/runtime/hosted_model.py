@@ -67,6 +67,8 @@ class HostedModel:
         self.applied_to = applied_to
         self.sessions = 0
         """Sessions that use the model, or wait for it."""
+        self.refused = 0
+        """Sessions refused: the model was full, still loading, or could not be loaded."""
         self.state = ModelState.UNLOADED
         self._section = section
         self._settings = settings
@@ -129,6 +131,7 @@ class HostedModel:
             async with timeout(self._clock, self._section.load_wait_s):
                 await asyncio.wait({self._load()})
         except TimeoutError:
+            self.refused += 1
             raise Overloaded(f"model {self.name!r} is being loaded", retry_after_s=self._retry_after_s) from None
         if self._stopping:
             raise StreamerError("the server is stopping", code=ErrorCode.DRAINING)
@@ -228,6 +231,7 @@ class HostedModel:
         """Raise Overloaded, naming the model, if it is full; ModelUnavailable after a failed load, until the next."""
         most = self._section.max_sessions
         if most and self.sessions >= most:
+            self.refused += 1
             text = f"model {self.name!r} has reached its limit of {most} sessions"
             raise Overloaded(text, retry_after_s=self._retry_after_s)
         if self.state is ModelState.FAILED and self._retry_at > self._clock.now():
@@ -235,6 +239,7 @@ class HostedModel:
         self._check_engine()
 
     def _unavailable(self) -> ModelUnavailable:
+        self.refused += 1
         left_s = max(0.0, self._retry_at - self._clock.now())
         return ModelUnavailable(f"model {self.name!r} could not be loaded", retry_after_s=left_s)
 
@@ -243,6 +248,7 @@ class HostedModel:
             try:
                 self._engine.check_admission()
             except Overloaded as full:
+                self.refused += 1
                 text = f"model {self.name!r}: {full.message}"
                 raise Overloaded(text, retry_after_s=full.retry_after_s) from None
 

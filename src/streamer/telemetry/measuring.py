@@ -87,8 +87,10 @@ class Measuring(Observer, EngineObserver):
         """Set the sources of the gauges of one of several models."""
         metrics = self._metrics
         states = {state: metrics.model_state.child(state) for state in ModelState}
+        refused = metrics.model_refused.child()
 
         def refresh() -> None:
+            refused.value = float(model.refused)
             for state, gauge in states.items():
                 gauge.set(state is model.state)
 

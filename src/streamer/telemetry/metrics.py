@@ -221,6 +221,11 @@ class Metrics:
             eager=False,  # absent on a server with one model
             state=tuple(ModelState),
         )
+        self.model_refused = make.counter(
+            "model_refused",
+            "Sessions that one of several models refused: it was full, still loading, or could not be loaded.",
+            eager=False,
+        )
         self.job_failures = make.counter("inference_failures", "Jobs that failed.", code=CODES)
 
     def _tasks(self, make: Instruments) -> None:
