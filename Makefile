@@ -16,7 +16,7 @@ LATEST := build/latest
 # Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow test-ray faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow test-ray test-triton faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,10 @@ fuzz: $(STAMP) ## fuzz whatever reads what strangers send (MINUTES=60)
 test-ray: $(STAMP) ## models in a real Ray cluster, whose actors, nodes and head are killed (minutes)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group ray
 	@$(BIN)/python -m pytest -m slow --timeout 600 tests/inference/test_ray.py
+
+test-triton: $(STAMP) ## models on a real Triton server, which is fetched into build/triton (55 MB)
+	@scripts/triton-server $(BIN)/python
+	@$(BIN)/python -m pytest -m slow --timeout 600 tests/models/test_triton.py
 
 chart: $(STAMP) ## the Helm chart against helm, kubeconform and the last three versions of Kubernetes
 	@scripts/helm-tools

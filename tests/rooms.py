@@ -76,8 +76,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "evaluation": ("errors",),
     "testing": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "dialects", "app", "samples"),
     "parts": (*BELOW_SHELL, "root", "telemetry"),
-    "dialects": (*BELOW_SHELL, "root", "transports", "telemetry", "parts"),
-    "app": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "dialects"),
+    "endpoints": (*BELOW_SHELL, "root", "transports", "telemetry", "parts"),
+    "dialects": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "endpoints"),
+    "app": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "endpoints", "dialects"),
     "serving": (*BELOW_SHELL, "root", "transports", "telemetry", "parts", "dialects", "app"),
     "bench": (*BELOW_SHELL, "root", "transports", "client", "telemetry", "parts", "dialects", "app", "samples"),
     "cli": (

@@ -25,18 +25,27 @@ from streamer.clock import PauseAwareClock
 from streamer.config import Settings
 from streamer.dialects.dialect import DialectContext
 from streamer.dialects.dialects import Dialects
-from streamer.dialects.native import message_limits, native_endpoints
 from streamer.dialects.table import select
+from streamer.endpoints import (
+    MODEL_KEY,
+    accepting,
+    message_limits,
+    native_endpoints,
+    session_settings,
+    unknown_model_route,
+)
 from streamer.errors import ConfigError, ListenFailed, install_command
 from streamer.media.libopus import load_libopus
 from streamer.media.packets import UnsupportedMedia
-from streamer.parts import Parts, build, make_admission, make_shared_access
+from streamer.parts import Parts, ServedModel, build, make_admission, make_shared_access
+from streamer.protocols.codec import Codec
 from streamer.protocols.v1 import V1
 from streamer.protocols.v2 import V2
 from streamer.runtime.address_budgets import AddressBudgets
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import metrics_policy, open_door, warn_if_open
 from streamer.runtime.lifecycle import Lifecycle, Stage
+from streamer.runtime.model_pool import ModelPool
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.ports import host_and_port
 from streamer.runtime.services import Services
@@ -109,7 +118,8 @@ class App:
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
         self.registry = self.telemetry.registry
         self.model = parts.model
-        self.engine = parts.engine
+        self.engine = parts.backend
+        self._parts = parts
         self.scoring = parts.scoring
         server = settings.server
         has_tls = bool(settings.tls.certificate)
@@ -120,11 +130,11 @@ class App:
         self.door = open_door(settings.access, used, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.door)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
-        self.admission = make_admission(server, self.engine, self.memory, self.store)
+        self.admission = make_admission(server, parts, self.memory, self.store)
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         services = Services(
-            self.scoring, self.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
+            self.scoring, parts.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
         )
         self.conductor = Conductor(services, OutboxBounds(server.outbox_bytes, server.outbox_stall_s))
         self._clock.on_pause = self.conductor.paused
@@ -150,6 +160,11 @@ class App:
         self._grpc_server: GrpcServer | None = None
         self.grpc_port: int | None = None
         """Port of gRPC; None if it is not served."""
+
+    @property
+    def models(self) -> ModelPool | None:
+        """Several models by name; None for one model."""
+        return self._parts.models
 
     @property
     def port(self) -> int:
@@ -190,6 +205,8 @@ class App:
 
     async def drain(self, *, lag_s: float, late_s: float = 0.0) -> None:
         """Drain sessions per `settings.drain`, with deadlines measured from `late_s` seconds ago."""
+        if self.models is not None and (sessions := self.models.sessions):
+            log.info("sessions by model: %s", ", ".join(f"{name}: {count}" for name, count in sessions.items()))
         await self.lifecycle.drain(self.settings.drain, lag_s=lag_s, late_s=late_s)
 
     async def stop(self) -> None:
@@ -259,7 +276,7 @@ class App:
         """Return the application of one address: probes, and these routes."""
         checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
         application = web.Application(middlewares=[*http.forwarded(proxies), http.budget_check(addresses), *checks])
-        application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
+        application.add_routes([*http.probes(self.lifecycle, self.telemetry, self.models), *routes])
         return application
 
     def _streams(self) -> Iterator[web.RouteDef]:
@@ -270,7 +287,7 @@ class App:
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         patience = Patience()
         root = None
-        for endpoint in (*native_endpoints(self._session, self.model.sample_rate), *self.dialects.endpoints):
+        for endpoint in (*native_endpoints(self.settings, self._parts), *self.dialects.endpoints):
             handler = EndpointHandler(
                 endpoint, self.conductor, self.admission, self.door, timeouts, patience, self._upgrades
             )
@@ -279,9 +296,11 @@ class App:
                 continue
             yield web.get(endpoint.path, handler.handle)
             if (codec := endpoint.upload_codec) is not None:
-                upload = UploadHandler(endpoint.settings, codec, self.conductor, self.admission, self.door)
+                upload = UploadHandler(endpoint, codec, self.conductor, self.admission, self.door)
                 yield web.post(endpoint.path, upload.handle)
         yield from self.dialects.routes
+        if self.models is not None:
+            yield unknown_model_route(self.models, self.door, self._observer)
         if server.page:
             yield from page.routes(root)
         elif root is not None:
@@ -324,13 +343,18 @@ class App:
             if self._grpc is Grpc.IF_POSSIBLE:
                 return
             raise ConfigError(f"gRPC needs the extra: {install_command('grpc')} ({error})") from None
-        from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415 (an extra)
+        from streamer.protocols.grpc import Frame as CallFrame  # noqa: PLC0415 (an extra)
+        from streamer.protocols.grpc import Grpc as GrpcCodec  # noqa: PLC0415
 
         settings = self.settings
         limits = settings.for_grpc()
-        codec = GrpcCodec(self.model.sample_rate, **message_limits(limits))
+
+        def make_codec(sample_rate: int) -> Codec[CallFrame]:
+            return GrpcCodec(sample_rate, **message_limits(limits))
+
+        accept = accepting(self._parts, make_codec, key=MODEL_KEY)
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
-        service = Service(session, codec, self.conductor, self.admission, self.door)
+        service = Service(session, accept, self.conductor, self.admission, self.door)
         server = GrpcServer(
             service, settings, lambda: self.lifecycle.readiness, self._proxies, shared=self._shared is not None
         )
@@ -343,15 +367,7 @@ class App:
             log.warning("gRPC is disabled: %s", error.message)
 
     def _session(self, mode: Mode) -> SessionSettings:
-        model = self.model
-        settings = self.settings.for_session(
-            mode,
-            model=model.name,
-            sample_rate=model.sample_rate,
-            stateful=model.stateful,
-            max_inflight=model.max_inflight,
-        )
-        return replace(settings, model_output=model.output, overlap_ms=model.overlap_ms)
+        return session_settings(self.settings, self.model, mode)
 
     def _mount(self, *, shared: bool) -> Dialects:
         """Return the dialects that the settings ask for. Raises ConfigError."""
@@ -363,20 +379,21 @@ class App:
         return Dialects(names, context)
 
     def _info(self) -> http.Info:
-        output = self.model.output
+        served = self._parts.served.values()
         return http.Info(
             version=streamer.__version__,
-            model=http.ModelInfo(
-                self.model.name,
-                self.model.sample_rate,
-                output.sample_rate if output else None,
-                self.model.word_times,
-            ),
+            model=_model_info(self.model),
             modes=tuple(Mode),
             dialects=(V1.name, V2.name, *self.dialects.names),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
+            models=tuple(map(_model_info, served)),
         )
+
+
+def _model_info(model: ServedModel) -> http.ModelInfo:
+    output = model.output
+    return http.ModelInfo(model.name, model.sample_rate, output.sample_rate if output else None, model.word_times)
 
 
 def _check_libopus(path: str) -> None:

@@ -10,7 +10,7 @@ import grpc.aio
 
 from streamer.bench.calling import CONNECT_TIMEOUT_S, MAX_EVENT_BYTES, Listener, Refused
 from streamer.client.grpc_dialect import GrpcDialect
-from streamer.client.grpc_link import METHOD
+from streamer.client.grpc_link import METHOD, metadata_of
 from streamer.client.link import LOST, NORMAL
 from streamer.session.messages import Audio
 
@@ -80,7 +80,7 @@ class GrpcCaller:
 
     def __init__(self, url: str, token: str | None) -> None:
         self._url = urlsplit(url)
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._metadata = tuple(metadata_of(url, token))
 
     def dialect(self) -> GrpcDialect:
         return GrpcDialect()

@@ -136,7 +136,10 @@ def _announce(ready: Ready, processes: int, took_s: float, *, as_log: bool) -> N
     import logging
 
     times = f" in {processes} processes" if processes > 1 else ""
-    model = f"model {ready.model} at {ready.sample_rate} Hz{times}, ready in {took_s:.1f} s"
+    model = f"model {ready.model} at {ready.sample_rate} Hz"
+    if ready.models:
+        model = f"models {', '.join(ready.models)} (default: {ready.model})"
+    model = f"{model}{times}, ready in {took_s:.1f} s"
     urls = [url for url in (ready.url, ready.grpc_url) if url]
     if as_log:
         for line in (*(f"listening on {url}" for url in urls), model):

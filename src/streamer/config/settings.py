@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from streamer.config.models import NamedModels, check_names
 from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.media.formats import Container
@@ -33,7 +34,11 @@ class ServerSettings:
     """Addresses, and limits of the server."""
 
     model: str = "stub"
-    """`package.module:name`, `path/to/file.py:name`, or the name of an included model."""
+    """`package.module:name`, `path/to/file.py:name`, or the name of an included model. With several `models`: the name
+    of the one for requests that name none (the first of them, unless set)."""
+    router: str = ""
+    """`package.module:function`, which selects one of several `models` for a request that names none: it gets the
+    request (`streamer.protocols.opening.Opening`) and returns a name, or None for the default."""
     host: str = "127.0.0.1"
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -303,6 +308,8 @@ class Settings(BaseModel):
     grpc: GrpcSettings = GrpcSettings()
     model: dict[str, Any] = Field(default_factory=dict)
     """The model's own parameters, and its attributes (`workers`, `executor`, `max_batch_size`, ...)."""
+    models: NamedModels = Field(default_factory=dict)
+    """Several models in one server, in place of `server.model` and `[model]`: a section `[models.NAME]` for each."""
     access: AccessSettings = AccessSettings()
     store: StoreSettings = StoreSettings()
     tls: TlsSettings = TlsSettings()
@@ -327,6 +334,21 @@ class Settings(BaseModel):
                 expected=f"at least {MEMORY_SHARES + 1} times limits.max_session_bytes ({least})",
                 got=self.server.max_audio_bytes,
             )
+        if self.server.router and not self.models:
+            raise BadRequest(field="server.router", expected="several models ([models.NAME])", got=self.server.router)
+        if not self.models:
+            return
+        check_names(self.models, self.server.model, ServerSettings().model)
+        if self.model:
+            key = min(self.model)
+            raise BadRequest(field=f"model.{key}", expected="it in a section [models.NAME]", got=self.model[key])
+        for name, section in self.models.items():
+            section.engine_settings(name, self.engine)
+
+    @property
+    def default_model(self) -> str:
+        """Name of the model for requests that name none, if there are several."""
+        return self.server.model if self.server.model in self.models else next(iter(self.models), "")
 
     def for_grpc(self) -> Limits:
         """Return the limits of a stream over gRPC."""

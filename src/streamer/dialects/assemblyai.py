@@ -9,7 +9,7 @@ from aiohttp import web
 
 from streamer.access import Carriers
 from streamer.dialects.dialect import DialectContext, MountedDialect
-from streamer.dialects.native import message_limits
+from streamer.endpoints import message_limits
 from streamer.errors import StreamerError
 from streamer.protocols.assemblyai import CODES, AssemblyAi, TurnPolicy, read_request
 from streamer.protocols.opening import Accepted, Opening

@@ -17,7 +17,7 @@ from streamer.access.peers import PRIVATE_NETWORKS, Peers
 from streamer.clock import timeout
 from streamer.dialects.call_feed import CallFeed
 from streamer.dialects.dialect import DialectContext, MountedDialect
-from streamer.dialects.native import message_limits
+from streamer.endpoints import message_limits
 from streamer.errors import ConfigError, ErrorCode, StreamerError
 from streamer.protocols.audiosocket import (
     HANGUP,

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import streamer
 from streamer.access import Carriers
 from streamer.dialects.dialect import DialectContext, MountedDialect
-from streamer.dialects.native import message_limits
+from streamer.endpoints import message_limits
 from streamer.errors import BadRequest, ErrorCode
 from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.speechmatics import ERROR_TYPES, RecognitionPolicy, Speechmatics

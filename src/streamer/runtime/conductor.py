@@ -7,12 +7,14 @@ import logging
 import random
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from streamer.access import Lease
 from streamer.errors import ErrorCode
 from streamer.protocols.codec import Codec
 from streamer.runtime.driver import Connection
+from streamer.runtime.hosted_model import HostedModel
 from streamer.runtime.outbox import OutboxBounds
 from streamer.runtime.services import Services
 from streamer.runtime.transport import Transport
@@ -57,16 +59,25 @@ class Conductor:
         measure: Callable[[FrameT], int],
         handshake: Handshake | None = None,
         lease: Lease | None = None,
+        model: HostedModel | None = None,
     ) -> Summary:
         """Run one connection from its first frame to its end, or to the end of its `lease`. Return its summary.
 
-        `measure`: returns the bytes of a queued frame.
+        `measure`: returns the bytes of a queued frame. `model`: one of several models; None for the only one.
         """
         services = self.services
+        if model is not None:
+            services, settings = replace(services, engine=model), model.applied_to(settings)
         now = services.clock.now()
         session = Session(settings, self._new_id(), now, services.memory)
         info = SessionInfo(
-            session.id, transport.name, codec.name, settings.mode, transport.peer, handshake or Handshake()
+            session.id,
+            transport.name,
+            codec.name,
+            settings.mode,
+            transport.peer,
+            handshake or Handshake(),
+            model.name if model is not None else "",
         )
         connection = Connection(
             session, transport, codec, services, info, bounds=self._bounds, measure=measure, lease=lease

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from streamer.config import DrainSettings
 from streamer.errors import ErrorCode
-from streamer.inference.contract import InferenceEngine, Readiness
+from streamer.inference.contract import ModelBackend, Readiness
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 
@@ -29,7 +29,7 @@ class Stage(StrEnum):
 class Lifecycle:
     """Moves a server through its stages."""
 
-    def __init__(self, admission: Admission, conductor: Conductor, engine: InferenceEngine) -> None:
+    def __init__(self, admission: Admission, conductor: Conductor, engine: ModelBackend) -> None:
         self._admission = admission
         self._conductor = conductor
         self._engine = engine

@@ -15,6 +15,7 @@ from prometheus_client import Metric
 from streamer import parent_death
 from streamer.app import Shared
 from streamer.config import Loaded, Settings
+from streamer.config.sources import split_key
 from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.runtime.control import ORDERS, Drain, End, Failed, Gather, Gathered, Link, Order, Report, Reported, Setup
 from streamer.runtime.used_tokens import SharedReplayCache
@@ -110,7 +111,7 @@ async def _live(end: socket.socket) -> int:
 
 
 def _loaded(setup: Setup) -> Loaded:
-    origins = {tuple(key.split(".", 1)): origin for key, origin in setup.origins.items()}
+    origins = {split_key(key): origin for key, origin in setup.origins.items()}
     return Loaded(Settings.model_validate_json(setup.settings), origins)
 
 

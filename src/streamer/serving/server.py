@@ -64,7 +64,8 @@ async def serve(app: App, ending: Ending, announce: Callable[[Ready], None]) -> 
             if not await ending.unless(ending.asked, app.start()):
                 return
             _spare_what_stays()
-            announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate))
+            names = app.models.names if app.models is not None else ()
+            announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate, names))
             async with asyncio.TaskGroup() as tasks:
                 giving_back = tasks.create_task(give_back(lambda: len(app.conductor), trim_heap), name="give-back")
                 await ending.asked.wait()

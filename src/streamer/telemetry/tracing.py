@@ -27,7 +27,7 @@ class Tracing:
         self._provider = provider
         self.spans = Spans(provider, send)
         self._model = model
-        self._batches: dict[int, Begun] = {}
+        self._batches: dict[tuple[str, int], Begun] = {}
         self.segments: dict[Passage, Begun] = {}
         self.calls: dict[Passage, SpanContext] = {}
         """Last batch of each segment."""
@@ -38,7 +38,7 @@ class Tracing:
 
     def reader(self, info: SessionInfo, ids: Ids, now: float) -> Reader:
         """Return the tracer of one session."""
-        return _SessionTracing(self, info, ids, now, self._model)
+        return _SessionTracing(self, info, ids, now, info.model or self._model)
 
     def leave(self, passage: Passage) -> tuple[Begun | None, SpanContext | None]:
         """Remove a segment that has ended; return its span and its last model call."""
@@ -49,10 +49,10 @@ class Tracing:
         span = self.segments.get(passage)
         return f"{span.context.trace_id:032x}" if span is not None and span.sampled else None
 
-    def batch_started(self, worker: int, passages: Sequence[Passage], now: float) -> str | None:
+    def batch_started(self, worker: int, passages: Sequence[Passage], now: float, model: str = "") -> str | None:
         """Start the span of a batch; return its traceparent, if any of the segments is sampled.
 
-        A batch belongs to one trace: that of its first segment. It links to all.
+        A batch belongs to one trace: that of its first segment. It links to all. `model`: name of one of several.
         """
         spans = [span for passage in passages if (span := self.segments.get(passage)) and span.sampled]
         if not spans:
@@ -60,17 +60,17 @@ class Tracing:
         attributes: Attributes = {
             "streamer.batch.size": len(passages),
             "streamer.worker": worker,
-            "streamer.model": self._model,
+            "streamer.model": model or self._model,
         }
         links = [Link(span.context) for span in spans]
-        batch = self._batches[worker] = self.spans.below(spans[0].context, "batch", now, attributes, links)
+        batch = self._batches[model, worker] = self.spans.below(spans[0].context, "batch", now, attributes, links)
         for passage in passages:
             if passage in self.segments:
                 self.calls[passage] = batch.context
         return traceparent(batch.context)
 
-    def batch_finished(self, worker: int, ended: Ended, now: float) -> None:
-        if (batch := self._batches.pop(worker, None)) is not None:
+    def batch_finished(self, worker: int, ended: Ended, now: float, model: str = "") -> None:
+        if (batch := self._batches.pop((model, worker), None)) is not None:
             status = UNSET if ended is Ended.ANSWERED else Status(StatusCode.ERROR, ended)
             self.spans.over(batch, now, {"streamer.outcome": ended}, status)
 

@@ -74,6 +74,8 @@ class Endpoint:
     """Reasons in the close frame, for errors whose reason is not their code."""
     refusal: Callable[[StreamerError], web.Response] = refusal
     """Returns the HTTP answer of an error before the upgrade."""
+    model: str = ""
+    """Name of one of several models, if the path alone selects it."""
     door: Door | None = None
     """Access policy of this endpoint; None for the server's."""
 
@@ -179,15 +181,15 @@ class EndpointHandler:
         services = self._services
         try:
             await services.turns.take()
-            self._admission.check()
+            self._admission.check(self._endpoint.model)
             identity = await visit.introduced(services.clock, self._admission, self._timeouts.handshake_s)
             accepted = visit.accepted()
-            async with self._admission.admit(transport.address, identity):
+            async with self._admission.admit(transport.address, identity, accepted.model) as model:
                 transport.upgrade(accepted.headers)
                 lease = self._door.lease(identity, services.clock.now())
                 settings = granted(self._endpoint.settings, identity)
                 summary = await self._conductor.run(
-                    transport, accepted.codec, settings, measure=len, handshake=handshake, lease=lease
+                    transport, accepted.codec, settings, measure=len, handshake=handshake, lease=lease, model=model
                 )
                 visit.audio_s = summary.received_s
                 if accepted.on_end is not None:
@@ -224,7 +226,7 @@ class Visit:
         self._origin = request.headers.get("Origin")
         self._host = request.headers.get("Host")
         self._credential = endpoint.carriers.find(request.headers, self._offered, request.query)
-        self._opening = _opening(request, door)
+        self._opening = opening_of(request, door)
         self._accepted: Accepted[Frame] | None = None
 
     def accepted(self) -> Accepted[Frame]:
@@ -311,7 +313,8 @@ def _offered(request: web.Request) -> list[str]:
     return [word.strip() for line in lines for word in line.split(",")]
 
 
-def _opening(request: web.Request, door: Door) -> Opening:
+def opening_of(request: web.Request, door: Door) -> Opening:
+    """Return a request as a value."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Opening(request.path, tuple(request.query.items()), headers, str(uuid.uuid4()), door.wall_clock())
 

@@ -18,10 +18,12 @@ from streamer.protocols.codec import Codec
 from streamer.runtime.admission import Admission
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
+from streamer.runtime.hosted_model import HostedModel
 from streamer.runtime.meter import Meter
 from streamer.runtime.transport import Ear
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Handshake, Subsystem
+from streamer.transports.endpoint import Endpoint, opening_of
 from streamer.transports.http import UNFORESEEN, credential_of, refusal
 from streamer.transports.listener import HttpConnection
 from streamer.transports.spool import Spool
@@ -118,14 +120,15 @@ class UploadHandler:
 
     def __init__(
         self,
-        settings: SessionSettings,
+        endpoint: Endpoint,
         codec: Codec[str | bytes],
         conductor: Conductor,
         admission: Admission,
         door: Door,
     ) -> None:
         # A file has no microphone whose silence would mean anything.
-        self._settings = replace(settings, stall_timeout_s=0.0)
+        self._settings = replace(endpoint.settings, stall_timeout_s=0.0)
+        self._endpoint = endpoint
         self._codec = codec
         self._conductor = conductor
         self._admission = admission
@@ -136,13 +139,16 @@ class UploadHandler:
         services = self._conductor.services
         try:
             await services.turns.take()
-            self._admission.check()
+            self._admission.check(self._endpoint.model)
             identity = await self._door.enter(
                 request.headers.get("Origin"), request.headers.get("Host"), credential_of(request)
             )
             start, answer = start_of(request), answer_to(request)
-            async with self._admission.admit(request.remote, identity):
-                return await self._stream(request, answer, start, granted(self._settings, identity), identity)
+            accepted = self._endpoint.accept(opening_of(request, self._door))
+            async with self._admission.admit(request.remote, identity, accepted.model) as model:
+                settings = granted(self._settings, identity)
+                codec = accepted.codec if accepted.model else self._codec
+                return await self._stream(request, answer, start, settings, identity, codec, model)
         except StreamerError as error:
             services.observer.refused(UploadTransport.name, error.code, request.remote or "unknown")
             return _last(refusal(error))
@@ -152,7 +158,14 @@ class UploadHandler:
             return _last(refusal(UNFORESEEN))
 
     async def _stream(
-        self, request: web.Request, answer: Answer, start: str, settings: SessionSettings, identity: Any
+        self,
+        request: web.Request,
+        answer: Answer,
+        start: str,
+        settings: SessionSettings,
+        identity: Any,
+        codec: Codec[str | bytes],
+        model: HostedModel | None,
     ) -> web.StreamResponse:
         services = self._conductor.services
         headers, now = request.headers, services.clock.now()
@@ -166,7 +179,7 @@ class UploadHandler:
             audio_s = 0.0
             try:
                 summary = await self._conductor.run(
-                    transport, self._codec, settings, measure=len, handshake=handshake, lease=lease
+                    transport, codec, settings, measure=len, handshake=handshake, lease=lease, model=model
                 )
                 audio_s = summary.received_s
             finally:

@@ -14,7 +14,7 @@ from streamer.dialects.deepgram.answers import (
     refuse,
 )
 from streamer.dialects.dialect import DialectContext
-from streamer.dialects.native import message_limits
+from streamer.endpoints import message_limits
 from streamer.protocols.deepgram.flux import Flux
 from streamer.protocols.deepgram.flux_query import read_flux
 from streamer.protocols.deepgram.listen import Listen

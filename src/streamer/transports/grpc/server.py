@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
 from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
 from streamer.protocols.grpc import Frame, introduction, size
+from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.runtime.admission import Admission, TooMany
 from streamer.runtime.budget import TOO_MUCH_OF_ADDRESS
 from streamer.runtime.conductor import Conductor
 from streamer.runtime.doorway import granted
+from streamer.runtime.hosted_model import HostedModel
 from streamer.runtime.meter import Meter
 from streamer.session.memory import MemoryAccount
 from streamer.session.settings import SessionSettings
@@ -52,7 +55,8 @@ class Service:
 
     session: SessionSettings
     """Settings of a start without a mode."""
-    codec: Codec[Frame]
+    accept: Callable[[Opening], Accepted[Frame]]
+    """Returns the codec of a call, and its model if there are several."""
     conductor: Conductor
     admission: Admission
     door: Door
@@ -154,9 +158,11 @@ class Reception:
             service.admission.check()
             unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
             identity = await self._introduced(metadata.get("authorization"), transport)
-            async with service.admission.admit(transport.peer, identity):
+            opening = Opening(f"/{SERVICE}/Stream", (), metadata, str(uuid.uuid4()), service.door.wall_clock())
+            accepted = service.accept(opening)
+            async with service.admission.admit(transport.peer, identity, accepted.model) as model:
                 await transport.accept()
-                await self._conduct(transport, identity, handshake)
+                await self._conduct(transport, identity, handshake, accepted.codec, model)
         except StreamerError as error:
             observer.refused(GrpcTransport.name, error.code, transport.peer)
             await refuse(call, error)
@@ -198,13 +204,22 @@ class Reception:
             transport.unread(frame)
         return None if auth is None else Credential(auth.secret, Carrier.MESSAGE)
 
-    async def _conduct(self, transport: GrpcTransport, identity: Identity | None, handshake: Handshake) -> None:
+    async def _conduct(
+        self,
+        transport: GrpcTransport,
+        identity: Identity | None,
+        handshake: Handshake,
+        codec: Codec[Frame],
+        model: HostedModel | None,
+    ) -> None:
         """Run the connection. gRPC cancels the handler if the client cancels or its deadline passes: a disconnect."""
         service = self._service
         lease = service.door.lease(identity, service.conductor.services.clock.now())
         settings = granted(service.session, identity)
         running = asyncio.create_task(
-            service.conductor.run(transport, service.codec, settings, measure=size, handshake=handshake, lease=lease)
+            service.conductor.run(
+                transport, codec, settings, measure=size, handshake=handshake, lease=lease, model=model
+            )
         )
         try:
             transport.audio_s = (await asyncio.shield(running)).received_s
