@@ -130,7 +130,7 @@ sample: ## the demo's recording, made anew
 
 lock: $(STAMP) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
-		--extra av --extra grpc --extra otel --extra plot --extra pocketsphinx --extra reload --extra rnnoise \
+		--extra av --extra grpc --extra otel --extra plot --extra pocketsphinx --extra reload --extra rnnoise --extra zeroconf \
 		--extra moonshine-tiny --extra whisper-tiny --extra evaluate --group dev --group docs --group dialects pyproject.toml -o requirements.lock
 
 clean: ## remove what was made

@@ -35,8 +35,7 @@ from streamer.endpoints import (
     unknown_model_route,
 )
 from streamer.errors import ConfigError, ListenFailed, install_command
-from streamer.media.libopus import load_libopus
-from streamer.media.packets import UnsupportedMedia
+from streamer.media.libopus import check_libopus
 from streamer.parts import Parts, ServedModel, build, make_admission, make_shared_access
 from streamer.protocols.codec import Codec
 from streamer.protocols.v1 import V1
@@ -191,7 +190,7 @@ class App:
 
         Raises ListenFailed, ModelLoadError, and ConfigError if gRPC or `audio.libopus` is required and not installed.
         """
-        _check_libopus(self.settings.audio.libopus)
+        check_libopus(self.settings.audio.libopus)
         self._clock.start()
         self.telemetry.start()
         if self.store is not None:
@@ -394,12 +393,3 @@ class App:
 def _model_info(model: ServedModel) -> http.ModelInfo:
     output = model.output
     return http.ModelInfo(model.name, model.sample_rate, output.sample_rate if output else None, model.word_times)
-
-
-def _check_libopus(path: str) -> None:
-    """Raise ConfigError if `path` is set and not libopus."""
-    try:
-        if path:
-            load_libopus(path)
-    except UnsupportedMedia:
-        raise ConfigError(field="audio.libopus", expected="the path of libopus", got=path) from None

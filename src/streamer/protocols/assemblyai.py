@@ -31,6 +31,7 @@ CODES: Mapping[ErrorCode, int] = MappingProxyType(
         ErrorCode.BAD_REQUEST: 4101,
         ErrorCode.WRONG_FRAME_TYPE: 4100,
         ErrorCode.BAD_STATE: 3006,
+        ErrorCode.UNKNOWN_MODEL: 3006,
         ErrorCode.INVALID_FORMAT: 3006,
         ErrorCode.INVALID_AUDIO: 3006,
         ErrorCode.INVALID_UTF8: 1007,

@@ -36,6 +36,7 @@ ERROR_TYPES: Mapping[ErrorCode, tuple[str, int]] = MappingProxyType(
         ErrorCode.WRONG_FRAME_TYPE: ("invalid_message", 1003),
         ErrorCode.INVALID_UTF8: ("invalid_message", 1007),
         ErrorCode.MESSAGE_TOO_BIG: ("invalid_message", 1009),
+        ErrorCode.UNKNOWN_MODEL: ("invalid_model", 1003),
         ErrorCode.BAD_STATE: ("protocol_error", 1003),
         ErrorCode.PROTOCOL_ERROR: ("protocol_error", 1002),
         ErrorCode.INVALID_FORMAT: ("invalid_audio_type", 1003),
