@@ -6,24 +6,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import msgspec
-
-from streamer.errors import ErrorCode, StreamerError, brief
+from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Reply
 from streamer.protocols.openai.faults import INVALID_REQUEST, Fault
 from streamer.protocols.openai.file_request import NO_FLOOR, TurnFloor
 from streamer.protocols.openai.realtime_events import EventWriter
 from streamer.protocols.openai.realtime_items import RealtimeItem
+from streamer.protocols.openai.realtime_reading import event_id_of, read_event, refuse_event
 from streamer.protocols.openai.realtime_session import PROGRESS_MS, RealtimeSettings
 from streamer.protocols.openai.realtime_wire import (
-    CLIENT_EVENTS,
     AppendAudio,
     BetaSessionUpdate,
     ClearAudio,
     CommitAudio,
-    RealtimeClientEvent,
     SessionUpdate,
 )
 from streamer.protocols.transcript import transcript_of
@@ -32,8 +29,6 @@ from streamer.session.messages import Audio, Flush, KeepAlive, Message
 from streamer.session.settings import Limits
 
 Step = Message | Reply[str | bytes]
-_MAX_TEXT = 200
-"""Characters of a client's text in an error."""
 _NOT_A_TRANSCRIPT = "the model's results are no transcripts: expected an object with a text, or a string"
 
 
@@ -96,7 +91,6 @@ class Realtime:
         self._limits = limits
         self._settings = settings.raised(floor)
         self._floor = floor
-        self._decoder: msgspec.json.Decoder[RealtimeClientEvent] = msgspec.json.Decoder(RealtimeClientEvent)
         self._events = EventWriter(id, sample_rate, expires_at, is_beta=is_beta)
         self._model_rate = sample_rate
         self._tolerance = 2 * PROGRESS_MS * sample_rate // 1000
@@ -127,12 +121,14 @@ class Realtime:
     # Client -------------------------------------------------------------------------------------
 
     def decode(self, frame: str | bytes) -> Message | list[Step]:
-        event = self._read(frame)
+        event = read_event(frame)
         if isinstance(event, AppendAudio):
             return self._append(event)
         most = self._limits.max_control_bytes
         if len(frame) > most and not isinstance(event, Fault):
-            event = _refuse(f"expected at most {most} characters in an event without audio, got {len(frame)}", None)
+            event = refuse_event(
+                f"expected at most {most} characters in an event without audio, got {len(frame)}", None
+            )
         match event:
             case SessionUpdate() | BetaSessionUpdate():
                 steps = self._update(event)
@@ -141,23 +137,8 @@ class Realtime:
             case ClearAudio():
                 steps = self._clear()
             case Fault():
-                steps = [self._events.error(event, _event_id(frame))]
+                steps = [self._events.error(event, event_id_of(frame))]
         return [*steps, KeepAlive()]  # the work of any event but audio is charged
-
-    def _read(self, frame: str | bytes) -> RealtimeClientEvent | Fault:
-        """Return the event of a frame, or the fault of one that is not an event."""
-        if not isinstance(frame, str):
-            return _refuse("expected an event as a text message, got a binary message", None)
-        try:
-            return self._decoder.decode(frame)
-        except UnicodeEncodeError:
-            return _refuse("not JSON: half of a surrogate pair", None, "invalid_json")
-        except RecursionError:
-            return _refuse("JSON is nested too deep", None, "invalid_json")
-        except msgspec.ValidationError as error:
-            return _invalid(error)
-        except msgspec.DecodeError as error:
-            return _refuse(f"not JSON: {brief(str(error))}", None, "invalid_json")
 
     def _append(self, event: AppendAudio) -> Message | list[Step]:
         if not event.audio:
@@ -177,7 +158,7 @@ class Realtime:
             return [self._events.error(Fault.of(error.code, error.message, error.field), event.event_id)]
         if self._is_started and (new.format.type, new.rate) != (old.format.type, old.rate):
             text = "the format cannot change after the first audio: open another session"
-            fault = _refuse(text, "session.audio.input.format")
+            fault = refuse_event(text, "session.audio.input.format")
             return [self._events.error(fault, event.event_id)]
         self._settings = new
         reply = self._events.updated(new, is_beta=isinstance(event, BetaSessionUpdate))
@@ -370,43 +351,3 @@ class Realtime:
         """Return the bytes of audio up to a position at the model's rate."""
         format_ = self._settings.audio_format
         return position * format_.sample_rate // self._model_rate * format_.frame_bytes
-
-
-def _refuse(message: str, param: str | None, code: str = "invalid_value") -> Fault:
-    return Fault(message, INVALID_REQUEST, code, param)
-
-
-def _invalid(error: msgspec.ValidationError) -> Fault:
-    """Return the fault of JSON that is not an event of the API."""
-    text, _, path = str(error).partition(" - at `$")
-    param = path.rstrip("`").lstrip(".") or None
-    if param == "type" or "missing required field `type`" in text:
-        return _refuse(f"{_lower(text)}: expected one of {', '.join(CLIENT_EVENTS)}", "type")
-    if param == "session.type":
-        return _refuse(f"session.type: {_lower(text)}: expected transcription, all that this server does", param)
-    if param == "audio":
-        return _refuse("audio: expected audio in base64", param)
-    return _refuse(f"{param}: {_lower(text)}" if param else _lower(text), param)
-
-
-def _lower(text: str) -> str:
-    text = text[:1].lower() + text[1:]
-    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
-
-
-class _Identified(msgspec.Struct):
-    """Any event, as far as an error has to name it."""
-
-    event_id: Any = None
-
-
-_identify = msgspec.json.Decoder(_Identified)
-
-
-def _event_id(frame: str | bytes) -> str | None:
-    """Return the id of an event that could not be read, if it has one."""
-    try:
-        found = _identify.decode(frame).event_id
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
-    return found if isinstance(found, str) and len(found) <= 512 else None
