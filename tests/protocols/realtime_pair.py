@@ -85,6 +85,12 @@ class RealtimePair:
             self.outside.settle()
             self._encode()
 
+    def detect(self) -> None:
+        """Detect the speech of all audio, ahead of a slow model."""
+        while self.outside.scores:
+            self.outside.score_one()
+            self._encode()
+
     def _steps(self, steps: Any) -> None:
         for step in steps:
             if isinstance(step, Reply):

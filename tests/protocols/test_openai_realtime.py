@@ -248,6 +248,37 @@ def test_turns_change_hands_in_mid_stream() -> None:
     assert pair.errors == []
 
 
+def test_turns_change_hands_where_the_audio_is_and_not_where_the_results_are() -> None:
+    """Starts of speech do not wait for results, as the answer to a flush does."""
+    pair = RealtimePair()
+    pair.append(audio_of(0.0, 0.8))
+    pair.held = True
+    pair.update(turn_detection=None)
+    pair.append(audio_of(0.0, 0.8, 1.0))
+    pair.detect()
+    assert len(pair.of("speech_started")) == 1
+    pair.settle()
+    pair.commit()
+    pair.held = False
+    pair.settle()
+    assert len(pair.of("committed")) == len(pair.transcripts) == 2
+    assert len(pair.of("speech_started")) == len(pair.of("speech_stopped")) == 1
+
+
+def test_a_commit_in_silence_is_an_item_of_its_own_while_the_model_is_slow() -> None:
+    pair = RealtimePair()
+    pair.held = True
+    pair.append(audio_of(0.2, 1.0, 1.0))
+    pair.detect()
+    pair.commit()
+    pair.append(audio_of(1.0, 1.0, 1.0))
+    pair.detect()
+    assert len(pair.of("committed")) == 2
+    pair.settle()
+    assert sorted(pair.transcripts)[0] == ""
+    assert len(pair.transcripts) == len(pair.of("committed")) == 3
+
+
 def test_a_server_that_shuts_down_gives_what_was_said() -> None:
     pair = RealtimePair()
     pair.update(turn_detection=None)
@@ -475,10 +506,12 @@ def test_audio_that_is_cut_anywhere_gives_the_same_transcripts(cuts: list[int]) 
     assert pair.transcripts == ["Word1 word2 word3 word4.", "Word1 word2 word3."]
 
 
-COMMANDS = st.sampled_from(["say", "pause", "commit", "clear", "by client", "by server", "nonsense", "hold", "go on"])
+COMMANDS = st.sampled_from(
+    ["say", "pause", "commit", "clear", "by client", "by server", "nonsense", "hold", "detect", "go on"]
+)
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(st.lists(COMMANDS, max_size=14))
 def test_whatever_a_client_does_every_item_is_committed_once_and_completed_once(commands: list[str]) -> None:
     pair = RealtimePair()
@@ -498,13 +531,15 @@ def test_whatever_a_client_does_every_item_is_committed_once_and_completed_once(
                 pair.update(turn_detection=EASY)
             case "nonsense":
                 pair.send_frame("nonsense")
+            case "detect":
+                pair.detect()
             case _:
                 pair.held = command == "hold"
     pair.held = False
     pair.append(audio_of(1.0))
     pair.settle()
     committed = [event["item_id"] for event in pair.of("committed")]
-    assert [event["item_id"] for event in pair.of("completed")] == committed
+    assert sorted(event["item_id"] for event in pair.of("completed")) == sorted(committed)
     assert len(set(committed)) == len(committed)
     assert pair.outside.closes == []
     for event in pair.of("completed"):

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import msgspec
-
-from streamer.errors import ErrorCode, StreamerError, brief
+from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Reply
 from streamer.protocols.openai.faults import INVALID_REQUEST, Fault
 from streamer.protocols.openai.file_request import NO_FLOOR, TurnFloor
 from streamer.protocols.openai.realtime_events import EventWriter
 from streamer.protocols.openai.realtime_items import RealtimeItem
-from streamer.protocols.openai.realtime_session import RealtimeSettings
+from streamer.protocols.openai.realtime_reading import event_id_of, read_event, refuse_event
+from streamer.protocols.openai.realtime_session import PROGRESS_MS, RealtimeSettings
 from streamer.protocols.openai.realtime_wire import (
-    CLIENT_EVENTS,
     AppendAudio,
     BetaSessionUpdate,
     ClearAudio,
     CommitAudio,
-    RealtimeClientEvent,
     SessionUpdate,
 )
 from streamer.protocols.transcript import transcript_of
-from streamer.session.events import Event, Failed, Finished, Flushed, Segment, SpeechEnded, SpeechStarted
+from streamer.session.events import Event, Failed, Finished, Flushed, Progress, Segment, SpeechEnded, SpeechStarted
 from streamer.session.messages import Audio, Flush, KeepAlive, Message
 from streamer.session.settings import Limits
 
 Step = Message | Reply[str | bytes]
-_MAX_TEXT = 200
-"""Characters of a client's text in an error."""
 _NOT_A_TRANSCRIPT = "the model's results are no transcripts: expected an object with a text, or a string"
 
 
@@ -53,12 +49,24 @@ class _Mark(Enum):
     """The server makes the turns from here on."""
 
 
+@dataclass(slots=True)
+class _Marker:
+    """A flush of the codec's own. `position`: of the audio in front of it, at the model's rate."""
+
+    mark: _Mark
+    position: int
+    turns: int
+    """Turns of the server that were committed when it was sent."""
+    has_turn: bool = False
+    """Whether a turn of the server ended at it, or between its sending and it."""
+
+
 class Realtime:
     """Codec of one connection.
 
-    Results reach it in the order of the audio, and a `Flushed` stands between those before it and those after it. So
-    each commit, each clear and each change of the rules for turns is a flush, and what it means is done when its
-    `Flushed` comes.
+    Each commit, each clear and each change of the rules for turns is a flush. Results reach the codec in the order of
+    the audio, and a `Flushed` stands between those before it and those after it. Starts and ends of speech do not wait
+    for results; for them the progress of speech detection tells whether they come after a flush.
     """
 
     name: ClassVar[str] = "openai"
@@ -83,19 +91,24 @@ class Realtime:
         self._limits = limits
         self._settings = settings.raised(floor)
         self._floor = floor
-        self._decoder: msgspec.json.Decoder[RealtimeClientEvent] = msgspec.json.Decoder(RealtimeClientEvent)
         self._events = EventWriter(id, sample_rate, expires_at, is_beta=is_beta)
         self._model_rate = sample_rate
+        self._tolerance = 2 * PROGRESS_MS * sample_rate // 1000
         self._is_started = False
         self._is_by_client = False
-        """Whether results belong to turns of the client; `settings` say so for audio that comes."""
-        self._marks: deque[tuple[_Mark, int]] = deque()
+        """Whether speech that is detected belongs to turns of the client; `settings` say so for audio that comes."""
+        self._progress = 0
+        """Position up to which speech was detected, at the model's rate."""
+        self._ahead: deque[_Marker] = deque()
+        """Flushes that speech detection has not reached."""
+        self._markers: deque[_Marker] = deque()
+        """Flushes that are not answered."""
         self._received = 0
         """Bytes of audio."""
         self._committed = 0
         """Bytes of audio that belong to an item, or were cleared."""
-        self._turns: deque[RealtimeItem] = deque()
-        """Turns of the server without their final."""
+        self._turns: deque[RealtimeItem | None] = deque()
+        """The turn of the server that each segment without its final is; None for one of the client."""
         self._open_turn: RealtimeItem | None = None
         self._turns_committed = 0
         self._clearing = 0
@@ -108,12 +121,14 @@ class Realtime:
     # Client -------------------------------------------------------------------------------------
 
     def decode(self, frame: str | bytes) -> Message | list[Step]:
-        event = self._read(frame)
+        event = read_event(frame)
         if isinstance(event, AppendAudio):
             return self._append(event)
         most = self._limits.max_control_bytes
         if len(frame) > most and not isinstance(event, Fault):
-            event = _refuse(f"expected at most {most} characters in an event without audio, got {len(frame)}", None)
+            event = refuse_event(
+                f"expected at most {most} characters in an event without audio, got {len(frame)}", None
+            )
         match event:
             case SessionUpdate() | BetaSessionUpdate():
                 steps = self._update(event)
@@ -122,23 +137,8 @@ class Realtime:
             case ClearAudio():
                 steps = self._clear()
             case Fault():
-                steps = [self._events.error(event, _event_id(frame))]
+                steps = [self._events.error(event, event_id_of(frame))]
         return [*steps, KeepAlive()]  # the work of any event but audio is charged
-
-    def _read(self, frame: str | bytes) -> RealtimeClientEvent | Fault:
-        """Return the event of a frame, or the fault of one that is not an event."""
-        if not isinstance(frame, str):
-            return _refuse("expected an event as a text message, got a binary message", None)
-        try:
-            return self._decoder.decode(frame)
-        except UnicodeEncodeError:
-            return _refuse("not JSON: half of a surrogate pair", None, "invalid_json")
-        except RecursionError:
-            return _refuse("JSON is nested too deep", None, "invalid_json")
-        except msgspec.ValidationError as error:
-            return _invalid(error)
-        except msgspec.DecodeError as error:
-            return _refuse(f"not JSON: {brief(str(error))}", None, "invalid_json")
 
     def _append(self, event: AppendAudio) -> Message | list[Step]:
         if not event.audio:
@@ -158,7 +158,7 @@ class Realtime:
             return [self._events.error(Fault.of(error.code, error.message, error.field), event.event_id)]
         if self._is_started and (new.format.type, new.rate) != (old.format.type, old.rate):
             text = "the format cannot change after the first audio: open another session"
-            fault = _refuse(text, "session.audio.input.format")
+            fault = refuse_event(text, "session.audio.input.format")
             return [self._events.error(fault, event.event_id)]
         self._settings = new
         reply = self._events.updated(new, is_beta=isinstance(event, BetaSessionUpdate))
@@ -183,7 +183,7 @@ class Realtime:
             return [self._events.error(fault, event.event_id)]
         self._committed = self._received
         if self._settings.turn_detection is not None:
-            return [self._mark(_Mark.TURN, self._turns_committed)]
+            return [self._mark(_Mark.TURN)]
         replies = self._events.committed(self._items[-1])
         self._items.append(self._events.new_item())
         return [*replies, self._mark(_Mark.COMMIT)]
@@ -200,8 +200,11 @@ class Realtime:
         self._items.append(self._events.new_item())
         return [reply, self._mark(_Mark.CLEAR)]
 
-    def _mark(self, mark: _Mark, count: int = 0) -> Flush:
-        self._marks.append((mark, count))
+    def _mark(self, mark: _Mark) -> Flush:
+        marker = _Marker(mark, self._position_of(self._received), self._turns_committed)
+        self._markers.append(marker)
+        self._ahead.append(marker)
+        self._pass_markers()
         return Flush(mark.value)
 
     # Server -------------------------------------------------------------------------------------
@@ -220,12 +223,18 @@ class Realtime:
                 frames = self._failed(event)
             case Finished():
                 frames = self._finished()
+            case Progress(position=position):
+                self._progress = position
+                if self._ahead:
+                    self._pass_markers()
+                return None
             case _:
                 return None
         return frames or None
 
     def _speech_started(self, event: SpeechStarted) -> list[Reply[str | bytes]]:
         if self._is_by_client:
+            self._turns.append(None)
             return []
         item = self._open_turn = self._events.new_item()
         item.is_dropped = self._clearing > 0
@@ -237,7 +246,7 @@ class Realtime:
         if item is None:
             return []
         was_dropped = item.is_dropped
-        item.is_dropped = was_dropped or self._clearing > 0
+        item.is_dropped = was_dropped or item.is_cleared or self._clearing > 0
         frames = [] if was_dropped else [self._events.speech_stopped(item, event.position)]
         if not item.is_dropped:
             self._turns_committed += 1
@@ -246,63 +255,80 @@ class Realtime:
         return frames
 
     def _segment(self, event: Segment) -> list[Reply[str | bytes]]:
-        item = self._item_of_result(is_last=event.is_final)
-        if item is None or item.is_dropped:
+        item, is_turn = self._item_of_result(is_last=event.is_final)
+        if item.is_dropped:
             return []
         transcript = transcript_of(event.output)
         if transcript is None:
             if not event.is_final:
                 return []
-            return self._lose(item, Fault.of(ErrorCode.MODEL_ERROR, _NOT_A_TRANSCRIPT))
+            return self._lose(item, Fault.of(ErrorCode.MODEL_ERROR, _NOT_A_TRANSCRIPT), is_turn=is_turn)
         if not event.is_final:
             return self._events.delta(item, item.text.interim(transcript))
         frames = self._events.delta(item, item.add(transcript, event.end - event.start))
-        return frames if self._is_by_client else [*frames, *self._complete(item)]
+        return [*frames, *self._complete(item)] if is_turn else frames
 
     def _failed(self, event: Failed) -> list[Reply[str | bytes]]:
         """Report an error: of one turn if its result is lost, else of the session."""
         fault = Fault.of(event.code, event.message)
         if event.fatal or event.start is None:
             return [self._events.error(fault, None)]
-        item = self._item_of_result(is_last=True)
-        return [] if item is None or item.is_dropped else self._lose(item, fault)
+        item, is_turn = self._item_of_result(is_last=True)
+        return [] if item.is_dropped else self._lose(item, fault, is_turn=is_turn)
 
-    def _lose(self, item: RealtimeItem, fault: Fault) -> list[Reply[str | bytes]]:
+    def _lose(self, item: RealtimeItem, fault: Fault, *, is_turn: bool) -> list[Reply[str | bytes]]:
         item.fault = item.fault or fault
-        return [] if self._is_by_client else self._complete(item)
+        return self._complete(item) if is_turn else []
 
-    def _item_of_result(self, *, is_last: bool) -> RealtimeItem | None:
-        """Return the item that a result belongs to. `is_last`: of a turn of the server."""
-        if self._is_by_client:
-            return self._items[0]
-        if not self._turns:
-            return None
-        return self._turns.popleft() if is_last else self._turns[0]
+    def _item_of_result(self, *, is_last: bool) -> tuple[RealtimeItem, bool]:
+        """Return the item that a result belongs to, and whether it is a turn of the server.
 
-    def _flushed(self) -> list[Reply[str | bytes]]:
-        mark, count = self._marks.popleft()
-        match mark:
-            case _Mark.COMMIT:
-                return self._complete(self._items.popleft())
-            case _Mark.CLEAR:
-                self._items.popleft()
+        `is_last`: it is the segment's final, or the error in its place.
+        """
+        turn = (self._turns.popleft() if is_last else self._turns[0]) if self._turns else None
+        return (self._items[0], False) if turn is None else (turn, True)
+
+    def _pass_markers(self) -> None:
+        """Let the flushes that speech detection has reached divide starts of speech from those that follow."""
+        while self._ahead and self._progress + self._tolerance >= self._ahead[0].position:
+            self._pass(self._ahead.popleft())
+
+    def _pass(self, marker: _Marker) -> None:
+        match marker.mark:
             case _Mark.CLEAR_TURN:
                 self._clearing -= 1
+                if self._open_turn is not None:
+                    self._open_turn.is_cleared = True
             case _Mark.TURN:
-                if self._turns_committed == count:  # nobody spoke since the last turn
-                    item = self._events.new_item()
-                    return [*self._events.committed(item), *self._complete(item)]
+                is_open = self._open_turn is not None and not self._open_turn.is_dropped
+                marker.has_turn = is_open or self._turns_committed > marker.turns
             case _Mark.TO_CLIENT:
                 self._is_by_client = True
             case _Mark.TO_SERVER:
                 self._is_by_client = False
+            case _:
+                pass
+
+    def _flushed(self) -> list[Reply[str | bytes]]:
+        marker = self._markers.popleft()
+        if self._ahead and self._ahead[0] is marker:
+            self._pass(self._ahead.popleft())
+        match marker.mark:
+            case _Mark.COMMIT:
+                return self._complete(self._items.popleft())
+            case _Mark.CLEAR:
+                self._items.popleft()
+            case _Mark.TO_SERVER:
                 return self._commit_rest(self._items.popleft())
+            case _Mark.TURN if not marker.has_turn:  # nobody spoke since the last turn
+                item = self._events.new_item()
+                return [*self._events.committed(item), *self._complete(item)]
+            case _:
+                pass
         return []
 
     def _finished(self) -> list[Reply[str | bytes]]:
         """End the stream, because the server shuts down: its close says so, and results of the client's turn remain."""
-        if not self._is_by_client:
-            return []
         return [frame for item in self._items for frame in self._commit_rest(item)]
 
     def _commit_rest(self, item: RealtimeItem) -> list[Reply[str | bytes]]:
@@ -316,47 +342,12 @@ class Realtime:
             return [self._events.failed(item, item.fault)]
         return [self._events.completed(item, self._settings)]
 
+    def _position_of(self, size: int) -> int:
+        """Return the position behind `size` bytes of audio, at the model's rate."""
+        format_ = self._settings.audio_format
+        return size // format_.frame_bytes * self._model_rate // format_.sample_rate
+
     def _bytes_until(self, position: int) -> int:
         """Return the bytes of audio up to a position at the model's rate."""
         format_ = self._settings.audio_format
         return position * format_.sample_rate // self._model_rate * format_.frame_bytes
-
-
-def _refuse(message: str, param: str | None, code: str = "invalid_value") -> Fault:
-    return Fault(message, INVALID_REQUEST, code, param)
-
-
-def _invalid(error: msgspec.ValidationError) -> Fault:
-    """Return the fault of JSON that is not an event of the API."""
-    text, _, path = str(error).partition(" - at `$")
-    param = path.rstrip("`").lstrip(".") or None
-    if param == "type" or "missing required field `type`" in text:
-        return _refuse(f"{_lower(text)}: expected one of {', '.join(CLIENT_EVENTS)}", "type")
-    if param == "session.type":
-        return _refuse(f"session.type: {_lower(text)}: expected transcription, all that this server does", param)
-    if param == "audio":
-        return _refuse("audio: expected audio in base64", param)
-    return _refuse(f"{param}: {_lower(text)}" if param else _lower(text), param)
-
-
-def _lower(text: str) -> str:
-    text = text[:1].lower() + text[1:]
-    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
-
-
-class _Identified(msgspec.Struct):
-    """Any event, as far as an error has to name it."""
-
-    event_id: Any = None
-
-
-_identify = msgspec.json.Decoder(_Identified)
-
-
-def _event_id(frame: str | bytes) -> str | None:
-    """Return the id of an event that could not be read, if it has one."""
-    try:
-        found = _identify.decode(frame).event_id
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
-    return found if isinstance(found, str) and len(found) <= 512 else None

@@ -77,6 +77,8 @@ class RealtimeItem:
     samples: int = 0
     fault: Fault | None = None
     is_dropped: bool = False
+    is_cleared: bool = False
+    """It began before a clear that ends it."""
     is_committed: bool = False
 
     @property

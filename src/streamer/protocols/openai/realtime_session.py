@@ -23,6 +23,8 @@ from streamer.session.messages import Configure, Start, VadOverrides
 from streamer.session.settings import Limits
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
+PROGRESS_MS = 1
+"""A report of the progress of speech detection after each piece of audio, however short."""
 _PCM_RATE, _TELEPHONE_RATE = 24_000, 8_000
 _ENCODINGS = {"audio/pcm": Encoding.PCM_S16LE, "audio/pcmu": Encoding.MULAW, "audio/pcma": Encoding.ALAW}
 _BETA_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
@@ -82,7 +84,9 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
 
     def start(self) -> Start:
         """Return the start of the stream."""
-        return Start(self.audio_format, interim_results=True, vad=self.vad, options=self.options)
+        return Start(
+            self.audio_format, interim_results=True, vad=self.vad, options=self.options, progress_ms=PROGRESS_MS
+        )
 
     def configure(self) -> Configure:
         """Return the change of the running stream."""
