@@ -81,7 +81,7 @@ class RecordingAnswer(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class RecordingRequest:
     """A recording that is to be transcribed. `ignored`: names of parameters that have no effect."""
 
     start: Start
@@ -100,7 +100,7 @@ class RecordingTransport:
         """Create a transport. `spool`: for an MP4 whose index is at its end. `read_bytes`: of the body at a time."""
         self.peer = request.remote or "unknown"
         self.spool = spool
-        self.recording: Recording | None = None
+        self.recording: RecordingRequest | None = None
         """Set before the stream begins."""
         self._request = request
         self._read_bytes = read_bytes
@@ -158,7 +158,7 @@ class RecordingHandler:
         self,
         context: DialectContext,
         name: str,
-        read: Callable[[web.Request, ExitStack], Awaitable[Recording]],
+        read: Callable[[web.Request, ExitStack], Awaitable[RecordingRequest]],
         *,
         carriers: Carriers,
         refusal: Refusal,

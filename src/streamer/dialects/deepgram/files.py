@@ -11,7 +11,7 @@ from aiohttp import web
 from streamer.dialects.deepgram.answers import CARRIERS, REQUEST_ID, identity_of, policy_of, refuse
 from streamer.dialects.deepgram.listen import LISTEN
 from streamer.dialects.dialect import DialectContext
-from streamer.dialects.recordings import Recording, RecordingAnswer, RecordingHandler, ignored_headers
+from streamer.dialects.recordings import RecordingAnswer, RecordingHandler, RecordingRequest, ignored_headers
 from streamer.errors import BadRequest, StreamerError
 from streamer.protocols.deepgram.file_answer import FileText
 from streamer.protocols.deepgram.listen import Mixer
@@ -75,7 +75,7 @@ def file_route(context: DialectContext) -> web.RouteDef:
     """Return the route of files."""
     policy, model = policy_of(context), context.model
 
-    async def read(request: web.Request, _: ExitStack) -> Recording:
+    async def read(request: web.Request, _: ExitStack) -> RecordingRequest:
         if request.content_type == "application/json":
             expected = "audio in the body, because this server fetches nothing from other addresses"
             raise BadRequest(field="url", expected=expected, got="JSON")
@@ -83,7 +83,7 @@ def file_route(context: DialectContext) -> web.RouteDef:
         identity = identity_of(str(uuid.uuid4()), context.door.wall_clock(), model.name)
         body = FileBody(request, asked)
         answer = FileAnswer(FileText(asked, identity, model.sample_rate), body, identity.request_id, asked)
-        return Recording(asked.start, body.read, answer, asked.ignored)
+        return RecordingRequest(asked.start, body.read, answer, asked.ignored)
 
     handler = RecordingHandler(context, "deepgram", read, carriers=CARRIERS, refusal=refuse)
     return web.post(LISTEN, handler.handle)

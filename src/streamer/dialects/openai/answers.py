@@ -12,7 +12,7 @@ from streamer.access import Carriers
 from streamer.dialects.dialect import DialectContext
 from streamer.dialects.recordings import RecordingAnswer, ignored_headers
 from streamer.errors import BadRequest, ErrorCode, StreamerError
-from streamer.protocols.openai.faults import Fault, fault_body
+from streamer.protocols.openai.faults import RequestFault, fault_body
 from streamer.protocols.openai.file_answer import MEDIA_TYPES, FileTranscript, stream_fault
 from streamer.protocols.openai.file_request import TurnFloor
 from streamer.session.events import Segment
@@ -28,7 +28,7 @@ _FINAL_ERRORS = frozenset({ErrorCode.MODEL_ERROR})
 def refused(error: StreamerError) -> web.Response:
     """Return the response for an error. Clients send a request again after 408, 409, 429 and 5xx."""
     response = web.Response(
-        body=fault_body(Fault.of_request(error)), status=HTTP_STATUS[error.code], content_type="application/json"
+        body=fault_body(RequestFault.of_request(error)), status=HTTP_STATUS[error.code], content_type="application/json"
     )
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
@@ -83,7 +83,7 @@ class StreamedAnswer(RecordingAnswer):
     async def refuse(self, error: StreamerError) -> web.StreamResponse:
         if self._response is None:
             return refused(error)
-        return await self._write(stream_fault(fault_body(Fault.of_request(error))))
+        return await self._write(stream_fault(fault_body(RequestFault.of_request(error))))
 
     async def _write(self, data: bytes) -> web.StreamResponse:
         if self._response is None:

@@ -10,7 +10,7 @@ from aiohttp import web
 from streamer.clock import timeout
 from streamer.dialects.dialect import DialectContext
 from streamer.dialects.openai.answers import CARRIERS, StreamedAnswer, WholeAnswer, check_ignored, floor_of, refused
-from streamer.dialects.recordings import Recording, RecordingHandler, temporary_file
+from streamer.dialects.recordings import RecordingHandler, RecordingRequest, temporary_file
 from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.media.formats import Container, MediaFormat, provisional
 from streamer.protocols.openai.file_answer import TRANSLATE, FileTranscript
@@ -32,7 +32,7 @@ class FormIntake:
     context: DialectContext
     task: str
 
-    async def read(self, request: web.Request, stack: ExitStack) -> Recording:
+    async def read(self, request: web.Request, stack: ExitStack) -> RecordingRequest:
         """Read the whole form, because its fields may follow the file. Raises StreamerError, naming the field."""
         if self.task == TRANSLATE and "task" not in self.context.model.known_options:
             raise BadRequest(field="model", expected=_TRANSLATOR, got=self.context.model.name)
@@ -74,7 +74,7 @@ class FormIntake:
         answer = StreamedAnswer(transcript, request) if asked.is_stream else WholeAnswer(transcript)
         vad = floor_of(self.context).raised(asked.vad)
         start = Start(provisional(), vad=vad, options=asked.options, media=MediaFormat(Container.AUTO, downmix=True))
-        return Recording(start, body, answer)
+        return RecordingRequest(start, body, answer)
 
     async def _next(self, request: web.Request) -> bytes:
         """Return the next bytes of the body, or none at its end. Raises StreamerError for a client that is silent."""

@@ -11,7 +11,7 @@ from streamer.dialects.dialect import DialectContext
 from streamer.dialects.openai.answers import CARRIERS, refused
 from streamer.dialects.recordings import authenticate
 from streamer.errors import StreamerError, brief
-from streamer.protocols.openai.faults import INVALID_REQUEST, Fault, fault_body
+from streamer.protocols.openai.faults import INVALID_REQUEST, RequestFault, fault_body
 
 
 class ListedModel(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ def model_routes(context: DialectContext) -> list[web.RouteDef]:
         if response.status != HTTPStatus.OK or name == listed.id:
             return response
         text = f"The model {brief(name)} does not exist: expected {listed.id}, the model that is served here"
-        fault = Fault(text, INVALID_REQUEST, "model_not_found", "model")
+        fault = RequestFault(text, INVALID_REQUEST, "model_not_found", "model")
         return web.Response(body=fault_body(fault), status=HTTPStatus.NOT_FOUND, content_type="application/json")
 
     return [web.get("/v1/models", list_all), web.get("/v1/models/{id:.+}", describe)]

@@ -31,7 +31,7 @@ _FILE = frozenset({ErrorCode.INVALID_AUDIO, ErrorCode.INVALID_FORMAT, ErrorCode.
 """Errors of a request that concern its file."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class RequestFault(msgspec.Struct, frozen=True):
     """The error object of a response or an event. `param`: the field that is wrong."""
 
     message: str
@@ -40,12 +40,12 @@ class Fault(msgspec.Struct, frozen=True):
     param: str | None = None
 
     @classmethod
-    def of(cls, code: ErrorCode, message: str, param: str | None = None) -> Fault:
+    def of(cls, code: ErrorCode, message: str, param: str | None = None) -> RequestFault:
         """Return the object of one of this server's errors."""
         return cls(message, _TYPES.get(code, INVALID_REQUEST), _CODES.get(code, code.value), param)
 
     @classmethod
-    def of_request(cls, error: StreamerError) -> Fault:
+    def of_request(cls, error: StreamerError) -> RequestFault:
         """Return the object of an error of a request with a file; `param` is the field of the form."""
         param = error.field or ("file" if error.code in _FILE else None)
         if param is None and error.message.startswith("vad."):
@@ -53,11 +53,11 @@ class Fault(msgspec.Struct, frozen=True):
         return cls.of(error.code, error.message, param)
 
 
-def fault_body(fault: Fault) -> bytes:
+def fault_body(fault: RequestFault) -> bytes:
     """Return the body of an HTTP response, or the data of a server-sent event."""
     return msgspec.json.encode({"error": fault})
 
 
-def fault_data(fault: Fault, event_id: str | None) -> dict[str, Any]:
+def fault_data(fault: RequestFault, event_id: str | None) -> dict[str, Any]:
     """Return the error object of a realtime event. `event_id`: of the client's event that caused it."""
     return {**msgspec.structs.asdict(fault), "event_id": event_id}

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from streamer.errors import ErrorCode, StreamerError
 from streamer.protocols.codec import Reply
-from streamer.protocols.openai.faults import INVALID_REQUEST, Fault
+from streamer.protocols.openai.faults import INVALID_REQUEST, RequestFault
 from streamer.protocols.openai.file_request import NO_FLOOR, TurnFloor
 from streamer.protocols.openai.realtime_events import EventWriter
 from streamer.protocols.openai.realtime_items import RealtimeItem
@@ -125,7 +125,7 @@ class Realtime:
         if isinstance(event, AppendAudio):
             return self._append(event)
         most = self._limits.max_control_bytes
-        if len(frame) > most and not isinstance(event, Fault):
+        if len(frame) > most and not isinstance(event, RequestFault):
             event = refuse_event(
                 f"expected at most {most} characters in an event without audio, got {len(frame)}", None
             )
@@ -136,7 +136,7 @@ class Realtime:
                 steps = self._commit(event)
             case ClearAudio():
                 steps = self._clear()
-            case Fault():
+            case RequestFault():
                 steps = [self._events.error(event, event_id_of(frame))]
         return [*steps, KeepAlive()]  # the work of any event but audio is charged
 
@@ -155,7 +155,7 @@ class Realtime:
         try:
             new = old.updated(event.session, self._limits, self._floor)
         except StreamerError as error:
-            return [self._events.error(Fault.of(error.code, error.message, error.field), event.event_id)]
+            return [self._events.error(RequestFault.of(error.code, error.message, error.field), event.event_id)]
         if self._is_started and (new.format.type, new.rate) != (old.format.type, old.rate):
             text = "the format cannot change after the first audio: open another session"
             fault = refuse_event(text, "session.audio.input.format")
@@ -179,7 +179,7 @@ class Realtime:
     def _commit(self, event: CommitAudio) -> list[Step]:
         if self._received == self._committed:
             text = "the audio buffer is empty: expected input_audio_buffer.append before a commit"
-            fault = Fault(text, INVALID_REQUEST, "input_audio_buffer_commit_empty")
+            fault = RequestFault(text, INVALID_REQUEST, "input_audio_buffer_commit_empty")
             return [self._events.error(fault, event.event_id)]
         self._committed = self._received
         if self._settings.turn_detection is not None:
@@ -262,7 +262,7 @@ class Realtime:
         if transcript is None:
             if not event.is_final:
                 return []
-            return self._lose(item, Fault.of(ErrorCode.MODEL_ERROR, _NOT_A_TRANSCRIPT), is_turn=is_turn)
+            return self._lose(item, RequestFault.of(ErrorCode.MODEL_ERROR, _NOT_A_TRANSCRIPT), is_turn=is_turn)
         if not event.is_final:
             return self._events.delta(item, item.text.interim(transcript))
         frames = self._events.delta(item, item.add(transcript, event.end - event.start))
@@ -270,13 +270,13 @@ class Realtime:
 
     def _failed(self, event: Failed) -> list[Reply[str | bytes]]:
         """Report an error: of one turn if its result is lost, else of the session."""
-        fault = Fault.of(event.code, event.message)
+        fault = RequestFault.of(event.code, event.message)
         if event.fatal or event.start is None:
             return [self._events.error(fault, None)]
         item, is_turn = self._item_of_result(is_last=True)
         return [] if item.is_dropped else self._lose(item, fault, is_turn=is_turn)
 
-    def _lose(self, item: RealtimeItem, fault: Fault, *, is_turn: bool) -> list[Reply[str | bytes]]:
+    def _lose(self, item: RealtimeItem, fault: RequestFault, *, is_turn: bool) -> list[Reply[str | bytes]]:
         item.fault = item.fault or fault
         return self._complete(item) if is_turn else []
 

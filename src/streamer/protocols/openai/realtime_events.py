@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from streamer.protocols.codec import Reply
-from streamer.protocols.openai.faults import Fault, fault_data
+from streamer.protocols.openai.faults import RequestFault, fault_data
 from streamer.protocols.openai.file_answer import logprobs
 from streamer.protocols.openai.realtime_items import RealtimeItem
 from streamer.protocols.openai.realtime_session import LOGPROBS, RealtimeSettings
@@ -94,11 +94,11 @@ class EventWriter:
             **more,
         )
 
-    def failed(self, item: RealtimeItem, fault: Fault) -> Reply[str | bytes]:
+    def failed(self, item: RealtimeItem, fault: RequestFault) -> Reply[str | bytes]:
         """Return the error of an item whose transcript is lost."""
         return self._event(f"{_TRANSCRIPTION}.failed", item_id=item.id, content_index=0, error=fault)
 
-    def error(self, fault: Fault, event_id: str | None) -> Reply[str | bytes]:
+    def error(self, fault: RequestFault, event_id: str | None) -> Reply[str | bytes]:
         """Return an error. `event_id`: of the client's event that caused it."""
         return self._event("error", error=fault_data(fault, event_id))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from streamer.protocols.openai.faults import Fault
+from streamer.protocols.openai.faults import RequestFault
 from streamer.transcripts.stability import Agreement
 from streamer.transcripts.transcript import Transcript, Word
 
@@ -75,7 +75,7 @@ class RealtimeItem:
     texts: list[str] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
     samples: int = 0
-    fault: Fault | None = None
+    fault: RequestFault | None = None
     is_dropped: bool = False
     is_cleared: bool = False
     """It began before a clear that ends it."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from streamer.errors import brief
-from streamer.protocols.openai.faults import INVALID_REQUEST, Fault
+from streamer.protocols.openai.faults import INVALID_REQUEST, RequestFault
 from streamer.protocols.openai.realtime_wire import CLIENT_EVENTS, MAX_EVENT_ID, RealtimeClientEvent
 
 _MAX_TEXT = 200
@@ -15,7 +15,7 @@ _MAX_TEXT = 200
 _decoder: msgspec.json.Decoder[RealtimeClientEvent] = msgspec.json.Decoder(RealtimeClientEvent)
 
 
-def read_event(frame: str | bytes) -> RealtimeClientEvent | Fault:
+def read_event(frame: str | bytes) -> RealtimeClientEvent | RequestFault:
     """Return the event of a frame, or the fault of one that is not an event."""
     if not isinstance(frame, str):
         return refuse_event("expected an event as a text message, got a binary message", None)
@@ -31,12 +31,12 @@ def read_event(frame: str | bytes) -> RealtimeClientEvent | Fault:
         return refuse_event(f"not JSON: {brief(str(error))}", None, "invalid_json")
 
 
-def refuse_event(message: str, param: str | None, code: str = "invalid_value") -> Fault:
+def refuse_event(message: str, param: str | None, code: str = "invalid_value") -> RequestFault:
     """Return the fault of a client's event. `param`: the wrong field."""
-    return Fault(message, INVALID_REQUEST, code, param)
+    return RequestFault(message, INVALID_REQUEST, code, param)
 
 
-def _invalid(error: msgspec.ValidationError) -> Fault:
+def _invalid(error: msgspec.ValidationError) -> RequestFault:
     """Return the fault of JSON that is not an event of the API."""
     text, _, path = str(error).partition(" - at `$")
     param = path.rstrip("`").lstrip(".") or None
