@@ -16,7 +16,7 @@ LATEST := build/latest
 # Hundreds of processes start in a run: what each imports is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow test-ray faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
+.PHONY: help setup demo serve compiled test test-compiled test-latest test-python test-slow test-ray test-triton faults simulate soak conformance fuzz chart check format bench attacks docs sample proto lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,10 @@ test-ray: $(STAMP) ## models in a real Ray cluster, whose actors, nodes and head
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group ray
 	@$(BIN)/python -m pytest -m slow --timeout 600 tests/inference/test_ray.py
 
+test-triton: $(STAMP) ## models on a real Triton server, which is fetched into build/triton (55 MB)
+	@scripts/triton-server $(BIN)/python
+	@$(BIN)/python -m pytest -m slow --timeout 600 tests/models/test_triton.py
+
 chart: $(STAMP) ## the Helm chart against helm, kubeconform and the last three versions of Kubernetes
 	@scripts/helm-tools
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group chart
@@ -126,8 +130,8 @@ sample: ## the demo's recording, made anew
 
 lock: $(STAMP) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
-		--extra av --extra grpc --extra otel --extra plot --extra pocketsphinx --extra reload --extra rnnoise \
-		--extra moonshine-tiny --extra whisper-tiny --extra evaluate --group dev --group docs pyproject.toml -o requirements.lock
+		--extra av --extra grpc --extra otel --extra plot --extra pocketsphinx --extra reload --extra rnnoise --extra zeroconf \
+		--extra moonshine-tiny --extra whisper-tiny --extra evaluate --group dev --group docs --group dialects pyproject.toml -o requirements.lock
 
 clean: ## remove what was made
 	@rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

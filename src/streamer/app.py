@@ -28,18 +28,29 @@ from streamer.config.addresses import host_and_port
 from streamer.connection.address_budgets import AddressBudgets
 from streamer.connection.lifecycle import Lifecycle, LifecycleStage
 from streamer.connection.manager import ConnectionManager
+from streamer.connection.model_pool import ModelPool
 from streamer.connection.outbox import OutboxBounds
 from streamer.connection.services import Services
+from streamer.dialects.dialect import DialectContext
+from streamer.dialects.dialects import Dialects
+from streamer.dialects.table import select
+from streamer.endpoints import (
+    MODEL_KEY,
+    accepting,
+    message_limits,
+    native_endpoints,
+    session_settings,
+    unknown_model_route,
+)
 from streamer.errors import ConfigError, ListenFailed, install_command
-from streamer.media.libopus import load_libopus
-from streamer.media.packets import UnsupportedMedia
-from streamer.parts import AppParts, build, make_admission, make_shared_access
-from streamer.protocols.opening import Accepted, Opening
+from streamer.media.libopus import check_libopus
+from streamer.parts import AppParts, ServedModel, build, make_admission, make_shared_access
+from streamer.protocols.codec import Codec
 from streamer.protocols.v1 import V1Codec
 from streamer.protocols.v2 import V2Codec
 from streamer.session.events import Mode
 from streamer.session.memory import MemoryPool
-from streamer.session.settings import Limits, SessionSettings
+from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import Observer, Observers, Subsystem
 from streamer.telemetry.telemetry import Telemetry
 from streamer.transports import http, page
@@ -51,7 +62,7 @@ from streamer.transports.receive_coalescing import ReceiveCoalescer
 from streamer.transports.scrapes import Scrapes, metrics_route
 from streamer.transports.tls import Certificate
 from streamer.transports.upload import UploadHandler
-from streamer.transports.websocket import WebSocketFrame, WebSocketTransport
+from streamer.transports.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
     from streamer.transports.grpc.server import GrpcServer
@@ -106,7 +117,8 @@ class App:
         self.telemetry = parts.telemetry or Telemetry(parts.model.name, os.environ)
         self.registry = self.telemetry.registry
         self.model = parts.model
-        self.engine = parts.engine
+        self.engine = parts.backend
+        self._parts = parts
         self.scoring = parts.scoring
         server = settings.server
         has_tls = bool(settings.tls.certificate)
@@ -117,11 +129,11 @@ class App:
         self.authenticator = build_authenticator(settings.access, used, tls=has_tls)
         self._metrics_policy = metrics_policy(server, self.authenticator)
         self.memory = MemoryPool(server.max_audio_bytes, server.max_sessions)
-        self.admission = make_admission(server, self.engine, self.memory, self.store)
+        self.admission = make_admission(server, parts, self.memory, self.store)
         self._addresses = AddressBudgets(server.max_control_share_per_address, self._clock)
         self._observer = Observers([self.telemetry, *observers])
         services = Services(
-            self.scoring, self.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
+            self.scoring, parts.engine, self._observer, self._clock, memory=self.memory, addresses=self._addresses
         )
         self.connections = ConnectionManager(services, OutboxBounds(server.outbox_bytes, server.outbox_stall_s))
         self._clock.on_pause = self.connections.on_process_paused
@@ -133,6 +145,7 @@ class App:
             depth=lambda: self.engine.depth,
             load=lambda: self.admission.load,
         )
+        self.dialects = self._mount(shared=shared is not None)
         self._listeners: list[Listener] = []
         self._upgrades = Upgrades()
         self._watch: asyncio.Task[None] | None = None
@@ -146,6 +159,11 @@ class App:
         self._grpc_server: GrpcServer | None = None
         self.grpc_port: int | None = None
         """Port of gRPC; None if it is not served."""
+
+    @property
+    def models(self) -> ModelPool | None:
+        """Several models by name; None for one model."""
+        return self._parts.models
 
     @property
     def port(self) -> int:
@@ -172,19 +190,22 @@ class App:
 
         Raises ListenFailed, ModelLoadError, and ConfigError if gRPC or `audio.libopus` is required and not installed.
         """
-        _check_libopus(self.settings.audio.libopus)
+        check_libopus(self.settings.audio.libopus)
         self._clock.start()
         self.telemetry.start()
         if self.store is not None:
             self.store.start()
         await self._listen()
         await self._listen_grpc()
+        await self.dialects.start(self.settings.server.host)
         await self.scoring.start()
         await self.telemetry.instrument_task(Subsystem.INFERENCE, self.engine.start())
         self.lifecycle.set_ready()
 
     async def drain(self, *, lag_s: float, late_s: float = 0.0) -> None:
         """Drain sessions per `settings.drain`, with deadlines measured from `late_s` seconds ago."""
+        if self.models is not None and (sessions := self.models.sessions):
+            log.info("sessions by model: %s", ", ".join(f"{name}: {count}" for name, count in sessions.items()))
         await self.lifecycle.drain(self.settings.drain, lag_s=lag_s, late_s=late_s)
 
     async def stop(self) -> None:
@@ -206,6 +227,7 @@ class App:
             if self._grpc_server is not None:
                 push("the gRPC server", self._grpc_server.stop, STOP_TIMEOUT_S)
                 self._grpc_server = None
+            push("ports of dialects", self.dialects.stop, STOP_TIMEOUT_S)
             push("upgraded connections", self._upgrades.stop, STOP_TIMEOUT_S)
             while self._listeners:
                 push("a listener", self._listeners.pop(0).stop)
@@ -253,7 +275,7 @@ class App:
         """Return the application of one address: probes, and these routes."""
         checks = http.host_check(Hosts(host, self.settings.server.hosts), self._observer)
         application = web.Application(middlewares=[*http.forwarded(proxies), http.budget_check(addresses), *checks])
-        application.add_routes([*http.probes(self.lifecycle, self.telemetry), *routes])
+        application.add_routes([*http.probes(self.lifecycle, self.telemetry, self.models), *routes])
         return application
 
     def _streams(self) -> Iterator[web.RouteDef]:
@@ -261,18 +283,27 @@ class App:
         server = self.settings.server
         authenticator = None if "info" in self.settings.access.anonymous else self.authenticator
         yield http.info_route(self._info(), self.telemetry, authenticator)
-        if server.page:
-            yield from page.routes()
         timeouts = Timeouts(server.handshake_timeout_s, server.close_timeout_s)
         patience = ReceiveCoalescer()
+        root = None
         for endpoint in self._endpoints():
             handler = EndpointHandler(
                 endpoint, self.connections, self.admission, self.authenticator, timeouts, patience, self._upgrades
             )
+            if endpoint.path == "/":
+                root = handler.handle
+                continue
             yield web.get(endpoint.path, handler.handle)
             if (codec := endpoint.upload_codec) is not None:
-                upload = UploadHandler(endpoint.settings, codec, self.connections, self.admission, self.authenticator)
+                upload = UploadHandler(endpoint, codec, self.connections, self.admission, self.authenticator)
                 yield web.post(endpoint.path, upload.handle)
+        yield from self.dialects.routes
+        if self.models is not None:
+            yield unknown_model_route(self.models, self.authenticator, self._observer)
+        if server.page:
+            yield from page.routes(root)
+        elif root is not None:
+            yield web.get("/", root)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -311,13 +342,18 @@ class App:
             if self._grpc is GrpcAvailability.OPTIONAL:
                 return
             raise ConfigError(f"gRPC needs the extra: {install_command('grpc')} ({error})") from None
-        from streamer.protocols.grpc_codec import GrpcCodec  # noqa: PLC0415 (an extra)
+        from streamer.protocols.grpc_codec import GrpcCodec  # noqa: PLC0415
+        from streamer.protocols.grpc_codec import GrpcFrame as CallFrame  # noqa: PLC0415 (an extra)
 
         settings = self.settings
         limits = settings.for_grpc()
-        codec = GrpcCodec(self.model.sample_rate, **_message_limits(limits))
+
+        def make_codec(sample_rate: int) -> Codec[CallFrame]:
+            return GrpcCodec(sample_rate, **message_limits(limits))
+
+        accept = accepting(self._parts, make_codec, key=MODEL_KEY)
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
-        service = GrpcService(session, codec, self.connections, self.admission, self.authenticator)
+        service = GrpcService(session, accept, self.connections, self.admission, self.authenticator)
         server = GrpcServer(
             service, settings, lambda: self.lifecycle.readiness, self._proxies, shared=self._shared is not None
         )
@@ -330,68 +366,33 @@ class App:
             log.warning("gRPC is disabled: %s", error.message)
 
     def _session(self, mode: Mode) -> SessionSettings:
-        model = self.model
-        settings = self.settings.for_session(
-            mode,
-            model=model.name,
-            sample_rate=model.sample_rate,
-            stateful=model.stateful,
-            max_inflight=model.max_inflight,
-        )
-        return replace(settings, model_output=model.output, overlap_ms=model.overlap_ms)
+        return session_settings(self.settings, self.model, mode)
 
     def _endpoints(self) -> list[Endpoint]:
-        endpoints = []
-        for mode in Mode:
-            settings = self._session(mode)
-            for dialect, subprotocols in ((V1Codec, ("streamer.v1",)), (V2Codec, ("streamer.v2",))):
-                codec = dialect(mode, self.model.sample_rate, **_message_limits(settings.limits))
-                accept = partial(_shared, codec)
-                path = f"/api/{dialect.name}/{mode}"
-                uploads = codec if dialect is V2Codec else None
-                endpoints.append(
-                    Endpoint(
-                        path,
-                        settings,
-                        accept,
-                        subprotocols,
-                        supports_auth_message=dialect is V2Codec,
-                        upload_codec=uploads,
-                    )
-                )
-        return endpoints
+        return [*native_endpoints(self.settings, self._parts), *self.dialects.endpoints]
+
+    def _mount(self, *, shared: bool) -> Dialects:
+        """Return the dialects that the settings ask for. Raises ConfigError."""
+        model = self.model
+        names = select(self.settings.dialects.serve, model=model.name, word_times=model.word_times)
+        context = DialectContext(
+            self.settings, model, self._session, self.connections, self.admission, self.authenticator, shared=shared
+        )
+        return Dialects(names, context)
 
     def _info(self) -> http.Info:
-        output = self.model.output
+        served = self._parts.served.values()
         return http.Info(
             version=streamer.__version__,
-            model=http.ServedModelInfo(
-                self.model.name,
-                self.model.sample_rate,
-                output.sample_rate if output else None,
-                self.model.word_times,
-            ),
+            model=_model_info(self.model),
             modes=tuple(Mode),
-            dialects=(V1Codec.name, V2Codec.name),
+            dialects=(V1Codec.name, V2Codec.name, *self.dialects.names),
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
+            models=tuple(map(_model_info, served)),
         )
 
 
-def _shared(codec: V1Codec | V2Codec, _: Opening) -> Accepted[WebSocketFrame]:
-    """Return the codec of a native protocol version, the same for every connection."""
-    return Accepted(codec)
-
-
-def _message_limits(limits: Limits) -> dict[str, int]:
-    """Return the limits that a codec checks."""
-    return {"max_control_bytes": limits.max_control_bytes, "max_audio_message_bytes": limits.max_audio_message_bytes}
-
-
-def _check_libopus(path: str) -> None:
-    """Raise ConfigError if `path` is set and not libopus."""
-    try:
-        if path:
-            load_libopus(path)
-    except UnsupportedMedia:
-        raise ConfigError(field="audio.libopus", expected="the path of libopus", got=path) from None
+def _model_info(model: ServedModel) -> http.ServedModelInfo:
+    output = model.output
+    return http.ServedModelInfo(model.name, model.sample_rate, output.sample_rate if output else None, model.word_times)

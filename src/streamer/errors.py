@@ -38,6 +38,7 @@ class ErrorCode(StrEnum):
     MODEL_ERROR = "model_error"
     MODEL_TIMEOUT = "model_timeout"
     MODEL_CRASHED = "model_crashed"
+    UNKNOWN_MODEL = "unknown_model"
     OVERLOADED = "overloaded"
     DRAINING = "draining"
     INTERNAL = "internal"

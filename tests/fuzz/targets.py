@@ -15,14 +15,21 @@ from streamer.media.containers import demuxer_for
 from streamer.media.decoder import MediaDecoder
 from streamer.media.formats import Container, MediaFormat
 from streamer.media.packets import Packet
+from streamer.protocols.codec import Reply
 from streamer.protocols.grpc_codec import GrpcCodec, peek_auth
+from streamer.protocols.openai.file_request import read_request
+from streamer.protocols.openai.form import FormField, FormReader
+from streamer.protocols.openai.realtime import Realtime
+from streamer.protocols.openai.realtime_session import RealtimeSettings
 from streamer.protocols.v1 import V1Codec
 from streamer.protocols.v2 import V2Codec
+from streamer.session.actions import Emit
 from streamer.session.events import Mode
 from streamer.session.messages import Malformed
 from streamer.session.session import Session
-from streamer.session.settings import SessionSettings
+from streamer.session.settings import Limits, SessionSettings
 from streamer.telemetry.spans import remote_context
+from tests.fuzz.dialects import DIALECTS
 
 NOW = 1_700_000_000.0
 MAX_ERROR = 600
@@ -133,6 +140,54 @@ def _demuxed(pieces: list[bytes], declared: MediaFormat) -> tuple[list[object], 
     return [*items, samples], None
 
 
+def form(data: bytes) -> None:
+    """A form with a file: the same items however it is cut, or an error of ours."""
+    if len(data) < 1:
+        return
+    cut, body = 1 + data[0], data[1:]
+    whole = _form([body])
+    assert whole == _form([body[at : at + cut] for at in range(0, len(body), cut)])
+
+
+def _form(pieces: list[bytes]) -> tuple[list[object], str]:
+    """Fields, files in one piece, and the error."""
+    reader, items = FormReader("multipart/form-data; boundary=x"), list[object]()
+    try:
+        for piece in pieces:
+            for item in reader.push(piece):
+                if isinstance(item, bytes) and items and isinstance(items[-1], bytes):
+                    items[-1] += item
+                else:
+                    items.append(item)
+        reader.finish()
+        fields = [(item.name, item.value) for item in items if isinstance(item, FormField)]
+        read_request(fields, "m")
+    except StreamerError as error:
+        text = error.message
+        if len(text) > MAX_ERROR:
+            raise AssertionError(text) from None
+        return [], text
+    return items, ""
+
+
+def realtime(data: bytes) -> None:
+    """Events of the Realtime API, a line each, and what the session says to them."""
+    limits = Limits()
+    codec = Realtime("id", 16_000, limits, settings=RealtimeSettings(), expires_at=0)
+    session = Session(SessionSettings(Mode.SEGMENTED), "s", 0.0)
+    codec.begin()
+    for line in data.splitlines()[:50]:
+        text = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
+        steps = codec.decode(text)
+        for step in steps if isinstance(steps, list) else [steps]:
+            if isinstance(step, Reply):
+                assert len(step.frame) < 4 * MAX_ERROR + len(line)
+                continue
+            for action in session.receive(step, 1.0):
+                if isinstance(action, Emit):
+                    codec.encode(action.event)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "control": control,
     "proto": proto,
@@ -140,4 +195,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "media": media,
     "token": token,
     "trace": trace,
+    **DIALECTS,
+    "form": form,
+    "realtime": realtime,
 }

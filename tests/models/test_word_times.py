@@ -80,3 +80,18 @@ def test_check_prints_the_source_of_the_times_of_words(recogniser: str) -> None:
     out = io.StringIO()
     show(ModelProfile(card, ProcessProfile(0.5, 2**20, 1.0, 1.0), "", [], [], 4), Console(file=out, width=100))
     assert "times of words: estimated from the lengths of the words" in out.getvalue()
+
+
+def test_check_says_why_a_model_is_not_served_in_other_dialects() -> None:
+    card = ModelConfig.of(load_model("stub", {}))
+    out = io.StringIO()
+    show(ModelProfile(card, ProcessProfile(0.5, 2**20, 1.0, 1.0), "", [], [], 4), Console(file=out, width=100))
+    assert "word_times is not set" in out.getvalue()
+
+
+def test_known_options_are_names() -> None:
+    assert ModelConfig.of(load_model("whisper", {})).known_options == ("language", "task", "prompt", "beam_size")
+    model = load_model("stub", {})
+    model.known_options = (1,)  # type: ignore[assignment]
+    with pytest.raises(ModelLoadError, match="known_options: expected a tuple of text"):
+        ModelConfig.of(model)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.session.events import (
     EndReason,
@@ -49,6 +50,21 @@ def test_a_final_says_why_its_speech_ended() -> None:
         EndReason.STALL,
         EndReason.STOP,
     ]
+
+
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+def test_a_longer_padding_begins_where_the_audio_is_still_kept(rate: int) -> None:
+    outside = SessionHarness(SEGMENTED)
+    quiet, loud = bursts(1.5, rate=rate).tobytes(), bursts(0.0, 1.0, 1.0, rate=rate).tobytes()
+    form = AudioFormat(Encoding.PCM_S16LE, rate, 1)
+    first = start(form, vad=VadOverrides(pre_speech_pad_ms=100))
+    spoken(outside, first, Audio(quiet), Configure(VadOverrides(pre_speech_pad_ms=1_000)), Audio(loud))
+    [begun] = outside.of(SpeechStarted)
+    [final] = outside.finals
+    assert final.start == begun.position
+    assert final.start == pytest.approx(1.4 * 16_000, abs=2_048)
+    spoken(outside, Audio(quiet), Audio(loud))
+    assert outside.finals[-1].start == pytest.approx((1.5 + 2.0 + 1.5 - 1.0) * 16_000, abs=1_024)
 
 
 def test_a_piece_and_an_interim_have_no_reason() -> None:

@@ -198,3 +198,31 @@ def test_children_cover_a_segment_from_its_first_audio_to_the_wire() -> None:
         "streamer.session.id", "streamer.channel", "streamer.segment.id", "streamer.segment.start_s",
         "streamer.segment.end_s", "streamer.interims", "streamer.outcome",
     }  # fmt: skip
+
+
+def test_batches_of_two_models_on_workers_of_the_same_number_are_told_apart() -> None:
+    traced = Traced()
+    tracing = traced.tracing
+    reader, _ = traced.session(Start(FORMAT))
+    mine, other = passage(1), passage(2)
+    for each in (mine, other):
+        reader.on_segment_start(each)
+    tracing.batch_started(0, [mine], 102.0, "english")
+    tracing.batch_started(0, [other], 103.0, "any")
+    tracing.batch_finished(0, CallOutcome.ANSWERED, 104.0, "english")
+    tracing.batch_finished(0, CallOutcome.CRASHED, 105.0, "any")
+    batches = {span.attributes["streamer.model"]: span for span in traced.kept.named("batch") if span.attributes}
+    assert {name: (span.attributes or {})["streamer.outcome"] for name, span in batches.items()} == {
+        "english": CallOutcome.ANSWERED,
+        "any": CallOutcome.CRASHED,
+    }
+    assert batches["any"].end_time == tracing.spans.ns(105.0)
+    traced.close(reader)
+
+
+def test_a_session_of_one_of_several_models_names_it() -> None:
+    traced = Traced()
+    info = SessionInfo("s", "websocket", "v2", Mode.SEGMENTED, "127.0.0.1", HandshakeInfo(), "any")
+    reader = traced.tracing.session_sink(info, Ids("s"), 100.0)
+    reader.on_start(Start(FORMAT), 100.0)
+    assert (traced.close(reader).attributes or {})["streamer.model"] == "any"

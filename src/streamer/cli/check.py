@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli.overrides import overrides
-from streamer.cli.weights import fetch_weights
+from streamer.cli.weights import fetch_weights, specs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def check(
     model: Annotated[
         str | None,
-        typer.Argument(help="package.module:name, path/to/file.py:name, or a built-in model.", show_default="stub"),
+        typer.Argument(
+            help="package.module:name, path/to/file.py:name, or a built-in model; the name of one of several models.",
+            show_default="stub, or all of several models",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")
@@ -44,21 +47,27 @@ def check(
     from streamer.cli.refusal import print_error
     from streamer.config import load
     from streamer.errors import ConfigError, ModelLoadError
-    from streamer.models.loading import ModelSpec
 
     logging.basicConfig(level="CRITICAL")  # problems are shown in the table
     console = Console()
     try:
         loaded = load(config, flags=list(overrides(set_ or (), ("MODEL", "server.model", model))))
         fetch_weights(loaded)
-        spec = ModelSpec(loaded.settings.server.model, loaded.settings.model)
-        with console.status("loading the model and timing calls at each batch size"):
-            findings = asyncio.run(profile_model(spec, loaded.settings.ray))
+        chosen = specs(loaded.settings)
+        if loaded.settings.models and model is not None:
+            chosen = {model: chosen[model]}
+        works = True
+        for name, spec in chosen.items():
+            with console.status("loading the model and timing calls at each batch size"):
+                findings = asyncio.run(profile_model(spec, loaded.settings.ray))
+            if name:
+                console.print(f"\n\\[models.{name}]")
+            show(findings, console)
+            works = works and findings.is_working
     except (ConfigError, ModelLoadError) as error:
         print_error(error)
         raise typer.Exit(2) from None
-    show(findings, console)
-    if not findings.is_working:
+    if not works:
         raise typer.Exit(1)
 
 
@@ -75,6 +84,9 @@ def show(findings: ModelProfile, console: Console) -> None:
     if config.word_times:
         source = "the model" if config.word_times == "model" else "estimated from the lengths of the words"
         console.print(f"times of words: {source}", highlight=False)
+    else:
+        text = "no transcripts (word_times is not set), hence no dialects of other speech services"
+        console.print(text, highlight=False, soft_wrap=True)
     _answers(findings, console)
     _tracebacks(findings, console)
     _paces(findings, console)

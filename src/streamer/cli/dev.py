@@ -28,12 +28,13 @@ def serve_and_reload(loaded: LoadedSettings) -> None:
         from watchfiles import PythonFilter, run_process
     except ModuleNotFoundError as error:
         raise ConfigError(f"--dev needs watchfiles: {install_command('reload')} ({error})") from None
-    folder = model_file(loaded.settings.server.model).parent
+    folders = folders_of(loaded)
     arguments = [argument for argument in sys.argv[1:] if argument != "--dev"]
     settings = [word for setting in _SETTINGS for word in ("--set", setting)]
-    typer.secho(f"restarting when a Python file in {folder} changes", dim=True, err=True)
+    places = ", ".join(map(str, folders))
+    typer.secho(f"restarting when a Python file in {places} changes", dim=True, err=True)
     run_process(
-        folder,
+        *folders,
         target=shlex.join([sys.executable, "-m", "streamer", *arguments, *settings]),
         target_type="command",
         watch_filter=PythonFilter(),
@@ -41,6 +42,15 @@ def serve_and_reload(loaded: LoadedSettings) -> None:
         debounce=400,
         recursive=False,
     )
+
+
+def folders_of(loaded: LoadedSettings) -> list[Path]:
+    """Return the folders of the models that are the user's own. Raises ConfigError if none is."""
+    settings = loaded.settings
+    if not settings.models:
+        return [model_file(settings.server.model).parent]
+    own = [section.model for section in settings.models.values() if section.model.partition(":")[0] not in BUILT_IN]
+    return sorted({model_file(spec).parent for spec in own or [next(iter(settings.models.values())).model]})
 
 
 def model_file(spec: str) -> Path:

@@ -78,7 +78,10 @@ class Local:
 
 @asynccontextmanager
 async def serving_here(settings: Settings) -> AsyncIterator[Local]:
-    """Load the model of these settings and run it in this process. Raises ModelLoadError or ConfigError."""
+    """Load the model of these settings (of several, the default) and run it in this process.
+
+    Raises ModelLoadError or ConfigError.
+    """
     settings = settings.model_copy(update={"limits": replace(settings.limits, max_stream_s=_MAX_STREAM_S)})
     parts = build(settings)
     model = parts.model
@@ -94,10 +97,10 @@ async def serving_here(settings: Settings) -> AsyncIterator[Local]:
     connections = ConnectionManager(Services(parts.scoring, parts.engine, clock=parts.clock), OutboxBounds())
     try:
         await parts.scoring.start()
-        await parts.engine.start()
+        await (parts.engine.start() if parts.models is None else parts.models.default.load())
         yield Local(parts, connections, session)
     finally:
         connections.abort()
-        await parts.engine.stop(_STOP_S)
+        await parts.backend.stop(_STOP_S)
         await parts.scoring.stop()
         parts.clock.stop()

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 Dev = Annotated[bool, typer.Option("--dev", help="Restart the server when a file beside the model changes.")]
 
+File = Annotated[Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        help="Protocols of other services to serve: names, separated by commas, or all, none, auto.",
+        show_default="auto: those on the same port, if the model returns transcripts",
+        metavar="NAMES",
+    ),
+]
+
 
 def serve(
     model: Annotated[
@@ -40,9 +50,8 @@ def serve(
             help="Server processes on the same ports (more than one: Linux only).", show_default="1", metavar="N"
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file, TOML or JSON (by its suffix).", metavar="FILE")
-    ] = None,
+    dialects: Names = None,
+    config: File = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting, such as limits.max_channels=2. Can be repeated.", metavar="KEY=VALUE"),
@@ -71,6 +80,7 @@ def serve(
         ("--port", "server.port", port),
         ("--grpc-port", "grpc.port", grpc_port),
         ("--workers", "server.processes", workers),
+        ("--dialects", "dialects.serve", dialects),
     )
     try:
         loaded = load(config, flags=list(flags))
@@ -126,7 +136,10 @@ def _print_ready(ready: Ready, processes: int, took_s: float, *, as_log: bool) -
     import logging
 
     times = f" in {processes} processes" if processes > 1 else ""
-    model = f"model {ready.model} at {ready.sample_rate} Hz{times}, ready in {took_s:.1f} s"
+    model = f"model {ready.model} at {ready.sample_rate} Hz"
+    if ready.models:
+        model = f"models {', '.join(ready.models)} (default: {ready.model})"
+    model = f"{model}{times}, ready in {took_s:.1f} s"
     urls = [url for url in (ready.url, ready.grpc_url) if url]
     if as_log:
         for line in (*(f"listening on {url}" for url in urls), model):

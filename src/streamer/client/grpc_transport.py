@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -14,6 +14,8 @@ from streamer.client.transport import LOST, NORMAL, Closed
 from streamer.errors import ErrorCode
 
 METHOD = "/streamer.v2.Streamer/Stream"
+MODEL_KEY = "streamer-model"
+"""Metadata that names one of several models."""
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
 
@@ -75,11 +77,11 @@ async def open_call(
 ) -> AsyncIterator[GrpcClientTransport]:
     """Call the server of `grpc://HOST:PORT` (`grpcs`: over TLS). Raises HandshakeRefused, ConnectFailed.
 
-    `deadline_s`: deadline of the whole call.
+    `grpc://HOST:PORT/models/NAME` names one of several models. `deadline_s`: deadline of the whole call.
     """
     async with _channel(url) as channel:
         method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
-        call = method(metadata=(("authorization", f"Bearer {token}"),) if token else (), timeout=deadline_s)
+        call = method(metadata=tuple(metadata_of(url, token)), timeout=deadline_s)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 accepted = "streamer-protocol" in dict(await call.initial_metadata())
@@ -89,6 +91,14 @@ async def open_call(
         if not accepted:
             raise await _refusal_error(url, call)
         yield GrpcClientTransport(call)
+
+
+def metadata_of(url: str, token: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the metadata of a call: its token, and the model that its URL names."""
+    if token:
+        yield "authorization", f"Bearer {token}"
+    if name := urlsplit(url).path.strip("/").removeprefix("models/"):
+        yield MODEL_KEY, name
 
 
 def _channel(url: str) -> grpc.aio.Channel:

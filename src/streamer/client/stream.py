@@ -299,15 +299,15 @@ def is_grpc(url: str) -> bool:
     parts = urlsplit(url)
     if parts.scheme not in {"grpc", "grpcs"}:
         return False
-    if not parts.netloc or parts.path.strip("/"):
-        raise BadRequest(field="url", expected="grpc://HOST:PORT", got=url)
+    if not parts.netloc or not re.fullmatch(r"(/models/[^/]+)?/?", parts.path):
+        raise BadRequest(field="url", expected="grpc://HOST:PORT or grpc://HOST:PORT/models/NAME", got=url)
     return True
 
 
 def codec_of(url: str) -> ClientCodec[str | bytes]:
     """Return the codec for a URL's path. Raises BadRequest for a path without one."""
     parts = urlsplit(url)
-    match = re.search(r"/v([12])/(simple|segmented)/?$", parts.path)
+    match = re.search(r"/v([12])/(?:models/[^/]+/)?(simple|segmented)/?$", parts.path)
     if parts.scheme not in {"ws", "wss", "http", "https"} or not parts.netloc or match is None:
         raise BadRequest(field="url", expected="ws://HOST:PORT/api/v1|v2/simple|segmented or grpc://HOST:PORT", got=url)
     return V1ClientCodec() if match[1] == "1" else V2ClientCodec()

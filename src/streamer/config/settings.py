@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from streamer.config.models import NamedModels, check_names
 from streamer.errors import BadRequest, ConfigError
 from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.media.formats import Container
@@ -33,7 +34,11 @@ class ServerSettings:
     """Addresses, and limits of the server."""
 
     model: str = "stub"
-    """`package.module:name`, `path/to/file.py:name`, or the name of an included model."""
+    """`package.module:name`, `path/to/file.py:name`, or the name of an included model. With several `models`: the name
+    of the one for requests that name none (the first of them, unless set)."""
+    router: str = ""
+    """`package.module:function`, which selects one of several `models` for a request that names none: it gets the
+    request (`streamer.protocols.opening.Opening`) and returns a name, or None for the default."""
     host: str = "127.0.0.1"
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -222,6 +227,57 @@ class SessionSection:
 
 
 @dataclass(frozen=True, slots=True)
+class DialectSettings:
+    """Protocols of other speech services, for models that return transcripts (those that set `word_times`)."""
+
+    serve: Annotated[
+        tuple[
+            Literal[
+                "auto", "all", "none", "openai", "deepgram", "vosk", "wyoming", "assemblyai", "speechmatics", "calls"
+            ],
+            ...,
+        ],
+        BeforeValidator(_as_list),
+    ] = ("auto",)
+    """Names of dialects; or `all`; or `none`; or `auto`: those on the server's port, if the model returns transcripts.
+    """
+    unsupported_parameters: Literal["ignore", "refuse"] = "ignore"
+    """Parameters of a request that have no effect here: name them in the header X-Streamer-Ignored and in the log, or
+    refuse the request with 400."""
+    min_silence_ms: Annotated[int, Field(ge=32, le=10_000)] = 300
+    """Shortest silence by which a client may end an utterance. Clients of services that hear on past an endpoint ask
+    for 25 ms and less, which would cut between words."""
+    wyoming_port: Annotated[int, Field(ge=-1, le=65_535)] = 10_300
+    """TCP port of Wyoming at `server.host`, if it is served; -1 selects a free one."""
+    wyoming_languages: Names = ("en",)
+    """Languages of the model as BCP 47 codes. Home Assistant offers it for these only."""
+    wyoming_peers: Names = ()
+    """Networks that may connect, because Wyoming has no authentication. Empty: loopback, private and link-local
+    addresses; with keys or tokens they must be named."""
+    wyoming_connections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Concurrent connections on the port; one more is closed at once."""
+    wyoming_connections_per_address: Share = 20
+    """Of these from one IPv4 address or one IPv6 /64; 0: no limit."""
+    wyoming_zeroconf: bool = False
+    """Announce the port by mDNS, so that Home Assistant finds it. Needs the extra `zeroconf`, and an address other than
+    loopback."""
+    calls_audiosocket_port: Annotated[int, Field(ge=-1, le=65_535)] = 0
+    """TCP port of Asterisk's AudioSocket at `server.host`, if `calls` is served; 0: off, -1 selects a free one."""
+    calls_peers: Names = ()
+    """Networks that may connect to it. Empty: loopback, private and link-local addresses; with keys or tokens they must
+    be named."""
+    calls_twilio_token_file: str = ""
+    """File of the auth token of the Twilio account, by which its requests are checked. With keys or tokens, Twilio is
+    served only if it is set."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError if `none`, `all` or `auto` is not alone."""
+        alone = next((word for word in ("none", "all", "auto") if word in self.serve), None)
+        if alone is not None and len(self.serve) > 1:
+            raise ConfigError(field="dialects.serve", expected=f"{alone} alone", got=", ".join(self.serve))
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Logging."""
 
@@ -252,6 +308,8 @@ class Settings(BaseModel):
     grpc: GrpcSettings = GrpcSettings()
     model: dict[str, Any] = Field(default_factory=dict)
     """The model's own parameters, and its attributes (`workers`, `executor`, `max_batch_size`, ...)."""
+    models: NamedModels = Field(default_factory=dict)
+    """Several models in one server, in place of `server.model` and `[model]`: a section `[models.NAME]` for each."""
     access: AccessSettings = AccessSettings()
     store: StoreSettings = StoreSettings()
     tls: TlsSettings = TlsSettings()
@@ -261,6 +319,7 @@ class Settings(BaseModel):
     turn: TurnConfig = TurnConfig()
     session: SessionSection = SessionSection()
     audio: AudioSettings = AudioSettings()
+    dialects: DialectSettings = DialectSettings()
     limits: Limits = Limits()
     audio_out: AudioOutSettings = AudioOutSettings()
     drain: DrainSettings = DrainSettings()
@@ -275,6 +334,21 @@ class Settings(BaseModel):
                 expected=f"at least {MEMORY_SHARES + 1} times limits.max_session_bytes ({min_bytes})",
                 got=self.server.max_audio_bytes,
             )
+        if self.server.router and not self.models:
+            raise BadRequest(field="server.router", expected="several models ([models.NAME])", got=self.server.router)
+        if not self.models:
+            return
+        check_names(self.models, self.server.model, ServerSettings().model)
+        if self.model:
+            key = min(self.model)
+            raise BadRequest(field=f"model.{key}", expected="it in a section [models.NAME]", got=self.model[key])
+        for name, section in self.models.items():
+            section.engine_settings(name, self.engine)
+
+    @property
+    def default_model(self) -> str:
+        """Name of the model for requests that name none, if there are several."""
+        return self.server.model if self.server.model in self.models else next(iter(self.models), "")
 
     def for_grpc(self) -> Limits:
         """Return the limits of a stream over gRPC."""

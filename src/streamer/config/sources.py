@@ -15,10 +15,18 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from streamer.config.models import check_names
 from streamer.config.settings import Settings
 from streamer.errors import ConfigError, StreamerError, brief
 
 SettingKey = tuple[str, ...]
+
+NAMED = "models"
+"""The section that has a section for each model."""
+TABLES = ("engine", "parameters")
+"""Keys of such a section that are tables themselves."""
+UNTYPED = ("model", NAMED)
+"""Sections whose values are parsed as JSON if they are text: their types are the model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class LoadedSettings:
 
     def origin(self, key: str) -> str:
         """Return the source of a dotted key: the name of a file, a variable, a flag, or `default`."""
-        return _origin(self.origins, tuple(key.split(".")))
+        return _origin(self.origins, split_key(key))
 
 
 def load(
@@ -59,7 +67,10 @@ def load(
             origins[key] = origin
     _refuse_booleans(tree, origins)
     try:
-        return LoadedSettings(Settings(**tree), origins)
+        settings = Settings(**tree)
+        if settings.models and any(flag.key == "server.model" for flag in flags):
+            check_names(settings.models, settings.server.model, "")  # from a flag, the default value is meant as well
+        return LoadedSettings(settings, origins)
     except ValidationError as error:
         raise _config_error(error.errors()[0], origins) from None
     except StreamerError as error:  # a rule of a section, such as one threshold above another
@@ -84,10 +95,27 @@ def _from_file(path: Path) -> Iterator[Leaf]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: expected an object of sections, got {brief(document)}")
     for section, content in document.items():
-        if isinstance(content, dict) and content:
+        if section == NAMED and isinstance(content, dict) and content:
+            yield from _leaves((section,), content, str(path))
+        elif isinstance(content, dict) and content:
             yield from (((section, key), value, str(path)) for key, value in content.items())
         else:
             yield (section,), content, str(path)
+
+
+def _leaves(key: SettingKey, content: dict[str, Any], origin: str) -> Iterator[Leaf]:
+    """Yield the values of the sections of named models, each by its whole key."""
+    for name, value in content.items():
+        if isinstance(value, dict) and value and (len(key) == 1 or name in TABLES):
+            yield from _leaves((*key, name), value, origin)
+        else:
+            yield (*key, name), value, origin
+
+
+def split_key(key: str, separator: str = ".") -> SettingKey:
+    """Return the parts of a key: a section and a key, and for named models all of its parts."""
+    section, _, rest = key.partition(separator)
+    return (section, *rest.split(separator)) if section == NAMED else (section, rest)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[Leaf]:
@@ -98,15 +126,15 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[Leaf]:
     prefix = "STREAMER_"
     for name in environ:
         if name.startswith(prefix) and "__" in name:
-            key = tuple(name.removeprefix(prefix).lower().split("__", 1))
-            value = _parse(environ[name]) if key[0] == "model" else environ[name]
+            key = split_key(name.removeprefix(prefix).lower(), "__")
+            value = _parse(environ[name]) if key[0] in UNTYPED else environ[name]
             yield key, value, name
 
 
 def _from_flags(flags: Sequence[Override]) -> Iterator[Leaf]:
     for flag in flags:
-        key = tuple(flag.key.split(".", 1))
-        text = isinstance(flag.value, str) and key[0] == "model"
+        key = split_key(flag.key)
+        text = isinstance(flag.value, str) and key[0] in UNTYPED
         yield key, _parse(str(flag.value)) if text else flag.value, flag.flag
 
 
@@ -119,13 +147,12 @@ def _parse(text: str) -> object:
 
 
 def _put(tree: dict[str, Any], key: SettingKey, value: object, origin: str) -> None:
-    if len(key) == 1:
-        tree[key[0]] = value
-        return
-    section = tree.setdefault(key[0], {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"{origin}: {'.'.join(key)}: expected a section, got {brief(section)}")
-    section[key[1]] = value
+    section = tree
+    for part in key[:-1]:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"{origin}: {'.'.join(key)}: expected a section, got {brief(section)}")
+    section[key[-1]] = value
 
 
 def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[SettingKey, str]) -> None:
@@ -145,8 +172,11 @@ def _refuse_booleans(tree: Mapping[str, Any], origins: Mapping[SettingKey, str])
 
 
 def _config_error(error: ErrorDetails, origins: Mapping[SettingKey, str]) -> ConfigError:
-    key = tuple(str(part) for part in error["loc"])[:2]
+    key = tuple(str(part) for part in error["loc"])
+    key = key[: 3 if key[0] == NAMED else 2]
     where, name = _origin(origins, key), ".".join(key)
+    if error["type"] == "missing":
+        return ConfigError(f"{_origin(origins, key[:-1])}: {name}: expected a value, got none", field=name)
     if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return ConfigError(f"{where}: {_unknown_key_error(key, error['input'])}", field=name)
     if error["type"] == "dataclass_type":
@@ -168,4 +198,7 @@ def _unknown_key_error(key: SettingKey, value: object) -> str:
 
 
 def _origin(origins: Mapping[SettingKey, str], key: SettingKey) -> str:
-    return origins.get(key) or origins.get(key[:1]) or "default"
+    found = origins.get(key) or origins.get(key[:1])
+    if found is None and key[0] == NAMED:  # a table, whose keys have the sources
+        found = next((origin for known, origin in origins.items() if known[: len(key)] == key), None)
+    return found or "default"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from streamer.access import Identity
+from streamer.connection.hosted_model import HostedModel
+from streamer.connection.model_pool import ModelPool
 from streamer.errors import ErrorCode, Overloaded, StreamerError
-from streamer.inference.contract import InferenceEngine
+from streamer.inference.contract import ModelBackend
 from streamer.session.memory import MemoryPool
 
 
@@ -32,7 +34,7 @@ class Admission:
     def __init__(
         self,
         max_sessions: int,
-        engine: InferenceEngine,
+        engine: ModelBackend,
         *,
         retry_after_s: float,
         per_address: float = math.inf,
@@ -40,12 +42,15 @@ class Admission:
         max_handshakes: float = math.inf,
         memory: MemoryPool | None = None,
         hold: Callable[[str, float], AbstractAsyncContextManager[None]] | None = None,
+        models: ModelPool | None = None,
     ) -> None:
         """`memory`: of the audio of all sessions; None: it is not bounded.
 
         `hold(subject, limit)`: counts a session on all servers, or raises TooMany; None: this is the only server.
+        `models`: several models, which have limits of their own; None for one model.
         """
         self._hold = hold
+        self._models = models
         self._max_sessions = max_sessions
         self._max_handshakes = max_handshakes
         self._handshakes = 0
@@ -64,10 +69,11 @@ class Admission:
         self.fault = ""
         """Reason why the server cannot accept sessions any more; empty if it can."""
 
-    def check(self) -> None:
+    def check(self, model: str = "") -> None:
         """Check whether a slot is available. Raises Overloaded (with `retry_after_s`) or NotServing.
 
-        Call it before verifying a credential, so that no single-use token is used up for nothing.
+        Call it before verifying a credential, so that no single-use token is used up for nothing. `model`: name of the
+        requested one of several models, if it is known already.
         """
         if self.draining:
             raise NotServing("the server is draining")
@@ -84,6 +90,8 @@ class Admission:
             )
             raise Overloaded(text, retry_after_s=self._retry_after_s)
         self._engine.check_admission()
+        if model and self._models is not None:
+            self._models.named(model).check_admission()
 
     @property
     def load(self) -> float:
@@ -127,18 +135,27 @@ class Admission:
                     del self._slots_of[share]  # keep no entry for an address or subject without slots
 
     @asynccontextmanager
-    async def admit(self, address: str | None = None, identity: Identity | None = None) -> AsyncIterator[None]:
+    async def admit(
+        self, address: str | None = None, identity: Identity | None = None, model: str = ""
+    ) -> AsyncIterator[HostedModel | None]:
         """Reserve a slot here, and one of its subject on all servers, for the duration of the context.
 
-        Raises the errors of `acquire`.
+        `model`: name of one of several models (empty: the default), which is loaded if necessary and yielded; None on a
+        server with one model. Raises the errors of `acquire`, of `ModelPool.named` and of `HostedModel.use`.
         """
+        hosted = self._models.named(model) if self._models is not None else None
         with self.acquire(address, identity):
-            limit = math.inf if identity is None else self._subject_limit(identity)
-            if identity is None or limit == math.inf or self._hold is None:
-                yield
-            else:
-                async with self._hold(identity.subject, limit):
-                    yield
+            if hosted is not None:
+                hosted.check_admission()  # before the store is asked
+            async with self._held_everywhere(identity), nullcontext() if hosted is None else hosted.use():
+                yield hosted
+
+    def _held_everywhere(self, identity: Identity | None) -> AbstractAsyncContextManager[None]:
+        """Return the context of a subject's slot on all servers."""
+        limit = math.inf if identity is None else self._subject_limit(identity)
+        if identity is None or limit == math.inf or self._hold is None:
+            return nullcontext()
+        return self._hold(identity.subject, limit)
 
     def _subject_limit(self, identity: Identity) -> float:
         return min(self._per_subject, identity.limits.max_sessions or math.inf)

@@ -11,7 +11,7 @@ from streamer.config import DrainSettings
 from streamer.connection.admission import Admission
 from streamer.connection.manager import ConnectionManager
 from streamer.errors import ErrorCode
-from streamer.inference.contract import InferenceEngine, Readiness
+from streamer.inference.contract import ModelBackend, Readiness
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class LifecycleStage(StrEnum):
 class Lifecycle:
     """Moves a server through its stages."""
 
-    def __init__(self, admission: Admission, connections: ConnectionManager, engine: InferenceEngine) -> None:
+    def __init__(self, admission: Admission, connections: ConnectionManager, engine: ModelBackend) -> None:
         self._admission = admission
         self._connections = connections
         self._engine = engine

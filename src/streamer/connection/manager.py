@@ -7,10 +7,12 @@ import logging
 import random
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from streamer.access import Lease
 from streamer.connection.connection import Connection
+from streamer.connection.hosted_model import HostedModel
 from streamer.connection.outbox import OutboxBounds
 from streamer.connection.services import Services
 from streamer.connection.transport import Transport
@@ -57,16 +59,25 @@ class ConnectionManager:
         measure: Callable[[FrameT], int],
         handshake: HandshakeInfo | None = None,
         lease: Lease | None = None,
+        model: HostedModel | None = None,
     ) -> Summary:
         """Run one connection from its first frame to its end, or to the end of its `lease`. Return its summary.
 
-        `measure`: returns the bytes of a queued frame.
+        `measure`: returns the bytes of a queued frame. `model`: one of several models; None for the only one.
         """
         services = self.services
+        if model is not None:
+            services, settings = replace(services, engine=model), model.applied_to(settings)
         now = services.clock.now()
         session = Session(settings, self._new_id(), now, services.memory)
         info = SessionInfo(
-            session.id, transport.name, codec.name, settings.mode, transport.peer, handshake or HandshakeInfo()
+            session.id,
+            transport.name,
+            codec.name,
+            settings.mode,
+            transport.peer,
+            handshake or HandshakeInfo(),
+            model.name if model is not None else "",
         )
         connection = Connection(
             session, transport, codec, services, info, bounds=self._bounds, measure=measure, lease=lease

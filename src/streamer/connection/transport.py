@@ -34,7 +34,7 @@ class Transport(Protocol[FrameT]):
     """One connection. One task calls `receive`, another one `send` and `close`."""
 
     name: str
-    """`websocket`, `grpc` or `memory`: a metric label, so a closed set."""
+    """`websocket`, `grpc`, `tcp` or `memory`: a metric label, so a closed set."""
     peer: str
     """Address of the peer, for logs."""
 

@@ -34,8 +34,8 @@ class EngineDepth:
     """The greatest of the expected wait, the queued jobs and their seconds, each as a share of its limit (0 to 1)."""
 
 
-class InferenceEngine(Protocol):
-    """Runs one model for all sessions."""
+class ModelBackend(Protocol):
+    """Loads and stops one model or several, and says whether they can take sessions."""
 
     @property
     def readiness(self) -> Readiness: ...
@@ -51,6 +51,10 @@ class InferenceEngine(Protocol):
 
     def check_admission(self) -> None:
         """Raise Overloaded if no new session should be accepted."""
+
+
+class InferenceEngine(ModelBackend, Protocol):
+    """Runs one model for all sessions."""
 
     def submit(self, job: Job, deliver: DeliverOutcome) -> None:
         """Queue a job. Its outcome is always delivered, unless the session is released."""

@@ -38,6 +38,7 @@ class ModelConfig:
     latency_ms: float = 0.0
     overlap_ms: float = 0.0
     word_times: WordTimes = ""
+    known_options: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: AnyModel) -> ModelConfig:
@@ -65,6 +66,7 @@ class ModelConfig:
             timeout_factor=_number(name, "timeout_factor", model.timeout_factor),
             memory_limit_mb=_whole(name, "memory_limit_mb", model.memory_limit_mb, 0, 2**30),
             word_times=model.word_times,
+            known_options=_names(name, "known_options", model.known_options),
             **_output(name, model, stateful=stateful),
         )
 
@@ -118,6 +120,12 @@ def _number(name: str, field: str, value: object, low: float = 0.0, high: float 
         upper = "" if high == math.inf else f" and at most {high:g}"
         raise _config_error(name, field, f"a number of at least {low:g}{upper}", value)
     return float(value)
+
+
+def _names(name: str, field: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
+        raise _config_error(name, field, "a tuple of text", value)
+    return tuple(value)
 
 
 def _config_error(name: str, field: str, expected: str, got: object) -> ModelLoadError:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import grpc.aio
 
 from streamer.client.grpc_dialect import GrpcClientCodec
-from streamer.client.grpc_transport import METHOD
+from streamer.client.grpc_transport import METHOD, metadata_of
 from streamer.client.transport import LOST, NORMAL
 from streamer.loadtest.load_client import CONNECT_TIMEOUT_S, MAX_EVENT_BYTES, ConnectionRefused, LoadListener
 from streamer.session.messages import Audio
@@ -80,7 +80,7 @@ class GrpcLoadClient:
 
     def __init__(self, url: str, token: str | None) -> None:
         self._url = urlsplit(url)
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._metadata = tuple(metadata_of(url, token))
 
     def new_codec(self) -> GrpcClientCodec:
         return GrpcClientCodec()

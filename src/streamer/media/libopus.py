@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.audio.format import AudioFormat, Encoding
-from streamer.errors import install_command
+from streamer.errors import ConfigError, install_command
 from streamer.media.opus_header import CLOCK_RATE, MAX_PACKET_SAMPLES, OpusHeader
 from streamer.media.packets import DamagedMedia, UnsupportedMedia
 
@@ -98,6 +98,15 @@ def load_libopus(path: str = "") -> ctypes.CDLL:
     raise UnsupportedMedia(
         f"Opus: expected libopus, which is not installed here; install it (Debian: libopus0) or {install_command('av')}"
     )
+
+
+def check_libopus(path: str) -> None:
+    """Raise ConfigError if `path` is set and not libopus."""
+    try:
+        if path:
+            load_libopus(path)
+    except UnsupportedMedia:
+        raise ConfigError(field="audio.libopus", expected="the path of libopus", got=path) from None
 
 
 def candidates(path: str) -> Iterator[str]:

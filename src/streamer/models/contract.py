@@ -118,7 +118,10 @@ class BaseModel:
     side. The answer covers it too, and the server fades from one answer to the next over it."""
     word_times: WordTimes = ""
     """Source of the times of words in a Transcript: the `model`, or `estimated` from the lengths of the words by the
-    reader. Empty: the model returns no Transcript."""
+    reader. Empty: the model returns no Transcript, and no dialects are served."""
+    known_options: tuple[str, ...] = ()
+    """Names of the options that the model reads. Dialects pass parameters of these names on, and tell their clients
+    that the others have no effect."""
 
     def fetch(self) -> object:
         """Get the files that load() reads.

@@ -42,6 +42,8 @@ WITH_WEIGHTS = frozenset({"moonshine", "whisper", "sherpa", "parakeet"})
 """Those of them after whose name the weights may stand: `moonshine:base-en`."""
 
 _WORKER_RANGE = f"{WorkerRange.__module__}.{WorkerRange.__qualname__}"
+_SECTION = "model"
+"""Section of the parameters of a server's only model."""
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -51,10 +53,18 @@ class ModelSpec:
 
     spec: str
     parameters: Mapping[str, object] = field(default_factory=dict)
+    section: str = _SECTION
+    """Section of the settings with the parameters, for errors."""
 
     def load(self) -> AnyModel:
         """Build the model; see `load_model`."""
-        return load_model(self.spec, self.parameters)
+        try:
+            return load_model(self.spec, self.parameters)
+        except ConfigError as error:
+            if self.section == _SECTION or not (error.field or "").startswith(f"{_SECTION}."):
+                raise
+            where = self.section + (error.field or "").removeprefix(_SECTION)
+            raise ConfigError(field=where, expected=error.expected, got=error.got) from None
 
 
 def load_model(spec: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> AnyModel:

@@ -42,6 +42,7 @@ class Whisper(Model):
     sample_rate = RATE
     max_batch_size = 8
     word_times: WordTimes = "model"
+    known_options = ("language", "task", "prompt", "beam_size")
     max_batch_seconds = 240.0
     timeout_floor_s = 60.0
 

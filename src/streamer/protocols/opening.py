@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -28,8 +28,14 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Generic[FrameT]):
-    """The codec of a connection. `headers`: of the answer. `ignored`: names of parameters that have no effect."""
+    """The codec of a connection. `headers`: of the answer. `ignored`: names of parameters that have no effect.
+
+    `model`: name of one of several models, with whose sample rate the codec counts; empty for the default one.
+    `on_end` is called when the connection has ended.
+    """
 
     codec: Codec[FrameT]
     headers: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    model: str = ""
+    on_end: Callable[[], None] | None = None

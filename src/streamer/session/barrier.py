@@ -36,4 +36,5 @@ def last_events(stream: Stream, reason: FinishReason) -> Iterator[Event]:
         text = f"the audio ends with {extra} of the {size} bytes of a frame"
         yield WarningEvent(WarningCode.PARTIAL_FRAME, text)
     counters = stream.counters
-    yield Finished(reason, stream.received, stream.processed, counters.segments, counters.failed)
+    counts = (stream.received, stream.processed, counters.segments, counters.failed, stream.received_s)
+    yield Finished(reason, *counts)

@@ -8,7 +8,7 @@ Structs, which are created in a tenth of the time of a frozen dataclass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 
 import msgspec
@@ -186,6 +186,8 @@ class Finished:
     processed: int
     segments: int
     failed: int
+    duration_s: float = field(default=0.0, compare=False)
+    """Seconds of the audio that was received."""
 
 
 class AudioStarted(msgspec.Struct, frozen=True):

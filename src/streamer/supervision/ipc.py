@@ -47,12 +47,16 @@ class MetricsTotals(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The process is serving: its URLs and its model (`sample_rate` in Hz)."""
+    """The process is serving: its URLs and its model (`sample_rate` in Hz).
+
+    `models`: names of several models, of which `model` is the default; empty for one model.
+    """
 
     url: str
     grpc_url: str | None
     model: str
     sample_rate: int
+    models: tuple[str, ...] = ()
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag=True):

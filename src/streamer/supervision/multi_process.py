@@ -83,5 +83,11 @@ def _with_ports(loaded: LoadedSettings, ports: SharedPorts) -> Settings:
         host, port = host_and_port(address, "server.metrics_address")
         port = ports.reserve(host, port)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    dialects = settings.dialects
+    if {"all", "wyoming"} & set(dialects.serve):
+        dialects = replace(dialects, wyoming_port=ports.reserve(server.host, max(0, dialects.wyoming_port)))
+    if {"all", "calls"} & set(dialects.serve) and (port := dialects.calls_audiosocket_port):
+        dialects = replace(dialects, calls_audiosocket_port=ports.reserve(server.host, max(0, port)))
+    changes["dialects"] = dialects
     changes["server"] = replace(server, port=ports.reserve(server.host, server.port), metrics_address=address)
     return settings.model_copy(update=changes)

@@ -66,7 +66,8 @@ async def serve(app: App, ending: Shutdown, announce: Callable[[Ready], None]) -
             if not await ending.run_until(ending.drain_requested, app.start()):
                 return
             _freeze_startup_objects()
-            announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate))
+            names = app.models.names if app.models is not None else ()
+            announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate, names))
             async with asyncio.TaskGroup() as tasks:
                 giving_back = tasks.create_task(
                     trim_after_peaks(lambda: len(app.connections), trim_heap), name="give-back"

@@ -15,6 +15,7 @@ from prometheus_client import Metric
 from streamer import parent_death
 from streamer.app import ProcessShared
 from streamer.config import LoadedSettings, Settings
+from streamer.config.sources import split_key
 from streamer.errors import ConfigError, ListenFailed, ModelLoadError
 from streamer.supervision.ipc import (
     COMMAND_DECODER,
@@ -122,7 +123,7 @@ async def _run(end: socket.socket) -> int:
 
 
 def _load_settings(setup: WorkerSettings) -> LoadedSettings:
-    origins = {tuple(key.split(".", 1)): origin for key, origin in setup.origins.items()}
+    origins = {split_key(key): origin for key, origin in setup.origins.items()}
     return LoadedSettings(Settings.model_validate_json(setup.settings), origins)
 
 

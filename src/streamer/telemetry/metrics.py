@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from enum import StrEnum
 
+from streamer.connection.hosted_model import ModelState
 from streamer.errors import ErrorCode
 from streamer.inference.observer import CallOutcome, DropCause, LossCause
 from streamer.session.events import Mode, WarningCode
@@ -13,7 +14,7 @@ from streamer.telemetry.observer import Subsystem
 
 PREFIX = "streamer_"
 
-TRANSPORTS = ("websocket", "grpc", "http", "memory")
+TRANSPORTS = ("websocket", "grpc", "http", "tcp", "memory")
 MODES = tuple(Mode)
 CODES = tuple(ErrorCode)
 ACCEPTED = "accepted"
@@ -105,8 +106,14 @@ class Metrics:
         self._audio(make)
         self._latencies(make)
         self._inference(make)
+        before = set(make.families)
         self._tasks(make)
         self._life(make, version)
+        self.of_server = frozenset(make.families) - before - {self.build_info.name}
+        """Names of the families that are the server's, also with several models."""
+        counted_without_model = (self.handshakes, self.auth_failures, self.rtf, self.media_duration)
+        self.of_both = frozenset(family.name for family in (*counted_without_model, self.processing_duration))
+        """Names of the families that count refusals and speech detection without a model, the rest by model."""
 
     def _sessions(self, make: Instruments) -> None:
         self.sessions_started = make.counter("sessions_started", "Sessions started.", transport=TRANSPORTS, mode=MODES)
@@ -213,6 +220,17 @@ class Metrics:
         self.interims_unread = make.counter(
             "interims_unread", "Interims and acks dropped because the client reads slowly."
         )
+        self.model_state = make.gauge(
+            "model_state",
+            "1 for the state of each of several models.",
+            eager=False,  # absent on a server with one model
+            state=tuple(ModelState),
+        )
+        self.model_refused = make.counter(
+            "model_refused",
+            "Sessions that one of several models refused: it was full, still loading, or could not be loaded.",
+            eager=False,
+        )
         self.job_failures = make.counter("inference_failures", "Jobs that failed.", code=CODES)
 
     def _tasks(self, make: Instruments) -> None:
@@ -236,7 +254,7 @@ class Metrics:
 
     def _life(self, make: Instruments, version: str) -> None:
         python = platform.python_version()
-        build = make.gauge(
+        self.build_info = build = make.gauge(
             "build_info",
             "Versions and the model's name, as labels.",
             version=(version,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from streamer.connection.hosted_model import HostedModel, ModelState
 from streamer.errors import ErrorCode
 from streamer.inference.contract import EngineDepth
 from streamer.inference.observer import CallOutcome, DropCause, EngineObserver, LossCause
@@ -72,13 +73,36 @@ class MetricsObserver(Observer, EngineObserver):
         """Set the sources of gauges, which are read at each scrape."""
         metrics = self._metrics
         total_load = metrics.load.child()
-        is_ready, is_draining, pending = metrics.ready.child(), metrics.draining.child(), metrics.pending.child()
-        workers = {state: metrics.workers.child(state) for state in WorkerState}
+        is_ready, is_draining = metrics.ready.child(), metrics.draining.child()
 
         def refresh() -> None:
             is_ready.set(ready())
             is_draining.set(draining())
             total_load.set(load())
+
+        metrics.instruments.refresh.append(refresh)
+        self._watch_depth(depth)
+
+    def watch_model(self, model: HostedModel) -> None:
+        """Set the sources of the gauges of one of several models."""
+        metrics = self._metrics
+        states = {state: metrics.model_state.child(state) for state in ModelState}
+        refused = metrics.model_refused.child()
+
+        def refresh() -> None:
+            refused.value = float(model.refused)
+            for state, gauge in states.items():
+                gauge.set(state is model.state)
+
+        metrics.instruments.refresh.append(refresh)
+        self._watch_depth(lambda: model.depth)
+
+    def _watch_depth(self, depth: Callable[[], EngineDepth]) -> None:
+        metrics = self._metrics
+        pending = metrics.pending.child()
+        workers = {state: metrics.workers.child(state) for state in WorkerState}
+
+        def refresh() -> None:
             now = depth()
             pending.set(now.pending_items)
             workers[WorkerState.IDLE].set(now.workers_idle)

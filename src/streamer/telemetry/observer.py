@@ -50,6 +50,8 @@ class SessionInfo:
     mode: Mode
     peer: str
     handshake: HandshakeInfo = HandshakeInfo()
+    model: str = ""
+    """Name of one of several models; empty on a server with one."""
 
 
 class SessionView(Protocol):

@@ -126,21 +126,19 @@ class ScrapeDelta:
 
     def overview(self) -> Overview:
         now = self.now
-        [build] = [dict(labels) for labels in now.samples.get(f"{PREFIX}build_info", {})] or [{}]
+        builds = [dict(labels) for labels in now.samples.get(f"{PREFIX}build_info", {})]
+        build = builds[0] if builds else {}
         process = {name: next(iter(now.samples.get(f"process_{name}", {}).values()), nan) for name in
                    ("cpu_seconds_total", "resident_memory_bytes")}  # fmt: skip
         cpu_before = next(iter(self.before.samples.get("process_cpu_seconds_total", {}).values()), nan)
         calls = self.increase("inference_batch_size_count")
         before_ended = self.before.by("sessions_closed_total", "reason")
         return Overview(
-            model=build.get("model", "?"),
+            model=", ".join(sorted({each.get("model", "?") for each in builds})) or "?",
             version=build.get("version", "?"),
             ready=now.sum("ready") > 0,
             draining=now.sum("draining") > 0,
-            sessions={
-                (dict(labels)["transport"], dict(labels)["mode"]): int(value)
-                for labels, value in now.samples.get(f"{PREFIX}sessions_active", {}).items()
-            },
+            sessions=_sessions(now),
             sessions_started=self.rate("sessions_started_total"),
             sessions_closed={
                 reason: (count - before_ended.get(reason, 0.0)) / self.seconds
@@ -164,6 +162,15 @@ class ScrapeDelta:
     def _rtf(self, stage: PipelineStage) -> float:
         audio_s = self.increase("media_duration_seconds_sum", stage=stage)
         return self.increase("processing_duration_seconds_sum", stage=stage) / audio_s if audio_s else nan
+
+
+def _sessions(now: Scrape) -> dict[tuple[str, str], int]:
+    """Return the open sessions of all models by transport and mode."""
+    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for found, value in now.samples.get(f"{PREFIX}sessions_active", {}).items():
+        labels = dict(found)
+        sums[labels["transport"], labels["mode"]] += int(value)
+    return sums
 
 
 def _quantile(q: float, buckets: list[tuple[float, float]]) -> float:

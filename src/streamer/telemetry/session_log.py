@@ -22,6 +22,8 @@ class SessionFields(LogFields, frozen=True, omit_defaults=True, kw_only=True):
     transport: str
     dialect: str
     mode: str
+    model: str | None = None
+    """Name of one of several models; left out on a server with one."""
     peer: str
     reason: str
     duration_s: float
@@ -116,6 +118,7 @@ class SessionLog(SessionSink):
             transport=info.transport,
             dialect=info.protocol,
             mode=self._mode,
+            model=info.model or None,
             peer=info.peer,
             reason=code or (GONE if peer_disconnected else STOPPED),
             duration_s=_short(now - self._born),

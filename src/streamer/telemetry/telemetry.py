@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 
 import streamer
+from streamer.connection.hosted_model import HostedModel
 from streamer.errors import ConfigError, ErrorCode, install_command
 from streamer.inference.contract import EngineDepth
 from streamer.inference.observer import CallOutcome, DropCause, EngineObserver, LossCause, WorkerObserver
 from streamer.session.actions import Job
 from streamer.session.summary import Summary
+from streamer.telemetry.by_model import MetricsByModel
 from streamer.telemetry.logs import CURRENT, Ids, Logs
 from streamer.telemetry.metrics import Metrics, Signal
 from streamer.telemetry.metrics_observer import MetricsObserver, untraced
@@ -40,11 +42,19 @@ class Telemetry(Observer, EngineObserver):
     """
 
     def __init__(
-        self, model: str, environment: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        model: str,
+        environment: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        models: Sequence[str] = (),
     ) -> None:
+        """Create telemetry. `models`: names of several models, whose metrics are separate; empty for one model."""
         self._clock = clock
         self._metrics = Metrics(model, streamer.__version__)
         self._metrics_observer = MetricsObserver(self._metrics)
+        by_model = {name: Metrics(name, streamer.__version__) for name in models}
+        self._of_model = {name: MetricsObserver(metrics) for name, metrics in by_model.items()}
+        self._collector = MetricsByModel(self._metrics, by_model) if by_model else self._metrics.instruments
         self._tasks = {subsystem: TaskStats() for subsystem in Subsystem}
         self._sessions: dict[str, tuple[SessionRecorder, Ids]] = {}
         self._spans_lost = 0
@@ -55,7 +65,7 @@ class Telemetry(Observer, EngineObserver):
             self._start_tracing(model, environment or {})
         self._metrics.instruments.refresh.append(self._read_tasks)
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(self._metrics.instruments)
+        self.registry.register(self._collector)
         self._process = ProcessCollector(registry=self.registry)
 
     # Life ---------------------------------------------------------------------------------------
@@ -72,6 +82,15 @@ class Telemetry(Observer, EngineObserver):
         self._metrics_observer.watch(
             ready=ready, draining=draining, depth=depth, load=lambda: max(load(), self._loop_lag.load)
         )
+
+    def watch_models(self, models: Iterable[HostedModel]) -> None:
+        """Set the sources of the gauges of each of several models."""
+        for model in models:
+            self._of_model[model.name].watch_model(model)
+
+    def of_model(self, name: str) -> EngineObserver:
+        """Return the observer of the engine of one of several models."""
+        return _EngineOfModel(self, name)
 
     def watch_certificate(self, expiry: Callable[[], float | None]) -> None:
         """Set the source of the certificate's expiry, in seconds since 1970; None if unknown."""
@@ -105,7 +124,7 @@ class Telemetry(Observer, EngineObserver):
         The system's figures of the process are read on a thread: with thousands of descriptors that takes milliseconds.
         """
         process = await asyncio.to_thread(lambda: list(self._process.collect()))
-        return chain(self._metrics.instruments.collect(), process)
+        return chain(self._collector.collect(), process)
 
     async def stop(self) -> None:
         """Send the last spans within a time-out. Idempotent."""
@@ -127,11 +146,12 @@ class Telemetry(Observer, EngineObserver):
     def new_session(self, info: SessionInfo, view: SessionView, now: float) -> SessionObserver:
         ids = Ids(info.id)
         sinks = [SessionLog(info, view, now), _SessionRemover(self._sessions, info.id, CURRENT.set(ids))]
+        measuring = self._measuring_of(info.model)
         if self._tracing is None:
-            sinks.insert(0, self._metrics_observer.session_sink(info, now, untraced))
+            sinks.insert(0, measuring.session_sink(info, now, untraced))
         else:  # metrics read the trace first, while it exists
             sinks.insert(0, self._tracing.session_sink(info, ids, now))
-            sinks.insert(0, self._metrics_observer.session_sink(info, now, self._tracing.trace_of))
+            sinks.insert(0, measuring.session_sink(info, now, self._tracing.trace_of))
         recorder = SessionRecorder(info, view, now, sinks)
         self._sessions[info.id] = recorder, ids
         return recorder
@@ -149,10 +169,10 @@ class Telemetry(Observer, EngineObserver):
     def instrument_task(self, where: Subsystem, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         return self._tasks[where].task(work)
 
-    # Reports of the engine ----------------------------------------------------------------------
+    # Reports of the engines ---------------------------------------------------------------------
 
-    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
-        self._metrics_observer.batch_started(worker, jobs, waits)
+    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float], model: str = "") -> str | None:
+        self._measuring_of(model).batch_started(worker, jobs, waits)
         now = self._clock()
         timelines: list[SegmentTimeline] = []
         for job in jobs:
@@ -161,26 +181,28 @@ class Telemetry(Observer, EngineObserver):
                 recorder.batch_started(job, now)
                 if self._tracing is not None and (timeline := recorder.timeline_of(job)) is not None:
                     timelines.append(timeline)
-        return self._tracing.batch_started(worker, timelines, now) if self._tracing is not None else None
+        return self._tracing.batch_started(worker, timelines, now, model) if self._tracing is not None else None
 
-    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, outcome: CallOutcome) -> None:
-        self._metrics_observer.batch_finished(worker, jobs, seconds, outcome)
+    def batch_finished(
+        self, worker: int, jobs: Sequence[Job], seconds: float, outcome: CallOutcome, model: str = ""
+    ) -> None:
+        self._measuring_of(model).batch_finished(worker, jobs, seconds, outcome)
         now = self._clock()
         for job in jobs:
             recorder, _ = self._sessions.get(job.session_id, (None, None))
             if recorder is not None:
                 recorder.batch_finished(job, now)
         if self._tracing is not None:
-            self._tracing.batch_finished(worker, outcome, now)
+            self._tracing.batch_finished(worker, outcome, now, model)
 
-    def job_failed(self, job: Job, code: str) -> None:
-        self._metrics_observer.job_failed(job, code)
+    def job_failed(self, job: Job, code: str, model: str = "") -> None:
+        self._measuring_of(model).job_failed(job, code)
 
-    def interim_dropped(self, job: Job, cause: DropCause) -> None:
-        self._metrics_observer.interim_dropped(job, cause)
+    def interim_dropped(self, job: Job, cause: DropCause, model: str = "") -> None:
+        self._measuring_of(model).interim_dropped(job, cause)
 
-    def worker_lost(self, worker: int, cause: LossCause) -> None:
-        self._metrics_observer.worker_lost(worker, cause)
+    def worker_lost(self, worker: int, cause: LossCause, model: str = "") -> None:
+        self._measuring_of(model).worker_lost(worker, cause)
 
     def spans_lost(self, count: int) -> None:
         self._spans_lost += count
@@ -190,6 +212,9 @@ class Telemetry(Observer, EngineObserver):
         self._loop_lag.observe(lag_s)
 
     # Inside -------------------------------------------------------------------------------------
+
+    def _measuring_of(self, model: str) -> MetricsObserver:
+        return self._of_model.get(model, self._metrics_observer)
 
     def _start_tracing(self, model: str, environment: Mapping[str, str]) -> None:
         try:
@@ -230,6 +255,32 @@ def worker_observer(environment: Mapping[str, str]) -> Callable[[], WorkerObserv
 
 def _extra_missing(error: ImportError) -> ConfigError:
     return ConfigError(f"OTEL_* variables enable traces, but {error}: {install_command('otel')}")
+
+
+class _EngineOfModel(EngineObserver):
+    """Reports of the engine of one of several models."""
+
+    def __init__(self, telemetry: Telemetry, model: str) -> None:
+        self._telemetry = telemetry
+        self._model = model
+
+    def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
+        return self._telemetry.batch_started(worker, jobs, waits, self._model)
+
+    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: CallOutcome) -> None:
+        self._telemetry.batch_finished(worker, jobs, seconds, ended, self._model)
+
+    def job_failed(self, job: Job, code: str) -> None:
+        self._telemetry.job_failed(job, code, self._model)
+
+    def interim_dropped(self, job: Job, cause: DropCause) -> None:
+        self._telemetry.interim_dropped(job, cause, self._model)
+
+    def worker_lost(self, worker: int, cause: LossCause) -> None:
+        self._telemetry.worker_lost(worker, cause, self._model)
+
+    def spans_lost(self, count: int) -> None:
+        self._telemetry.spans_lost(count)
 
 
 class _SessionRemover(SessionSink):

@@ -37,7 +37,7 @@ class Tracing:
         self._provider = provider
         self.spans = Spans(provider, send)
         self._model = model
-        self._batches: dict[int, StartedSpan] = {}
+        self._batches: dict[tuple[str, int], StartedSpan] = {}
         self.segments: dict[SegmentTimeline, StartedSpan] = {}
         self.calls: dict[SegmentTimeline, SpanContext] = {}
         """Last batch of each segment."""
@@ -48,7 +48,7 @@ class Tracing:
 
     def session_sink(self, info: SessionInfo, ids: Ids, now: float) -> SessionSink:
         """Return the tracer of one session."""
-        return _SessionTracing(self, info, ids, now, self._model)
+        return _SessionTracing(self, info, ids, now, info.model or self._model)
 
     def pop(self, timeline: SegmentTimeline) -> tuple[StartedSpan | None, SpanContext | None]:
         """Remove a segment that has ended; return its span and its last model call."""
@@ -59,10 +59,12 @@ class Tracing:
         span = self.segments.get(timeline)
         return f"{span.context.trace_id:032x}" if span is not None and span.is_sampled else None
 
-    def batch_started(self, worker: int, timelines: Sequence[SegmentTimeline], now: float) -> str | None:
+    def batch_started(
+        self, worker: int, timelines: Sequence[SegmentTimeline], now: float, model: str = ""
+    ) -> str | None:
         """Start the span of a batch; return its traceparent, if any of the segments is sampled.
 
-        A batch belongs to one trace: that of its first segment. It links to all.
+        A batch belongs to one trace: that of its first segment. It links to all. `model`: name of one of several.
         """
         spans = [span for passage in timelines if (span := self.segments.get(passage)) and span.is_sampled]
         if not spans:
@@ -70,17 +72,17 @@ class Tracing:
         attributes: Attributes = {
             "streamer.batch.size": len(timelines),
             "streamer.worker": worker,
-            "streamer.model": self._model,
+            "streamer.model": model or self._model,
         }
         links = [Link(span.context) for span in spans]
-        batch = self._batches[worker] = self.spans.start_child(spans[0].context, "batch", now, attributes, links)
+        batch = self._batches[model, worker] = self.spans.start_child(spans[0].context, "batch", now, attributes, links)
         for timeline in timelines:
             if timeline in self.segments:
                 self.calls[timeline] = batch.context
         return traceparent(batch.context)
 
-    def batch_finished(self, worker: int, outcome: CallOutcome, now: float) -> None:
-        if (batch := self._batches.pop(worker, None)) is not None:
+    def batch_finished(self, worker: int, outcome: CallOutcome, now: float, model: str = "") -> None:
+        if (batch := self._batches.pop((model, worker), None)) is not None:
             status = UNSET if outcome is CallOutcome.ANSWERED else Status(StatusCode.ERROR, outcome)
             self.spans.end(batch, now, {"streamer.outcome": outcome}, status)
 

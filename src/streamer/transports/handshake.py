@@ -37,7 +37,7 @@ from streamer.telemetry.observer import HandshakeInfo, Subsystem
 from streamer.transports.http import UNEXPECTED, refusal
 from streamer.transports.receive_coalescing import ReceiveCoalescer
 from streamer.transports.status_codes import ACCESS_ERROR_CODES, CLOSE_CODES
-from streamer.transports.websocket import SwitchedProtocols, WebSocketFrame, WebSocketTransport
+from streamer.transports.websocket import NO_REASONS, SwitchedProtocols, WebSocketFrame, WebSocketTransport
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,14 @@ class Endpoint:
     """Codec of uploads by POST to the same path; None if they are not served."""
     carriers: Carriers = Carriers()
     close_codes: Mapping[ErrorCode, int] = field(default_factory=lambda: CLOSE_CODES)
+    close_reasons: Mapping[ErrorCode, str] = field(default_factory=lambda: NO_REASONS)
+    """Reasons in the close frame, for errors whose reason is not their code."""
     refusal: Callable[[StreamerError], web.Response] = refusal
     """Returns the HTTP answer of an error before the upgrade."""
+    model: str = ""
+    """Name of one of several models, if the path alone selects it."""
+    door: Authenticator | None = None
+    """Access policy of this endpoint; None for the server's."""
 
 
 class Upgrades:
@@ -132,7 +138,7 @@ class EndpointHandler:
         self._connections = connections
         self._services = connections.services
         self._admission = admission
-        self._authenticator = authenticator
+        self._authenticator = endpoint.door or authenticator
         self._timeouts = timeouts
         self._receive_coalescer = receive_coalescer
         self._upgrades = upgrades
@@ -153,6 +159,7 @@ class EndpointHandler:
             WorkBudget(self._work, services.addresses.of(request.remote)),
             services.memory,
             self._endpoint.close_codes,
+            self._endpoint.close_reasons,
         )
         visit = Handshake(transport, request, self._endpoint, self._authenticator)
         return await self._upgrades.answer(transport, self._measure(transport, visit, handshake))
@@ -174,17 +181,19 @@ class EndpointHandler:
         services = self._services
         try:
             await services.throttle.acquire()
-            self._admission.check()
+            self._admission.check(self._endpoint.model)
             identity = await visit.authenticate(services.clock, self._admission, self._timeouts.handshake_s)
             accepted = visit.accepted()
-            async with self._admission.admit(transport.address, identity):
+            async with self._admission.admit(transport.address, identity, accepted.model) as model:
                 transport.upgrade(accepted.headers)
                 lease = self._authenticator.new_lease(identity, services.clock.now())
                 settings = apply_limits(self._endpoint.settings, identity)
                 summary = await self._connections.run(
-                    transport, accepted.codec, settings, measure=len, handshake=handshake, lease=lease
+                    transport, accepted.codec, settings, measure=len, handshake=handshake, lease=lease, model=model
                 )
                 visit.audio_s = summary.received_s
+                if accepted.on_end is not None:
+                    accepted.on_end()
         except StreamerError as error:
             if isinstance(error, ForbiddenOrigin):
                 visit.log_forbidden_origin()
@@ -219,7 +228,7 @@ class Handshake:
         self._origin = request.headers.get("Origin")
         self._host = request.headers.get("Host")
         self._credential = endpoint.carriers.find(request.headers, self._subprotocols, request.query)
-        self._opening = _opening(request, authenticator)
+        self._opening = opening_of(request, authenticator)
         self._accepted: Accepted[WebSocketFrame] | None = None
 
     def accepted(self) -> Accepted[WebSocketFrame]:
@@ -310,9 +319,10 @@ def _offered_subprotocols(request: web.Request) -> list[str]:
     return [word.strip() for line in lines for word in line.split(",")]
 
 
-def _opening(request: web.Request, authenticator: Authenticator) -> Opening:
+def opening_of(request: web.Request, door: Authenticator) -> Opening:
+    """Return a request as a value."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Opening(request.path, tuple(request.query.items()), headers, str(uuid.uuid4()), authenticator.wall_clock())
+    return Opening(request.path, tuple(request.query.items()), headers, str(uuid.uuid4()), door.wall_clock())
 
 
 def _is_token(name: str) -> bool:

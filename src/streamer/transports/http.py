@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from streamer.connection.admission import QuotaExceeded
 from streamer.connection.budget import TOO_MUCH_OF_ADDRESS
 from streamer.connection.lifecycle import Lifecycle
 from streamer.connection.meter import Meter
+from streamer.connection.model_pool import ModelPool, UnknownModel
 from streamer.errors import StreamerError, brief
 from streamer.telemetry.observer import Observer, Subsystem
 from streamer.transports.status_codes import HTTP_STATUS
@@ -69,8 +70,8 @@ class ServedModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     word_times: str = ""
 
 
-class Info(msgspec.Struct, frozen=True):
-    """Body of `/api/v2/info`."""
+class Info(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `/api/v2/info`. `models`: several models by name, of which `model` is the default; else left out."""
 
     version: str
     model: ServedModelInfo
@@ -78,11 +79,13 @@ class Info(msgspec.Struct, frozen=True):
     dialects: Sequence[str]
     encodings: Sequence[str]
     limits: dict[str, float]
+    models: Sequence[ServedModelInfo] = ()
 
 
 class _Status(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str
     reason: str = ""
+    models: Mapping[str, str] = {}
 
 
 class _Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -166,8 +169,11 @@ def needs_credential(handler: Handler, authenticator: Authenticator) -> Handler:
     return ask
 
 
-def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
-    """Return the routes for orchestrators and load balancers, which never need a credential."""
+def probes(lifecycle: Lifecycle, observer: Observer, models: ModelPool | None = None) -> list[web.RouteDef]:
+    """Return the routes for orchestrators and load balancers, which never need a credential.
+
+    `models`: several models, whose states are named and of which `/readyz?model=NAME` asks; None for one model.
+    """
 
     def get(path: str, handler: Handler) -> web.RouteDef:
         return web.get(path, observe_errors(handler, observer, Subsystem.API_ROUTING))
@@ -179,9 +185,15 @@ def probes(lifecycle: Lifecycle, observer: Observer) -> list[web.RouteDef]:
         now = lifecycle.alive
         return _json(_Status("alive")) if now.ready else failure("broken", now.reason)
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(request: web.Request) -> web.Response:
         now = lifecycle.readiness
-        return _json(_Status("ready")) if now.ready else failure("not ready", now.reason)
+        states = models.states if models is not None else {}
+        if now.ready and models is not None and (name := request.query.get("model")):
+            try:
+                now = models.named(name).readiness
+            except UnknownModel as error:
+                return refusal(error)
+        return _json(_Status("ready", models=states)) if now.ready else failure("not ready", now.reason, states)
 
     return [get("/api/v1/health", health), get("/livez", live), get("/readyz", ready)]
 
@@ -212,9 +224,9 @@ def observe_errors(handler: Handler, observer: Observer, where: Subsystem) -> Ha
     return watched
 
 
-def failure(status: str, reason: str) -> web.Response:
+def failure(status: str, reason: str, models: Mapping[str, str] | None = None) -> web.Response:
     """Return a 503 for a probe."""
-    return _json(_Status(status, reason), status=503)
+    return _json(_Status(status, reason, models or {}), status=503)
 
 
 def refusal(error: StreamerError) -> web.Response:

@@ -15,6 +15,7 @@ from aiohttp import web
 from streamer.access import QUERY_NAME, Authenticator
 from streamer.access.factory import apply_limits
 from streamer.connection.admission import Admission
+from streamer.connection.hosted_model import HostedModel
 from streamer.connection.manager import ConnectionManager
 from streamer.connection.meter import Meter
 from streamer.connection.transport import FrameSink
@@ -22,6 +23,7 @@ from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.protocols.codec import Codec
 from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import HandshakeInfo, Subsystem
+from streamer.transports.handshake import Endpoint, opening_of
 from streamer.transports.http import UNEXPECTED, credential_of, refusal
 from streamer.transports.listener import HttpConnection
 from streamer.transports.spool import Spool
@@ -118,14 +120,15 @@ class UploadHandler:
 
     def __init__(
         self,
-        settings: SessionSettings,
+        endpoint: Endpoint,
         codec: Codec[str | bytes],
         connections: ConnectionManager,
         admission: Admission,
         authenticator: Authenticator,
     ) -> None:
         # A file has no microphone whose silence would mean anything.
-        self._settings = replace(settings, stall_timeout_s=0.0)
+        self._settings = replace(endpoint.settings, stall_timeout_s=0.0)
+        self._endpoint = endpoint
         self._codec = codec
         self._connections = connections
         self._admission = admission
@@ -136,13 +139,16 @@ class UploadHandler:
         services = self._connections.services
         try:
             await services.throttle.acquire()
-            self._admission.check()
+            self._admission.check(self._endpoint.model)
             identity = await self._authenticator.authenticate(
                 request.headers.get("Origin"), request.headers.get("Host"), credential_of(request)
             )
             start, answer = start_of(request), answer_to(request)
-            async with self._admission.admit(request.remote, identity):
-                return await self._stream(request, answer, start, apply_limits(self._settings, identity), identity)
+            accepted = self._endpoint.accept(opening_of(request, self._authenticator))
+            async with self._admission.admit(request.remote, identity, accepted.model) as model:
+                settings = apply_limits(self._settings, identity)
+                codec = accepted.codec if accepted.model else self._codec
+                return await self._stream(request, answer, start, settings, identity, codec, model)
         except StreamerError as error:
             services.observer.on_refused(UploadTransport.name, error.code, request.remote or "unknown")
             return _last(refusal(error))
@@ -152,7 +158,14 @@ class UploadHandler:
             return _last(refusal(UNEXPECTED))
 
     async def _stream(
-        self, request: web.Request, answer: UploadAnswer, start: str, settings: SessionSettings, identity: Any
+        self,
+        request: web.Request,
+        answer: UploadAnswer,
+        start: str,
+        settings: SessionSettings,
+        identity: Any,
+        codec: Codec[str | bytes],
+        model: HostedModel | None,
     ) -> web.StreamResponse:
         services = self._connections.services
         headers, now = request.headers, services.clock.now()
@@ -166,7 +179,7 @@ class UploadHandler:
             audio_s = 0.0
             try:
                 summary = await self._connections.run(
-                    transport, self._codec, settings, measure=len, handshake=handshake, lease=lease
+                    transport, codec, settings, measure=len, handshake=handshake, lease=lease, model=model
                 )
                 audio_s = summary.received_s
             finally:

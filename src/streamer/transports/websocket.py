@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -40,6 +41,8 @@ MAX_SEND_NOW_BYTES = 8_192
 to wait for its peer."""
 MESSAGES_BETWEEN_YIELDS = 16
 """Messages of one peer that its reader takes before other tasks run (which costs some 2 us)."""
+
+NO_REASONS: Mapping[ErrorCode, str] = MappingProxyType({})
 
 _FAILURES = {
     INVALID_UTF8: ErrorCode.INVALID_UTF8,
@@ -112,8 +115,12 @@ class WebSocketTransport:
         budget: WorkBudget | None = None,
         memory: MemoryPool | None = None,
         close_codes: Mapping[ErrorCode, int] = CLOSE_CODES,
+        close_reasons: Mapping[ErrorCode, str] = NO_REASONS,
     ) -> None:
-        """`memory`: for what has not been read whole; None: it is not bounded. `close_codes`: of each error."""
+        """`memory`: for what has not been read whole; None: it is not bounded. `close_codes`: of each error.
+
+        `close_reasons`: of errors whose reason in the close frame is not their code.
+        """
         self.address = request.remote
         self.peer = self.address or "unknown"
         self._request: web.Request | None = request
@@ -124,6 +131,7 @@ class WebSocketTransport:
         self._budget = budget or WorkBudget(WorkLimits())
         self._memory = memory or MemoryPool()
         self._close_codes = close_codes
+        self._close_reasons = close_reasons
         self._received = 0
         self._connection: DetachableTransport | None = None
         self._protocol: WebSocketProtocol | None = None
@@ -192,7 +200,10 @@ class WebSocketTransport:
         self.set_sink(None)
         try:
             async with asyncio.timeout(self._close_timeout_s):
-                await self._protocol.close(NORMAL_CLOSE if code is None else self._close_codes[code], reason)
+                if code is None:
+                    await self._protocol.close(NORMAL_CLOSE, reason)
+                else:
+                    await self._protocol.close(self._close_codes[code], self._close_reasons.get(code, reason))
         except TimeoutError:
             self.abort()
 

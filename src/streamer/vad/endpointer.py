@@ -45,7 +45,7 @@ class Endpointer:
     def __init__(self, config: VadConfig, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self._state = _IDLE
-        self._start = self._speech = self._silence = self._last_end = 0
+        self._start = self._speech = self._silence = self._last_end = self._pre = 0
         self.position = 0
         """Samples pushed so far."""
         self.configure(config)
@@ -57,6 +57,7 @@ class Endpointer:
         def samples(ms: float) -> int:
             return round(ms * rate / 1000)
 
+        self._last_end = max(self._last_end, self.needed_from)  # older audio is gone, whatever the new padding is
         self._opens_above = config.positive_speech_threshold
         self._silent_below = config.negative_speech_threshold
         self._pre = samples(config.pre_speech_pad_ms)

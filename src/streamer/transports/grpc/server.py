@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from streamer.clock import timeout
 from streamer.config import ServerSettings, Settings
 from streamer.connection.admission import Admission, QuotaExceeded
 from streamer.connection.budget import TOO_MUCH_OF_ADDRESS
+from streamer.connection.hosted_model import HostedModel
 from streamer.connection.manager import ConnectionManager
 from streamer.connection.meter import Meter
 from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
 from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
 from streamer.protocols.grpc_codec import GrpcFrame, frame_bytes, peek_auth
+from streamer.protocols.opening import Accepted, Opening
 from streamer.protocols.pb import streamer_pb2 as pb
 from streamer.session.memory import MemoryAccount
 from streamer.session.settings import SessionSettings
@@ -52,7 +55,8 @@ class GrpcService:
 
     session: SessionSettings
     """Settings of a start without a mode."""
-    codec: Codec[GrpcFrame]
+    accept: Callable[[Opening], Accepted[GrpcFrame]]
+    """Returns the codec of a call, and its model if there are several."""
     connections: ConnectionManager
     admission: Admission
     authenticator: Authenticator
@@ -156,9 +160,11 @@ class StreamServicer:
             service.admission.check()
             unread.update(service.session.limits.max_audio_message_bytes)  # gRPC does not say what it keeps
             identity = await self._authenticate(metadata.get("authorization"), transport)
-            async with service.admission.admit(transport.peer, identity):
+            opening = Opening(f"/{SERVICE}/Stream", (), metadata, str(uuid.uuid4()), service.authenticator.wall_clock())
+            accepted = service.accept(opening)
+            async with service.admission.admit(transport.peer, identity, accepted.model) as model:
                 await transport.accept()
-                await self._run_connection(transport, identity, handshake)
+                await self._run_connection(transport, identity, handshake, accepted.codec, model)
         except StreamerError as error:
             observer.on_refused(GrpcTransport.name, error.code, transport.peer)
             await refuse(call, error)
@@ -201,7 +207,12 @@ class StreamServicer:
         return None if auth is None else Credential(auth.secret, CredentialSource.MESSAGE)
 
     async def _run_connection(
-        self, transport: GrpcTransport, identity: Identity | None, handshake: HandshakeInfo
+        self,
+        transport: GrpcTransport,
+        identity: Identity | None,
+        handshake: HandshakeInfo,
+        codec: Codec[GrpcFrame],
+        model: HostedModel | None,
     ) -> None:
         """Run the connection. gRPC cancels the handler if the client cancels or its deadline passes: a disconnect."""
         service = self._service
@@ -209,7 +220,7 @@ class StreamServicer:
         settings = apply_limits(service.session, identity)
         running = asyncio.create_task(
             service.connections.run(
-                transport, service.codec, settings, measure=frame_bytes, handshake=handshake, lease=lease
+                transport, codec, settings, measure=frame_bytes, handshake=handshake, lease=lease, model=model
             )
         )
         try:

@@ -36,6 +36,7 @@ STATUS: Mapping[ErrorCode, StatusCode] = MappingProxyType(
         ErrorCode.MODEL_ERROR: StatusCode.INTERNAL,
         ErrorCode.MODEL_TIMEOUT: StatusCode.INTERNAL,
         ErrorCode.MODEL_CRASHED: StatusCode.UNAVAILABLE,
+        ErrorCode.UNKNOWN_MODEL: StatusCode.NOT_FOUND,
         ErrorCode.OVERLOADED: StatusCode.UNAVAILABLE,
         ErrorCode.DRAINING: StatusCode.UNAVAILABLE,
         ErrorCode.INTERNAL: StatusCode.INTERNAL,

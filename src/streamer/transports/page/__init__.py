@@ -6,6 +6,8 @@ from importlib.resources import files
 
 from aiohttp import web
 
+from streamer.transports.http import Handler
+
 _FILES = {
     "": ("index.html", "text/html"),
     "page/style.css": ("style.css", "text/css"),
@@ -26,15 +28,20 @@ _HEADERS = {
 }
 
 
-def routes() -> list[web.RouteDef]:
-    """Return the routes of the page and its parts, which are read once."""
-    return [_route(path, *_FILES[path]) for path in _FILES]
+def routes(upgrade: Handler | None = None) -> list[web.RouteDef]:
+    """Return the routes of the page and its parts, which are read once.
+
+    `upgrade`: answers requests at `/` for an upgrade to WebSocket; None: they get the page.
+    """
+    return [_route(path, *_FILES[path], None if path else upgrade) for path in _FILES]
 
 
-def _route(path: str, name: str, content_type: str) -> web.RouteDef:
+def _route(path: str, name: str, content_type: str, upgrade: Handler | None) -> web.RouteDef:
     body = files(__package__).joinpath(name).read_bytes()
 
-    async def serve(_: web.Request) -> web.Response:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        if upgrade is not None and request.headers.get("Upgrade", "").lower() == "websocket":
+            return await upgrade(request)
         return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_HEADERS)
 
     return web.get(f"/{path}", serve)

@@ -1,0 +1,1 @@
+"""A million live streams on paper: arithmetic and a simulation of cells, losses, autoscaling and reconnect storms."""

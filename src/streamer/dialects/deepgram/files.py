@@ -1,0 +1,89 @@
+"""Transcripts of files: `POST /v1/listen` with the file as its body."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from contextlib import ExitStack
+
+from aiohttp import web
+
+from streamer.dialects.deepgram.answers import CARRIERS, REQUEST_ID, identity_of, policy_of, refuse
+from streamer.dialects.deepgram.listen import LISTEN
+from streamer.dialects.dialect import DialectContext
+from streamer.dialects.recordings import RecordingAnswer, RecordingHandler, RecordingRequest, ignored_headers
+from streamer.errors import BadRequest, StreamerError
+from streamer.protocols.deepgram.file_answer import FileText
+from streamer.protocols.deepgram.listen import Mixer
+from streamer.protocols.deepgram.query import ListenFileRequest, read_file
+from streamer.session.events import Segment
+from streamer.session.summary import Summary
+
+
+class FileBody:
+    """The audio of a request, which is hashed as it comes."""
+
+    def __init__(self, request: web.Request, asked: ListenFileRequest) -> None:
+        self._content = request.content
+        self._mixer = None if asked.mixed is None else Mixer(asked.mixed)
+        self._hash = hashlib.sha256()
+        self.is_empty = True
+        """No byte has come."""
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    async def read(self, size: int) -> bytes:
+        """Return at most `size` bytes of audio; none at the end."""
+        while data := await self._content.read(size):
+            self.is_empty = False
+            self._hash.update(data)
+            if audio := data if self._mixer is None else self._mixer.push(data):
+                return audio
+        return b""
+
+
+class FileAnswer(RecordingAnswer):
+    """Answers with the whole transcript."""
+
+    def __init__(self, text: FileText, body: FileBody, request_id: str, asked: ListenFileRequest) -> None:
+        self._text = text
+        self._body = body
+        self._request_id = request_id
+        self._asked = asked
+
+    async def add_final(self, segment: Segment) -> None:
+        if not self._text.add(segment):
+            self.fail(BadRequest(field="model", expected="a model whose results are transcripts", got="other results"))
+
+    async def finish(self, summary: Summary) -> web.StreamResponse:
+        if self._body.is_empty:
+            return refuse(BadRequest(field="body", expected="audio", got="no bytes"))
+        channels = 1 if self._asked.start.media is not None else self._asked.start.format.channels
+        return web.Response(
+            body=self._text.body(summary.received_s, channels, self._body.sha256),
+            content_type="application/json",
+            headers={REQUEST_ID: self._request_id, **ignored_headers(self._asked.ignored)},
+        )
+
+    async def refuse(self, error: StreamerError) -> web.StreamResponse:
+        return refuse(error)
+
+
+def file_route(context: DialectContext) -> web.RouteDef:
+    """Return the route of files."""
+    policy, model = policy_of(context), context.model
+
+    async def read(request: web.Request, _: ExitStack) -> RecordingRequest:
+        if request.content_type == "application/json":
+            expected = "audio in the body, because this server fetches nothing from other addresses"
+            raise BadRequest(field="url", expected=expected, got="JSON")
+        asked = read_file(tuple(request.query.items()), policy)
+        identity = identity_of(str(uuid.uuid4()), context.door.wall_clock(), model.name)
+        body = FileBody(request, asked)
+        answer = FileAnswer(FileText(asked, identity, model.sample_rate), body, identity.request_id, asked)
+        return RecordingRequest(asked.start, body.read, answer, asked.ignored)
+
+    handler = RecordingHandler(context, "deepgram", read, carriers=CARRIERS, refusal=refuse)
+    return web.post(LISTEN, handler.handle)
