@@ -14,7 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from streamer.cli import app
+from streamer.cli.serve import _print_ready
 from streamer.config import Settings, load
+from streamer.supervision.ipc import Ready
 from tests.cli.serving import refused, served
 from tests.faults.arena import FORMAT, SECOND
 
@@ -132,3 +134,9 @@ def test_an_idle_server_ends_at_once_on_ctrl_c() -> None:
     with served("stub", "--set", "drain.soft_s=60", "--set", "drain.hard_s=60") as server:
         server.signal(signal.SIGINT)
         assert server.ended()[0] == 0
+
+
+def test_the_announcement_names_the_protocols_of_other_services(capsys: pytest.CaptureFixture[str]) -> None:
+    ready = Ready("http://localhost:1", None, "moonshine", 16_000, dialects=("openai", "wyoming (port 10300)"))
+    _print_ready(ready, 1, 1.0, as_log=False)
+    assert "protocols of other services: openai, wyoming (port 10300)\n" in capsys.readouterr().err

@@ -140,12 +140,17 @@ def _print_ready(ready: Ready, processes: int, took_s: float, *, as_log: bool) -
     if ready.models:
         model = f"models {', '.join(ready.models)} (default: {ready.model})"
     model = f"{model}{times}, ready in {took_s:.1f} s"
+    lines = [model]
+    if ready.dialects:
+        lines.append(f"protocols of other services: {', '.join(ready.dialects)}")
     urls = [url for url in (ready.url, ready.grpc_url) if url]
     if as_log:
-        for line in (*(f"listening on {url}" for url in urls), model):
+        for line in (*(f"listening on {url}" for url in urls), *lines):
             logging.getLogger(__name__).info(line)
         return
     for url in urls:
         typer.echo(f"listening on {typer.style(url, bold=True)}", err=True)
+    for line in lines[1:]:
+        typer.secho(line, dim=True, err=True)
     address = ready.url.replace("http", "ws", 1) + "/api/v2/segmented"
     typer.secho(f"{model}; try: streamer client -i FILE -a {address}", dim=True, err=True)

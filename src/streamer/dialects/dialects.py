@@ -25,6 +25,11 @@ class Dialects:
         self._listening: list[DialectListener] = []
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The names for people, each with its own port, if it has one."""
+        return tuple(f"{name} (port {self.ports[name]})" if name in self.ports else name for name in self.names)
+
+    @property
     def endpoints(self) -> list[Endpoint]:
         """The WebSocket endpoints, in the order in which their paths are matched."""
         return [endpoint for dialect in self._mounted.values() for endpoint in dialect.endpoints]

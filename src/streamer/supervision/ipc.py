@@ -49,7 +49,8 @@ class MetricsTotals(msgspec.Struct, frozen=True, tag=True):
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """The process is serving: its URLs and its model (`sample_rate` in Hz).
 
-    `models`: names of several models, of which `model` is the default; empty for one model.
+    `models`: names of several models, of which `model` is the default; empty for one model. `dialects`: protocols of
+    other services that it serves, with the port of each that has one of its own, such as `wyoming (port 10300)`.
     """
 
     url: str
@@ -57,6 +58,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     model: str
     sample_rate: int
     models: tuple[str, ...] = ()
+    dialects: tuple[str, ...] = ()
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag=True):

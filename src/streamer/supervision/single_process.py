@@ -67,7 +67,8 @@ async def serve(app: App, ending: Shutdown, announce: Callable[[Ready], None]) -
                 return
             _freeze_startup_objects()
             names = app.models.names if app.models is not None else ()
-            announce(Ready(app.url, app.grpc_url, app.model.name, app.model.sample_rate, names))
+            model, labels = app.model, app.dialects.labels
+            announce(Ready(app.url, app.grpc_url, model.name, model.sample_rate, names, labels))
             async with asyncio.TaskGroup() as tasks:
                 giving_back = tasks.create_task(
                     trim_after_peaks(lambda: len(app.connections), trim_heap), name="give-back"
