@@ -146,7 +146,7 @@ class HostedModel:
         return self._loading
 
     async def _run_load(self) -> None:
-        began = self._clock.now()
+        started_at = self._clock.now()
         self._error = None
         try:
             if self._unloading is not None:  # the memory of two would be needed at once
@@ -164,7 +164,7 @@ class HostedModel:
         else:
             self.state = ModelState.READY
             self._failures = 0
-            log.info("model %s is loaded, in %.1f s", self.name, self._clock.now() - began)
+            log.info("model %s is loaded, in %.1f s", self.name, self._clock.now() - started_at)
         finally:
             self._loading = None
         self._leave_when_idle()

@@ -142,10 +142,10 @@ def _twilio(context: DialectContext, feed: CallFeed) -> Endpoint | None:
 
 def check_signature(token: bytes, opening: Opening) -> None:
     """Raise StreamerError unless Twilio has signed the request, for the address that it was told."""
-    given = opening.headers.get(SIGNATURE, "")
+    signature = opening.headers.get(SIGNATURE, "")
     host = opening.headers.get("host", "")
     for scheme in ("wss", "https", "ws", "http"):
-        if hmac.compare_digest(given.encode(), signature_of(token, f"{scheme}://{host}{opening.path}").encode()):
+        if hmac.compare_digest(signature.encode(), signature_of(token, f"{scheme}://{host}{opening.path}").encode()):
             return
     raise StreamerError(f"{SIGNATURE}: expected the signature of Twilio", code=ErrorCode.UNAUTHENTICATED)
 

@@ -34,16 +34,16 @@ def select(serve: Sequence[str], *, model: str, word_times: str) -> tuple[str, .
     Raises ConfigError if dialects are required and the model returns no transcripts, or a named one is not there.
     """
     known = [name for name, module in MODULES.items() if find_spec(module) is not None]
-    wanted = set(known) if "all" in serve else set(serve) - {"auto", "none"}
+    names = set(known) if "all" in serve else set(serve) - {"auto", "none"}
     if "auto" in serve and word_times:
-        wanted |= set(known) - OWN_PORTS
-    if missing := wanted - set(known):
+        names |= set(known) - OWN_PORTS
+    if missing := names - set(known):
         expected = f"dialects of this version ({', '.join(known)})"
         raise ConfigError(field="dialects.serve", expected=expected, got=", ".join(sorted(missing)))
-    if wanted and not word_times:
+    if names and not word_times:
         expected = f"none, because model {model} returns no transcripts; a model that does sets its word_times"
         raise ConfigError(field="dialects.serve", expected=expected, got=", ".join(serve))
-    return tuple(name for name in known if name in wanted)
+    return tuple(name for name in known if name in names)
 
 
 def mount(name: str, context: DialectContext) -> MountedDialect:

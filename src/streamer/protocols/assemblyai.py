@@ -92,17 +92,17 @@ class SessionPlan:
 
 def read_request(query: Sequence[tuple[str, str]], policy: TurnPolicy) -> SessionPlan:
     """Read the query of a request. Raises BadRequest, naming the parameter."""
-    given = dict(query)
+    parameters = dict(query)
     for name in REFUSED:
-        value = given.pop(name, "")
+        value = parameters.pop(name, "")
         if value.lower() not in ("", "0", "false", "none", "null"):
             expected = "no such parameter: this server does not change or forward transcripts"
             raise BadRequest(field=name, expected=expected, got=value)
-    ignored = tuple(name for name in given if name not in _NAMES and name not in _CREDENTIALS)
+    ignored = tuple(name for name in parameters if name not in _NAMES and name not in _CREDENTIALS)
     if ignored and policy.refuses_unsupported:
         expected = "no parameter without effect (dialects.unsupported_parameters)"
-        raise BadRequest(field=ignored[0], expected=expected, got=given[ignored[0]])
-    values: dict[str, Any] = {name: given[name] for name in given if name in _NAMES}
+        raise BadRequest(field=ignored[0], expected=expected, got=parameters[ignored[0]])
+    values: dict[str, Any] = {name: parameters[name] for name in parameters if name in _NAMES}
     for name in _LISTS & values.keys():
         values[name] = _listed(name, values[name])
     try:

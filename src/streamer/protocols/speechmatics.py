@@ -213,8 +213,8 @@ class Speechmatics:
             changes = msgspec.convert(config, wire.RecognitionConfig)
         except msgspec.ValidationError as error:
             return self._wrong_config(f"transcription_config: {brief(str(error), 160)}")
-        given = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not None}
-        merged = msgspec.structs.replace(self._config, **given)
+        present = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not None}
+        merged = msgspec.structs.replace(self._config, **present)
         trigger = _trigger(merged)
         if not 0 <= 1000 * trigger <= self._policy.max_silence_ms:
             expected = f"seconds from 0 to {self._policy.max_silence_ms / 1000:g}"

@@ -267,8 +267,8 @@ class _EngineOfModel(EngineObserver):
     def batch_started(self, worker: int, jobs: Sequence[Job], waits: Sequence[float]) -> str | None:
         return self._telemetry.batch_started(worker, jobs, waits, self._model)
 
-    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, ended: CallOutcome) -> None:
-        self._telemetry.batch_finished(worker, jobs, seconds, ended, self._model)
+    def batch_finished(self, worker: int, jobs: Sequence[Job], seconds: float, outcome: CallOutcome) -> None:
+        self._telemetry.batch_finished(worker, jobs, seconds, outcome, self._model)
 
     def job_failed(self, job: Job, code: str) -> None:
         self._telemetry.job_failed(job, code, self._model)

@@ -105,10 +105,10 @@ class SocketWatermark:
         if watermark > 1:
             self._coalescer.mark_raised(self)
 
-    def adapt(self, wanted: int, messages: int, size: int) -> None:
+    def adapt(self, low_watermark: int, messages: int, size: int) -> None:
         """After a read of `messages` in `size` bytes: wait for `wanted` bytes if that takes several such messages."""
-        if wanted * messages > MIN_MESSAGES_TO_COALESCE * size:
-            self.set(wanted)
+        if low_watermark * messages > MIN_MESSAGES_TO_COALESCE * size:
+            self.set(low_watermark)
         elif self._bytes > 1:
             self.set(1)
 

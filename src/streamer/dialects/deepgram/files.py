@@ -23,9 +23,9 @@ from streamer.session.summary import Summary
 class FileBody:
     """The audio of a request, which is hashed as it comes."""
 
-    def __init__(self, request: web.Request, asked: ListenFileRequest) -> None:
+    def __init__(self, request: web.Request, file_request: ListenFileRequest) -> None:
         self._content = request.content
-        self._mixer = None if asked.mixed is None else Mixer(asked.mixed)
+        self._mixer = None if file_request.mixed is None else Mixer(file_request.mixed)
         self._hash = hashlib.sha256()
         self.is_empty = True
         """No byte has come."""
@@ -47,11 +47,11 @@ class FileBody:
 class FileAnswer(RecordingAnswer):
     """Answers with the whole transcript."""
 
-    def __init__(self, text: FileText, body: FileBody, request_id: str, asked: ListenFileRequest) -> None:
+    def __init__(self, text: FileText, body: FileBody, request_id: str, file_request: ListenFileRequest) -> None:
         self._text = text
         self._body = body
         self._request_id = request_id
-        self._asked = asked
+        self._file_request = file_request
 
     async def add_final(self, segment: Segment) -> None:
         if not self._text.add(segment):
@@ -60,11 +60,11 @@ class FileAnswer(RecordingAnswer):
     async def finish(self, summary: Summary) -> web.StreamResponse:
         if self._body.is_empty:
             return refuse(BadRequest(field="body", expected="audio", got="no bytes"))
-        channels = 1 if self._asked.start.media is not None else self._asked.start.format.channels
+        channels = 1 if self._file_request.start.media is not None else self._file_request.start.format.channels
         return web.Response(
             body=self._text.body(summary.received_s, channels, self._body.sha256),
             content_type="application/json",
-            headers={REQUEST_ID: self._request_id, **ignored_headers(self._asked.ignored)},
+            headers={REQUEST_ID: self._request_id, **ignored_headers(self._file_request.ignored)},
         )
 
     async def refuse(self, error: StreamerError) -> web.StreamResponse:
@@ -79,11 +79,13 @@ def file_route(context: DialectContext) -> web.RouteDef:
         if request.content_type == "application/json":
             expected = "audio in the body, because this server fetches nothing from other addresses"
             raise BadRequest(field="url", expected=expected, got="JSON")
-        asked = read_file(tuple(request.query.items()), policy)
+        file_request = read_file(tuple(request.query.items()), policy)
         identity = identity_of(str(uuid.uuid4()), context.door.wall_clock(), model.name)
-        body = FileBody(request, asked)
-        answer = FileAnswer(FileText(asked, identity, model.sample_rate), body, identity.request_id, asked)
-        return RecordingRequest(asked.start, body.read, answer, asked.ignored)
+        body = FileBody(request, file_request)
+        answer = FileAnswer(
+            FileText(file_request, identity, model.sample_rate), body, identity.request_id, file_request
+        )
+        return RecordingRequest(file_request.start, body.read, answer, file_request.ignored)
 
     handler = RecordingHandler(context, "deepgram", read, carriers=CARRIERS, refusal=refuse)
     return web.post(LISTEN, handler.handle)

@@ -61,19 +61,21 @@ class FormIntake:
                     file.write(item)
         reader.finish()
         model = self.context.model
-        asked = read_request(fields, model.name, model.known_options, translate=self.task == TRANSLATE)
+        file_request = read_request(fields, model.name, model.known_options, translate=self.task == TRANSLATE)
         if not has_file or not file.tell():
             raise BadRequest(field="file", expected="a file with audio", got="no bytes" if has_file else "no file")
-        check_ignored(asked.ignored, self.context)
+        check_ignored(file_request.ignored, self.context)
         file.seek(0)
 
         async def body(size: int) -> bytes:
             return file.read(size)
 
-        transcript = FileTranscript(asked, model.sample_rate, task=self.task)
-        answer = StreamedAnswer(transcript, request) if asked.is_stream else WholeAnswer(transcript)
-        vad = floor_of(self.context).raised(asked.vad)
-        start = Start(provisional(), vad=vad, options=asked.options, media=MediaFormat(Container.AUTO, downmix=True))
+        transcript = FileTranscript(file_request, model.sample_rate, task=self.task)
+        answer = StreamedAnswer(transcript, request) if file_request.is_stream else WholeAnswer(transcript)
+        vad = floor_of(self.context).raised(file_request.vad)
+        start = Start(
+            provisional(), vad=vad, options=file_request.options, media=MediaFormat(Container.AUTO, downmix=True)
+        )
         return RecordingRequest(start, body, answer)
 
     async def _next(self, request: web.Request) -> bytes:

@@ -57,12 +57,12 @@ class SecretIssuer:
             )
         if identity.expires_at is not None:
             raise Forbidden("a client secret is issued for a key: send the key, not another client secret or token")
-        asked = _read(body, is_beta=is_beta)
+        secret_request = _read(body, is_beta=is_beta)
         # The beta's clients know the names of three models only.
         first = RealtimeSettings(transcription=None if is_beta else Transcription(self.context.model.name))
-        settings = first.updated(asked.session, self.context.settings.limits, floor_of(self.context))
+        settings = first.updated(secret_request.session, self.context.settings.limits, floor_of(self.context))
         now = int(self.context.door.wall_clock())
-        expires_at = now + self._life_s(asked)
+        expires_at = now + self._life_s(secret_request)
         grant = identity.limits
         claims = Claims(
             identity.subject,
@@ -74,10 +74,10 @@ class SecretIssuer:
         )
         return secret_body(mint(claims, self.secret), expires_at, uuid.uuid4().hex, settings, is_beta=is_beta)
 
-    def _life_s(self, asked: SecretRequest) -> int:
+    def _life_s(self, secret_request: SecretRequest) -> int:
         """Return the life of a token in seconds. Raises BadRequest for one that the server would not accept."""
         most = self.context.settings.access.max_token_life_s
-        seconds = asked.expires_after.seconds
+        seconds = secret_request.expires_after.seconds
         if seconds is None:
             return min(DEFAULT_LIFE_S, most)
         if seconds > most:

@@ -53,23 +53,23 @@ class FluxRequest:
 
 def read_flux(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> FluxRequest:
     """Read the query of a stream of turns. Raises BadRequest, naming the parameter."""
-    given = Parameters(tuple(query))
-    refuse_unsafe(given)
-    format_, media, mixed, _ = read_format(given, policy.session)
+    parameters = Parameters(tuple(query))
+    refuse_unsafe(parameters)
+    format_, media, mixed, _ = read_format(parameters, policy.session)
     thresholds = Thresholds(
-        given.number("eager_eot_threshold", *_EAGER),
-        given.number("eot_threshold", *_THRESHOLD) or _DEFAULTS.eot_threshold,
-        given.integer("eot_timeout_ms", *_TIMEOUT_MS) or _DEFAULTS.eot_timeout_ms,
+        parameters.number("eager_eot_threshold", *_EAGER),
+        parameters.number("eot_threshold", *_THRESHOLD) or _DEFAULTS.eot_threshold,
+        parameters.integer("eot_timeout_ms", *_TIMEOUT_MS) or _DEFAULTS.eot_timeout_ms,
     )
-    options = read_options(given, policy)
-    hints = given.texts("language_hint")
+    options = read_options(parameters, policy)
+    hints = parameters.texts("language_hint")
     if hints:
         _hint(options, hints, policy)
-    ignored = [*read_ignored(given, policy)]
-    ignored += [name for name in _without_effect(thresholds, hints, options) if name in given]
+    ignored = [*read_ignored(parameters, policy)]
+    ignored += [name for name in _without_effect(thresholds, hints, options) if name in parameters]
     if policy.refuse_ignored and (rest := [name for name in ignored if name != "model"]):
         expected = "no parameter without effect (dialects.unsupported_parameters)"
-        raise BadRequest(field=rest[0], expected=expected, got=given.text(rest[0]))
+        raise BadRequest(field=rest[0], expected=expected, got=parameters.text(rest[0]))
     start = Start(
         format_,
         interim_results=True,

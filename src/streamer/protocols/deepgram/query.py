@@ -54,16 +54,16 @@ class ListenRequest:
 
 def read_listen(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> ListenRequest:
     """Read the query of a live stream. Raises BadRequest, naming the parameter."""
-    given = Parameters(tuple(query))
-    refuse_unsafe(given)
-    format_, media, mixed, channels = read_format(given, policy.session)
-    interims = given.flag("interim_results")
-    language = given.text("language")
-    options = read_options(given, policy)
-    utterance_end_ms = given.integer("utterance_end_ms", 1_000, 600_000)
+    parameters = Parameters(tuple(query))
+    refuse_unsafe(parameters)
+    format_, media, mixed, channels = read_format(parameters, policy.session)
+    interims = parameters.flag("interim_results")
+    language = parameters.text("language")
+    options = read_options(parameters, policy)
+    utterance_end_ms = parameters.integer("utterance_end_ms", 1_000, 600_000)
     if utterance_end_ms is not None and not interims:
         raise BadRequest(field="utterance_end_ms", expected="interim_results=true beside it", got=utterance_end_ms)
-    vad, ends_by_silence = _endpointing(given, policy)
+    vad, ends_by_silence = _endpointing(parameters, policy)
     start = Start(
         format_,
         interim_results=interims,
@@ -72,7 +72,7 @@ def read_listen(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> Liste
         media=media,
         progress_ms=None if utterance_end_ms is None else PROGRESS_MS,
     )
-    speech_start = given.flag("vad_events")
+    speech_start = parameters.flag("vad_events")
     return ListenRequest(
         start,
         mixed,
@@ -80,11 +80,11 @@ def read_listen(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> Liste
         sends_speech_final=ends_by_silence,
         sends_speech_start=speech_start,
         utterance_end_s=None if utterance_end_ms is None else utterance_end_ms / 1000,
-        diarizes=_diarizes(given),
+        diarizes=_diarizes(parameters),
         is_multilingual=language == MULTILINGUAL,
         options=options,
         takes_keyterms="keyterm" in policy.model_options,
-        ignored=read_ignored(given, policy),
+        ignored=read_ignored(parameters, policy),
     )
 
 
@@ -108,19 +108,19 @@ class ListenFileRequest:
 
 def read_file(query: Iterable[tuple[str, str]], policy: ListenPolicy) -> ListenFileRequest:
     """Read the query of a file. Raises BadRequest, naming the parameter."""
-    given = Parameters(tuple(query))
-    refuse_unsafe(given)
-    format_, media, mixed, _ = read_format(given, policy.session)
-    options = msgspec.json.encode(read_options(given, policy))
+    parameters = Parameters(tuple(query))
+    refuse_unsafe(parameters)
+    format_, media, mixed, _ = read_format(parameters, policy.session)
+    options = msgspec.json.encode(read_options(parameters, policy))
     return ListenFileRequest(
-        Start(format_, vad=_utterance_split(given, policy), options=options, media=media),
+        Start(format_, vad=_utterance_split(parameters, policy), options=options, media=media),
         mixed,
-        has_utterances=given.flag("utterances"),
-        has_paragraphs=given.flag("paragraphs"),
-        diarizes=_diarizes(given),
-        is_multilingual=given.text("language") == MULTILINGUAL,
-        names_language=given.flag("detect_language"),
-        ignored=read_ignored(given, policy),
+        has_utterances=parameters.flag("utterances"),
+        has_paragraphs=parameters.flag("paragraphs"),
+        diarizes=_diarizes(parameters),
+        is_multilingual=parameters.text("language") == MULTILINGUAL,
+        names_language=parameters.flag("detect_language"),
+        ignored=read_ignored(parameters, policy),
     )
 
 
@@ -130,9 +130,9 @@ def with_keyterms(request: ListenRequest, keyterms: list[str]) -> ListenRequest:
     return replace(request, options=options, start=replace(request.start, options=msgspec.json.encode(options)))
 
 
-def _endpointing(given: Parameters, policy: ListenPolicy) -> tuple[VadOverrides, bool]:
+def _endpointing(parameters: Parameters, policy: ListenPolicy) -> tuple[VadOverrides, bool]:
     """Return the endpointing, and whether the silence of speech is said to end it."""
-    value = (given.text("endpointing") or "true").lower()
+    value = (parameters.text("endpointing") or "true").lower()
     if value in ("true", "false"):
         return VadOverrides(), value == "true"
     most = int(policy.max_silence_ms)
@@ -141,14 +141,14 @@ def _endpointing(given: Parameters, policy: ListenPolicy) -> tuple[VadOverrides,
     return VadOverrides(redemption_time_ms=float(max(int(value), policy.min_silence_ms))), True
 
 
-def _utterance_split(given: Parameters, policy: ListenPolicy) -> VadOverrides:
+def _utterance_split(parameters: Parameters, policy: ListenPolicy) -> VadOverrides:
     """Return the endpointing for the silence, in seconds, between two utterances of a file."""
-    seconds = given.number("utt_split", 0, policy.max_silence_ms / 1000)
+    seconds = parameters.number("utt_split", 0, policy.max_silence_ms / 1000)
     if seconds is None:
         return VadOverrides()
     return VadOverrides(redemption_time_ms=max(seconds * 1000, float(policy.min_silence_ms)))
 
 
-def _diarizes(given: Parameters) -> bool:
-    named = given.text("diarize_model") is not None
-    return given.flag("diarize") or named
+def _diarizes(parameters: Parameters) -> bool:
+    named = parameters.text("diarize_model") is not None
+    return parameters.flag("diarize") or named

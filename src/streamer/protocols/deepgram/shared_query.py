@@ -57,19 +57,19 @@ class ListenPolicy:
         return max(self.session.limits.max_redemption_ms, self.session.vad.redemption_time_ms)
 
 
-def refuse_unsafe(given: Parameters) -> None:
+def refuse_unsafe(parameters: Parameters) -> None:
     """Raise BadRequest for parameters that callers rely on for safety, or by which results would go elsewhere."""
-    given.refuse(_REFUSED, "this server does not change or forward transcripts")
+    parameters.refuse(_REFUSED, "this server does not change or forward transcripts")
 
 
 def read_format(
-    given: Parameters, settings: SessionSettings
+    parameters: Parameters, settings: SessionSettings
 ) -> tuple[AudioFormat, MediaFormat | None, AudioFormat | None, int]:
     """Return the format, of compressed audio too; that of PCM before it is mixed; and the number of channels."""
-    encoding = given.text("encoding")
-    rate = given.integer("sample_rate", MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
-    channels = given.integer("channels", 1, settings.limits.max_channels)
-    separate = given.flag("multichannel")
+    encoding = parameters.text("encoding")
+    rate = parameters.integer("sample_rate", MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
+    channels = parameters.integer("channels", 1, settings.limits.max_channels)
+    separate = parameters.flag("multichannel")
     if encoding not in _RAW:
         media = _media(encoding, channels, settings, separate=separate)
         return provisional(), media, None, (channels or 1) if separate else 1
@@ -93,25 +93,25 @@ def _media(encoding: str | None, channels: int | None, settings: SessionSettings
         raise BadRequest(field="channels", expected=error.expected, got=channels) from None
 
 
-def read_options(given: Parameters, policy: ListenPolicy) -> dict[str, Any]:
+def read_options(parameters: Parameters, policy: ListenPolicy) -> dict[str, Any]:
     """Return the parameters that the model reads, as its options."""
     options: dict[str, Any] = {}
     for name in _PASSED:
-        if name not in given or name not in policy.model_options:
+        if name not in parameters or name not in policy.model_options:
             continue
-        values = given.texts(name)
+        values = parameters.texts(name)
         if name != "language" or values[-1] != MULTILINGUAL:
             options[name] = values if name in _LISTS else values[-1]
     return options
 
 
-def read_ignored(given: Parameters, policy: ListenPolicy) -> tuple[str, ...]:
+def read_ignored(parameters: Parameters, policy: ListenPolicy) -> tuple[str, ...]:
     """Return the parameters without effect. Raises BadRequest if the server refuses them."""
-    ignored = [name for name in given.unread() if name != "access_token"]
-    if "language" in given and "language" not in policy.model_options:
+    ignored = [name for name in parameters.unread() if name != "access_token"]
+    if "language" in parameters and "language" not in policy.model_options:
         ignored.append("language")
     refused = [name for name in ignored if name not in _MODEL]
     if policy.refuse_ignored and refused:
         expected = "no parameter without effect (dialects.unsupported_parameters)"
-        raise BadRequest(field=refused[0], expected=expected, got=given.text(refused[0]))
+        raise BadRequest(field=refused[0], expected=expected, got=parameters.text(refused[0]))
     return tuple(ignored)

@@ -45,6 +45,6 @@ def read_secret_request(body: bytes, *, is_beta: bool) -> SecretRequest:
 
 def secret_body(value: str, expires_at: int, id: str, settings: RealtimeSettings, *, is_beta: bool) -> bytes:
     """Return the answer. `expires_at`: seconds since 1970. `id`: of the session that the settings are shown for."""
-    shown: dict[str, Any] = {"id": f"sess_{id}", **(settings.shown_to_beta() if is_beta else settings.shown())}
+    session: dict[str, Any] = {"id": f"sess_{id}", **(settings.shown_to_beta() if is_beta else settings.shown())}
     secret = {"value": value, "expires_at": expires_at}
-    return msgspec.json.encode({**shown, "client_secret": secret} if is_beta else {**secret, "session": shown})
+    return msgspec.json.encode({**session, "client_secret": secret} if is_beta else {**secret, "session": session})

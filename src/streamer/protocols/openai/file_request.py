@@ -121,11 +121,11 @@ def read_request(
     is_stream = _is_true(form, "stream")
     if is_stream and format_ not in _STREAMED:
         raise BadRequest(field="stream", expected="response_format json or text with it", got=format_.value)
-    asked = form.one("model")
+    model_name = form.one("model")
     options = _options(form, translate=translate)
     ignored = {name for name in form.names if name in _WITHOUT_EFFECT or name not in _KNOWN}
     ignored.update(name for name in options if name not in known_options)
-    if asked and asked != model:
+    if model_name and model_name != model:
         ignored.add("model")
     return FileRequest(
         format=format_,

@@ -103,8 +103,8 @@ class EventWriter:
         return self._event("error", error=fault_data(fault, event_id))
 
     def _session(self, settings: RealtimeSettings, *, is_beta: bool) -> dict[str, Any]:
-        shown = settings.shown_to_beta() if is_beta else settings.shown()
-        return {"id": f"sess_{self._id}", "expires_at": self._expires_at, **shown}
+        session = settings.shown_to_beta() if is_beta else settings.shown()
+        return {"id": f"sess_{self._id}", "expires_at": self._expires_at, **session}
 
     def _ms(self, position: int) -> int:
         return round(position * 1000 / self._sample_rate)

@@ -61,9 +61,9 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
     def options(self) -> bytes:
         """JSON object for the model."""
         hints = self.transcription
-        given = {} if hints is None else {"language": hints.language, "prompt": hints.prompt}
+        values = {} if hints is None else {"language": hints.language, "prompt": hints.prompt}
         return msgspec.json.encode(
-            {name: value for name, value in given.items() if value and name in self.known_options}
+            {name: value for name, value in values.items() if value and name in self.known_options}
         )
 
     @property
