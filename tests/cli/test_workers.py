@@ -312,3 +312,18 @@ async def test_grpc_is_served_by_all_processes_on_one_port() -> None:
         async with grpc_aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_model_that_cannot_load_shows_its_author_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(
+        "import streamer\n\n\nclass Broken(streamer.Model):\n"
+        "    def load(self):\n        self.decoder = {}['decoder']\n\n"
+        "    def infer(self, batch):\n        return [{} for _ in batch]\n"
+    )
+    alone = refused(f"{file}:Broken", "--port", "0", "--grpc-port", "0")
+    together = refused(f"{file}:Broken", "--port", "0", "--grpc-port", "0", "--workers", "2")
+    assert together == alone
+    assert together[0] == 2
+    assert together[1].count(f'File "{file}", line 6, in load') == 1
+    assert together[1].count("Traceback") == 1

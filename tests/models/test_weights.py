@@ -166,3 +166,10 @@ def test_a_packages_file_with_a_wrong_digest_is_refused(tmp_path, monkeypatch):
         packaged(source)
     assert packaged(Packaged("weights_package", "", "elsewhere", {"model.bin": "0" * 64})) is None
     assert packaged(Packaged("no_such_package", "", "inside", {"model.bin": "0" * 64})) is None
+
+
+def test_the_list_shows_every_name_in_full_on_a_narrow_terminal(tmp_path: Path) -> None:
+    code, out, _ = streamer("models", cache=tmp_path, COLUMNS="80")
+    assert code == 0
+    words = set(out.split())
+    assert [name for name in CATALOGUE if name not in words] == []

@@ -15,12 +15,13 @@ def list_models(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from streamer.models.catalogue import CATALOGUE
     from streamer.models.weights import place
 
-    table = Table("name", "MB", "languages", "streaming", "licence", "on this machine", box=None)
+    name = Column("name", no_wrap=True, min_width=max(map(len, CATALOGUE)))
+    table = Table(name, "MB", "languages", "streaming", "licence", "on this machine", box=None)
     for weights in CATALOGUE.values():
         streaming = "yes" if weights.streaming else "no"
         table.add_row(

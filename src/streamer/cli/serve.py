@@ -126,6 +126,10 @@ def _run(loaded: LoadedSettings, started_at: float) -> int:
         from streamer.supervision.multi_process import run_multi_process
 
         outcome = runner.run(run_multi_process(loaded, announce))
+    if outcome.detail:
+        from streamer.cli.refusal import show_traceback
+
+        show_traceback(outcome.detail)
     if outcome.problem is not None:
         typer.echo(f"error: {outcome.problem}", err=True)
     return outcome.exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import wave
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from streamer.session.messages import AudioOutFormat
 
 _COMPRESSED_RATE = 48_000
 """Sample rate in Hz of the audio out for compressed input, whose rate is not known."""
+
+_WITHOUT_LOUDSPEAKER = "or save the audio with -o FILE"
 
 
 class AudioSink(Protocol):
@@ -72,8 +75,13 @@ class LoudspeakerSink:
         """Prepare the sink. Raises BadRequest if sounddevice or its library is missing."""
         try:
             import sounddevice
-        except (ModuleNotFoundError, OSError) as error:
+        except ModuleNotFoundError as error:
             raise BadRequest(f"--play needs the extra: {install_command('play')} ({error})") from None
+        except OSError as error:
+            raise BadRequest(
+                f"--play: the system's PortAudio library cannot be loaded ({error}); "
+                f"install it (Debian: apt install libportaudio2), {_WITHOUT_LOUDSPEAKER}"
+            ) from None
         self._sounddevice: Any = sounddevice
         self._output: Any = None
 
@@ -82,15 +90,26 @@ class LoudspeakerSink:
             self._output = self._sounddevice.RawOutputStream(info.sample_rate, channels=info.channels, dtype="int16")
             self._output.start()
         except self._sounddevice.PortAudioError as error:
-            raise BadRequest(f"--play: the loudspeaker cannot be opened: {error}") from error
+            raise self._failure("cannot be opened", error) from error
 
     async def write(self, data: bytes) -> None:
-        await asyncio.to_thread(self._output.write, data)
+        """Play audio; wait while the device has enough. Raises BadRequest if the device fails."""
+        try:
+            await asyncio.to_thread(self._output.write, data)
+        except self._sounddevice.PortAudioError as error:
+            raise self._failure("failed", error) from error
 
     def close(self) -> None:
+        """Play the rest, and close the device. A device that has failed is reported by `open` or `write`."""
         if self._output is not None:
-            self._output.stop()
-            self._output.close()
+            with suppress(self._sounddevice.PortAudioError):
+                self._output.stop()
+            with suppress(self._sounddevice.PortAudioError):
+                self._output.close()
+
+    @staticmethod
+    def _failure(problem: str, error: Exception) -> BadRequest:
+        return BadRequest(f"--play: the loudspeaker {problem}: {error}; check the device, {_WITHOUT_LOUDSPEAKER}")
 
 
 class Sinks:

@@ -62,9 +62,10 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag=True):
-    """The process could not start and exits."""
+    """The process could not start and exits. `detail`: the traceback of the model author's code, if any."""
 
     message: str
+    detail: str = ""
 
 
 class MetricsCollected(msgspec.Struct, frozen=True, tag=True):

@@ -53,6 +53,8 @@ class ProcessExit:
     """Time of service in seconds; 0 if it never served."""
     failure: str | None
     """Reason why it could not start, in its own words."""
+    detail: str = ""
+    """Traceback of the model author's code, if that is the reason."""
 
     def __str__(self) -> str:
         if self.failure is not None:
@@ -91,6 +93,8 @@ class ServerProcess:
         self._ready_at: float | None = None
         self.failure: str | None = None
         """Reason why it could not start."""
+        self.detail = ""
+        """Traceback of the model author's code, if that is the reason."""
         self._reply: asyncio.Future[None] | None = None
 
     @property
@@ -146,7 +150,8 @@ class ServerProcess:
                 self._reply.cancel()
             if self._link is not None:
                 await self._link.close()
-        return ProcessExit(code, 0.0 if self._ready_at is None else monotonic() - self._ready_at, self.failure)
+        served_s = 0.0 if self._ready_at is None else monotonic() - self._ready_at
+        return ProcessExit(code, served_s, self.failure, self.detail)
 
     async def _start(self) -> tuple[Process, IpcConnection[Notification]]:
         ours, theirs = socket.socketpair()
@@ -178,8 +183,8 @@ class ServerProcess:
                 case Ready():
                     self.state, self._ready_at = ProcessState.SERVING, monotonic()
                     self._on_message(self, notification)
-                case StartFailed(message):
-                    self.failure = message
+                case StartFailed(message, detail):
+                    self.failure, self.detail = message, detail
                 case MetricsCollected(counts):
                     self.metrics = counts
                     if self._reply is not None:

@@ -58,10 +58,14 @@ class ProcessPlan:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOutcome:
-    """Result of the supervisor; `problem` if it ended unexpectedly."""
+    """Result of the supervisor; `problem` if it ended unexpectedly.
+
+    `detail`: the traceback of the model author's code, if that is the reason.
+    """
 
     exit_code: int
     problem: str | None = None
+    detail: str = ""
 
 
 class Supervisor:
@@ -127,11 +131,11 @@ class Supervisor:
             if self._stopping.is_set():
                 self._on_expected_exit(number, process_exit)
             elif not self._announced:
-                self._give_up(
-                    process_exit.failure or f"server process {number} {process_exit}", max(process_exit.code, 1)
-                )
+                problem = process_exit.failure or f"server process {number} {process_exit}"
+                self._give_up(problem, max(process_exit.code, 1), process_exit.detail)
             elif (pause_s := restarts.next_pause(process_exit.served_s)) is None:
-                self._give_up(f"server process {number} {process_exit}, {restarts.consecutive} times in a row", 1)
+                problem = f"server process {number} {process_exit}, {restarts.consecutive} times in a row"
+                self._give_up(problem, 1, process_exit.detail)
             else:
                 self._restarts += 1
                 log.error(
@@ -199,8 +203,8 @@ class Supervisor:
             log.error("server process %d %s while it was draining", number, process_exit)
             self._outcome = SupervisorOutcome(1)
 
-    def _give_up(self, problem: str, exit_code: int) -> None:
-        self._outcome = SupervisorOutcome(exit_code, problem)
+    def _give_up(self, problem: str, exit_code: int, detail: str) -> None:
+        self._outcome = SupervisorOutcome(exit_code, problem, detail)
         if self._announced:
             log.critical("giving up: %s", problem)
             self.drain(lag=False)

@@ -100,7 +100,7 @@ async def _serve(link: IpcConnection[Command], loaded: LoadedSettings, used: Sha
                 worker.collect = app.telemetry.collect
                 await serve(app, ending, link.send)
             except (ConfigError, ListenFailed, ModelLoadError) as refusal:
-                link.send(StartFailed(refusal.message))
+                link.send(StartFailed(refusal.message, getattr(refusal, "detail", "")))
                 return exit_code(refusal)
             finally:
                 obeying.cancel()
