@@ -32,14 +32,28 @@ def check(
         list[str] | None,
         typer.Option("--set", help="A setting, such as model.delay=0.5. Can be repeated.", metavar="KEY=VALUE"),
     ] = None,
+    dialects: Annotated[
+        str | None, typer.Option(help="Server whose protocols of other services are tried.", metavar="URL")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Key or token, if that server requires one.", envvar="STREAMER_TOKEN")
+    ] = None,
 ) -> None:
     """Run a model on silence, noise and a recording, and recommend settings for it.
+
+    With --dialects, try the protocols of other services on a running server instead.
 
     An error in the model is shown with its traceback. A call that exceeds the model's time-out is given up.
     Exit codes: 1 if the model fails on one of them, 2 if it cannot be loaded.
     """
     import asyncio
     import logging
+
+    if dialects is not None:
+        from streamer.cli.check_dialects import run
+
+        run(dialects, token)
+        return
 
     from rich.console import Console
 
