@@ -48,7 +48,7 @@ async def attempts(url: str, token: str | None) -> AsyncIterator[Attempt]:
     with as_file(sample()) as path:
         recording, wav = read_audio(path), path.read_bytes()
     speech = soxr.resample(recording.samples[0], recording.sample_rate, probes.RATE)
-    faster = soxr.resample(recording.samples[0], recording.sample_rate, 24_000)
+    faster = soxr.resample(recording.samples[0], recording.sample_rate, probes.REALTIME_RATE)
     pcm, realtime_pcm = (encode(Encoding.PCM_S16LE, np.asarray(x, np.float32)[None]) for x in (speech, faster))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
         target = probes.ProbeTarget(session, url, token, pcm, realtime_pcm, wav)
@@ -83,7 +83,7 @@ async def _served(target: ProbeTarget) -> list[str]:
 
 
 async def _attempted(attempt: Awaitable[str]) -> str | StreamerError:
-    """Return the transcript of an attempt, or why there is none."""
+    """Return the transcript of an attempt, or its error."""
     import aiohttp
 
     try:

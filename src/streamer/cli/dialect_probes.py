@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 """Sample rate of the recording in Hz. It is mono, pcm_s16le."""
+REALTIME_RATE = 24_000
+"""Sample rate of the recording for the Realtime API in Hz."""
 _CHUNK = 3_200
-_REALTIME_RATE = 24_000
 _WYOMING_PORT = 10_300
 
 
@@ -85,7 +86,7 @@ async def openai_file(target: ProbeTarget) -> str:
 
 async def openai_realtime(target: ProbeTarget) -> str:
     """Transcribe the recording by the Realtime API, as one item that the client commits."""
-    audio = {"format": {"type": "audio/pcm", "rate": _REALTIME_RATE}, "turn_detection": None}
+    audio = {"format": {"type": "audio/pcm", "rate": REALTIME_RATE}, "turn_detection": None}
     async with target.dial("/v1/realtime?intent=transcription", target.authorization()) as socket:
         await socket.send_json(
             {"type": "session.update", "session": {"type": "transcription", "audio": {"input": audio}}}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamer.errors import ConfigError, ErrorCode, StreamerError
-from streamer.models.contract import AudioSegment, Model, StreamInfo, StreamingModel
+from streamer.models.contract import AudioSegment, BaseModel, Model, StreamInfo, StreamingModel
 from streamer.models.weight_files import missing_package
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,41 @@ _END_S = 5.0
 """Time in seconds for the end of a sequence."""
 
 
-class OpenInference(Model):
+class _RemoteModel(BaseModel):
+    """A model that runs on another server: its address, its connection, and the time of a call."""
+
+    def _set_address(
+        self,
+        url: str,
+        model: str,
+        version: str,
+        input: str,
+        lengths: str,
+        outputs: Sequence[str],
+        headers: Mapping[str, str] | None,
+        tls: bool,
+        queue_timeout_ms: int,
+    ) -> None:
+        """Set the address, and name the model as the server does."""
+        self.name = model
+        self._options = {
+            "url": url, "model": model, "version": version, "input": input, "lengths": lengths,
+            "outputs": tuple(outputs), "headers": tuple((headers or {}).items()), "tls": tls,
+            "queue_timeout_ms": queue_timeout_ms,
+        }  # fmt: skip
+        self._client: Any = None
+
+    def unload(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _timeout_s(self, batch: Sequence[AudioSegment]) -> float:
+        """Return the time in seconds that the server gets for a batch."""
+        seconds = sum(len(item.samples) / item.sample_rate for item in batch)
+        return MARGIN * (self.timeout_floor_s + self.timeout_factor * seconds)
+
+
+class OpenInference(_RemoteModel, Model):
     """Returns the model's output, or `{name: output}` if it has several.
 
     `url`: host:port. `model`, `version`: the server's names. `input`: name of the input of samples, FP32 [n] or
@@ -56,14 +90,8 @@ class OpenInference(Model):
     ) -> None:
         if batching == "ours" and not lengths:
             raise ConfigError(field="model.lengths", expected="the name of an input, as batching is ours", got=lengths)
-        self.name = model
+        self._set_address(url, model, version, input, lengths, outputs, headers, tls, queue_timeout_ms)
         self._is_ours = batching == "ours"
-        self._options = {
-            "url": url, "model": model, "version": version, "input": input, "lengths": lengths,
-            "outputs": tuple(outputs), "headers": tuple((headers or {}).items()), "tls": tls,
-            "queue_timeout_ms": queue_timeout_ms,
-        }  # fmt: skip
-        self._client: Any = None
 
     def load(self) -> None:
         self._client = _connect(self._options)
@@ -72,13 +100,8 @@ class OpenInference(Model):
                 field="model.batching", expected="theirs, as the input has no batch dimension", got="ours"
             )
 
-    def unload(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
     def infer(self, batch: Sequence[AudioSegment]) -> Sequence[Any]:
-        seconds = sum(len(item.samples) / item.sample_rate for item in batch)
-        timeout_s = MARGIN * (self.timeout_floor_s + self.timeout_factor * seconds)
+        timeout_s = self._timeout_s(batch)
         groups = [list(batch)] if self._is_ours else [[item] for item in batch]
         return [output for group in _answers(self._client, groups, [{}] * len(groups), timeout_s) for output in group]
 
@@ -95,7 +118,7 @@ class RemoteState:
         return cls(secrets.randbits(63) or 1)
 
 
-class OpenInferenceStreaming(StreamingModel[RemoteState]):
+class OpenInferenceStreaming(_RemoteModel, StreamingModel[RemoteState]):
     """The same for a model with sequences, whose state stays on the server.
 
     The state of a channel is lost if its connection breaks, or if it is idle for longer than the server's
@@ -120,13 +143,7 @@ class OpenInferenceStreaming(StreamingModel[RemoteState]):
         tls: bool = False,
         queue_timeout_ms: int = 0,
     ) -> None:
-        self.name = model
-        self._options = {
-            "url": url, "model": model, "version": version, "input": input, "lengths": lengths,
-            "outputs": tuple(outputs), "headers": tuple((headers or {}).items()), "tls": tls,
-            "queue_timeout_ms": queue_timeout_ms,
-        }  # fmt: skip
-        self._client: Any = None
+        self._set_address(url, model, version, input, lengths, outputs, headers, tls, queue_timeout_ms)
 
     def load(self) -> None:
         self._client = _connect(self._options)
@@ -139,16 +156,11 @@ class OpenInferenceStreaming(StreamingModel[RemoteState]):
                 idle_s,
             )
 
-    def unload(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
     def open(self, info: StreamInfo) -> RemoteState:
         return RemoteState.new()
 
     def step(self, states: Sequence[RemoteState], batch: Sequence[AudioSegment]) -> Sequence[tuple[RemoteState, Any]]:
-        seconds = sum(len(item.samples) / item.sample_rate for item in batch)
-        timeout_s = MARGIN * (self.timeout_floor_s + self.timeout_factor * seconds)
+        timeout_s = self._timeout_s(batch)
         parameters: list[Mapping[str, object]] = [
             {"sequence_id": state.id, "sequence_start": not state.is_started, "sequence_end": False} for state in states
         ]
