@@ -1,4 +1,4 @@
-"""What 200 live streams see of a lost actor, node, head or network of a Ray cluster: python -m benchmarks.ray_losses.
+"""Lose an actor, node, head or network of a Ray cluster under 200 live streams: `python -m benchmarks.ray_losses`.
 
 It needs root (network namespaces), Ray, and some minutes. The server is a process of its own.
 """
@@ -53,7 +53,7 @@ resources = {{ gpu_node = 3 }}
 
 @dataclass
 class Seen:
-    """What all clients saw. Latencies in seconds, from the last audio of a piece to its result, by time of arrival."""
+    """Results of all clients. Latencies in seconds from the last audio of a piece to its result, by time of arrival."""
 
     streams: int = 0
     results: int = 0

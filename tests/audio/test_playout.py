@@ -1,4 +1,4 @@
-"""What a listener hears of audio that comes late."""
+"""Playout of audio that arrives late: the gaps that a listener hears."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What servers share: a token once, a subject's sessions on all of them; and a store that is away, slow, or back."""
+"""State that servers share: used tokens and the sessions of a subject, with a store that is away, slow or back."""
 
 from __future__ import annotations
 

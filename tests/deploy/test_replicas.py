@@ -30,7 +30,7 @@ TEMPLATE = re.compile(r"server-template streamer 8 streamer:(\d+) .*")
 
 
 def environment() -> dict[str, str]:
-    """What the compose file sets for each server."""
+    """Settings of each server in the compose file."""
     compose = yaml.safe_load((DEPLOY / "compose.replicas.yaml").read_text())
     return dict(compose["services"]["streamer"]["environment"])
 

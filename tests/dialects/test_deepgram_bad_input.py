@@ -59,7 +59,7 @@ async def heard(socket: aiohttp.ClientWebSocketResponse) -> list[dict[str, Any]]
 
 
 def final_texts(messages: list[dict[str, Any]]) -> list[str]:
-    """What was said, over either path."""
+    """Transcripts, over either path."""
     ends = [message["transcript"] for message in messages if message.get("event") == "EndOfTurn"]
     return ends + [
         message["channel"]["alternatives"][0]["transcript"] for message in messages if message.get("is_final")

@@ -14,7 +14,7 @@ from tests.dialects.openai_serving import TWO, openai_serving
 
 PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how/openai.md").read_text(), re.DOTALL)
 SAID = ["Word1 word2 word3 word4. Word1 word2 word3 word4 word5."] * 2
-"""What each program prints last."""
+"""Last line that each program prints."""
 
 
 @pytest.mark.parametrize("index", range(len(SAID)))

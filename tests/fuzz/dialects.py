@@ -1,4 +1,4 @@
-"""What reads bytes of clients of other services, for atheris and for the quick tests."""
+"""Fuzz targets that read bytes of clients of other services, for atheris and for the quick tests."""
 
 from __future__ import annotations
 
