@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import shutil
 import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc.aio
@@ -17,6 +15,7 @@ import yaml
 from streamer.app import App, GrpcAvailability
 from streamer.config import Settings
 from streamer.protocols.pb import streamer_pb2 as pb
+from tests.deploy.balancer import HAPROXY, Balancer, ServerPorts
 from tests.deploy.test_deploy import DEPLOY
 from tests.transports.serving import scripted
 from tests.transports.test_handshake_limits import let_go
@@ -24,9 +23,7 @@ from tests.transports.test_proxies import Peers
 
 from tests.faults.raw import UPGRADE  # isort: skip
 
-HAPROXY = shutil.which("haproxy")
 CLIENT = "127.0.0.7"
-TEMPLATE = re.compile(r"server-template streamer 8 streamer:(\d+) .*")
 
 
 def environment() -> dict[str, str]:
@@ -57,63 +54,6 @@ async def server(peers: Peers) -> AsyncIterator[App]:
         yield app
 
 
-class Balancer:
-    """HAProxy with the configuration of deploy/, in front of servers in this process."""
-
-    def __init__(self, folder: Path) -> None:
-        self._socket = folder / "haproxy.sock"
-        self._config = folder / "haproxy.cfg"
-        self.websocket = socket.create_server(("127.0.0.1", 0))
-        self.grpc = socket.create_server(("127.0.0.1", 0))
-
-    def configure(self, apps: Iterable[App]) -> None:
-        text = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
-
-        def servers(match: re.Match[str]) -> str:
-            ports = {"8080": lambda app: app.port, "50051": lambda app: app.grpc_port}[match[1]]
-            return "\n  ".join(
-                f"server s{number} 127.0.0.1:{ports(app)} source 127.0.0.1 port {app.metrics_port}"
-                for number, app in enumerate(apps)
-            )
-
-        text = TEMPLATE.sub(servers, text)
-        text = text.replace("http-check connect port 9464", "http-check connect")  # here each server has its own
-        text = text.replace("bind :8080", f"bind fd@{self.websocket.fileno()}")
-        text = text.replace("bind :50051", f"bind fd@{self.grpc.fileno()}")
-        text = text.replace("global\n", f"global\n  stats socket {self._socket}\n", 1)
-        text = re.sub(r"  log stdout.*\n|  log global\n", "", text)
-        self._config.write_text(re.sub(r"resolvers docker\n(  .*\n)+", "", text))
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        assert HAPROXY is not None
-        process = await asyncio.create_subprocess_exec(
-            HAPROXY, "-db", "-f", str(self._config), pass_fds=[self.websocket.fileno(), self.grpc.fileno()]
-        )
-        try:
-            yield
-        finally:
-            process.kill()
-            await process.wait()
-            self.websocket.close()
-            self.grpc.close()
-
-    async def states(self, backend: str) -> dict[str, str]:
-        """The state of each server of a backend."""
-        with suppress(OSError):
-            reader, writer = await asyncio.open_unix_connection(self._socket)
-            writer.write(b"show stat\n")
-            lines = [line.split(",") for line in (await reader.read()).decode().splitlines()]
-            writer.close()
-            await writer.wait_closed()
-            return {row[1]: row[17] for row in lines if row[0] == backend and row[1].startswith("s")}
-        return {}
-
-    async def until(self, backend: str, states: dict[str, str]) -> None:
-        while await self.states(backend) != states:
-            await asyncio.sleep(0.05)
-
-
 async def open_session(stack: AsyncExitStack, balancer: Balancer) -> bytes:
     client = socket.socket()
     client.setblocking(False)
@@ -131,7 +71,7 @@ async def test_sessions_are_spread_and_a_draining_server_gets_no_more(tmp_path: 
     async with AsyncExitStack() as stack:
         apps = [await stack.enter_async_context(server(each)) for each in peers]
         balancer = Balancer(tmp_path)
-        balancer.configure(apps)
+        balancer.configure(ServerPorts(app.port, app.grpc_port, app.metrics_port) for app in apps)
         await stack.enter_async_context(balancer.running())
         await balancer.until("websocket", {"s0": "UP", "s1": "UP"})
         for _ in range(6):

@@ -180,7 +180,10 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for words in (["link", "del", "streamer-br"], *(["netns", "del", f"streamer-{number}"] for number in (11, 12))):
+        # A namespace lives until its last process has ended, and its cable with it.
+        cables = (["link", "del", f"streamer-v{number}"] for number in (11, 12))
+        spaces = (["netns", "del", f"streamer-{number}"] for number in (11, 12))
+        for words in (["link", "del", "streamer-br"], *cables, *spaces):
             with contextlib.suppress(subprocess.CalledProcessError):
                 ip(*words)
 
