@@ -354,9 +354,9 @@ class App:
         accept = accepting(self._parts, make_codec, key=MODEL_KEY)
         session = replace(self._session(Mode.SEGMENTED), limits=limits)
         service = GrpcService(session, accept, self.connections, self.admission, self.authenticator)
-        server = GrpcServer(
-            service, settings, lambda: self.lifecycle.readiness, self._proxies, shared=self._shared is not None
-        )
+        shared = self._shared is not None
+        readiness = lambda: self.lifecycle.readiness  # noqa: E731
+        server = GrpcServer(service, settings, readiness, self._proxies, models=self.models, shared=shared)
         try:
             self.grpc_port = await server.start()
             self._grpc_server = server

@@ -8,7 +8,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import streamer
 from streamer.app import App
@@ -109,6 +112,31 @@ async def test_when_the_workers_of_one_model_die_and_cannot_be_replaced_the_othe
                 assert (await fetched(app, "/readyz?model=mortal"))[0] == 503
                 assert (await fetched(app, "/readyz?model=other"))[0] == 200
                 assert (await fetched(app, "/readyz?model=klingon"))[0] == 404
+                async with grpc.aio.insecure_channel(app.grpc_url.removeprefix("grpc://")) as channel:
+                    assert await health(channel, "models/mortal") == HealthCheckResponse.NOT_SERVING
+                    for service in ("models/other", "", "streamer.v2.Streamer"):
+                        assert await health(channel, service) == HealthCheckResponse.SERVING
+                    with pytest.raises(grpc.aio.AioRpcError, match="unknown service 'models/klingon'"):
+                        await health(channel, "models/klingon")
+
+
+async def test_who_watches_the_health_of_one_model_over_grpc_hears_of_its_change(tmp_path: Path) -> None:
+    mortal = {"model": MORTAL, "name": "mortal", "barred": str(tmp_path / "barred")}
+    async with (
+        serving({"mortal": mortal, "any": named("any")}) as app,
+        grpc.aio.insecure_channel(app.grpc_url.removeprefix("grpc://")) as channel,
+        dialled(app, "/api/v2/models/mortal/simple") as dying,
+    ):
+        watch = HealthStub(channel).Watch(HealthCheckRequest(service="models/mortal"))
+        assert (await watch.read()).status == HealthCheckResponse.SERVING
+        await dying.send_json({**V2_START, "options": {"die": True}})
+        await dying.send_bytes(SECOND)
+        assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+
+
+async def health(channel: grpc.aio.Channel, service: str) -> object:
+    return (await HealthStub(channel).Check(HealthCheckRequest(service=service))).status
 
 
 @pytest.mark.parametrize(("fault", "code"), [("fail", "model_error"), ("hang", "model_timeout")])

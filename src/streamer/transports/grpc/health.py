@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
@@ -13,6 +14,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from streamer.access import Proxies
 from streamer.connection.admission import network_of
+from streamer.connection.hosted_model import HostedModel
+from streamer.connection.model_pool import ModelPool
 from streamer.inference.contract import Readiness
 from streamer.transports.grpc.transport import client_of
 
@@ -24,28 +27,37 @@ MAX_WATCHERS = 1_000
 """Maximum watches of all addresses. A watch costs memory, and CPU only when something changes."""
 
 
+def health_services(
+    service: str, readiness: Callable[[], Readiness], models: ModelPool | None
+) -> dict[str, Callable[[], Readiness]]:
+    """Return the readiness of each name that may be queried: "", the service, and `models/NAME` of several models."""
+
+    def of(model: HostedModel) -> Readiness:
+        now = readiness()
+        return model.readiness if now.ready else now
+
+    each = {} if models is None else {f"models/{name}": partial(of, models.named(name)) for name in models.names}
+    return {"": readiness, service: readiness, **each}
+
+
 class Health(health_pb2_grpc.HealthServicer):
     """Reports SERVING if new sessions can be accepted: a model worker is available, and the server is not draining."""
 
     def __init__(
-        self,
-        readiness: Callable[[], Readiness],
-        services: frozenset[str],
-        max_per_address: float,
-        proxies: Proxies | None = None,
+        self, services: Mapping[str, Callable[[], Readiness]], max_per_address: float, proxies: Proxies | None = None
     ) -> None:
         """Create the service.
 
-        `services`: names that may be queried, including "" (the whole server). `max_per_address`: watches of one IPv4
-        address or IPv6 /64. `proxies`: trusted ones.
+        `services`: readiness of each name that may be queried, including "" (the whole server). `max_per_address`:
+        watches of one IPv4 address or IPv6 /64. `proxies`: trusted ones.
         """
         self._proxies = proxies or Proxies()
-        self._readiness = readiness
         self._services = services
         self._max_per_address = max_per_address
         self._watchers: Counter[str] = Counter()
         """Watches by address."""
-        self._was_ready: bool | None = None
+        self._was_ready: dict[str, bool] = {}
+        """Last known readiness by service."""
         self._changed = asyncio.Event()
         """Set, and replaced by another one, when readiness changes or the server stops."""
         self._looking: asyncio.TimerHandle | None = None
@@ -103,18 +115,19 @@ class Health(health_pb2_grpc.HealthServicer):
     def _status(self, service: str) -> HealthCheckResponse:
         if service not in self._services:
             return HealthCheckResponse(status="SERVICE_UNKNOWN")
-        return HealthCheckResponse(status="SERVING" if self._is_ready() else "NOT_SERVING")
+        return HealthCheckResponse(status="SERVING" if self._is_ready(service) else "NOT_SERVING")
 
-    def _is_ready(self) -> bool:
-        """Return whether the server is ready. A change wakes all watches."""
-        ready = self._readiness().ready
-        if ready != self._was_ready:
-            self._was_ready = ready
+    def _is_ready(self, service: str) -> bool:
+        """Return whether a service is ready. A change wakes all watches."""
+        ready = self._services[service]().ready
+        if ready != self._was_ready.get(service):
+            self._was_ready[service] = ready
             self._wake()
         return ready
 
     def _look(self) -> None:
-        self._is_ready()
+        for service in self._services:
+            self._is_ready(service)
         keep_looking = self._watchers and not self._is_stopped
         loop = asyncio.get_running_loop()
         self._looking = loop.call_later(POLL_INTERVAL_S, self._look) if keep_looking else None

@@ -23,6 +23,7 @@ from streamer.connection.budget import TOO_MUCH_OF_ADDRESS
 from streamer.connection.hosted_model import HostedModel
 from streamer.connection.manager import ConnectionManager
 from streamer.connection.meter import Meter
+from streamer.connection.model_pool import ModelPool
 from streamer.errors import RETRY_AFTER, ListenFailed, StreamerError
 from streamer.inference.contract import Readiness
 from streamer.protocols.codec import Codec
@@ -34,7 +35,7 @@ from streamer.session.settings import SessionSettings
 from streamer.telemetry.observer import HandshakeInfo, Subsystem
 from streamer.transports.grpc.access_interceptor import AccessInterceptor
 from streamer.transports.grpc.auxiliary import AuxiliaryLimiter
-from streamer.transports.grpc.health import Health
+from streamer.transports.grpc.health import Health, health_services
 from streamer.transports.grpc.options import max_calls, options
 from streamer.transports.grpc.status import STATUS, refuse, trailers
 from streamer.transports.grpc.tls import credentials
@@ -72,18 +73,19 @@ class GrpcServer:
         readiness: Callable[[], Readiness],
         proxies: Proxies,
         *,
+        models: ModelPool | None = None,
         shared: bool = False,
     ) -> None:
         """Create a server.
 
-        `proxies`: trusted ones. `shared`: other processes listen on the same port, and the kernel distributes the
+        `proxies`: trusted ones. `models`: several models, whose health is queried as `models/NAME`. `shared`: other processes listen on the same port, and the kernel distributes the
         connections.
         """
         self._settings = settings
         self._shared = shared
         self._servicer = StreamServicer(service, settings.server, proxies)
         max_watches = settings.grpc.max_watches_per_address or math.inf
-        self._health = Health(readiness, frozenset({"", SERVICE}), max_watches, proxies)
+        self._health = Health(health_services(SERVICE, readiness, models), max_watches, proxies)
         self._access_interceptor = AccessInterceptor(
             service.authenticator, settings.access, service.connections.services.observer, proxies
         )
