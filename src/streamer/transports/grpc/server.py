@@ -78,8 +78,8 @@ class GrpcServer:
     ) -> None:
         """Create a server.
 
-        `proxies`: trusted ones. `models`: several models, whose health is queried as `models/NAME`. `shared`: other processes listen on the same port, and the kernel distributes the
-        connections.
+        `proxies`: trusted ones. `models`: several models, whose health is queried as `models/NAME`. `shared`: other
+        processes listen on the same port, and the kernel distributes the connections.
         """
         self._settings = settings
         self._shared = shared
