@@ -373,12 +373,9 @@ class App:
 
     def _mount(self, *, shared: bool) -> Dialects:
         """Return the dialects that the settings ask for. Raises ConfigError."""
-        model = self.model
-        names = select(self.settings.dialects.serve, model=model.name, word_times=model.word_times)
-        context = DialectContext(
-            self.settings, model, self._session, self.connections, self.admission, self.authenticator, shared=shared
-        )
-        return Dialects(names, context)
+        names = select(self.settings.dialects.serve, model=self.model.name, word_times=self.model.word_times)
+        parts = self.connections, self.admission, self.authenticator
+        return Dialects(names, DialectContext(self.settings, self._parts, self._session, *parts, shared=shared))
 
     def _info(self) -> http.Info:
         served = self._parts.served.values()

@@ -136,19 +136,30 @@ class Admission:
 
     @asynccontextmanager
     async def admit(
-        self, address: str | None = None, identity: Identity | None = None, model: str = ""
+        self, address: str | None = None, identity: Identity | None = None, model: str | None = ""
     ) -> AsyncIterator[HostedModel | None]:
         """Reserve a slot here, and one of its subject on all servers, for the duration of the context.
 
-        `model`: name of one of several models (empty: the default), which is loaded if necessary and yielded; None on a
-        server with one model. Raises the errors of `acquire`, of `ModelPool.named` and of `HostedModel.use`.
+        `model`: name of one of several models (empty: the default), which is loaded if necessary and yielded; None if
+        it is not known yet (see `use`). Yields None on a server with one model. Raises the errors of `acquire`, of
+        `ModelPool.named` and of `HostedModel.use`.
         """
-        hosted = self._models.named(model) if self._models is not None else None
+        hosted = self._models.named(model) if self._models is not None and model is not None else None
         with self.acquire(address, identity):
             if hosted is not None:
                 hosted.check_admission()  # before the store is asked
             async with self._held_everywhere(identity), nullcontext() if hosted is None else hosted.use():
                 yield hosted
+
+    @asynccontextmanager
+    async def use(self, model: str) -> AsyncIterator[HostedModel | None]:
+        """Keep one of several models for a session that has its slot already, as `admit` does."""
+        if self._models is None:
+            yield None
+            return
+        hosted = self._models.named(model)
+        async with hosted.use():
+            yield hosted
 
     def _held_everywhere(self, identity: Identity | None) -> AbstractAsyncContextManager[None]:
         """Return the context of a subject's slot on all servers."""

@@ -38,11 +38,10 @@ def mount(context: DialectContext) -> MountedDialect:
     )
 
     def accept(opening: Opening) -> Accepted[WebSocketFrame]:
-        plan = read_request(opening.query, policy)
-        codec = AssemblyAi(
-            plan, opening, policy, context.model.name, context.model.sample_rate, **message_limits(limits)
-        )
-        return Accepted(codec, ignored=plan.ignored)
+        model = context.model_of(opening, dict(opening.query).get("speech_model", ""))
+        plan = read_request(opening.query, policy, model.name)
+        codec = AssemblyAi(plan, opening, policy, model.name, model.sample_rate, **message_limits(limits))
+        return Accepted(codec, ignored=plan.ignored, model=model.name)
 
     endpoint = Endpoint(
         PATH,

@@ -94,10 +94,14 @@ class AudioSocketServer:
                 return 0.0
             call_id = call_id_of(first)
             admission.check()
-            async with admission.admit(transport.peer, None):
+            async with admission.admit(transport.peer, None) as model:
                 report = CallReport(AudioSocket.name, self._context.model.sample_rate, self._feed.publish)
                 summary = await self._context.manager.run(
-                    transport, AudioSocket(call_id, report), self._settings, measure=lambda frame: len(frame.payload)
+                    transport,
+                    AudioSocket(call_id, report),
+                    self._settings,
+                    measure=lambda frame: len(frame.payload),
+                    model=model,
                 )
                 report.end(DISCONNECTED, 0)
                 return summary.received_s
@@ -132,9 +136,10 @@ def _twilio(context: DialectContext, feed: CallFeed) -> Endpoint | None:
     def accept(opening: Opening) -> Accepted[WebSocketFrame]:
         if token is not None:
             check_signature(token, opening)
-        report = CallReport(Twilio.name, context.model.sample_rate, feed.publish)
+        model = context.model_of(opening)
+        report = CallReport(Twilio.name, model.sample_rate, feed.publish)
         codec = Twilio(report, **message_limits(settings.limits))
-        return Accepted(codec, on_end=lambda: report.end(DISCONNECTED, 0))
+        return Accepted(codec, model=model.name, on_end=lambda: report.end(DISCONNECTED, 0))
 
     door = Authenticator(None, context.door.wall_clock, context.door.origins)
     return Endpoint(TWILIO_PATH, settings, accept, (), close_codes=TWILIO_CLOSE_CODES, door=door)

@@ -82,12 +82,16 @@ class RecordingAnswer(ABC):
 
 @dataclass(frozen=True, slots=True)
 class RecordingRequest:
-    """A recording that is to be transcribed. `ignored`: names of parameters that have no effect."""
+    """A recording that is to be transcribed. `ignored`: names of parameters that have no effect.
+
+    `model`: name of one of several models; empty for the default one.
+    """
 
     start: Start
     body: Body
     answer: RecordingAnswer
     ignored: tuple[str, ...] = ()
+    model: str = ""
 
 
 class RecordingTransport:
@@ -183,7 +187,7 @@ class RecordingHandler:
             await services.throttle.acquire()
             admission.check()
             identity = await authenticate(request, self._context.door, self._carriers)
-            async with admission.admit(request.remote, identity):
+            async with admission.admit(request.remote, identity, None):
                 with ExitStack() as stack:
                     return _last(await self._transcribe(request, identity, stack))
         except StreamerError as error:
@@ -207,14 +211,16 @@ class RecordingHandler:
         summary = Summary()
         try:
             recording = transport.recording = await self._read(request, stack)
-            summary = await self._context.manager.run(
-                transport,
-                RecordingCodec(self._name, recording.start),
-                settings,
-                measure=size_of,
-                handshake=HandshakeInfo(now, headers.get("traceparent"), headers.get("tracestate")),
-                lease=lease,
-            )
+            async with self._context.admission.use(recording.model) as model:
+                summary = await self._context.manager.run(
+                    transport,
+                    RecordingCodec(self._name, recording.start),
+                    settings,
+                    measure=size_of,
+                    handshake=HandshakeInfo(now, headers.get("traceparent"), headers.get("tracestate")),
+                    lease=lease,
+                    model=model,
+                )
         finally:
             transport.gone()
             if meter is not None:

@@ -41,8 +41,9 @@ def mount(context: DialectContext) -> MountedDialect:
         if language == AGENT:
             expected = "a language, such as en: the protocol of voice agents is not served"
             raise BadRequest(field="the path after /v2", expected=expected, got=language)
-        codec = Speechmatics(opening, language, policy, context.model.sample_rate, **message_limits(limits))
-        return Accepted(codec)
+        model = context.model_of(opening)
+        codec = Speechmatics(opening, language, policy, model.sample_rate, **message_limits(limits))
+        return Accepted(codec, model=model.name)
 
     endpoints = [
         Endpoint(path, settings, accept, (), carriers=CARRIERS, close_codes=SPEECHMATICS_CLOSE_CODES) for path in PATHS

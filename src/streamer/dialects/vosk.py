@@ -48,13 +48,14 @@ def mount(context: DialectContext) -> MountedDialect:
     # A client may configure its connection long before it speaks.
     limits = replace(settings.limits, idle_timeout_s=idle_s, start_timeout_s=idle_s)
 
-    def accept(_: Opening) -> Accepted[WebSocketFrame]:
+    def accept(opening: Opening) -> Accepted[WebSocketFrame]:
+        model = context.model_of(opening)
         codec = Vosk(
-            context.model.sample_rate,
+            model.sample_rate,
             max_control_bytes=limits.max_control_bytes,
             max_audio_message_bytes=limits.max_audio_message_bytes,
         )
-        return Accepted(codec)
+        return Accepted(codec, model=model.name)
 
     endpoint = Endpoint(PATH, replace(settings, limits=limits), accept, (), close_codes=VOSK_CLOSE_CODES)
     return MountedDialect((endpoint,))

@@ -75,9 +75,9 @@ class WyomingServer:
             if not await self._answer_until_audio(transport, codec):
                 return 0.0
             self._admission.check()
-            async with self._admission.admit(transport.peer, None):
+            async with self._admission.admit(transport.peer, None) as model:
                 summary = await self._conductor.run(
-                    transport, codec, self._settings, measure=lambda event: len(encode_event(event))
+                    transport, codec, self._settings, measure=lambda event: len(encode_event(event)), model=model
                 )
                 return summary.received_s
         except StreamerError as error:

@@ -90,9 +90,11 @@ class SessionPlan:
     ignored: tuple[str, ...]
 
 
-def read_request(query: Sequence[tuple[str, str]], policy: TurnPolicy) -> SessionPlan:
-    """Read the query of a request. Raises BadRequest, naming the parameter."""
+def read_request(query: Sequence[tuple[str, str]], policy: TurnPolicy, model: str = "") -> SessionPlan:
+    """Read the query of a request to a model. Raises BadRequest, naming the parameter."""
     parameters = dict(query)
+    if parameters.get("speech_model") == model:
+        del parameters["speech_model"]
     for name in REFUSED:
         value = parameters.pop(name, "")
         if value.lower() not in ("", "0", "false", "none", "null"):

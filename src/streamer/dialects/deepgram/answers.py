@@ -14,6 +14,7 @@ import streamer
 from streamer.access import Carriers
 from streamer.dialects.dialect import DialectContext
 from streamer.errors import ErrorCode, StreamerError
+from streamer.parts import ServedModel
 from streamer.protocols.deepgram.listen import ListenIdentity
 from streamer.protocols.deepgram.shared_query import ListenPolicy
 from streamer.session.events import Mode
@@ -60,13 +61,14 @@ class RefusalBody(msgspec.Struct, frozen=True):
     request_id: str
 
 
-def policy_of(context: DialectContext) -> ListenPolicy:
-    """Return the server's settings for requests."""
+def policy_of(context: DialectContext, model: ServedModel) -> ListenPolicy:
+    """Return the server's settings for requests to a model."""
     chosen = context.settings.dialects
     return ListenPolicy(
         context.session(Mode.SEGMENTED),
         chosen.min_silence_ms,
-        context.model.known_options,
+        model.known_options,
+        model=model.name,
         refuse_ignored=chosen.unsupported_parameters == "refuse",
     )
 

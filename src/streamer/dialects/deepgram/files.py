@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from contextlib import ExitStack
 
 from aiohttp import web
@@ -18,6 +17,7 @@ from streamer.protocols.deepgram.listen import Mixer
 from streamer.protocols.deepgram.query import ListenFileRequest, read_file
 from streamer.session.events import Segment
 from streamer.session.summary import Summary
+from streamer.transports.handshake import opening_of
 
 
 class FileBody:
@@ -73,19 +73,21 @@ class FileAnswer(RecordingAnswer):
 
 def file_route(context: DialectContext) -> web.RouteDef:
     """Return the route of files."""
-    policy, model = policy_of(context), context.model
+    policies = {model.name: policy_of(context, model) for model in context.models}
 
     async def read(request: web.Request, _: ExitStack) -> RecordingRequest:
         if request.content_type == "application/json":
             expected = "audio in the body, because this server fetches nothing from other addresses"
             raise BadRequest(field="url", expected=expected, got="JSON")
-        file_request = read_file(tuple(request.query.items()), policy)
-        identity = identity_of(str(uuid.uuid4()), context.door.wall_clock(), model.name)
+        opening = opening_of(request, context.door)
+        model = context.model_of(opening, request.query.getall("model", [""])[-1])
+        file_request = read_file(opening.query, policies[model.name])
+        identity = identity_of(opening.id, opening.at, model.name)
         body = FileBody(request, file_request)
         answer = FileAnswer(
             FileText(file_request, identity, model.sample_rate), body, identity.request_id, file_request
         )
-        return RecordingRequest(file_request.start, body.read, answer, file_request.ignored)
+        return RecordingRequest(file_request.start, body.read, answer, file_request.ignored, model.name)
 
     handler = RecordingHandler(context, "deepgram", read, carriers=CARRIERS, refusal=refuse)
     return web.post(LISTEN, handler.handle)

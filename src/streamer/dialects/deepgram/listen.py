@@ -20,6 +20,7 @@ from streamer.protocols.deepgram.flux_query import read_flux
 from streamer.protocols.deepgram.listen import Listen
 from streamer.protocols.deepgram.query import read_listen
 from streamer.protocols.opening import Accepted, Opening
+from streamer.session.events import Mode
 from streamer.session.settings import SessionSettings
 from streamer.transports.handshake import Endpoint
 from streamer.transports.websocket import WebSocketFrame
@@ -30,28 +31,32 @@ FLUX = "/v2/listen"
 
 def listen_endpoint(context: DialectContext) -> Endpoint:
     """Return the endpoint of live audio."""
-    policy, model = policy_of(context), context.model
+    settings = context.session(Mode.SEGMENTED)
+    policies = {model.name: policy_of(context, model) for model in context.models}
 
     def accept(opening: Opening) -> Accepted[WebSocketFrame]:
-        request = read_listen(opening.query, policy)
+        model = context.model_of(opening, dict(opening.query).get("model", ""))
+        request = read_listen(opening.query, policies[model.name])
         identity = identity_of(opening.id, opening.at, model.name)
-        codec = Listen(request, identity, model.sample_rate, **message_limits(policy.session.limits))
-        return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored)
+        codec = Listen(request, identity, model.sample_rate, **message_limits(settings.limits))
+        return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored, model.name)
 
-    return _endpoint(LISTEN, policy.session, accept)
+    return _endpoint(LISTEN, settings, accept)
 
 
 def flux_endpoint(context: DialectContext) -> Endpoint:
     """Return the endpoint of turns (Flux)."""
-    policy, model = policy_of(context), context.model
+    settings = context.session(Mode.SEGMENTED)
+    policies = {model.name: policy_of(context, model) for model in context.models}
 
     def accept(opening: Opening) -> Accepted[WebSocketFrame]:
-        request = read_flux(opening.query, policy)
+        model = context.model_of(opening, dict(opening.query).get("model", ""))
+        request = read_flux(opening.query, policies[model.name])
         identity = identity_of(opening.id, opening.at, model.name)
-        codec = Flux(request, identity, model.sample_rate, **message_limits(policy.session.limits))
-        return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored)
+        codec = Flux(request, identity, model.sample_rate, **message_limits(settings.limits))
+        return Accepted(codec, {REQUEST_ID: opening.id}, request.ignored, model.name)
 
-    return _endpoint(FLUX, policy.session, accept)
+    return _endpoint(FLUX, settings, accept)
 
 
 def _endpoint(path: str, settings: SessionSettings, accept: Callable[[Opening], Accepted[WebSocketFrame]]) -> Endpoint:

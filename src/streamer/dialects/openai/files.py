@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,10 +14,12 @@ from streamer.dialects.openai.answers import CARRIERS, StreamedAnswer, WholeAnsw
 from streamer.dialects.recordings import RecordingHandler, RecordingRequest, temporary_file
 from streamer.errors import BadRequest, ErrorCode, StreamerError
 from streamer.media.formats import Container, MediaFormat, provisional
+from streamer.parts import ServedModel
 from streamer.protocols.openai.file_answer import TRANSLATE, FileTranscript
 from streamer.protocols.openai.file_request import read_request
 from streamer.protocols.openai.form import FormField, FormFile, FormReader
 from streamer.session.messages import Start
+from streamer.transports.handshake import opening_of
 
 PATHS = {"transcribe": "/v1/audio/transcriptions", TRANSLATE: "/v1/audio/translations"}
 _TRANSLATOR = "a model that translates, such as whisper:small"
@@ -34,7 +37,8 @@ class FormIntake:
 
     async def read(self, request: web.Request, stack: ExitStack) -> RecordingRequest:
         """Read the whole form, because its fields may follow the file. Raises StreamerError, naming the field."""
-        if self.task == TRANSLATE and "task" not in self.context.model.known_options:
+        translates = self.task == TRANSLATE
+        if translates and not any("task" in model.known_options for model in self.context.models):
             raise BadRequest(field="model", expected=_TRANSLATOR, got=self.context.model.name)
         limits = self.context.settings.limits
         file = temporary_file(stack, limits.max_spool_bytes)
@@ -60,8 +64,8 @@ class FormIntake:
                         raise _too_big(limits.max_spool_bytes)
                     file.write(item)
         reader.finish()
-        model = self.context.model
-        file_request = read_request(fields, model.name, model.known_options, translate=self.task == TRANSLATE)
+        model = self._model_of(request, fields)
+        file_request = read_request(fields, model.name, model.known_options, translate=translates)
         if not has_file or not file.tell():
             raise BadRequest(field="file", expected="a file with audio", got="no bytes" if has_file else "no file")
         check_ignored(file_request.ignored, self.context)
@@ -76,7 +80,15 @@ class FormIntake:
         start = Start(
             provisional(), vad=vad, options=file_request.options, media=MediaFormat(Container.AUTO, downmix=True)
         )
-        return RecordingRequest(start, body, answer)
+        return RecordingRequest(start, body, answer, model=model.name)
+
+    def _model_of(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> ServedModel:
+        """Return the model of a form. Raises BadRequest for one that does not do its task."""
+        opening = opening_of(request, self.context.door)
+        model = self.context.model_of(opening, dict(fields).get("model", "").strip())
+        if self.task == TRANSLATE and "task" not in model.known_options:
+            raise BadRequest(field="model", expected=_TRANSLATOR, got=model.name)
+        return model
 
     async def _next(self, request: web.Request) -> bytes:
         """Return the next bytes of the body, or none at its end. Raises StreamerError for a client that is silent."""

@@ -15,7 +15,7 @@ from streamer.protocols.openai.faults import INVALID_REQUEST, RequestFault, faul
 
 
 class ListedModel(msgspec.Struct, frozen=True):
-    """The served model. `created`: seconds since 1970, when the server began to serve it."""
+    """A served model. `created`: seconds since 1970, when the server began to serve it."""
 
     id: str
     created: int
@@ -24,7 +24,7 @@ class ListedModel(msgspec.Struct, frozen=True):
 
 
 class ModelList(msgspec.Struct, frozen=True):
-    """All models, of which there is one."""
+    """All models that return transcripts."""
 
     data: list[ListedModel]
     object: str = "list"
@@ -32,7 +32,8 @@ class ModelList(msgspec.Struct, frozen=True):
 
 def model_routes(context: DialectContext) -> list[web.RouteDef]:
     """Return the routes of the list of models. They need the credential that a session needs."""
-    listed = ListedModel(context.model.name, int(context.door.wall_clock()))
+    created = int(context.door.wall_clock())
+    listed = {model.name: ListedModel(model.name, created) for model in context.models}
 
     async def answer(request: web.Request, body: msgspec.Struct) -> web.Response:
         try:
@@ -42,14 +43,14 @@ def model_routes(context: DialectContext) -> list[web.RouteDef]:
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     async def list_all(request: web.Request) -> web.StreamResponse:
-        return await answer(request, ModelList([listed]))
+        return await answer(request, ModelList([*listed.values()]))
 
     async def describe(request: web.Request) -> web.StreamResponse:
-        response = await answer(request, listed)
         name = request.match_info["id"]
-        if response.status != HTTPStatus.OK or name == listed.id:
+        response = await answer(request, listed.get(name, ModelList([])))
+        if response.status != HTTPStatus.OK or name in listed:
             return response
-        text = f"The model {brief(name)} does not exist: expected {listed.id}, the model that is served here"
+        text = f"The model {brief(name)} does not exist: expected {' or '.join(listed)}, which is served here"
         fault = RequestFault(text, INVALID_REQUEST, "model_not_found", "model")
         return web.Response(body=fault_body(fault), status=HTTPStatus.NOT_FOUND, content_type="application/json")
 

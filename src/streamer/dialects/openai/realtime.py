@@ -62,24 +62,22 @@ class RealtimeSessions:
             raise BadRequest(
                 field="call_id", expected="a session of your own (no calls are served)", got=query["call_id"]
             )
-        model = self.context.model.name
+        model = self.context.model_of(opening, query.get("model", ""))
         ignored = tuple(name for name in query if name not in _PARAMETERS)
-        if query.get("model", model) != model:
+        if query.get("model", model.name) != model.name:
             ignored = (*ignored, "model")
         check_ignored(ignored, self.context)
         limits = self.settings.limits
         codec = Realtime(
             opening.id,
-            self.context.model.sample_rate,
+            model.sample_rate,
             limits,
-            settings=RealtimeSettings(
-                transcription=Transcription(model), known_options=self.context.model.known_options
-            ),
+            settings=RealtimeSettings(transcription=Transcription(model.name), known_options=model.known_options),
             expires_at=int(opening.at + limits.max_stream_s),
             floor=floor_of(self.context),
             is_beta=_speaks_beta(opening.headers),
         )
-        return Accepted(codec, ignored=ignored)
+        return Accepted(codec, ignored=ignored, model=model.name)
 
 
 def realtime_endpoint(context: DialectContext) -> Endpoint:

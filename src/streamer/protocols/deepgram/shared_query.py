@@ -28,7 +28,7 @@ _COMPRESSED = {
 }
 _REFUSED = ("redact", "profanity_filter", "callback", "callback_method")
 _MODEL = ("model", "version", "tier")
-"""Parameters that select a model, of which there is one here."""
+"""Parameters that select a model."""
 _LISTS = frozenset({"keyterm", "keywords", "replace", "search", "tag", "extra", "language_hint"})
 """Parameters that may occur several times."""
 _PASSED = (
@@ -43,12 +43,13 @@ class ListenPolicy:
     """Settings of the server for requests.
 
     `min_silence_ms`: shortest silence by which a client may end an utterance. `model_options`: names of the options
-    that the model reads. `refuse_ignored`: a parameter without effect is an error.
+    that the model reads; `model`: its name. `refuse_ignored`: a parameter without effect is an error.
     """
 
     session: SessionSettings
     min_silence_ms: int = 300
     model_options: tuple[str, ...] = ()
+    model: str = ""
     refuse_ignored: bool = False
 
     @property
@@ -107,7 +108,9 @@ def read_options(parameters: Parameters, policy: ListenPolicy) -> dict[str, Any]
 
 def read_ignored(parameters: Parameters, policy: ListenPolicy) -> tuple[str, ...]:
     """Return the parameters without effect. Raises BadRequest if the server refuses them."""
-    ignored = [name for name in parameters.unread() if name != "access_token"]
+    unread = parameters.unread()
+    known = {"access_token", "model"} if parameters.text("model") == policy.model else {"access_token"}
+    ignored = [name for name in unread if name not in known]
     if "language" in parameters and "language" not in policy.model_options:
         ignored.append("language")
     refused = [name for name in ignored if name not in _MODEL]
