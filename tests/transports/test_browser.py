@@ -10,6 +10,7 @@ from streamer.app import App
 from streamer.config import Settings
 from streamer.samples import sample
 from tests.browser import CHROMIUM, browsing
+from tests.transports.several import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 WATCH = """{
@@ -62,3 +63,27 @@ async def test_a_browser_gets_sentences(coding: str) -> None:
     pytest.importorskip("moonshine_voice", reason="pip install moonshine-voice==0.0.73")
     finals, _ = await spoken("moonshine", coding)
     assert finals[1] == "Please turn on the light in the kitchen."  # the first one begins with the capture itself
+
+
+async def test_the_page_offers_several_models_and_streams_to_the_chosen_one() -> None:
+    async with serving() as app, browsing(f"{app.url}/", Path(str(sample()))) as browser:
+        await browser.run(WATCH)
+        await browser.until("document.getElementById('model').options.length === 2")
+        for model, rate in (("", "english at 16 kHz"), ("any", "any at 8 kHz"), ("english", "english at 16 kHz")):
+            if model:
+                await browser.run(f"document.getElementById('model').value = '{model}'")
+                await browser.run("document.getElementById('model').onchange()")
+            assert rate in await browser.run("document.getElementById('served').textContent")
+            await browser.run("document.getElementById('speak').click()")
+            await browser.until("window.heard.at(-1)?.type === 'started'")
+            assert await browser.run("window.heard.at(-1).model.name") == (model or "english")
+            await browser.run("document.getElementById('speak').click()")
+            await browser.until("window.heard.at(-1).type === 'finished'")
+            await browser.run("window.heard.length = 0")
+
+
+async def test_a_server_with_one_model_has_no_list_of_models_on_its_page() -> None:
+    settings = Settings(server={"port": 0}, grpc={"port": 0})
+    async with App(settings) as app, browsing(f"{app.url}/", Path(str(sample()))) as browser:
+        await browser.until("document.getElementById('served').textContent.startsWith('stub')")
+        assert await browser.run("document.getElementById('model').parentElement.checkVisibility()") is False

@@ -12,6 +12,7 @@ const UNFILTERED = { channelCount: 1, noiseSuppression: false, autoGainControl: 
 
 let run = null; // the stream that is open
 let hasAudioOut = false; // the model answers with audio
+let chosen = ""; // one of several models; empty: the server's choice
 
 function say(text, failed = false) {
   by("state").textContent = text;
@@ -21,10 +22,21 @@ function say(text, failed = false) {
 async function describe() {
   const answer = await fetch("api/v2/info");
   if (!answer.ok) return; // it may need a token
-  const info = await answer.json();
-  hasAudioOut = Boolean(info.model.output_sample_rate);
+  const { model, models = [], version } = await answer.json();
+  const select = by("model");
+  select.replaceChildren(...models.map(({ name }) => new Option(name, name, false, name === model.name)));
+  select.parentElement.hidden = models.length < 2;
+  select.onchange = () => {
+    chosen = select.value;
+    present(models.find(({ name }) => name === chosen), version);
+  };
+  present(model, version);
+}
+
+function present(model, version) {
+  hasAudioOut = Boolean(model.output_sample_rate);
   for (const part of document.querySelectorAll(".out")) part.hidden = !hasAudioOut;
-  by("served").textContent = `${info.model.name} at ${info.model.sample_rate / 1000} kHz, version ${info.version}`;
+  by("served").textContent = `${model.name} at ${model.sample_rate / 1000} kHz, version ${version}`;
 }
 
 // A browser sets no headers on a WebSocket: a token travels beside the subprotocol.
@@ -65,7 +77,8 @@ class Run {
 
   async open(stopTracks) {
     this.stopTracks = stopTracks;
-    const url = new URL(`api/v2/${by("mode").value}`, location.href);
+    const place = chosen && `models/${chosen}/`;
+    const url = new URL(`api/v2/${place}${by("mode").value}`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     this.socket = new WebSocket(url, protocols(by("token").value));
     this.socket.binaryType = "arraybuffer";
