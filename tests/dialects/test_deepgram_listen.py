@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
-from streamer.protocols.deepgram.listen import Mixer
+from streamer.protocols.mixer import Mixer
 from streamer.session.actions import Job, JobFailed, JobKind, Outcome, Output
 from streamer.session.events import Segment
 from streamer.session.messages import Audio, KeepAlive, Stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import wave
@@ -128,6 +129,29 @@ async def test_the_official_client_ends_an_utterance_itself() -> None:
         assert finals(events) == [SENTENCES[0]]
         expected = ["RecognitionStarted", "AudioAdded", "AddTranscript", "EndOfUtterance", "EndOfTranscript"]
         assert kinds(events) == expected
+
+
+async def test_the_official_client_transcribes_two_named_channels() -> None:
+    rt = pytest.importorskip("speechmatics.rt", reason=RT)
+    audio = {"agent": conversation(), "caller": silence(1.0) + sentence(3) + silence(3.9)}
+    async with dialect_server("speechmatics", recogniser(recognise_with_words)) as app:
+        client = rt.AsyncMultiChannelClient(api_key="any", url=app.url.replace("http", "ws", 1) + "/v2")
+        events: list[dict[str, Any]] = []
+        ended = asyncio.Event()
+        for type_ in rt.ServerMessageType:
+            client.on(type_, events.append)
+        client.on(rt.ServerMessageType.END_OF_TRANSCRIPT, lambda _: ended.set())
+        async with client:
+            sources = {name: io.BytesIO(data) for name, data in audio.items()}
+            format_ = rt.AudioFormat(encoding=rt.AudioEncoding.PCM_S16LE, sample_rate=16_000)
+            await client.transcribe(sources, audio_format=format_, timeout=20)
+            await asyncio.wait_for(ended.wait(), 10)  # the client returns when it has sent everything
+        results = [rt.TranscriptResult.from_message(event) for event in events if event["message"] == "AddTranscript"]
+        for name, data in audio.items():
+            texts = [result.metadata.transcript.strip() for result in results if result.results[0].channel == name]
+            assert texts == await native_finals(app, data)
+        assert not any(word.alternatives[0].speaker for result in results for word in result.results)
+        assert events[0]["channel_ids"] == list(audio)
 
 
 async def test_the_official_client_is_told_of_a_wrong_key() -> None:
@@ -307,6 +331,77 @@ async def test_faults_after_the_start_are_errors_as_well() -> None:
             events = [message.json() async for message in socket]
             assert (events[-1]["message"], events[-1]["type"]) == ("Error", type_)
             assert socket.close_code == code
+
+
+# Named channels -------------------------------------------------------------------------------------
+
+
+def start_of(*names: str, **changes: Any) -> dict[str, Any]:
+    config = {"diarization": "channel", "channel_diarization_labels": names, **changes.pop("config", {})}
+    return start(config=config, **changes)
+
+
+def added(channel: str, audio: bytes) -> dict[str, str]:
+    return {"message": "AddChannelAudio", "channel": channel, "data": base64.b64encode(audio).decode()}
+
+
+async def test_a_named_channel_may_be_sent_before_the_other_one() -> None:
+    async with dialect_server("speechmatics") as app, dialled(app) as socket:
+        await socket.send_json(start_of("a", "b"))
+        sizes = {"a": len(conversation()) // 3, "b": 333}
+        for name, audio in (("a", conversation()), ("b", silence(0.2) + sentence(3) + b"\0")):
+            pieces = messages(audio, sizes[name])
+            for piece in pieces:
+                await socket.send_json(added(name, piece))
+            await socket.send_json({"message": "EndOfChannel", "channel": name, "last_seq_no": len(pieces)})
+        events = [message.json() async for message in socket]
+        for name, expected in (("a", list(SENTENCES[:2])), ("b", [SENTENCES[2]])):
+            assert finals([event for event in events if event.get("channel") == name]) == expected
+        numbers = [event["seq_no"] for event in events if event.get("channel") == "b" and "seq_no" in event]
+        assert numbers == list(range(1, len(pieces) + 1))
+        assert events[-1] == {"message": "EndOfTranscript"}
+        assert socket.close_code == 1000
+
+
+async def test_the_utterance_of_one_named_channel_may_be_ended() -> None:
+    async with dialect_server("speechmatics") as app, dialled(app) as socket:
+        await socket.send_json(start_of("a", "b"))
+        for name, audio in (("a", silence(0.3) + sentence(1)), ("b", silence(1.5))):
+            await socket.send_json(added(name, audio))
+        await socket.send_json({"message": "ForceEndOfUtterance", "channel": "a"})
+        events: list[dict[str, Any]] = []
+        while not events or events[-1]["message"] != "EndOfUtterance":
+            events.append(await socket.receive_json(timeout=10))
+        assert (events[-1]["channel"], finals(events)) == ("a", [SENTENCES[0]])
+        await socket.send_json({"message": "ForceEndOfUtterance"})
+        ends = [await socket.receive_json(timeout=10) for _ in range(2)]
+        assert [(end["message"], end["channel"]) for end in ends] == [("EndOfUtterance", "a"), ("EndOfUtterance", "b")]
+        await socket.send_json(END)
+        assert [message.json()["message"] async for message in socket] == ["EndOfTranscript"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "type_"),
+    [
+        ([start_of("a", "a")], "invalid_config"),
+        ([start_of("a", "")], "invalid_config"),
+        ([start_of("a", "b", audio_format={"type": "file"})], "invalid_audio_type"),
+        ([start_of(*"abcdefghi")], "invalid_audio_type"),
+        ([start_of("a"), added("x", b"")], "invalid_message"),
+        ([start_of("a"), {"message": "EndOfChannel", "channel": "x"}], "invalid_message"),
+        ([start_of("a"), {"message": "ForceEndOfUtterance", "channel": "x"}], "invalid_message"),
+        ([start_of("a"), {"message": "AddChannelAudio", "channel": "a", "data": "?"}], "invalid_message"),
+        ([start_of("a"), {"message": "AddChannelAudio", "channel": "a"}], "invalid_message"),
+        ([start_of("a"), b"\0\0"], "protocol_error"),
+    ],
+    ids=lambda value: repr(value)[-60:],
+)
+async def test_a_fault_of_a_named_channel_is_an_error(frames: list[dict[str, Any] | bytes], type_: str) -> None:
+    async with dialect_server("speechmatics") as app, dialled(app) as socket:
+        for frame in frames:
+            await (socket.send_bytes(frame) if isinstance(frame, bytes) else socket.send_json(frame))
+        events = [message.json() async for message in socket]
+        assert (events[-1]["message"], events[-1]["type"]) == ("Error", type_)
 
 
 async def test_messages_of_a_few_bytes_without_end_close_the_connection() -> None:

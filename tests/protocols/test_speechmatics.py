@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.errors import ErrorCode
 from streamer.protocols.opening import Opening
 from streamer.protocols.speechmatics import RecognitionPolicy, Speechmatics
+from streamer.protocols.speechmatics_channels import MAX_WAITING_BYTES
 from streamer.protocols.speechmatics_results import delimiter_of, results_of
 from streamer.session.events import Mode
 from streamer.session.messages import Malformed
@@ -27,7 +30,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
 )
 NAMES = st.sampled_from(["audio_format", "transcription_config", "conversation_config", "language", "enable_partials"])
-TYPES = st.sampled_from(["StartRecognition", "SetRecognitionConfig", "GetSpeakers", "AddChannelAudio", "x"])
+TYPES = st.sampled_from(
+    ["StartRecognition", "SetRecognitionConfig", "GetSpeakers", "AddChannelAudio", "EndOfChannel", "x"]
+)
 FRAMES = st.one_of(
     st.text(max_size=60),
     st.binary(max_size=4_000),
@@ -71,6 +76,19 @@ def test_audio_cut_anywhere_makes_the_same_transcript_and_an_answer_to_each_mess
     finals = [event["metadata"]["transcript"] for event in events if event["message"] == "AddTranscript"]
     assert finals == [f"{text} " for text in SENTENCES[:2]]
     assert events[-1]["message"] == "EndOfTranscript"
+
+
+def test_audio_that_waits_for_another_channel_is_bounded() -> None:
+    config = {"diarization": "channel", "channel_diarization_labels": ["a", "b"]}
+    made = codec()
+    made.decode(json.dumps({"message": "StartRecognition", "audio_format": RAW, "transcription_config": config}))
+    data = base64.b64encode(bytes(512 * 1024)).decode()
+    frame = json.dumps({"message": "AddChannelAudio", "channel": "a", "data": data})
+    for _ in range(MAX_WAITING_BYTES // (512 * 1024)):
+        assert not isinstance(made.decode(frame), Malformed)
+    refused = made.decode(frame)
+    assert isinstance(refused, Malformed)
+    assert refused.code is ErrorCode.RATE_LIMITED
 
 
 @given(st.lists(st.text(st.sampled_from("ab.,!?-'"), min_size=1, max_size=6), max_size=8))

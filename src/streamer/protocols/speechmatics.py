@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -17,11 +18,12 @@ from streamer.protocols.codec import Reply, Timebase
 from streamer.protocols.message_reader import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, MessageReader, unsupported_format
 from streamer.protocols.opening import Opening
 from streamer.protocols.small_messages import SmallMessages
+from streamer.protocols.speechmatics_channels import NamedChannels, names_of
 from streamer.protocols.speechmatics_results import delimiter_of, results_of
 from streamer.protocols.transcript import transcript_of
 from streamer.session import events
 from streamer.session.events import EndReason, Event, FinishReason
-from streamer.session.messages import Configure, Flush, KeepAlive, Malformed, Message, Start, Stop, VadOverrides
+from streamer.session.messages import Audio, Configure, Flush, KeepAlive, Malformed, Message, Start, Stop, VadOverrides
 from streamer.transcripts.transcript import Transcript
 
 Frame = str | bytes
@@ -64,6 +66,9 @@ ERROR_TYPES: Mapping[ErrorCode, tuple[str, int]] = MappingProxyType(
 _ENCODINGS = {"pcm_s16le": Encoding.PCM_S16LE, "pcm_f32le": Encoding.PCM_F32LE, "mulaw": Encoding.MULAW}
 _ALWAYS_SENT = frozenset({"model", "operating_point", "max_delay", "max_delay_mode"})
 """Names without effect that every client sends, or that say only how fast finals should come."""
+_CHANNEL_DIARIZATIONS = frozenset({"channel", "channel_and_speaker"})
+_NO_SPEAKERS = frozenset({"", "none", "channel"})
+"""Values of `diarization` for which results have no speakers."""
 _NO_LANGUAGE = frozenset({"", "auto", "multi"})
 
 
@@ -98,19 +103,19 @@ class Speechmatics:
         self._policy = policy
         self._clock = Timebase(sample_rate)
         self._encoder = msgspec.json.Encoder()
-        self._reader: MessageReader[wire.RecognitionMessage] = MessageReader(
-            wire.RecognitionMessage,
-            "StartRecognition, SetRecognitionConfig, EndOfStream, ForceEndOfUtterance, GetSpeakers",
-            max_control_bytes=max_control_bytes,
-            max_audio_message_bytes=max_audio_message_bytes,
-        )
+        self._max_audio = max_audio_message_bytes
+        self._reader = _reader_of(max_control_bytes, max_audio_message_bytes)
         self._config = wire.RecognitionConfig(language=language)
         self._is_started = self._is_ended = False
         self._small = SmallMessages()
         self._messages = 0
         """Messages with audio."""
-        self._end = 0
-        """End of the last final, in samples at the model's rate."""
+        self._channels: NamedChannels | None = None
+        """Named channels of the session; None for one channel in binary messages."""
+        self._ends: dict[int, int] = {}
+        """End of the last final of each channel, in samples at the model's rate."""
+        self._forced: deque[int | None] = deque()
+        """Channel of each ForceEndOfUtterance that has not been answered; None for all."""
         self._error_type: str | None = None
         """Type of the error that the codec has returned, if its code does not say it."""
 
@@ -138,7 +143,7 @@ class Speechmatics:
             case events.Started():
                 return [self._reply(self._started())]
             case events.Flushed():
-                return [self._end_of_utterance(self._end)]
+                return self._ends_of_utterance()
             case events.ErrorEvent(fatal=True):
                 type_ = self._error_type or ERROR_TYPES[event.code][0]
                 return [self._reply(wire.RecognitionError(type_, event.message))]
@@ -156,6 +161,8 @@ class Speechmatics:
     def _audio(self, frame: bytes) -> Steps:
         if not self._is_started:
             return _out_of_order("audio before StartRecognition")
+        if self._channels is not None:
+            return _out_of_order("a binary message: expected AddChannelAudio, because the session has named channels")
         audio = self._reader.audio(frame)
         if isinstance(audio, Malformed):
             return audio
@@ -177,9 +184,15 @@ class Speechmatics:
         if refusal is not None:
             return refusal
         try:
-            format_, media = _format(message.audio_format)
+            names = self._names()
+            format_, media = _format(message.audio_format, names)
         except InvalidFormat as error:
             return unsupported_format(error)
+        except ValueError as error:
+            return self._wrong_config(f"channel_diarization_labels: {error}")
+        if names:
+            self._channels = NamedChannels(names, format_.encoding)
+            self._reader = _reader_of(self._max_audio, self._max_audio)  # audio of named channels is text
         self._is_started = True
         start = Start(
             format_, media=media, interim_results=self._has_partials, vad=self._vad(), options=self._options()
@@ -189,13 +202,12 @@ class Speechmatics:
         reason = f"settings without effect here: {', '.join(map(brief, ignored))}"
         return [start, self._reply(wire.RecognitionWarning("unsupported_config", reason))]
 
-    def _control(self, message: wire.RecognitionMessage) -> Steps:
+    def _control(self, message: wire.RecognitionMessage) -> Steps:  # noqa: PLR0911 (one per message)
         match message:
             case wire.EndOfStream():
-                self._is_ended = True
-                return Stop()
-            case wire.ForceEndOfUtterance():
-                return Flush()
+                return self._stop()
+            case wire.ForceEndOfUtterance(channel=channel):
+                return self._force(channel)
             case wire.SetRecognitionConfig(transcription_config=config):
                 refusal = self._merge(config)
                 if refusal is not None:
@@ -203,9 +215,48 @@ class Speechmatics:
                 return Configure(self._vad(), interim_results=self._has_partials, options=self._options())
             case wire.GetSpeakers():
                 return [KeepAlive(), self._reply(wire.SpeakersResult(()))]
+            case wire.AddChannelAudio() | wire.EndOfChannel() if self._channels is not None:
+                return self._channel_message(self._channels, message)
             case _:
-                text = f"{type(message).__name__}: expected audio in binary messages: named channels are not served"
-                return Malformed(ErrorCode.FORBIDDEN, text, fatal=True)
+                expected = "expected audio in binary messages, because channel_diarization_labels names no channels"
+                return Malformed(ErrorCode.FORBIDDEN, f"{type(message).__name__}: {expected}", fatal=True)
+
+    def _force(self, name: str | None) -> Steps:
+        """End the utterances of all channels here. `name`: of the only one that the client wants to hear of."""
+        index: int | None = None
+        if self._channels is not None and name is not None:
+            found = self._channels.index_of(name)
+            if isinstance(found, Malformed):
+                return found
+            index = found
+        self._forced.append(index)
+        return Flush()
+
+    def _channel_message(self, channels: NamedChannels, message: wire.AddChannelAudio | wire.EndOfChannel) -> Steps:
+        """Add the audio of a named channel, or end it; the session ends with its last channel."""
+        steps: list[Message | Reply[Frame]] = []
+        if isinstance(message, wire.EndOfChannel):
+            if (refusal := channels.end(message)) is not None:
+                return refusal
+            if channels.is_ended:
+                return self._stop()
+        else:
+            added = channels.add(message, self._max_audio)
+            if isinstance(added, Malformed):
+                return added
+            if (refusal := self._small.take(added[0])) is not None:
+                return refusal
+            steps.append(self._reply(added[1]))
+        audio = channels.take()
+        if isinstance(audio, Malformed):
+            return audio
+        return [Audio(audio) if audio else KeepAlive(), *steps]
+
+    def _stop(self) -> Steps:
+        self._is_ended = True
+        if self._channels is None:
+            return Stop()
+        return [Audio(self._channels.take_all()), Stop()]
 
     def _merge(self, config: Mapping[str, Any]) -> Malformed | None:
         """Apply a configuration; return the error of one that cannot be read."""
@@ -231,6 +282,11 @@ class Speechmatics:
         self._error_type = INVALID_CONFIG
         return Malformed(ErrorCode.BAD_REQUEST, text, fatal=True)
 
+    def _names(self) -> tuple[str, ...]:
+        """Return the names of the channels, empty without. Raises ValueError."""
+        labels = self._config.channel_diarization_labels or ()
+        return names_of(labels) if self._config.diarization in _CHANNEL_DIARIZATIONS else ()
+
     @property
     def _has_partials(self) -> bool:
         return bool(self._config.enable_partials)
@@ -249,37 +305,58 @@ class Speechmatics:
     def _started(self) -> wire.RecognitionStarted:
         language = self._config.language or ""
         info = wire.LanguagePackInfo(language, delimiter_of(language))
-        return wire.RecognitionStarted(self._opening.id, f"streamer {self._policy.version}".strip(), info)
+        names = None if self._channels is None else self._channels.names
+        return wire.RecognitionStarted(self._opening.id, f"streamer {self._policy.version}".strip(), info, names)
 
     def _segment(self, event: events.Segment) -> list[Reply[Frame]]:
         transcript = transcript_of(event.output) or Transcript("")
         start, end = self._clock.seconds(event.start), self._clock.seconds(event.end)
         language = transcript.language or self._config.language or ""
-        speaker = "UU" if (self._config.diarization or "none") != "none" else None
-        results = results_of(transcript, start, end, language=language, speaker=speaker)
+        speaker = None if (self._config.diarization or "") in _NO_SPEAKERS else "UU"
+        name = self._name_of(event.channel)
+        results = results_of(transcript, start, end, language=language, speaker=speaker, channel=name)
         text = transcript.text + delimiter_of(language) if transcript.text else ""
         metadata = wire.Metadata(start, end, text)
         if not event.is_final:
-            return [self._reply(wire.AddPartialTranscript(metadata, results, FORMAT), is_replaceable=True)]
-        self._end = event.end
-        final = self._reply(wire.AddTranscript(metadata, results, FORMAT))
+            return [self._reply(wire.AddPartialTranscript(metadata, results, FORMAT, name), is_replaceable=True)]
+        self._ends[event.channel] = event.end
+        final = self._reply(wire.AddTranscript(metadata, results, FORMAT, name))
         by_silence = event.end_reason in (EndReason.SILENCE, EndReason.STALL)
-        return [final, self._end_of_utterance(event.end)] if by_silence and _trigger(self._config) else [final]
+        return [final, self._end_of_utterance(event.channel)] if by_silence and _trigger(self._config) else [final]
 
-    def _end_of_utterance(self, position: int) -> Reply[Frame]:
-        seconds = self._clock.seconds(position)
-        return self._reply(wire.EndOfUtterance(wire.Metadata(seconds, seconds)))
+    def _ends_of_utterance(self) -> list[Reply[Frame]]:
+        """Answer the first ForceEndOfUtterance that waits: for its channel, or for all."""
+        only = self._forced.popleft() if self._forced else None
+        count = 1 if self._channels is None else len(self._channels.names)
+        return [self._end_of_utterance(index) for index in range(count) if only in (None, index)]
+
+    def _end_of_utterance(self, channel: int) -> Reply[Frame]:
+        seconds = self._clock.seconds(self._ends.get(channel, 0))
+        return self._reply(wire.EndOfUtterance(wire.Metadata(seconds, seconds), self._name_of(channel)))
+
+    def _name_of(self, channel: int) -> str | None:
+        return None if self._channels is None else self._channels.names[channel]
 
     def _reply(self, value: msgspec.Struct, *, is_replaceable: bool = False) -> Reply[Frame]:
         return Reply(self._encoder.encode(value).decode(), is_replaceable)
 
 
-def _format(format_: wire.SourceFormat) -> tuple[AudioFormat, MediaFormat | None]:
-    """Return the format of PCM; or a guess at it, and that of a file. Raises InvalidFormat."""
-    if format_.type == "file":
+def _reader_of(max_control_bytes: int, max_audio_bytes: int) -> MessageReader[wire.RecognitionMessage]:
+    return MessageReader(
+        wire.RecognitionMessage,
+        "StartRecognition, SetRecognitionConfig, EndOfStream, ForceEndOfUtterance, GetSpeakers, AddChannelAudio",
+        max_control_bytes=max_control_bytes,
+        max_audio_message_bytes=max_audio_bytes,
+    )
+
+
+def _format(format_: wire.SourceFormat, names: Sequence[str]) -> tuple[AudioFormat, MediaFormat | None]:
+    """Return the format of PCM; or a guess at it, and that of a file. `names`: of channels. Raises InvalidFormat."""
+    if format_.type == "file" and not names:
         return provisional(), MediaFormat(Container.AUTO, downmix=True)
     if format_.type != "raw":
-        raise InvalidFormat(field="audio_format.type", expected="raw or file", got=format_.type)
+        expected = "raw, because the session has named channels" if names else "raw or file"
+        raise InvalidFormat(field="audio_format.type", expected=expected, got=format_.type)
     encoding = _ENCODINGS.get(format_.encoding or "")
     if encoding is None:
         raise InvalidFormat(
@@ -287,7 +364,7 @@ def _format(format_: wire.SourceFormat) -> tuple[AudioFormat, MediaFormat | None
         )
     if format_.sample_rate is None:
         raise InvalidFormat(field="audio_format.sample_rate", expected="a sample rate in Hz", got=None)
-    return AudioFormat(encoding, format_.sample_rate, 1).check(), None
+    return AudioFormat(encoding, format_.sample_rate, len(names) or 1).check(), None
 
 
 def _trigger(config: wire.RecognitionConfig) -> float:

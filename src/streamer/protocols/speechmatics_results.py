@@ -18,32 +18,46 @@ def delimiter_of(language: str) -> str:
 
 
 def results_of(
-    transcript: Transcript, start_time: float, end_time: float, *, language: str, speaker: str | None
+    transcript: Transcript,
+    start_time: float,
+    end_time: float,
+    *,
+    language: str,
+    speaker: str | None,
+    channel: str | None = None,
 ) -> list[RecognitionResult]:
     """Return the results of a segment in [start_time, end_time).
 
     `language`: of words that have no other; empty if it is unknown. `speaker`: of words without one; None if the client
-    wants no speakers.
+    wants no speakers. `channel`: the name of the segment's channel.
     """
     results: list[RecognitionResult] = []
     for word in words_of(transcript, start_time, end_time):
         bare = word.word.rstrip("".join(_MARKS))
         marks = word.word[len(bare) :]
         if bare:
-            results.append(_result("word", word.start_time, word.end_time, bare, word, language, speaker))
+            results.append(_result("word", word.start_time, word.end_time, bare, word, language, speaker, channel))
         for mark in marks:
-            result = _result("punctuation", word.end_time, word.end_time, mark, word, language, speaker)
+            result = _result("punctuation", word.end_time, word.end_time, mark, word, language, speaker, channel)
             results.append(result)
     return results
 
 
 def _result(
-    type_: str, start: float, end: float, content: str, word: Word, language: str, speaker: str | None
+    type_: str,
+    start: float,
+    end: float,
+    content: str,
+    word: Word,
+    language: str,
+    speaker: str | None,
+    channel: str | None,
 ) -> RecognitionResult:
     confidence = 1.0 if word.confidence is None else word.confidence
     who = None if speaker is None else word.speaker or speaker
     alternative = Alternative(content, confidence, word.language or language or None, who)
     if type_ == "word":
-        return RecognitionResult(type_, start, end, [alternative])
+        return RecognitionResult(type_, start, end, [alternative], channel=channel)
     is_end = True if content in _ENDS else None
-    return RecognitionResult(type_, start, end, [alternative], attaches_to="previous", is_eos=is_end)
+    alternatives = [alternative]
+    return RecognitionResult(type_, start, end, alternatives, attaches_to="previous", is_eos=is_end, channel=channel)

@@ -32,6 +32,8 @@ class RecognitionConfig(msgspec.Struct, frozen=True):
     enable_partials: bool | None = None
     diarization: str | None = None
     conversation_config: ConversationConfig | None = None
+    channel_diarization_labels: tuple[str, ...] | None = None
+    """Names of the channels of a session that has them."""
 
 
 class StartRecognition(Spoken, frozen=True, tag="StartRecognition"):
@@ -56,7 +58,9 @@ class EndOfStream(Spoken, frozen=True, tag="EndOfStream"):
 
 
 class ForceEndOfUtterance(Spoken, frozen=True, tag="ForceEndOfUtterance"):
-    """End the utterance here."""
+    """End the utterances here. `channel`: one of the named channels."""
+
+    channel: str | None = None
 
 
 class GetSpeakers(Spoken, frozen=True, tag="GetSpeakers"):
@@ -64,11 +68,17 @@ class GetSpeakers(Spoken, frozen=True, tag="GetSpeakers"):
 
 
 class AddChannelAudio(Spoken, frozen=True, tag="AddChannelAudio"):
-    """Audio of a named channel, which is not served."""
+    """Audio of a named channel. `data`: in base64."""
+
+    channel: str
+    data: str
 
 
 class EndOfChannel(Spoken, frozen=True, tag="EndOfChannel"):
-    """The end of a named channel."""
+    """The end of a named channel. `last_seq_no`: number of its messages."""
+
+    channel: str
+    last_seq_no: int | None = None
 
 
 RecognitionMessage = (
@@ -98,11 +108,20 @@ class RecognitionStarted(Spoken, frozen=True, tag="RecognitionStarted"):
     id: str
     orchestrator_version: str
     language_pack_info: LanguagePackInfo
+    channel_ids: tuple[str, ...] | None = None
+    """Names of the channels."""
 
 
 class AudioAdded(Spoken, frozen=True, tag="AudioAdded"):
     """The answer to each message with audio, counted from 1."""
 
+    seq_no: int
+
+
+class ChannelAudioAdded(Spoken, frozen=True, tag="ChannelAudioAdded"):
+    """The answer to each message with audio of a named channel, counted from 1 for each."""
+
+    channel: str
     seq_no: int
 
 
@@ -116,7 +135,7 @@ class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RecognitionResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A word, or a punctuation mark that is written without a space before it."""
+    """A word, or a punctuation mark that is written without a space before it. `channel`: its name, if it has one."""
 
     type: str
     start_time: float
@@ -124,6 +143,7 @@ class RecognitionResult(msgspec.Struct, frozen=True, omit_defaults=True):
     alternatives: list[Alternative]
     attaches_to: str | None = None
     is_eos: bool | None = None
+    channel: str | None = None
 
 
 class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -140,6 +160,7 @@ class AddTranscript(Spoken, frozen=True, tag="AddTranscript"):
     metadata: Metadata
     results: list[RecognitionResult]
     format: str
+    channel: str | None = None
 
 
 class AddPartialTranscript(Spoken, frozen=True, tag="AddPartialTranscript"):
@@ -148,12 +169,14 @@ class AddPartialTranscript(Spoken, frozen=True, tag="AddPartialTranscript"):
     metadata: Metadata
     results: list[RecognitionResult]
     format: str
+    channel: str | None = None
 
 
 class EndOfUtterance(Spoken, frozen=True, tag="EndOfUtterance"):
     """The utterance has ended, by silence or because the client asked."""
 
     metadata: Metadata
+    channel: str | None = None
 
 
 class EndOfTranscript(Spoken, frozen=True, tag="EndOfTranscript"):

@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,6 +14,7 @@ import msgspec
 from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode
 from streamer.protocols.calls import CallReport
+from streamer.protocols.channel_joiner import ChannelJoiner
 from streamer.protocols.codec import Reply
 from streamer.protocols.message_reader import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, MessageReader
 from streamer.session.events import Event
@@ -114,8 +114,9 @@ class Twilio:
             max_control_bytes=max_control_bytes,
             max_audio_message_bytes=max_audio_message_bytes,
         )
-        self._tracks: dict[str, bytearray] = {}
-        """Audio of each track that waits for that of the other one; empty before the start."""
+        self._tracks: dict[str, int] = {}
+        """Channel of each track; empty before the start."""
+        self._joiner = ChannelJoiner(0, SILENCE)
 
     def begin(self) -> tuple[()]:
         return ()
@@ -146,7 +147,8 @@ class Twilio:
             return _refused("a second start: expected one on a connection", ErrorCode.BAD_STATE)
         if not 1 <= len(set(call.tracks)) == len(call.tracks) <= 2:
             return _refused(f"start.tracks: expected one or two names, got {len(call.tracks)}")
-        self._tracks = {track: bytearray() for track in call.tracks}
+        self._tracks = {track: channel for channel, track in enumerate(call.tracks)}
+        self._joiner = ChannelJoiner(len(self._tracks), SILENCE)
         parameters = {**call.custom_parameters, "stream_sid": call.stream_sid, "account_sid": call.account_sid}
         self._report.start(call.call_sid or call.stream_sid, call.tracks, RATE, parameters)
         language = call.custom_parameters.get("language")
@@ -154,40 +156,21 @@ class Twilio:
         return Start(AudioFormat(Encoding.MULAW, RATE, len(call.tracks)), interim_results=True, options=options)
 
     def _audio(self, media: TwilioMedia) -> Message | list[Message | Reply[Frame]]:
-        waiting = self._tracks.get(media.track)
-        if waiting is None:
+        channel = self._tracks.get(media.track)
+        if channel is None:
             what = "media before start" if not self._tracks else "media of a track that start does not name"
             return _refused(what, ErrorCode.BAD_STATE)
         try:
-            waiting += base64.b64decode(media.payload, validate=True)
+            self._joiner.push(channel, base64.b64decode(media.payload, validate=True))
         except (binascii.Error, ValueError):
             return _refused("media.payload: expected base64")
-        audio = self._take()
-        return audio if audio.data else []
+        audio = self._joiner.take(max_lag_bytes=MAX_LAG_BYTES)
+        return Audio(audio) if audio else []
 
     def _stop(self) -> Message | list[Message | Reply[Frame]]:
         if not self._tracks:
             return HalfClose()
-        return [self._take(everything=True), Stop()]
-
-    def _take(self, *, everything: bool = False) -> Audio:
-        """Return the audio that all tracks have, interleaved; silence stands for audio that is late."""
-        tracks = list(self._tracks.values())
-        longest = max(map(len, tracks))
-        for track in tracks:
-            late = longest - len(track)
-            if late and (everything or late > MAX_LAG_BYTES):
-                track.extend(SILENCE * late)
-        return Audio(_interleaved(tracks, min(map(len, tracks))))
-
-
-def _interleaved(tracks: Sequence[bytearray], size: int) -> bytes:
-    """Take `size` bytes of each track."""
-    whole = bytearray(size * len(tracks))
-    for index, track in enumerate(tracks):
-        whole[index :: len(tracks)] = track[:size]
-        del track[:size]
-    return bytes(whole)
+        return [Audio(self._joiner.take(max_lag_bytes=0)), Stop()]
 
 
 def _refused(text: str, code: ErrorCode = ErrorCode.BAD_REQUEST) -> Malformed:

@@ -14,6 +14,7 @@ from streamer.audio.format import AudioFormat, Encoding
 from streamer.errors import ErrorCode, InvalidFormat, brief
 from streamer.protocols.codec import Reply
 from streamer.protocols.message_reader import MAX_AUDIO_BYTES, too_big, unsupported_format
+from streamer.protocols.mixer import Mixer
 from streamer.protocols.transcript import transcript_of
 from streamer.protocols.wyoming_wire import WyomingEvent, error_event
 from streamer.session import events
@@ -82,6 +83,8 @@ class Wyoming:
         self._max_audio = max_audio_message_bytes
         self._format: WyomingAudioFormat | None = None
         """Format of the running stream; None without."""
+        self._mixer: Mixer | None = None
+        """Mixer of the running stream, if it has several channels."""
         self._key: tuple[object, ...] = ()
         """The values of the format, for the comparison with each chunk."""
         self._language: str | None = None
@@ -140,21 +143,28 @@ class Wyoming:
     def _begin(self, format_: WyomingAudioFormat, audio: AudioFormat) -> Start:
         self._format = format_
         self._key = (format_.rate, format_.width, format_.channels)
+        self._mixer = None
+        if audio.channels > 1:
+            self._mixer = Mixer(audio)
+            audio = AudioFormat(Encoding.PCM_S16LE, audio.sample_rate, 1)
         options = b"{}" if self._language is None else msgspec.json.encode({"language": self._language})
         return Start(audio, options=options)
 
     def _chunk(self, frame: WyomingEvent) -> Steps:
         if len(frame.payload) > self._max_audio:
             return too_big("the payload of an audio-chunk", self._max_audio, len(frame.payload))
-        audio, data = Audio(frame.payload), frame.data
+        data = frame.data
         if self._format is not None and self._key == (data.get("rate"), data.get("width"), data.get("channels")):
-            return audio
+            return self._audio(frame.payload)
         read = _read_format(frame)
         if isinstance(read, Malformed):
             return read
         if self._format is None:
-            return [self._begin(*read), audio]
+            return [self._begin(*read), self._audio(frame.payload)]
         return _refused(f"audio-chunk: expected the stream's {_spelt(self._format)}, got {_spelt(read[0])}")
+
+    def _audio(self, payload: bytes) -> Audio:
+        return Audio(payload if self._mixer is None else self._mixer.push(payload))
 
     def _stop(self) -> Steps:
         if self._format is None:
@@ -216,10 +226,7 @@ def _read_format(frame: WyomingEvent) -> tuple[WyomingAudioFormat, AudioFormat] 
         encoding = ENCODINGS.get(format_.width)
         if encoding is None:
             raise InvalidFormat(field=f"{frame.type}.width", expected="1, 2, 3 or 4 bytes", got=format_.width)
-        if format_.channels != 1:
-            expected = "1; join the channels yourself"
-            raise InvalidFormat(field=f"{frame.type}.channels", expected=expected, got=format_.channels)
-        return format_, AudioFormat(encoding, format_.rate, 1).check()
+        return format_, AudioFormat(encoding, format_.rate, format_.channels).check()
     except msgspec.ValidationError as error:
         return _refused(f"{frame.type}: {_brief(error)}", ErrorCode.INVALID_FORMAT)
     except InvalidFormat as error:

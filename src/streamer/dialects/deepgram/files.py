@@ -13,8 +13,8 @@ from streamer.dialects.dialect import DialectContext
 from streamer.dialects.recordings import RecordingAnswer, RecordingHandler, RecordingRequest, ignored_headers
 from streamer.errors import BadRequest, StreamerError
 from streamer.protocols.deepgram.file_answer import FileText
-from streamer.protocols.deepgram.listen import Mixer
 from streamer.protocols.deepgram.query import ListenFileRequest, read_file
+from streamer.protocols.mixer import Mixer
 from streamer.session.events import Segment
 from streamer.session.summary import Summary
 from streamer.transports.handshake import opening_of

@@ -11,9 +11,10 @@ from streamer.errors import BadRequest, ErrorCode
 from streamer.protocols.codec import Reply, Timebase
 from streamer.protocols.deepgram import flux_wire as wire
 from streamer.protocols.deepgram.flux_query import FluxRequest, with_changes
-from streamer.protocols.deepgram.listen import ListenIdentity, Mixer
+from streamer.protocols.deepgram.listen import ListenIdentity
 from streamer.protocols.deepgram.words import alternative_of
 from streamer.protocols.message_reader import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, MessageReader
+from streamer.protocols.mixer import Mixer
 from streamer.protocols.transcript import transcript_of
 from streamer.session import events
 from streamer.session.events import EndReason, Event

@@ -10,15 +10,13 @@ from typing import ClassVar
 
 import msgspec
 
-from streamer.audio.encode import encode as encode_pcm
-from streamer.audio.format import AudioFormat, Encoding
-from streamer.audio.pcm import Decoder
 from streamer.errors import ErrorCode
 from streamer.protocols.codec import Reply, Timebase
 from streamer.protocols.deepgram import listen_wire as wire
 from streamer.protocols.deepgram.query import ListenRequest, with_keyterms
 from streamer.protocols.deepgram.words import Speakers, alternative_of
 from streamer.protocols.message_reader import MAX_AUDIO_BYTES, MAX_CONTROL_BYTES, MessageReader
+from streamer.protocols.mixer import Mixer
 from streamer.protocols.transcript import transcript_of
 from streamer.session import events
 from streamer.session.events import EndReason, Event
@@ -298,17 +296,6 @@ class Listen:
 
     def _frame(self, message: msgspec.Struct, *, is_replaceable: bool = False) -> Reply[Frame]:
         return Reply(self._encoder.encode(message).decode(), is_replaceable)
-
-
-class Mixer:
-    """Joins the channels of PCM into one, as pcm_s16le. The bytes may be cut anywhere."""
-
-    def __init__(self, format_: AudioFormat) -> None:
-        self._decoder = Decoder(format_)
-
-    def push(self, data: bytes) -> bytes:
-        """Return the whole frames of what has come, mixed."""
-        return encode_pcm(Encoding.PCM_S16LE, self._decoder.push(data).mean(axis=0))
 
 
 _NOTHING = msgspec.Raw(b'""')
