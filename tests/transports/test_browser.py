@@ -87,3 +87,31 @@ async def test_a_server_with_one_model_has_no_list_of_models_on_its_page() -> No
     async with App(settings) as app, browsing(f"{app.url}/", Path(str(sample()))) as browser:
         await browser.until("document.getElementById('served').textContent.startsWith('stub')")
         assert await browser.run("document.getElementById('model').parentElement.checkVisibility()") is False
+
+
+LOUDSPEAKER = """(async () => {
+  const context = new OfflineAudioContext(1, 48000, 48000);
+  await context.audioWorklet.addModule("page/playback.js");
+  const node = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+  node.connect(context.destination);
+  context.suspend(0.1).then(async () => {
+    for (const message of MESSAGES) node.port.postMessage(message);
+    await context.audioWorklet.addModule("page/capture.js"); // on the same thread, so the messages have arrived
+    context.resume();
+  });
+  const heard = (await context.startRendering()).getChannelData(0);
+  return heard.filter((sample) => sample !== 0).length;
+})()"""
+
+
+@pytest.mark.parametrize(("messages", "heard"), [
+    ("[new Float32Array(480).fill(1)]", 0),  # in the jitter buffer of 40 ms: more may follow
+    ("[new Float32Array(480).fill(1), 'end']", 480),
+    ("[new Float32Array(480).fill(1), 'end', new Float32Array(480).fill(1)]", 0),
+    ("[new Float32Array(4800).fill(1)]", 4_800),
+    ("[new Float32Array(4800).fill(1), 'clear', 'end']", 0),
+])  # fmt: skip
+async def test_the_end_of_an_answer_is_heard_however_short_it_is(messages: str, heard: int) -> None:
+    settings = Settings(server={"port": 0}, grpc={"port": 0})
+    async with App(settings) as app, browsing(f"{app.url}/", Path(str(sample()))) as browser:
+        assert await browser.run(LOUDSPEAKER.replace("MESSAGES", messages)) == heard

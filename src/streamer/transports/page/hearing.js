@@ -47,12 +47,18 @@ export class Hearing {
 
   answer(isAnswer) {
     this.isAnswer = isAnswer;
+    if (!isAnswer) this.end();
+  }
+
+  // No audio follows for now: what the jitter buffer holds is heard.
+  end() {
+    this.node.port.postMessage("end");
   }
 
   // The speaker goes on: the rest of the answer is dropped, here and at the server.
   interrupt() {
     if (!this.isAnswer) return;
-    this.node.port.postMessage(null);
+    this.node.port.postMessage("clear");
     this.time = this.run.time;
     this.run.put(JSON.stringify({ type: "clear" }));
   }

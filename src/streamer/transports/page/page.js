@@ -168,6 +168,7 @@ class Run {
       error: () => this.fail(event),
       draining: () => say("The server is going away; reconnect soon."),
       finished: () => {
+        this.hearing?.end();
         const rate = this.sampleRate(event);
         by("committed").textContent = seconds(event.processed / rate);
         const { text, failed } = ending(event, rate);

@@ -8,12 +8,15 @@ class Playback extends AudioWorkletProcessor {
     this.at = 0; // in the first piece
     this.waiting = 0; // samples in all pieces
     this.playing = false;
-    this.port.onmessage = ({ data }) => (data ? this.take(data) : this.clear());
+    this.isComplete = false; // nothing follows for now, so the rest is played however short it is
+    const act = { clear: () => this.clear(), end: () => (this.isComplete = true) };
+    this.port.onmessage = ({ data }) => (act[data] ? act[data]() : this.take(data));
   }
 
   take(piece) {
     this.pieces.push(piece);
     this.waiting += piece.length;
+    this.isComplete = false;
   }
 
   clear() {
@@ -23,7 +26,7 @@ class Playback extends AudioWorkletProcessor {
   }
 
   process(inputs, [[output]]) {
-    this.playing ||= this.waiting >= BUFFER_S * sampleRate;
+    this.playing ||= this.isComplete || this.waiting >= BUFFER_S * sampleRate;
     if (!this.playing) return true;
     let filled = 0;
     while (filled < output.length && this.pieces.length) {
