@@ -106,7 +106,14 @@ async def test_a_life_that_the_server_would_not_accept_is_refused(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"{", 400), (b"[]", 400), (b'{"expires_after":{"seconds":1}}', 400), (b"[" * 10_000, 400), (b" " * 20_000, 413)],
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"expires_after":{"seconds":1}}', 400),
+        (b'{"session":{"type":"\xff"}}', 400),
+        (b"[" * 10_000, 400),
+        (b" " * 20_000, 413),
+    ],
 )
 async def test_a_body_that_cannot_be_read_is_refused(tmp_path: Path, body: bytes, status: int) -> None:
     async with issuing(tmp_path) as (app, key):

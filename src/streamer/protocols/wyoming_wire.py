@@ -123,7 +123,7 @@ _object_decoder = msgspec.json.Decoder(dict[str, Any])
 def _header(line: bytes) -> _Header:
     try:
         return _header_decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = 'expected a line {"type": ..., "data_length": ..., "payload_length": ...}'
         raise BadRequest(f"{text}: {_brief(error)}") from None
 
@@ -131,7 +131,7 @@ def _header(line: bytes) -> _Header:
 def _object(data: bytes) -> dict[str, Any]:
     try:
         return _object_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"data: expected a JSON object of data_length bytes: {_brief(error)}") from None
 
 

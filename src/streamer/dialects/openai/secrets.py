@@ -119,5 +119,5 @@ def _read(body: bytes, *, is_beta: bool) -> SecretRequest:
         raise BadRequest(
             field=path.rstrip("`") or "body", expected=text.removeprefix("Expected "), got="another"
         ) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest(field="body", expected="JSON", got=body[:40]) from None

@@ -36,7 +36,7 @@ class _BetaRequest(SessionPatch, frozen=True):
 
 
 def read_secret_request(body: bytes, *, is_beta: bool) -> SecretRequest:
-    """Return the request of a body, which may be empty. Raises msgspec.DecodeError."""
+    """Return the request of a body, which may be empty. Raises msgspec.DecodeError or UnicodeDecodeError."""
     if not is_beta:
         return msgspec.json.decode(body or b"{}", type=SecretRequest)
     request = msgspec.json.decode(body or b"{}", type=_BetaRequest)

@@ -67,6 +67,6 @@ def event_id_of(frame: str | bytes) -> str | None:
     """Return the id of an event that could not be read, if it has one."""
     try:
         found = _identify.decode(frame).event_id
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     return found if isinstance(found, str) and len(found) <= MAX_EVENT_ID else None
