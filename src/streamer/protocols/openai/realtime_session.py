@@ -55,7 +55,9 @@ class RealtimeSettings(msgspec.Struct, frozen=True):
     @property
     def rate(self) -> int:
         """Sample rate of the audio in Hz."""
-        return self.format.rate or (_PCM_RATE if self.format.type == "audio/pcm" else _TELEPHONE_RATE)
+        if self.format.rate is not None:
+            return self.format.rate
+        return _PCM_RATE if self.format.type == "audio/pcm" else _TELEPHONE_RATE
 
     @property
     def options(self) -> bytes:
