@@ -11,6 +11,7 @@ from types import MappingProxyType
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeaderValue
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -44,6 +45,7 @@ MESSAGES_BETWEEN_YIELDS = 16
 
 NO_REASONS: Mapping[ErrorCode, str] = MappingProxyType({})
 
+_UPGRADE_HEADERS = frozenset({"connection", "upgrade"})
 _FAILURES = {
     INVALID_UTF8: ErrorCode.INVALID_UTF8,
     MESSAGE_TOO_BIG: ErrorCode.MESSAGE_TOO_BIG,
@@ -223,7 +225,7 @@ class WebSocketTransport:
 def _handshake(request: web.Request, subprotocols: Sequence[str], headers: Mapping[str, str]) -> bytes:
     """Return the bytes of the answer 101. Raises web.HTTPException for a request that is not an upgrade."""
     handshake = ServerHandshake(subprotocols)
-    answer = handshake.accept(Request(request.path_qs, Headers(request.headers.items()), request.method))
+    answer = handshake.accept(Request(request.path_qs, _headers_of_upgrade(request), request.method))
     vars(handshake).clear()  # it references itself, and would wait for Python's collector
     if answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         for name, value in headers.items():
@@ -233,3 +235,19 @@ def _handshake(request: web.Request, subprotocols: Sequence[str], headers: Mappi
     if answer.status_code == HTTPStatus.UPGRADE_REQUIRED:
         raise web.HTTPUpgradeRequired(text=text, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
     raise web.HTTPBadRequest(text=text)
+
+
+def _headers_of_upgrade(request: web.Request) -> Headers:
+    """Return the headers that an upgrade depends on. Raises web.HTTPBadRequest for one of them that is not text.
+
+    The library refuses every header with such a value, also a cookie's or a proxy's, which are of no concern here.
+    """
+    headers = Headers()
+    for name, value in request.headers.items():
+        lowered = name.lower()
+        if lowered in _UPGRADE_HEADERS or lowered.startswith("sec-websocket-"):
+            try:
+                headers[name] = value
+            except InvalidHeaderValue:
+                raise web.HTTPBadRequest(text=f"{name}: expected ASCII, got {value[:60]!a}") from None
+    return headers
