@@ -44,7 +44,8 @@ def check(
     With --dialects, try the protocols of other services on a running server instead.
 
     An error in the model is shown with its traceback. A call that exceeds the model's time-out is given up.
-    Exit codes: 1 if the model fails on one of them, 2 if it cannot be loaded.
+    Exit codes: 1 if the model fails on one of them, 2 if it cannot be loaded. With --dialects: 1 if a protocol fails,
+    2 if the server does not answer.
     """
     import asyncio
     import logging

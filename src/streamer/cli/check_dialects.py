@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 """Time in seconds for each attempt."""
+_NATIVE = ("v1", "v2")
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Result of one attempt. `problem`: empty if it works."""
+    """Result of one attempt. `tried`: empty if no attempt was made. `problem`: empty if it works."""
 
     dialect: str
     tried: str
@@ -33,8 +34,11 @@ class Attempt:
     problem: str = ""
 
 
-async def attempts(url: str, token: str | None) -> AsyncIterator[Attempt]:
-    """Yield what comes of each attempt. Raises StreamerError if the server, or its native protocol, does not answer."""
+async def attempts(url: str, token: str | None, *, wyoming_port: int = 10_300) -> AsyncIterator[Attempt]:
+    """Yield what comes of each attempt, in the order of the server's protocols.
+
+    Raises StreamerError if the server, or its native protocol, does not answer.
+    """
     import aiohttp
     import numpy as np
     import soxr
@@ -51,13 +55,15 @@ async def attempts(url: str, token: str | None) -> AsyncIterator[Attempt]:
     faster = soxr.resample(recording.samples[0], recording.sample_rate, probes.REALTIME_RATE)
     pcm, realtime_pcm = (encode(Encoding.PCM_S16LE, np.asarray(x, np.float32)[None]) for x in (speech, faster))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-        target = probes.ProbeTarget(session, url, token, pcm, realtime_pcm, wav)
+        target = probes.ProbeTarget(session, url, token, pcm, realtime_pcm, wav, wyoming_port)
         names = await _served(target)
         expected = await _attempted(probes.native(target))
         if isinstance(expected, StreamerError):
             raise expected
         yield Attempt("v2", "file", expected)
         for name in names:
+            if name not in probes.PROBES and name not in _NATIVE:
+                yield Attempt(name, "")
             for tried, probe in probes.PROBES.get(name, {}).items():
                 found = await _attempted(probe(target))
                 if isinstance(found, StreamerError):
@@ -77,8 +83,8 @@ async def _served(target: ProbeTarget) -> list[str]:
             text = await response.text()
         if response.status != 200:
             raise StreamerError(f"{target.url}: expected the server's information, got {response.status}: {text[:200]}")
-        return list(json.loads(text)["dialects"])
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, LookupError) as error:
+        return [str(name) for name in json.loads(text)["dialects"]]
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, LookupError, TypeError) as error:
         raise StreamerError(f"{target.url}: expected a Streamer server, got {type(error).__name__}: {error}") from None
 
 
@@ -93,7 +99,7 @@ async def _attempted(attempt: Awaitable[str]) -> str | StreamerError:
         return error
     except TimeoutError:
         return StreamerError(f"expected a transcript within {TIMEOUT_S:g} s")
-    except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
+    except (aiohttp.ClientError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         return StreamerError(f"expected a transcript, got {type(error).__name__}: {error}")
 
 
@@ -116,6 +122,8 @@ def check_dialects(url: str, token: str | None, console: Console) -> bool:
     table = Table("protocol", "tried", "", "transcript, or what is wrong", box=None, header_style="dim")
     for attempt in done:
         state = Text("fails", "red") if attempt.problem else Text("works", "green")
+        if not attempt.tried:
+            state = Text("not tried", "yellow")
         table.add_row(
             attempt.dialect, attempt.tried, state, Text(": ".join(filter(None, (attempt.problem, attempt.transcript))))
         )

@@ -23,7 +23,6 @@ RATE = 16_000
 REALTIME_RATE = 24_000
 """Sample rate of the recording for the Realtime API in Hz."""
 _CHUNK = 3_200
-_WYOMING_PORT = 10_300
 
 
 class ProbeFailed(StreamerError):
@@ -32,7 +31,10 @@ class ProbeFailed(StreamerError):
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """A server and a recording. `url`: http://HOST:PORT. `pcm`, `realtime_pcm`: at 16 and at 24 kHz. `wav`: a file."""
+    """A server and a recording. `url`: http://HOST:PORT. `pcm`, `realtime_pcm`: at 16 and at 24 kHz. `wav`: a file.
+
+    `wyoming_port`: of the same host.
+    """
 
     session: aiohttp.ClientSession
     url: str
@@ -40,6 +42,7 @@ class ProbeTarget:
     pcm: bytes
     realtime_pcm: bytes
     wav: bytes
+    wyoming_port: int
 
     def authorization(self, scheme: str = "Bearer") -> dict[str, str]:
         """Return the header with the key or token; empty without one."""
@@ -172,10 +175,10 @@ async def speechmatics_live(target: ProbeTarget) -> str:
 
 
 async def wyoming_live(target: ProbeTarget) -> str:
-    """Stream the recording to the default port of Wyoming."""
+    """Stream the recording to the port of Wyoming."""
     form = {"rate": RATE, "width": 2, "channels": 1}
     host = urlsplit(target.url).hostname or "localhost"
-    reader, writer = await asyncio.open_connection(host, _WYOMING_PORT)
+    reader, writer = await asyncio.open_connection(host, target.wyoming_port)
     try:
 
         def send(kind: str, data: dict[str, Any], payload: bytes = b"") -> None:
