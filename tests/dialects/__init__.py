@@ -1,0 +1,5 @@
+"""Protocols of other services."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.dialects.fault_stage")
