@@ -23,7 +23,7 @@ from streamer.testing import s16le, silence, tone
 from tests.audio.cuts import pieces
 from tests.dialects.deepgram import IDENTITY, RAW, client, of_type, unknown_fields
 from tests.dialects.stage import GAP, TONE, converse, recognise, transcribing
-from tests.fuzz.dialects import converse as fuzz
+from tests.fuzz.text_dialects import play_lines
 from tests.transports.serving import dialled, serving
 
 CLOSE = '{"type":"CloseStream"}'
@@ -197,7 +197,7 @@ def test_parameters_have_their_effect_or_are_named() -> None:
 
 @given(frames=st.lists(st.binary(max_size=2_000).map(b"\0".__add__) | st.text(max_size=60).map(str.encode)))
 def test_no_frames_of_a_client_break_the_codec_or_the_session(frames: list[bytes]) -> None:
-    fuzz(flux("keyterm", channels="2"), frames)
+    play_lines(flux("keyterm", channels="2"), b"\n".join(frames))
 
 
 async def test_a_fault_ends_the_stream_with_an_error_and_the_code_of_the_service() -> None:

@@ -23,7 +23,7 @@ from tests.audio.cuts import pieces, sizes
 from tests.connection.in_memory_server import turns
 from tests.dialects.deepgram import finals, listen, of_type, texts
 from tests.dialects.stage import GAP, TONE, converse, dialling, recognise
-from tests.fuzz.dialects import converse as fuzz
+from tests.fuzz.text_dialects import play_lines
 
 CLOSE = '{"type":"CloseStream"}'
 FINALIZE = '{"type":"Finalize"}'
@@ -358,7 +358,7 @@ _objects = st.builds(
     frames=st.lists(st.binary(max_size=2_000).map(b"\0".__add__) | (st.text(max_size=60) | _objects).map(str.encode))
 )
 def test_no_frames_of_a_client_break_the_codec_or_the_session(frames: list[bytes]) -> None:
-    fuzz(listen("keyterm", interim_results="true", vad_events="true", channels="2"), frames)
+    play_lines(listen("keyterm", interim_results="true", vad_events="true", channels="2"), b"\n".join(frames))
 
 
 def test_plain_messages_need_no_list() -> None:
