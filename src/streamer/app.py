@@ -387,6 +387,7 @@ class App:
             encodings=(*Encoding, "auto", *self.settings.audio.formats),
             limits=dict(self.settings.limits.announced()),
             models=tuple(map(_model_info, served)),
+            ports=self.dialects.ports,
         )
 
 

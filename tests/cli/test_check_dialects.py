@@ -25,7 +25,9 @@ async def tried(app: App, token: str | None = None) -> list[Attempt]:
 
 @NEEDS_WEIGHTS
 async def test_each_protocol_hears_the_words_of_the_native_one() -> None:
-    async with App(Settings(server={"port": 0, "model": "moonshine"}, grpc={"port": 0})) as app:
+    dialects = {"serve": ["all"], "wyoming_port": -1, "calls_audiosocket_port": -1}
+    settings = Settings(server={"port": 0, "model": "moonshine"}, grpc={"port": 0}, dialects=dialects)
+    async with App(settings) as app:
         found = await tried(app)
     assert [(attempt.dialect, attempt.tried) for attempt in found] == [
         ("v2", "file"),
@@ -34,8 +36,10 @@ async def test_each_protocol_hears_the_words_of_the_native_one() -> None:
         ("deepgram", "file"),
         ("deepgram", "live"),
         ("vosk", "live"),
+        ("wyoming", "live"),
         ("assemblyai", "live"),
         ("speechmatics", "live"),
+        ("calls", "AudioSocket"),
     ]
     assert {attempt.transcript for attempt in found} == {
         "The weather today is cold and dark. Please turn on the light in the kitchen."

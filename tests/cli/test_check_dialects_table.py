@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 
 from streamer.access.keys import new_key
 from streamer.cli import app as cli
-from streamer.cli.check_dialects import Attempt, attempts
+from streamer.cli.check_dialects import attempts
 from streamer.cli.dialect_probes import PROBES
 from streamer.session.actions import Job, Outcome, Output
 from tests.dialects.stage import transcribing
 from tests.transports.serving import serving
 
 WORDS = "It is one sentence."
-ROW = re.compile(r"^ *(\w+) +(file|live|Realtime)? +(works|fails|not tried)(?: +(.*))?$")
-OVER_HTTP = tuple(name for name in PROBES if name != "wyoming")
-"""Protocols that are not tried on a fixed port."""
+ROW = re.compile(r"^ *(\w+) +(file|live|Realtime|AudioSocket)? +(works|fails|not tried)(?: +(.*))?$")
+OVER_HTTP = tuple(name for name in PROBES if name not in ("wyoming", "calls"))
+"""Protocols without a port of their own."""
 PORTS = {"serve": ["all"], "wyoming_port": -1, "calls_audiosocket_port": -1}
 
 
@@ -64,18 +64,17 @@ async def test_a_server_whose_protocols_all_work_has_a_table_of_them_and_exit_co
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-async def test_every_protocol_of_the_server_is_in_the_table_also_one_that_cannot_be_tried() -> None:
+async def test_every_protocol_of_the_server_is_tried_also_those_with_a_port_of_their_own() -> None:
     async with serving(transcribing(one_sentence), dialects=PORTS) as app:
-        port = app.dialects.ports["wyoming"]
-        found = [attempt async for attempt in attempts(app.url, None, wyoming_port=port)]
-        assert {attempt.dialect for attempt in found} == {"v2", *app.dialects.names}
-    assert [attempt for attempt in found if attempt.problem] == []
-    assert [attempt for attempt in found if not attempt.tried] == [Attempt("calls", "")]
-    assert {attempt.transcript for attempt in found if attempt.tried} == {WORDS}
+        result = await checked(app.url)
+        assert {protocol for protocol, _, _ in rows(result)} == {"v2", *app.dialects.names}
+    assert {("wyoming", "live", "works"), ("calls", "AudioSocket", "works")} <= set(rows(result))
+    assert (result.stdout.count(WORDS), result.exit_code) == (10, 0)
 
 
-async def test_a_protocol_that_cannot_be_tried_changes_no_exit_code() -> None:
-    dialects = {"serve": ["calls"], "calls_audiosocket_port": -1}
+async def test_a_protocol_that_cannot_be_tried_is_in_the_table_and_changes_no_exit_code() -> None:
+    """Twilio signs its requests, so nobody can take its place."""
+    dialects = {"serve": ["calls"], "calls_audiosocket_port": 0}
     async with serving(transcribing(one_sentence), dialects=dialects) as app:
         result = await checked(app.url)
     assert rows(result) == [("v2", "file", "works"), ("calls", "", "not tried")]
@@ -99,13 +98,13 @@ async def test_a_server_without_protocols_of_other_services_says_what_they_need(
     assert result.exit_code == 0
 
 
-async def test_a_port_of_wyoming_that_nothing_listens_on_fails() -> None:
-    async with serving(transcribing(one_sentence), dialects=PORTS) as app:
-        with free_port() as port:
-            found = [attempt async for attempt in attempts(app.url, None, wyoming_port=port)]
-    [wyoming] = [attempt for attempt in found if attempt.problem]
-    assert wyoming.dialect == "wyoming"
-    assert "ConnectionRefusedError" in wyoming.problem
+@pytest.mark.parametrize("name", ["wyoming", "calls"])
+async def test_a_port_that_nothing_listens_on_fails(name: str) -> None:
+    with free_port() as port:
+        async with wrong_server(saying(": listening\n"), info={"dialects": [name], "ports": {name: port}}) as url:
+            _, attempt = [attempt async for attempt in attempts(url, None)]
+    assert attempt.dialect == name
+    assert "ConnectionRefusedError" in attempt.problem
 
 
 async def test_other_words_than_the_native_ones_fail_with_exit_code_1() -> None:
@@ -244,13 +243,40 @@ async def test_a_port_of_wyoming_that_answers_wrongly_fails(data: bytes) -> None
         writer.close()
 
     server = await asyncio.start_server(converse, "127.0.0.1", 0)
-    async with server, wrong_server(missing, info={"dialects": ["wyoming"]}) as url:
-        port = server.sockets[0].getsockname()[1]
-        found = [attempt async for attempt in attempts(url, None, wyoming_port=port)]
+    ports = {"wyoming": server.sockets[0].getsockname()[1]}
+    async with server, wrong_server(missing, info={"dialects": ["wyoming"], "ports": ports}) as url:
+        found = [attempt async for attempt in attempts(url, None)]
     assert [(attempt.dialect, bool(attempt.problem)) for attempt in found] == [("v2", False), ("wyoming", True)]
 
 
-@pytest.mark.parametrize("info", [[], 7, "x", {}, {"dialects": 5}, {"dialects": None}], ids=json.dumps)
+@pytest.mark.parametrize("feed", [b"", b"data: [1]\n", b"data: {\n", b'data: {"type":"segment"}\n'], ids=repr)
+async def test_a_feed_of_calls_that_is_wrong_fails(feed: bytes) -> None:
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    ports = {"calls": server.sockets[0].getsockname()[1]}
+    answer = saying(b": listening\n" + feed)
+    async with server, wrong_server(answer, info={"dialects": ["calls"], "ports": ports}) as url:
+        _, attempt = [attempt async for attempt in attempts(url, None)]
+    assert attempt.tried == "AudioSocket"
+    assert attempt.problem
+
+
+INFOS = [
+    [],
+    7,
+    "x",
+    {},
+    {"dialects": 5},
+    {"dialects": None},
+    {"dialects": [], "ports": 7},
+    {"dialects": [], "ports": {"a": "b"}},
+]
+
+
+@pytest.mark.parametrize("info", INFOS, ids=json.dumps)
 async def test_another_server_than_ours_is_one_line_and_exit_code_2(info: Any) -> None:
     async with wrong_server(missing, info=info) as url:
         result = await checked(url)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class Attempt:
     problem: str = ""
 
 
-async def attempts(url: str, token: str | None, *, wyoming_port: int = 10_300) -> AsyncIterator[Attempt]:
+async def attempts(url: str, token: str | None) -> AsyncIterator[Attempt]:
     """Yield what comes of each attempt, in the order of the server's protocols.
 
     Raises StreamerError if the server, or its native protocol, does not answer.
@@ -55,16 +55,17 @@ async def attempts(url: str, token: str | None, *, wyoming_port: int = 10_300) -
     faster = soxr.resample(recording.samples[0], recording.sample_rate, probes.REALTIME_RATE)
     pcm, realtime_pcm = (encode(Encoding.PCM_S16LE, np.asarray(x, np.float32)[None]) for x in (speech, faster))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-        target = probes.ProbeTarget(session, url, token, pcm, realtime_pcm, wav, wyoming_port)
-        names = await _served(target)
+        target = probes.ProbeTarget(session, url, token, pcm, realtime_pcm, wav)
+        names, ports = await _served(target)
+        target = replace(target, ports=ports)
         expected = await _attempted(probes.native(target))
         if isinstance(expected, StreamerError):
             raise expected
         yield Attempt("v2", "file", expected)
         for name in names:
-            if name not in probes.PROBES and name not in _NATIVE:
+            if name not in _NATIVE and not probes.probes_of(name, target):
                 yield Attempt(name, "")
-            for tried, probe in probes.PROBES.get(name, {}).items():
+            for tried, probe in probes.probes_of(name, target).items():
                 found = await _attempted(probe(target))
                 if isinstance(found, StreamerError):
                     yield Attempt(name, tried, problem=found.message)
@@ -74,8 +75,8 @@ async def attempts(url: str, token: str | None, *, wyoming_port: int = 10_300) -
                     yield Attempt(name, tried, found)
 
 
-async def _served(target: ProbeTarget) -> list[str]:
-    """Return the names of the protocols that a server announces."""
+async def _served(target: ProbeTarget) -> tuple[list[str], dict[str, int]]:
+    """Return the names of the protocols that a server announces, and the ports of those that have their own."""
     import aiohttp
 
     try:
@@ -83,8 +84,10 @@ async def _served(target: ProbeTarget) -> list[str]:
             text = await response.text()
         if response.status != 200:
             raise StreamerError(f"{target.url}: expected the server's information, got {response.status}: {text[:200]}")
-        return [str(name) for name in json.loads(text)["dialects"]]
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, LookupError, TypeError) as error:
+        info = json.loads(text)
+        names, ports = info["dialects"], info.get("ports", {})
+        return [str(name) for name in names], {str(name): int(port) for name, port in ports.items()}
+    except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise StreamerError(f"{target.url}: expected a Streamer server, got {type(error).__name__}: {error}") from None
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import aiohttp
 
@@ -23,6 +24,9 @@ RATE = 16_000
 REALTIME_RATE = 24_000
 """Sample rate of the recording for the Realtime API in Hz."""
 _CHUNK = 3_200
+_WYOMING_PORT = 10_300
+_HANGUP, _IDENTITY, _AUDIO = 0x00, 0x01, 0x12
+"""Kinds of AudioSocket's messages; the audio has 16 kHz."""
 
 
 class ProbeFailed(StreamerError):
@@ -33,7 +37,7 @@ class ProbeFailed(StreamerError):
 class ProbeTarget:
     """A server and a recording. `url`: http://HOST:PORT. `pcm`, `realtime_pcm`: at 16 and at 24 kHz. `wav`: a file.
 
-    `wyoming_port`: of the same host.
+    `ports`: of the protocols that have their own, on the same host.
     """
 
     session: aiohttp.ClientSession
@@ -42,7 +46,12 @@ class ProbeTarget:
     pcm: bytes
     realtime_pcm: bytes
     wav: bytes
-    wyoming_port: int
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """Host of the server."""
+        return urlsplit(self.url).hostname or "localhost"
 
     def authorization(self, scheme: str = "Bearer") -> dict[str, str]:
         """Return the header with the key or token; empty without one."""
@@ -65,6 +74,10 @@ class ProbeTarget:
         if response.status != 200:
             raise ProbeFailed(f"POST {path}: expected 200, got {response.status}: {text[:200]}")
         return text
+
+
+Probe = Callable[[ProbeTarget], Awaitable[str]]
+"""Returns the transcript of the recording. Raises ProbeFailed, and any error of what reads a wrong answer."""
 
 
 async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[dict[str, Any]]:
@@ -177,8 +190,7 @@ async def speechmatics_live(target: ProbeTarget) -> str:
 async def wyoming_live(target: ProbeTarget) -> str:
     """Stream the recording to the port of Wyoming."""
     form = {"rate": RATE, "width": 2, "channels": 1}
-    host = urlsplit(target.url).hostname or "localhost"
-    reader, writer = await asyncio.open_connection(host, target.wyoming_port)
+    reader, writer = await asyncio.open_connection(target.host, target.ports.get("wyoming", _WYOMING_PORT))
     try:
 
         def send(kind: str, data: dict[str, Any], payload: bytes = b"") -> None:
@@ -207,12 +219,46 @@ async def wyoming_live(target: ProbeTarget) -> str:
     raise ProbeFailed("expected a transcript, got a close")
 
 
-PROBES: dict[str, dict[str, Callable[[ProbeTarget], Awaitable[str]]]] = {
+async def audiosocket_call(target: ProbeTarget) -> str:
+    """Send the recording as Asterisk sends a call, and read the feed of calls."""
+    call_id = uuid4()
+    url, texts = f"{target.url}/v1/calls?call={call_id}", []
+    async with target.session.get(url, headers=target.authorization()) as feed:
+        if feed.status != 200:
+            raise ProbeFailed(f"GET /v1/calls: expected 200, got {feed.status}: {(await feed.text())[:200]}")
+        await feed.content.readline()  # the listener is registered
+        _, writer = await asyncio.open_connection(target.host, target.ports["calls"])
+        try:
+            for kind, payload in ((_IDENTITY, call_id.bytes), *((_AUDIO, chunk) for chunk in target.chunks())):
+                writer.write(bytes((kind,)) + len(payload).to_bytes(2, "big") + payload)
+                await writer.drain()
+            writer.write(bytes((_HANGUP, 0, 0)))
+            async for line in feed.content:
+                event = json.loads(line.removeprefix(b"data: ")) if line.startswith(b"data: ") else {"type": ""}
+                if event["type"] == "segment" and event["is_final"]:
+                    output = event["output"]
+                    texts.append(output if isinstance(output, str) else output["text"])
+                if event["type"] == "error":
+                    raise ProbeFailed(event["message"])
+                if event["type"] == "call_ended":
+                    return " ".join(texts)
+        finally:
+            writer.close()
+    raise ProbeFailed("GET /v1/calls: expected the end of the call, got the end of the feed")
+
+
+def probes_of(name: str, target: ProbeTarget) -> Mapping[str, Probe]:
+    """Return what can be tried of a protocol. Calls need a port, because Twilio signs its requests."""
+    return {} if name == "calls" and name not in target.ports else PROBES.get(name, {})
+
+
+PROBES: dict[str, dict[str, Probe]] = {
     "openai": {"file": openai_file, "Realtime": openai_realtime},
     "deepgram": {"file": deepgram_file, "live": deepgram_live},
     "vosk": {"live": vosk_live},
     "wyoming": {"live": wyoming_live},
     "assemblyai": {"live": assemblyai_live},
     "speechmatics": {"live": speechmatics_live},
+    "calls": {"AudioSocket": audiosocket_call},
 }
 """Clients by the name of their dialect, and what each tries."""

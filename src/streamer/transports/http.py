@@ -71,7 +71,10 @@ class ServedModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Info(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Body of `/api/v2/info`. `models`: several models by name, of which `model` is the default; else left out."""
+    """Body of `/api/v2/info`. `models`: several models by name, of which `model` is the default; else left out.
+
+    `ports`: of the dialects that have one of their own.
+    """
 
     version: str
     model: ServedModelInfo
@@ -80,6 +83,7 @@ class Info(msgspec.Struct, frozen=True, omit_defaults=True):
     encodings: Sequence[str]
     limits: dict[str, float]
     models: Sequence[ServedModelInfo] = ()
+    ports: Mapping[str, int] = {}
 
 
 class _Status(msgspec.Struct, frozen=True, omit_defaults=True):
