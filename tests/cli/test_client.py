@@ -104,6 +104,26 @@ async def test_json_is_the_wires_own_and_alone_on_stdout(wav: Path) -> None:
     assert code == 0
 
 
+async def test_a_trace_is_named_only_if_there_is_one(wav: Path) -> None:
+    async with served() as app:
+        code, out, _ = await run("-i", wav, "-a", address_of(app, V2))
+    assert code == 0
+    assert "trace" not in out
+
+    async def traced(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await until_stop(socket)
+        await socket.send_str(
+            '{"type":"started","session_id":"s","mode":"segmented","model":{"name":"m","sample_rate":16000},'
+            f'"limits":{{}},"traceparent":"00-{"ab" * 16}-{"cd" * 8}-01"}}'
+        )
+        await socket.send_str(FINISHED)
+
+    async with serving(traced) as address:
+        code, out, _ = await run("-i", wav, "-a", address + V2)
+    assert code == 0
+    assert out.strip().endswith(f", trace {'ab' * 16}")
+
+
 @pytest.mark.parametrize("path", [V1, V2])
 @pytest.mark.parametrize(
     ("subtype", "wire"), [("PCM_16", "<i2"), ("PCM_U8", "<i2"), ("PCM_24", "<f4"), ("FLOAT", "<f4")]
