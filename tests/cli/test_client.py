@@ -80,6 +80,13 @@ async def tell(socket: web.WebSocketResponse, request: web.Request) -> None:
         await socket.send_str(frame)
 
 
+async def tell_text(socket: web.WebSocketResponse, request: web.Request) -> None:
+    await until_stop(socket)
+    for frame in TOLD:
+        if '{"n":1}' not in frame:
+            await socket.send_str(frame)
+
+
 async def test_plain_lines_when_nobody_watches(wav: Path) -> None:
     async with serving(tell) as address:
         code, out, err = await run("-i", wav, "-a", address + V2, "--interim-results")
@@ -102,6 +109,61 @@ async def test_json_is_the_wires_own_and_alone_on_stdout(wav: Path) -> None:
     assert out.splitlines() == TOLD
     assert err.startswith("first message after 0.")
     assert code == 0
+
+
+async def test_a_trace_is_named_only_if_there_is_one(wav: Path) -> None:
+    async with served() as app:
+        code, out, _ = await run("-i", wav, "-a", address_of(app, V2))
+    assert code == 0
+    assert "trace" not in out
+
+    async def traced(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await until_stop(socket)
+        await socket.send_str(
+            '{"type":"started","session_id":"s","mode":"segmented","model":{"name":"m","sample_rate":16000},'
+            f'"limits":{{}},"traceparent":"00-{"ab" * 16}-{"cd" * 8}-01"}}'
+        )
+        await socket.send_str(FINISHED)
+
+    async with serving(traced) as address:
+        code, out, _ = await run("-i", wav, "-a", address + V2)
+    assert code == 0
+    assert out.strip().endswith(f", trace {'ab' * 16}")
+
+
+CAPTION = "1\n00:00:00,170 --> 00:00:02,590\nthe weather today\n"
+
+
+async def test_captions_are_printed_at_the_end_in_place_of_the_events(wav: Path) -> None:
+    async with serving(tell_text) as address:
+        code, out, err = await run("-i", wav, "-a", address + V2, "--interim-results", "--format", "srt")
+    assert (code, out) == (0, CAPTION)
+    problem, times = err.splitlines()
+    assert problem == "error model_error [16.00 - 17.25]: no luck"
+    assert times.startswith("first message after 0.")
+
+
+async def test_captions_are_saved_in_the_format_of_their_files_suffix(wav: Path, tmp_path: Path) -> None:
+    async with serving(tell_text) as address:
+        for name, text in (("a.srt", CAPTION), ("a.txt", "the weather today\n")):
+            code, out, _ = await run("-i", wav, "-a", address + V2, "-o", tmp_path / name)
+            assert (tmp_path / name).read_text() == text
+            assert code == 0
+            assert "[ 0.17 - 2.59] the weather today\n" in out, "the events are shown as without a file"
+        code, out, err = await run("-i", wav, "-a", address + V2, "-o", tmp_path / "no" / "a.vtt")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --output: ")
+    assert "cannot be written: No such file or directory" in err
+
+
+async def test_a_model_without_transcripts_makes_no_captions_and_says_so(wav: Path) -> None:
+    async with serving(tell) as address:
+        code, out, err = await run("-i", wav, "-a", address + V2, "--format", "vtt")
+        both = await run("-i", wav, "-a", address + V2, "--format", "vtt", "--json")
+    assert code == 1
+    assert out.startswith("WEBVTT"), "the transcript up to there"
+    assert "error: the model answers no transcripts" in err
+    assert both == (2, "", "error: expected either --json or --format, got both\n")
 
 
 @pytest.mark.parametrize("path", [V1, V2])

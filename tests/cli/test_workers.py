@@ -327,3 +327,23 @@ def test_a_model_that_cannot_load_shows_its_author_the_same_with_any_number_of_w
     assert together[0] == 2
     assert together[1].count(f'File "{file}", line 6, in load') == 1
     assert together[1].count("Traceback") == 1
+
+
+def test_a_model_whose_file_cannot_be_imported_shows_its_author_the_same_with_any_number_of_workers(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(
+        "import streamer\n\n\ndef table():\n    return undefined_name\n\n\n"
+        "@streamer.model\ndef broken(samples):\n    return 1\n\n\ntable()\n"
+    )
+    alone = refused(f"{file}:broken", "--port", "0", "--grpc-port", "0")
+    together = refused(f"{file}:broken", "--port", "0", "--grpc-port", "0", "--workers", "2")
+    assert together == alone
+    code, said = together
+    assert code == 2
+    assert said.count("Traceback") == 1
+    assert said.count("error:") == 1
+    assert said.count(f'File "{file}", line 5, in table') == 1
+    assert said.count("NameError: name 'undefined_name' is not defined") == 2, "in the traceback, and in the last line"
+    assert "streamer/supervision" not in said

@@ -19,6 +19,12 @@ from tests.inference.models import Scripted
 FAILED = JobFailed(ErrorCode.MODEL_ERROR, "the model failed on this segment")
 
 
+@pytest.fixture(params=[0, 32], ids=["one call at a time", "overlapping calls"], autouse=True)
+def max_concurrent(request, monkeypatch):
+    """Every rule holds either way."""
+    monkeypatch.setattr(Scripted, "max_concurrent", request.param)
+
+
 class ActingModel(Scripted):
     """Does with each item what its first sample says, and nothing with the engine's own silence."""
 
@@ -338,7 +344,7 @@ async def test_an_async_function_answers_several_streams_at_once_without_any_set
 
     got = Outcomes()
     async with running(lambda: FunctionModel(meet, max_batch_wait_ms=1000.0)) as engine:
-        assert engine.model.max_batch_size == ASYNC_CALLS
+        assert engine.model.max_concurrent == ASYNC_CALLS
         for n in range(3):
             got.submit(engine, job(n, f"s{n}", value=1.0))
         assert await got.wait_all([(f"s{n}", n) for n in range(3)]) == [Output.of(1.0)] * 3

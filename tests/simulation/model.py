@@ -47,11 +47,13 @@ class Source:
 
     max_batch_size: int
     workers: int
+    max_concurrent: int
 
     def load(self) -> Counting:
         model = Counting()
         model.max_batch_size = self.max_batch_size
         model.workers = self.workers
+        model.max_concurrent = self.max_concurrent
         return model
 
 
@@ -65,7 +67,8 @@ class SimulatedWorker:
         self._rng = rng
         self._faults = faults
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.TimerHandle | None = None
+        self._answers: list[asyncio.TimerHandle] = []
+        self._hung: set[int] = set()
         self._gone = False
 
     def start(self) -> None:
@@ -73,8 +76,12 @@ class SimulatedWorker:
 
     def call(self, call: WorkerCall) -> None:
         temper, rng = self._temper, self._rng
+        if call.op is Op.CANCEL:
+            if call.id in self._hung and rng.random() < 0.7:  # otherwise it blocks
+                self._later(0.01, WorkerReply(fault=Fault(ErrorCode.MODEL_ERROR, "cancelled"), id=call.id))
+            return
         if call.op is not Op.INFER:
-            self._later(0.001, WorkerReply())
+            self._later(0.001, WorkerReply(id=call.id))
             if call.op is Op.UNLOAD:
                 self._loop.call_later(0.002, self._leave, "unloaded")
             return
@@ -85,26 +92,30 @@ class SimulatedWorker:
             self._loop.call_later(took, self._leave, "was killed by signal 9")
         elif dice < temper.crash + temper.hang:
             self._faults.append("hang")
+            self._hung.add(call.id)
         else:
             spoken = [self._spoken(item) for item in call.items]
             if rng.random() < temper.partial and temper.audio:
                 parts = [Answer(index, b"", partial=True, audio=part) for index, (part, _) in enumerate(spoken)]
-                self._loop.call_later(took / 2, self._post, WorkerReply(parts, done=False))
+                self._loop.call_later(took / 2, self._post, WorkerReply(parts, done=False, id=call.id))
                 spoken = [(None, rest) for _, rest in spoken]
             elif rng.random() < temper.partial:
                 parts = [Answer(index, b'"part"', partial=True) for index in range(len(call.items))]
-                self._loop.call_later(took / 2, self._post, WorkerReply(parts, done=False))
+                self._loop.call_later(took / 2, self._post, WorkerReply(parts, done=False, id=call.id))
             self._later(
                 took,
-                WorkerReply([self._item(index, item.samples, *spoken[index]) for index, item in enumerate(call.items)]),
+                WorkerReply(
+                    [self._item(index, item.samples, *spoken[index]) for index, item in enumerate(call.items)],
+                    id=call.id,
+                ),
             )
 
     def stop(self) -> None:
         self._loop.call_later(0.001, self._leave, "stopped")
 
     def kill(self) -> None:
-        if self._answer is not None:
-            self._answer.cancel()
+        for answer in self._answers:
+            answer.cancel()
         self._loop.call_later(0.1, self._leave, "was killed")
 
     def _spoken(self, item: InferenceItem) -> tuple[memoryview | None, memoryview]:
@@ -122,7 +133,8 @@ class SimulatedWorker:
         return Answer(index, msgspec.json.encode({"count": len(samples) // 4}), audio=audio)
 
     def _later(self, delay: float, reply: WorkerReply) -> None:
-        self._answer = self._loop.call_later(delay, self._post, reply)
+        self._answers = [each for each in self._answers if each.when() > self._loop.time()]
+        self._answers.append(self._loop.call_later(delay, self._post, reply))
 
     def _post(self, reply: WorkerReply) -> None:
         if not self._gone:

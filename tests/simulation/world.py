@@ -117,7 +117,7 @@ class World:
         rng, loop = self.rng, asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         faults: list[str] = []
-        source = Source(rng.choice([1, 4, 16]), rng.choice([1, 2]))
+        source = Source(rng.choice([1, 4, 16]), rng.choice([1, 2]), rng.choice([0, 0, 8]))
         bounds = EngineSettings(max_pending_items=rng.choice([20, 1_000]), max_pending_seconds=rng.choice([60, 3_600]))
         spawn = partial(self._spawn, rng=rng, faults=faults)
         clock = VirtualClock(loop)

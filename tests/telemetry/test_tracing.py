@@ -112,7 +112,7 @@ def test_a_client_that_is_not_sampled_is_not_traced_and_keeps_its_trace() -> Non
     reader, answer = traced.session(Start(FORMAT, traceparent=SAID[:-2] + "00"))
     one = passage()
     reader.on_segment_start(one)
-    assert traced.tracing.batch_started(0, [one], 102.0) is None
+    assert traced.tracing.batch_started(0, ("s", 1), [one], 102.0) is None
     assert traced.tracing.trace_of(one) is None
     reader.on_segment_done(one)
     reader.on_close(Summary(), None, peer_disconnected=False, now=200.0)
@@ -152,8 +152,8 @@ def test_a_batch_of_several_sessions_links_to_every_segment() -> None:
     passages = [passage() for _ in readers]
     for reader, each in zip(readers, passages, strict=True):
         reader.on_segment_start(each)
-    told = traced.tracing.batch_started(7, passages, 102.0)
-    traced.tracing.batch_finished(7, CallOutcome.ANSWERED, 103.0)
+    told = traced.tracing.batch_started(7, ("s", 1), passages, 102.0)
+    traced.tracing.batch_finished(("s", 1), CallOutcome.ANSWERED, 103.0)
     for reader, each in zip(readers, passages, strict=True):
         reader.on_segment_done(each)
     [batch] = traced.kept.named("batch")
@@ -200,17 +200,17 @@ def test_children_cover_a_segment_from_its_first_audio_to_the_wire() -> None:
     }  # fmt: skip
 
 
-def test_batches_of_two_models_on_workers_of_the_same_number_are_told_apart() -> None:
+def test_batches_that_run_at_the_same_time_on_workers_of_the_same_number_are_told_apart() -> None:
     traced = Traced()
     tracing = traced.tracing
     reader, _ = traced.session(Start(FORMAT))
     mine, other = passage(1), passage(2)
     for each in (mine, other):
         reader.on_segment_start(each)
-    tracing.batch_started(0, [mine], 102.0, "english")
-    tracing.batch_started(0, [other], 103.0, "any")
-    tracing.batch_finished(0, CallOutcome.ANSWERED, 104.0, "english")
-    tracing.batch_finished(0, CallOutcome.CRASHED, 105.0, "any")
+    tracing.batch_started(0, ("s", 1), [mine], 102.0, "english")
+    tracing.batch_started(0, ("s", 2), [other], 103.0, "any")
+    tracing.batch_finished(("s", 1), CallOutcome.ANSWERED, 104.0)
+    tracing.batch_finished(("s", 2), CallOutcome.CRASHED, 105.0)
     batches = {span.attributes["streamer.model"]: span for span in traced.kept.named("batch") if span.attributes}
     assert {name: (span.attributes or {})["streamer.outcome"] for name, span in batches.items()} == {
         "english": CallOutcome.ANSWERED,

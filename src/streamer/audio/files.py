@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -38,7 +39,16 @@ def read_audio(path: str | Path) -> AudioFile:
     """Read a recording; samples that are not finite become 0. Raises UnreadableFile."""
     name = str(path)
     try:
-        with open(name, "rb") as opened, soundfile.SoundFile(opened) as file:
+        with open(name, "rb") as opened:
+            return decode_audio(opened, name)
+    except OSError as error:
+        raise UnreadableFile(f"{name}: {error.strerror or error}") from error
+
+
+def decode_audio(opened: BinaryIO, name: str) -> AudioFile:
+    """Read a recording from an open file, as `read_audio`. `name`: for the error. Raises UnreadableFile."""
+    try:
+        with soundfile.SoundFile(opened) as file:
             rate = int(file.samplerate)
             if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
                 raise UnreadableFile(
@@ -46,8 +56,6 @@ def read_audio(path: str | Path) -> AudioFile:
                 )
             samples = file.read(dtype="float32", always_2d=True)
             subtype = str(file.subtype)
-    except OSError as error:
-        raise UnreadableFile(f"{name}: {error.strerror or error}") from error
     except soundfile.SoundFileError as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise UnreadableFile(f"{name}: cannot be read as audio ({reason})") from error

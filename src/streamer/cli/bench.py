@@ -40,9 +40,12 @@ Measured = Annotated[float, _option(LOAD, "Measured seconds per step.")]
 Warmup = Annotated[float, _option(LOAD, "Seconds of load before the measurement.")]
 Ramp = Annotated[float, _option(LOAD, "Seconds over which the streams start.")]
 Recordings = Annotated[
-    list[Path] | None,
+    list[str] | None,
     _option(
-        LOAD, "Recording to send: WAV, FLAC, ... Can be repeated.", metavar="FILE", show_default="synthetic speech"
+        LOAD,
+        "Recording to send: a file (WAV, FLAC, ...) or a URL. Can be repeated.",
+        metavar="FILE",
+        show_default="synthetic speech",
     ),
 ]
 Duty = Annotated[float, _option(LOAD, "Share of the audio that is speech (0 to 1).")]
@@ -169,12 +172,12 @@ def _workload(
 
 
 def _plan(
-    workload: Workload, recordings: list[Path], redemption_ms: float | None, processes: int
+    workload: Workload, recordings: list[str], redemption_ms: float | None, processes: int
 ) -> tuple[LoadPlan, list[str]]:
     """Return the load of every step, and the names of its recordings."""
     from importlib.resources import as_file
 
-    from streamer.audio.files import read_audio
+    from streamer.cli.recordings import file_name, read_recording
     from streamer.loadtest.endpointing import EndpointingModel
     from streamer.loadtest.run import LoadPlan
     from streamer.loadtest.tape import make_tape
@@ -183,13 +186,13 @@ def _plan(
     from streamer.vad.settings import VadConfig
 
     if recordings:
-        recorded = [read_audio(path) for path in recordings]
+        recorded = [read_recording(name) for name in recordings]
     else:
         with as_file(sample()) as path:
-            recorded = [read_audio(path)]
+            recorded = [read_recording(str(path))]
     endpointing, vad = EndpointingModel(), VadOverrides()
     if redemption_ms is not None:
         VadConfig(redemption_time_ms=redemption_ms)
         endpointing, vad = EndpointingModel(redemption_ms), VadOverrides(redemption_time_ms=redemption_ms)
     plan = LoadPlan(workload, make_tape(workload, recorded), endpointing, vad, processes)
-    return plan, [path.name for path in recordings] or ["weather.wav (packaged synthetic speech)"]
+    return plan, [file_name(name) for name in recordings] or ["weather.wav (packaged synthetic speech)"]

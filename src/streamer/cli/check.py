@@ -92,7 +92,8 @@ def show(findings: ModelProfile, console: Console) -> None:
     kind = "stateful" if config.stateful else "stateless"
     console.print(
         f"[bold]{config.name}[/bold]: {kind}, {config.sample_rate} Hz, executor {config.executor}, {config.workers} "
-        f"worker{'s' * (config.workers > 1)}, batches of {config.max_batch_size} at most",
+        f"worker{'s' * (config.workers > 1)}, batches of {config.max_batch_size} at most"
+        f"{f', {config.max_concurrent} items at a time' if config.max_concurrent else ''}",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamer.cli.transcribe import OutputFormat
+
 if TYPE_CHECKING:
+    from streamer.cli.formatting import View
     from streamer.cli.send_recording import Failure
     from streamer.cli.sinks import AudioSink
     from streamer.cli.sources import Source
@@ -36,7 +39,16 @@ Address = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Save the model's audio to a WAV file.", metavar="FILE", dir_okay=False),
+    typer.Option(
+        "--output",
+        "-o",
+        help="Save the transcript (.txt, .srt, .vtt, .json, .tsv), or else the model's audio as WAV.",
+        metavar="FILE",
+        dir_okay=False,
+    ),
+]
+Format = Annotated[
+    OutputFormat | None, typer.Option("--format", "-f", help="Print the transcript at the end, in place of the events.")
 ]
 Play = Annotated[bool, typer.Option("--play", help="Play the model's audio (extra: streamer-audio[play]).")]
 
@@ -58,6 +70,7 @@ def client(
         str | None, typer.Option(help="Key or token, if the server requires one.", envvar="STREAMER_TOKEN")
     ] = None,
     output: Output = None,
+    format_: Format = None,
     play: Play = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON event per line on stdout, everything else on stderr.")
@@ -71,14 +84,15 @@ def client(
     import os
 
     from streamer.cli.send_recording import stream_recording
-    from streamer.cli.views import view_for
     from streamer.telemetry.client_trace import client_trace
 
-    if (output or play) and address == ADDRESS:
+    transcript = output if output is not None and output.suffix[1:].lower() in list(OutputFormat) else None
+    audio = None if transcript else output
+    if (audio or play) and address == ADDRESS:
         address = AUDIO_ADDRESS
-    sinks = _sinks(output, play=play)
+    sinks = _sinks(audio, play=play)
     source = _source(input_, address, mic=mic)
-    view = view_for(source.seconds, source.format.channels or 1, as_json=json)
+    view = _view(source, transcript, format_, as_json=json)
     try:
         with client_trace(os.environ, address) as traceparent:
             failure = asyncio.run(
@@ -100,6 +114,28 @@ def client(
     if failure is not None:
         typer.echo(f"error: {failure.message}", err=True)
         raise typer.Exit(failure.exit_code)
+
+
+def _view(source: Source, transcript: Path | None, format_: OutputFormat | None, *, as_json: bool) -> View:
+    """Return what shows the stream. `transcript`: file for the transcript; `format_`: of the one on stdout."""
+    from streamer.cli.transcript_view import QuietView, TranscriptView
+    from streamer.cli.views import view_for
+    from streamer.errors import BadRequest
+
+    channels = source.format.channels or 1
+    try:
+        if format_ is None:
+            view: View = view_for(source.seconds, channels, as_json=as_json)
+        elif as_json:
+            raise BadRequest("expected either --json or --format, got both")
+        else:
+            view = TranscriptView(QuietView(channels), format_, None)
+        if transcript is not None:
+            view = TranscriptView(view, OutputFormat(transcript.suffix[1:].lower()), transcript)
+    except BadRequest as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2) from None
+    return view
 
 
 def _sinks(output: Path | None, *, play: bool) -> list[AudioSink]:

@@ -127,14 +127,14 @@ class Run:
 
         process = psutil.Process()
         async with serving_here(self._loaded.settings) as local:
-            paths = [recording.path for recording in self._recordings]
+            paths = [str(recording.path) for recording in self._recordings]
             started_at, cpu = monotonic(), _cpu_s(process)
             with progress_of(paths) as progress:
                 await self._each(self._recordings, self._jobs, lambda one: self._accuracy(local, one, progress))
             wall_s, cpu_s = monotonic() - started_at, _cpu_s(process) - cpu
             good = [recording for recording in self._recordings if recording.path in self._files]
             some = good[: self._live]
-            with progress_of([recording.path for recording in some]) as progress:
+            with progress_of([str(recording.path) for recording in some]) as progress:
                 await self._each(some, self._streams, lambda one: self._latency(local, one, progress))
         return report(
             [self._files[recording.path] for recording in good],
@@ -170,7 +170,7 @@ class Run:
         from streamer.evaluation.accuracy import compare
         from streamer.evaluation.report import File
 
-        seconds, parts = await recognise(local, recording.path, self._options, progress)
+        seconds, parts = await recognise(local, str(recording.path), self._options, progress)
         text = " ".join(part.text for part in parts if part.text)
         accuracy = compare(recording.text, text, self._normalise)
         self._files[recording.path] = File(str(recording.path), seconds, recording.text, text, accuracy)

@@ -21,6 +21,9 @@ from streamer.client.events import (
 )
 from streamer.client.stream import Received
 
+Problem = Error | WarningEvent | Draining
+"""Events that are no results."""
+
 _INDENT = " " * len("[ 0.17 - 2.59] ")
 
 
@@ -107,7 +110,7 @@ class PlainView(_LineView):
     def on_event(self, received: Received) -> None:
         line = format_event(received.event, self._channels)
         if line is not None:
-            where = self._err if isinstance(received.event, Error | WarningEvent | Draining) else self._out
+            where = self._err if isinstance(received.event, Problem) else self._out
             print(line, file=where, flush=True)
 
     def on_end(self, times: Times) -> None:

@@ -37,7 +37,7 @@ async def latencies(
         async def speak() -> None:
             async for piece in pace(chunks(data, step), format_.sample_rate * format_.frame_bytes):
                 await stream.send(piece)
-                progress(path, monotonic() - started_at)
+                progress(str(path), monotonic() - started_at)
             await stream.stop()
 
         speaking = tasks.create_task(speak())

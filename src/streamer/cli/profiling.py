@@ -109,7 +109,8 @@ class ModelProfile:
         one, best = self.timings[0], min(self.timings, key=lambda pace: pace.item_s)
         near = [pace for pace in self.timings if pace.item_s <= best.item_s * 1.1]
         chosen = near[0] if one.item_s / best.item_s >= WORTHWHILE else one
-        streams = HEADROOM * min(workers / max(chosen.rtf, 1e-9), 1 / SERVER_S)
+        calls = max(1, self.config.max_concurrent // chosen.size)  # at a time
+        streams = HEADROOM * min(workers * calls / max(chosen.rtf, 1e-9), 1 / SERVER_S)
         executor = "thread" if frees or short else "process"
         if self.config.executor == "ray":  # a decision about machines, which is not ours
             executor = "ray"

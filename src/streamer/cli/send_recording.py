@@ -80,10 +80,16 @@ async def _run_stream(
     started_at = monotonic()
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(_send(stream, source, view, chunk_bytes, real_time=real_time))
-        failure, first = await _receive_loop(stream, view, audio_out)
+        failure, first, trace = await _receive_loop(stream, view, audio_out)
         sending.cancel()
-    trace = traceparent.split("-")[1] if traceparent else None
-    view.on_end(Times(None if first is None else first - started_at, monotonic() - started_at, trace))
+    trace = trace or traceparent
+    view.on_end(
+        Times(
+            None if first is None else first - started_at,
+            monotonic() - started_at,
+            trace.split("-")[1] if trace else None,
+        )
+    )
     return failure
 
 
@@ -95,20 +101,28 @@ async def _send(stream: Stream, source: Source, view: View, chunk_bytes: int, *,
         await stream.stop()
 
 
-async def _receive_loop(stream: Stream, view: View, audio_out: Sinks) -> tuple[Failure | None, float | None]:
-    """Receive everything up to the close; return the failure, and the time of the first event about the audio."""
+async def _receive_loop(
+    stream: Stream, view: View, audio_out: Sinks
+) -> tuple[Failure | None, float | None, str | None]:
+    """Receive everything up to the close.
+
+    Return the failure, the time of the first event about the audio, and the traceparent of the server.
+    """
     first: float | None = None
+    trace: str | None = None
     fatal: Failure | None = None
     try:
         while (received := await stream.receive()) is not None:
             view.on_event(received)
             await audio_out.take(received.event)
-            if first is None and not isinstance(received.event, Started | Ack):
+            if isinstance(received.event, Started):
+                trace = received.event.traceparent
+            elif first is None and not isinstance(received.event, Ack):
                 first = monotonic()
             if isinstance(received.event, Error) and received.event.fatal:
                 fatal = Failure(f"{received.event.code}: {received.event.message}")
     except BadRequest as error:
-        return Failure(error.message, exit_code=2), first
+        return Failure(error.message, exit_code=2), first, trace
     except StreamerError as error:
-        return fatal or Failure(error.message), first
-    return fatal, first
+        return fatal or Failure(error.message), first, trace
+    return fatal, first, trace

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from streamer.config import LoadedSettings, Settings
     from streamer.transcripts.formats import Part
 
-Progress = Callable[[Path, float], None]
-"""Called with a file and the seconds of it that are done."""
+Progress = Callable[[str, float], None]
+"""Called with a recording and the seconds of it that are done."""
 
 _CHUNK = 32 * 1024
 
@@ -34,7 +34,7 @@ class OutputFormat(StrEnum):
 
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, Ogg, AIFF, ...; channels are mixed.")],
+    files: Annotated[list[str], typer.Argument(help="WAV, FLAC, Ogg, AIFF, ..., or URLs; channels are mixed.")],
     model: Annotated[
         str | None, typer.Option(help="As for streamer serve.", show_default="moonshine", metavar="MODEL")
     ] = None,
@@ -91,13 +91,14 @@ def _check_options(text: str) -> None:
 
 
 async def _transcribe(
-    loaded: LoadedSettings, files: Sequence[Path], format_: OutputFormat, output: Path | None, jobs: int, options: bytes
+    loaded: LoadedSettings, files: Sequence[str], format_: OutputFormat, output: Path | None, jobs: int, options: bytes
 ) -> int:
     """Transcribe all files, `jobs` at a time. Return the number of failed files."""
     import asyncio
     from time import monotonic
 
     from streamer.cli.inprocess import serving_here
+    from streamer.cli.recordings import file_name
     from streamer.cli.transcribe_view import progress_of
     from streamer.errors import StreamerError
     from streamer.transcripts.formats import FORMATS
@@ -120,31 +121,36 @@ async def _transcribe(
         started_at = monotonic()
         with progress_of(files) as progress:
 
-            async def one(index: int, path: Path) -> None:
+            async def one(index: int, name: str) -> None:
                 nonlocal failed, seconds
                 text = ""
                 async with places:
                     try:
-                        length, parts = await recognise(local, path, options, progress)
+                        length, parts = await recognise(local, name, options, progress)
                         seconds += length
                         text = FORMATS[format_](parts)
                         if output is not None:
-                            (output / f"{path.stem}.{format_}").write_text(text, "utf-8")
+                            (output / f"{Path(file_name(name)).stem}.{format_}").write_text(text, "utf-8")
                     except (StreamerError, OSError) as error:
                         failed += 1
-                        typer.echo(f"error: {path}: {error}", err=True)
+                        typer.echo(f"error: {_named(name, error)}", err=True)
                 if output is None:
                     show(index, text)
 
             async with asyncio.TaskGroup() as tasks:
-                for index, path in enumerate(files):
-                    tasks.create_task(one(index, path))
+                for index, name in enumerate(files):
+                    tasks.create_task(one(index, name))
         took = monotonic() - started_at
     done = len(files) - failed
     typer.echo(
         f"{done} of {len(files)} files, {seconds:.1f} s in {took:.1f} s: {seconds / took:.0f} x real time", err=True
     )
     return failed
+
+
+def _named(name: str, error: Exception) -> str:
+    """Return the message of an error, which names its recording once."""
+    return str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}"
 
 
 def _patient(loaded: LoadedSettings) -> Settings:
@@ -156,15 +162,17 @@ def _patient(loaded: LoadedSettings) -> Settings:
     return loaded.settings.model_copy(update={"vad": replace(loaded.settings.vad, **unset)})
 
 
-async def recognise(local: Local, path: Path, options: bytes, progress: Progress) -> tuple[float, list[Part]]:
+async def recognise(local: Local, name: str, options: bytes, progress: Progress) -> tuple[float, list[Part]]:
     """Return the seconds of a recording and its transcript. Raises StreamerError."""
     import asyncio
 
-    from streamer.audio.files import read_audio
+    from streamer.cli.recordings import read_recording
+    from streamer.client.events import Error
     from streamer.client.sources import chunks, wire_audio
+    from streamer.errors import StreamerError
     from streamer.session.messages import Start
 
-    audio = mixed(await asyncio.to_thread(read_audio, path))
+    audio = mixed(await asyncio.to_thread(read_recording, name))
     format_, data = wire_audio(audio)
     parts: list[Part] = []
     async with local.stream(Start(format=format_, options=options)) as stream, asyncio.TaskGroup() as tasks:
@@ -177,13 +185,15 @@ async def recognise(local: Local, path: Path, options: bytes, progress: Progress
         speaking = tasks.create_task(speak())
         try:
             async for event in stream:
-                if (part := _part(event)) is not None:
+                if isinstance(event, Error):
+                    raise StreamerError(event.message)
+                if (part := part_of(event)) is not None:
                     parts.append(part)
                 if (done := getattr(event, "committed", None)) is not None:
-                    progress(path, done / audio.sample_rate)
+                    progress(name, done / audio.sample_rate)
         finally:
             speaking.cancel()
-    progress(path, audio.seconds)
+    progress(name, audio.seconds)
     return audio.seconds, parts
 
 
@@ -198,15 +208,13 @@ def mixed(audio: AudioFile) -> AudioFile:
     return replace(audio, samples=np.mean(audio.samples, axis=0, dtype=np.float32, keepdims=True), subtype="FLOAT")
 
 
-def _part(event: object) -> Part | None:
-    """Return the part of a final; None for other events. Raises StreamerError for an error."""
-    from streamer.client.events import Error, Segment
+def part_of(event: object) -> Part | None:
+    """Return the part of a final; None for other events. Raises StreamerError for an output that is no transcript."""
+    from streamer.client.events import Segment
     from streamer.errors import StreamerError
     from streamer.transcripts.formats import Part
     from streamer.transcripts.transcript import read_transcript
 
-    if isinstance(event, Error):
-        raise StreamerError(event.message)
     if not isinstance(event, Segment) or not event.is_final:
         return None
     transcript = read_transcript(event.output)

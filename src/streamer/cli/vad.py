@@ -24,7 +24,7 @@ LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def vad(
-    file: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, AIFF, ...; any rate, any number of channels.")],
+    file: Annotated[str, typer.Argument(help="WAV, FLAC, Ogg, AIFF, ..., or a URL; any rate, any number of channels.")],
     plot: Annotated[
         Path | None, typer.Option(help="Draw waveform, probabilities and segments to this file.", metavar="OUT.png")
     ] = None,
@@ -58,7 +58,7 @@ def vad(
     ] = DEFAULTS.max_speech_time_ms,
 ) -> None:
     """Find the speech in a file, with the detectors and the rules of a stream."""
-    from streamer.audio.files import read_audio
+    from streamer.cli.recordings import file_name, read_recording
     from streamer.errors import StreamerError
 
     try:
@@ -71,7 +71,7 @@ def vad(
             min_speech_time_ms=min_speech_time_ms,
             max_speech_time_ms=max_speech_time_ms,
         )
-        audio = read_audio(file)
+        audio = read_recording(file)
         started_at = time.perf_counter()
         channels = _find(audio, config, detector or ["silero"])
     except StreamerError as error:
@@ -80,9 +80,9 @@ def vad(
     if json:
         _print_json(audio, channels)
     else:
-        _print_table(file, audio, channels, took_s)
+        _print_table(file_name(file), audio, channels, took_s)
     if plot is not None:
-        _plot(plot, file.name, audio, channels, config)
+        _plot(plot, file_name(file), audio, channels, config)
 
 
 def _input_error(message: str) -> typer.Exit:
@@ -133,7 +133,7 @@ def _print_json(audio: AudioFile, channels: list[ChannelSpeech]) -> None:
             typer.echo(msgspec.json.encode(line).decode())
 
 
-def _print_table(file: Path, audio: AudioFile, channels: list[ChannelSpeech], took_s: float) -> None:
+def _print_table(title: str, audio: AudioFile, channels: list[ChannelSpeech], took_s: float) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -142,7 +142,7 @@ def _print_table(file: Path, audio: AudioFile, channels: list[ChannelSpeech], to
     several = len(channels) > 1
     rate = audio.sample_rate
     count = f"{audio.channels} channels" if audio.channels > 1 else "mono"
-    console.print(f"[bold]{file.name}[/bold]  [dim]{audio.seconds:.2f} s, {rate} Hz, {count}, {audio.subtype}[/dim]")
+    console.print(f"[bold]{title}[/bold]  [dim]{audio.seconds:.2f} s, {rate} Hz, {count}, {audio.subtype}[/dim]")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in (*(["of"] if several else []), "start", "end", "length", "probability"):
         table.add_column(heading, justify="right")

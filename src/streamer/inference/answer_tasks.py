@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
+from streamer.inference.faults import fault_of
 from streamer.inference.worker_protocol import Answer
 
 Put = Callable[[Answer], Awaitable[None]]
@@ -68,3 +69,42 @@ class AnswerTasks:
 
     async def _end(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def post_as_ready(
+    outputs: Sequence[tuple[int, Callable[[Put], Coroutine[Any, Any, Answer]]]], post: Callable[[list[Answer]], None]
+) -> None:
+    """Run outputs together on the running event loop, and post their answers. Ends with the last one.
+
+    If it is cancelled, it cancels the outputs, and waits for them. Raises an output's SystemExit as a RuntimeError,
+    because an event loop would end with a SystemExit.
+    """
+    is_ending = False
+
+    async def put(answer: Answer) -> None:
+        post([answer])
+        await asyncio.sleep(0)
+
+    async def run(index: int, output: Callable[[Put], Coroutine[Any, Any, Answer]]) -> None:
+        try:
+            answer = await output(put)
+        except SystemExit as error:
+            raise RuntimeError("the model raised SystemExit") from error
+        except asyncio.CancelledError:
+            if is_ending:
+                raise
+            answer = Answer(index, fault=fault_of(asyncio.CancelledError("it cancelled itself")))
+        except Exception as error:  # noqa: BLE001 (this item's answer; the engine counts and logs it)
+            answer = Answer(index, fault=fault_of(error))
+        post([answer])
+
+    tasks = [asyncio.create_task(run(index, output)) for index, output in outputs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        is_ending = True
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

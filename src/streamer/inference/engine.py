@@ -6,30 +6,27 @@ import asyncio
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from streamer.clock import Clock, LoopClock
-from streamer.errors import ErrorCode, Overloaded
+from streamer.errors import Overloaded
 from streamer.inference.affinity import AffinityTable
 from streamer.inference.contract import DeliverOutcome, EngineDepth, Readiness
 from streamer.inference.entries import QueuedEntry, RunningBatch
+from streamer.inference.faults import STOPPING, UNANSWERED, fault_of_loss
 from streamer.inference.model_config import ModelConfig
 from streamer.inference.model_runner import ModelSource, PreloadedSource
 from streamer.inference.observer import CallOutcome, DropCause, EngineObserver, LossCause, WorkerObserver
-from streamer.inference.outputs import UNCAUGHT
 from streamer.inference.scaling import Work
-from streamer.inference.scheduler import Batch, BatchLimits, JobToken, QueuedJob, Scheduler
+from streamer.inference.scheduler import Batch, BatchLimits, JobToken, Scheduler
 from streamer.inference.settings import EngineSettings, RaySettings
 from streamer.inference.worker_pool import WorkerPool
 from streamer.inference.worker_protocol import Answer, Fault, InferenceItem, WorkerReply
 from streamer.inference.worker_slot import SlotState, Spawn, WorkerSlot
 from streamer.session.actions import Job, JobFailed, JobId, JobKind, Outcome, Output, Shed
-
-STOPPING = Fault(ErrorCode.DRAINING, "the server is stopping")
-UNANSWERED = Fault(ErrorCode.MODEL_ERROR, UNCAUGHT, "the call ended without an answer for this item")
 
 SECONDS_PER_ITEM_WEIGHT = 0.1
 """Weight of the latest batch in the running mean of seconds per item."""
@@ -77,6 +74,7 @@ class Engine:
                 serial=config.stateful,
                 max_items=settings.max_pending_items,
                 max_seconds=settings.max_pending_seconds,
+                concurrent=config.max_concurrent,
             )
         )
         self._affinity = AffinityTable()
@@ -212,20 +210,29 @@ class Engine:
             else:
                 self._fail(entry, reply.fault or UNANSWERED)
 
+    def on_timeout(self, slot: WorkerSlot[RunningBatch], work: RunningBatch, reason: str) -> None:
+        self._finish_batch(slot, work, CallOutcome.HUNG)
+        for entry in work.entries:
+            if not entry.is_ended:
+                self._fail(entry, self._fault_of_loss(entry, LossCause.HUNG, reason))
+
     def on_worker_lost(
-        self, slot: WorkerSlot[RunningBatch], work: RunningBatch | None, cause: LossCause, reason: str
+        self, slot: WorkerSlot[RunningBatch], work: Sequence[RunningBatch], cause: LossCause, reason: str
     ) -> None:
         self._affinity.remove_worker(slot.index)
-        if work is None:
-            return
-        self._finish_batch(slot, work, CallOutcome.HUNG if cause is LossCause.HUNG else CallOutcome.CRASHED)
-        for entry in work.entries:
-            if entry.is_ended:
-                continue
-            if cause is LossCause.CRASHED and not (self.model.stateful or entry.was_in_failed_batch or entry.has_audio):
-                self._retry(entry)
-            else:
-                self._fail(entry, self._fault_of_loss(entry, cause, reason))
+        overlaps = self.model.max_concurrent > 0
+        # If calls overlapped, the one that crashed or hung is unknown, so each job is retried on a worker of its own.
+        again = not self.model.stateful and (cause is LossCause.CRASHED or len(work) > 1)
+        for batch in work:
+            self._finish_batch(slot, batch, CallOutcome.HUNG if cause is LossCause.HUNG else CallOutcome.CRASHED)
+            for entry in batch.entries:
+                if entry.is_ended:
+                    continue
+                if again and entry.can_be_retried(overlaps=overlaps):
+                    entry.needs_own_worker = overlaps
+                    self._retry(entry)
+                else:
+                    self._fail(entry, self._fault_of_loss(entry, cause, reason))
 
     def on_slots_changed(self) -> None:
         self._pool.notify_changed()
@@ -235,17 +242,7 @@ class Engine:
     # -- the way of a job ------------------------------------------------------------------------------------------
 
     def _enqueue(self, entry: QueuedEntry) -> None:
-        job = entry.job
-        queued = QueuedJob(
-            entry.token,
-            entry.stream_key,
-            job.kind,
-            job.segment_id,
-            job.seconds,
-            entry.submitted_at,
-            entry.was_in_failed_batch,
-        )
-        for token, cause in self._scheduler.add(queued):
+        for token, cause in self._scheduler.add(entry.queued()):
             self._shed(self._entries[token], cause)
         self._schedule_pass()
 
@@ -260,20 +257,31 @@ class Engine:
         if self._wakeup_timer is not None:
             self._wakeup_timer.cancel()
             self._wakeup_timer = None
+        again = True
+        while again:  # workers whose calls overlap may have room for more
+            again = self._start_batches()
+
+    def _start_batches(self) -> bool:
+        """Start at most one batch on each worker. Return whether to try again at once."""
         idle = self._pool.idle_slots()
         if self._stopping or not idle or not len(self._scheduler):
-            return
+            return False
         if self.model.stateful:
             self._affinity.assign(self._pool.staying())
         now = self._clock.now()
         expecting = len(self._sessions) > self._scheduler.session_count
         plan = self._scheduler.plan(
-            [slot.index for slot in idle], now, expecting=expecting, assignments=self._affinity.assignments
+            [slot.index for slot in idle],
+            now,
+            expecting=expecting,
+            assignments=self._affinity.assignments,
+            room={slot.index: slot.room for slot in idle} if self.model.max_concurrent else None,
         )
         for batch in plan.batches:
             self._start_batch(batch, now)
         if plan.next_wakeup is not None:
             self._wakeup_timer = asyncio.get_running_loop().call_later(plan.next_wakeup - now, self._run_pass)
+        return bool(plan.batches) and self.model.max_concurrent > 0
 
     def _start_batch(self, batch: Batch, now: float) -> None:
         waiting = self._scheduler.start(batch)
@@ -287,7 +295,11 @@ class Engine:
         items = [InferenceItem.of(job) for job in jobs]
         seconds = sum([item.seconds for item in waiting])
         self._pool.slots[batch.worker].run(
-            items, RunningBatch(entries, jobs, now, self._clock.paused_s), seconds, trace
+            items,
+            RunningBatch(entries, jobs, now, self._clock.paused_s),
+            seconds,
+            trace,
+            alone=entries[0].needs_own_worker,
         )
 
     def _finish_batch(self, slot: WorkerSlot[RunningBatch], flight: RunningBatch, outcome: CallOutcome) -> None:
@@ -295,7 +307,8 @@ class Engine:
         worked_s = seconds - (self._clock.paused_s - flight.paused_s)
         self._running_items -= len(flight.entries)
         self._scheduler.on_finished([entry.stream_key for entry in flight.entries])
-        self._seconds_per_item += SECONDS_PER_ITEM_WEIGHT * (worked_s / len(flight.entries) - self._seconds_per_item)
+        items = self.model.max_concurrent or len(flight.entries)  # that a worker completes in this time
+        self._seconds_per_item += SECONDS_PER_ITEM_WEIGHT * (worked_s / items - self._seconds_per_item)
         self._observer.batch_finished(slot.index, flight.jobs, seconds, outcome)
 
     def _on_answer(self, entry: QueuedEntry, answer: Answer) -> None:
@@ -323,13 +336,11 @@ class Engine:
 
     def _fault_of_loss(self, entry: QueuedEntry, cause: LossCause, reason: str) -> Fault:
         """Return the fault of a job whose worker was lost."""
-        hung = cause is LossCause.HUNG
-        message = "the model took too long for this segment" if hung else "the model crashed on this segment"
+        restarts_at_s: float | None = None
         if self.model.stateful:
             self._affinity.mark_loss_reported(entry.stream_key)
-            position_s = entry.job.end / entry.job.sample_rate
-            message += f"; the model's state for this stream was lost, processing restarts at {position_s:.3f} s"
-        return Fault(ErrorCode.MODEL_TIMEOUT if hung else ErrorCode.MODEL_CRASHED, message, reason, reason)
+            restarts_at_s = entry.job.end / entry.job.sample_rate
+        return fault_of_loss(reason, hung=cause is LossCause.HUNG, restarts_at_s=restarts_at_s)
 
     def _cancel(self, entry: QueuedEntry) -> None:
         """Cancel a job. If it runs, it ends with its batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import TypedDict
@@ -9,10 +10,20 @@ from typing import TypedDict
 from streamer.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from streamer.errors import ModelLoadError, brief
 from streamer.models.checking import check_model
-from streamer.models.contract import AnyModel, Executor, StreamingModel, WordTimes, WorkerRange
+from streamer.models.contract import (
+    ASYNC_CALLS,
+    AnyModel,
+    Executor,
+    FunctionModel,
+    StreamingModel,
+    WordTimes,
+    WorkerRange,
+)
 
 MAX_LATENCY_MS = 5_000.0
 """Largest `latency_ms` and `overlap_ms` of a model."""
+MAX_ITEMS = 4_096
+"""Largest `max_batch_size` and `max_concurrent` of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,8 @@ class ModelConfig:
     overlap_ms: float = 0.0
     word_times: WordTimes = ""
     known_options: tuple[str, ...] = ()
+    max_concurrent: int = 0
+    """Maximum items of a worker at a time, in overlapping calls; 0: one call at a time."""
 
     @classmethod
     def of(cls, model: AnyModel) -> ModelConfig:
@@ -51,11 +64,13 @@ class ModelConfig:
             raise _config_error(name, "word_times", "'model', 'estimated' or ''", model.word_times)
         stateful = isinstance(model, StreamingModel)
         low, high = _workers(name, model.workers)
+        max_batch_size, max_concurrent = _items(name, model)
         return cls(
             name=name,
             sample_rate=_whole(name, "sample_rate", model.sample_rate, 4_000, 192_000),
             stateful=stateful,
-            max_batch_size=_whole(name, "max_batch_size", model.max_batch_size, 1, 4_096),
+            max_batch_size=max_batch_size,
+            max_concurrent=max_concurrent,
             max_batch_seconds=_number(name, "max_batch_seconds", model.max_batch_seconds, 0.001),
             max_batch_wait_ms=_number(name, "max_batch_wait_ms", model.max_batch_wait_ms),
             executor=model.executor,
@@ -81,6 +96,24 @@ def _workers(name: str, workers: int | WorkerRange) -> tuple[int, int]:
         return number, number
     high = _whole(name, "workers.max", workers.max, 1, 256)
     return _whole(name, "workers.min", workers.min, 1, high), high
+
+
+def _items(name: str, model: AnyModel) -> tuple[int, int]:
+    """Return the maximum items of a call, and of all calls of a worker at a time (0: one call at a time)."""
+    size = _whole(name, "max_batch_size", model.max_batch_size, 1, MAX_ITEMS)
+    concurrent = _whole(name, "max_concurrent", model.max_concurrent, 0, MAX_ITEMS)
+    if concurrent and isinstance(model, StreamingModel):
+        raise _config_error(name, "max_concurrent", "0 for a StreamingModel, whose steps are in order", concurrent)
+    if concurrent and model.executor == "ray":
+        raise _config_error(name, "max_concurrent", "0 with executor 'ray', whose calls do not overlap", concurrent)
+    if isinstance(model, StreamingModel) or model.executor == "ray":
+        return size, 0
+    if isinstance(model, FunctionModel):
+        if inspect.iscoroutinefunction(model.function) or inspect.isasyncgenfunction(model.function):
+            return 1, concurrent or size  # a call of a function has one item
+    elif inspect.iscoroutinefunction(model.infer):
+        return size, concurrent or max(ASYNC_CALLS, size)
+    return size, concurrent
 
 
 class _Output(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -11,10 +12,11 @@ import numpy as np
 
 from streamer.errors import brief
 from streamer.inference.audio_check import AudioCheck
+from streamer.inference.faults import UNCAUGHT, fault_of
 from streamer.inference.observer import WorkerObserver
-from streamer.inference.outputs import UNCAUGHT, Outputs, fault_of
+from streamer.inference.outputs import Outputs
 from streamer.inference.scheduler import StreamKey
-from streamer.inference.worker_protocol import Fault, InferenceItem, Op, WorkerCall, WorkerReply
+from streamer.inference.worker_protocol import Answer, Fault, InferenceItem, Op, WorkerCall, WorkerReply
 from streamer.models.author_errors import ContractBroken, place_of
 from streamer.models.contract import AnyModel, AudioSegment, FunctionModel, StreamInfo, StreamingModel
 
@@ -62,7 +64,10 @@ class ModelRunner:
         max_output_bytes: int,
         max_partials: int,
         observe: Callable[[], WorkerObserver] = WorkerObserver,
+        overlaps: bool = False,
     ) -> None:
+        """Prepare the runner. `overlaps`: calls of the model run at the same time, on the worker's event loop."""
+        self.overlaps = overlaps
         self._source = source
         self._observer = observe()
         self._model: AnyModel | None = None
@@ -77,8 +82,34 @@ class ModelRunner:
     def run(self, call: WorkerCall) -> Iterator[WorkerReply]:
         """Yield the replies to one call; the last one is done."""
         for reply in self._replies(call):
-            spans_dropped = self._observer.dropped_since_last() if reply.done else 0
+            spans_dropped = self.spans_lost() if reply.done else 0
             yield msgspec.structs.replace(reply, spans_lost=spans_dropped) if spans_dropped else reply
+
+    @property
+    def event_loop(self) -> asyncio.Runner:
+        """The event loop of the model's coroutines."""
+        return self._outputs.runner
+
+    async def run_async(self, call: WorkerCall, post: Callable[[list[Answer]], None]) -> None:
+        """Run an inference or a health check on the event loop, at the same time as others; post its answers.
+
+        Raises what the model raises, and CancelledError if it is cancelled.
+        """
+        model = self._loaded_model
+        assert not isinstance(model, StreamingModel)
+        is_check = call.op is Op.HEALTH_CHECK
+        items = [_silence(model.sample_rate)] if is_check else [_segment(item) for item in call.items]
+        with self._observer.trace_call(call.trace, len(items)):
+            outputs = model.infer(items)
+            if inspect.isawaitable(outputs):
+                outputs = await outputs
+            listed = _outputs_of(model.infer, outputs, len(items))
+            offsets = [item.start / item.sample_rate for item in call.items]
+            await self._outputs.beside(offsets).answer_all(listed, _ignore if is_check else post)
+
+    def spans_lost(self) -> int:
+        """Return the number of spans lost since the last reply that is done."""
+        return self._observer.dropped_since_last()
 
     def _replies(self, call: WorkerCall) -> Iterator[WorkerReply]:
         try:
@@ -135,11 +166,8 @@ class ModelRunner:
 
     def _check_health(self) -> list[Fault]:
         """Infer silence; return the error of the item, if any. An uncaught error is raised."""
-        rate = self._loaded_model.sample_rate
-        silence = np.zeros(int(SILENCE_S * rate), np.float32)
-        silence.flags.writeable = False
         stream_key = ("", 0, 0)
-        outputs = self._infer([AudioSegment(silence, rate, 0, True, "", 0, {})], [stream_key])
+        outputs = self._infer([_silence(self._loaded_model.sample_rate)], [stream_key])
         replies = [answer for answers, _ in self._outputs.answers(outputs) for answer in answers]
         self._close(stream_key)
         return [answer.fault for answer in replies if answer.fault is not None]
@@ -212,6 +240,16 @@ class ModelRunner:
         if self._model is None:
             raise RuntimeError("the model is not loaded")
         return self._model
+
+
+def _ignore(_: list[Answer]) -> None:
+    """Drop the answers to a health check."""
+
+
+def _silence(sample_rate: int) -> AudioSegment:
+    silence = np.zeros(int(SILENCE_S * sample_rate), np.float32)
+    silence.flags.writeable = False
+    return AudioSegment(silence, sample_rate, 0, True, "", 0, {})
 
 
 def _segment(item: InferenceItem) -> AudioSegment:

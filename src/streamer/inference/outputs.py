@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any
@@ -14,19 +14,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streamer.errors import ErrorCode, ModelFailed, StreamerError
-from streamer.inference.answer_tasks import AnswerTasks, Put
+from streamer.errors import ModelFailed
+from streamer.inference.answer_tasks import AnswerTasks, Put, post_as_ready
 from streamer.inference.audio_check import AudioCheck
-from streamer.inference.worker_protocol import NO_AUDIO, Answer, Fault
-from streamer.models.author_errors import BadOutput, author_traceback, error_line
+from streamer.inference.faults import fault_of
+from streamer.inference.worker_protocol import NO_AUDIO, Answer
+from streamer.models.author_errors import BadOutput
 from streamer.models.contract import AudioOut
 from streamer.transcripts.transcript import Transcript, shift_words
 
-FAILED = "the model failed on this segment"
-UNCAUGHT = "Internal server error"
-"""Error message for a client if the model's call raised; it shows nothing of the error."""
-
-MAX_DETAIL = 4_000
 MAX_DEPTH = 500
 """Levels of nesting in an output: decoders give up at about a thousand, ours and those of clients."""
 
@@ -75,15 +71,6 @@ _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _ENCODER = msgspec.json.Encoder(enc_hook=_numpy)
 
 
-def fault_of(error: BaseException, message: str = FAILED) -> Fault:
-    """Return an error of the model as a client-safe message and a detail for the log."""
-    detail = author_traceback(error)[-MAX_DETAIL:].rstrip()
-    if isinstance(error, StreamerError):
-        intended = isinstance(error, ModelFailed) and not isinstance(error, BadOutput)
-        return Fault(error.code, error.message, detail, error_line(error), intended)
-    return Fault(ErrorCode.MODEL_ERROR, message, detail, error_line(error))
-
-
 class Outputs:
     """Converts the outputs of one call to answers.
 
@@ -129,15 +116,45 @@ class Outputs:
             remaining -= not answer.partial
             yield [answer], not remaining
 
+    def beside(self, offsets: Sequence[float]) -> Outputs:
+        """Return the converter of another call that overlaps with this one. `offsets`: as for `answers`."""
+        other = Outputs(self._max_bytes, self._max_partials)
+        other.audio = self.audio
+        other._offsets = offsets
+        return other
+
+    async def answer_all(self, outputs: Sequence[Any], post: Callable[[list[Answer]], None]) -> None:
+        """Post answers as they become available, on the running event loop; return after the last one.
+
+        If it is cancelled, the outputs are cancelled, and awaited. Raises an output's SystemExit as a RuntimeError.
+        """
+        answers_ready: list[Answer] = []
+        later: list[tuple[int, Callable[[Put], Coroutine[Any, Any, Answer]]]] = []
+        for index, output in enumerate(outputs):
+            if type(output) in _PLAIN:
+                answers_ready.append(self._last(index, output))
+            elif isinstance(output, Iterator):
+                later.append((index, partial(self._answer_pulled, index, output)))
+            elif isinstance(output, AsyncIterator) or inspect.isawaitable(output):
+                later.append((index, partial(self._answer, index, output)))
+            else:
+                answers_ready.append(self._last(index, output))
+        if answers_ready:
+            post(answers_ready)
+        if later:
+            await post_as_ready(later, post)
+
     def wait_for(self, outputs: Awaitable[Any]) -> Any:
         """Await what an `async def infer` returns, on the worker's event loop."""
 
         async def wait() -> Any:
             return await outputs
 
-        return self._loop().run(wait())
+        return self.runner.run(wait())
 
-    def _loop(self) -> asyncio.Runner:
+    @property
+    def runner(self) -> asyncio.Runner:
+        """The worker's event loop."""
         if self._runner is None:
             self._runner = asyncio.Runner()
         return self._runner
@@ -180,7 +197,19 @@ class Outputs:
     def _run_awaitables(self, awaited: Sequence[tuple[int, Any]]) -> AnswerTasks | nullcontext[None]:
         if not awaited:
             return nullcontext()
-        return AnswerTasks(self._loop(), {index: partial(self._answer, index, output) for index, output in awaited})
+        return AnswerTasks(self.runner, {index: partial(self._answer, index, output) for index, output in awaited})
+
+    async def _answer_pulled(self, index: int, output: Iterator[Any], put: Put) -> Answer:
+        """Take the items of an iterator, one for each turn of the loop. Put its partial answers, return its last."""
+        partials = _Partials(index)
+        while True:
+            answer = self._pull(partials, output)
+            if answer is None:
+                await asyncio.sleep(0)
+            elif answer.partial:
+                await put(answer)
+            else:
+                return answer
 
     async def _answer(self, index: int, output: Any, put: Put) -> Answer:
         """Await an output. Put its partial answers, return its last one."""

@@ -23,13 +23,16 @@ import psutil
 
 from streamer import parent_death
 from streamer.inference.model_runner import Host
-from streamer.inference.worker_protocol import WorkerCall, decode_call, decode_reply, encode
+from streamer.inference.overlapping import serve
+from streamer.inference.worker_protocol import WorkerCall, WorkerReply, decode_call, decode_reply, encode
 from streamer.inference.workers import Worker, WorkerOwner
 
 STOPPED = "stopped"
 _LINES_S = 1.0
 """Time in seconds to read the last lines of a child that has ended."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_NO_MORE = b""
+"""Message after the last call, if replies are read at the same time: a connection that is read cannot be closed."""
 _MAX_LINE = 2_000
 """Characters of a line; a longer one is several."""
 
@@ -38,16 +41,23 @@ class ProcessWorker(Worker):
     """Parent side of a worker process. Its thread waits on the pipe, so the event loop never does."""
 
     def __init__(
-        self, name: str, owner: WorkerOwner, host: Callable[[], Host], on_line: Callable[[str], None] | None = None
+        self,
+        name: str,
+        owner: WorkerOwner,
+        host: Callable[[], Host],
+        on_line: Callable[[str], None] | None = None,
+        *,
+        overlaps: bool = False,
     ) -> None:
         """Prepare a worker. `host` is called in the child and must be picklable.
 
         `on_line`: called on a thread with each line that the child writes to its standard output and error; None: they
-        are the server's own.
+        are the server's own. `overlaps`: calls are sent without waiting for the replies to the ones before.
         """
         super().__init__(name, owner)
         self._host = host
         self._on_line = on_line
+        self._overlaps = overlaps
         self._last_line = ""
         self._process: SpawnProcess | None = None
         self._killed = False
@@ -83,11 +93,25 @@ class ProcessWorker(Worker):
                 process.kill()
         watch = threading.Thread(target=self._watch, args=(process.sentinel,), name=f"{self.name}-watch", daemon=True)
         watch.start()
+        replies = None
+        if self._overlaps:
+            arguments = (ours, process.sentinel)
+            replies = threading.Thread(
+                target=self._read_replies, args=arguments, name=f"{self.name}-replies", daemon=True
+            )
+            replies.start()
         stopped = False
         with contextlib.suppress(EOFError, OSError):  # the child has exited; join() tells how
             while (call := self._next_call()) is not None:
-                self._exchange(ours, call)
+                if replies is None:
+                    self._exchange(ours, call)
+                else:
+                    ours.send_bytes(encode(call))
             stopped = True
+            if replies is not None:
+                ours.send_bytes(_NO_MORE)
+        if replies is not None:  # it reads until the child has exited
+            replies.join()
         ours.close()  # the child reads EOF and exits
         code = _exit_code(process)
         watch.join()
@@ -106,6 +130,14 @@ class ProcessWorker(Worker):
             self._post(reply)
             if reply.done:
                 return
+
+    def _read_replies(self, pipe: Connection, sentinel: int) -> None:
+        """Post the replies to overlapping calls until the child has exited."""
+        with contextlib.suppress(EOFError, OSError):
+            while pipe in wait([pipe, sentinel]):
+                reply = decode_reply(pipe.recv_bytes())
+                self._last_line = ""
+                self._post(reply)
 
     def _read_lines(self, reading: Connection) -> None:
         with open(os.dup(reading.fileno()), encoding="utf-8", errors="replace") as lines:
@@ -152,14 +184,22 @@ def _main(pipe: Connection, make_host: Callable[[], Host], writing: Connection |
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     process = psutil.Process()
+
+    def next_call() -> WorkerCall | None:
+        try:
+            message = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return None
+        return decode_call(message) if message != _NO_MORE else None
+
+    def post(reply: WorkerReply) -> None:
+        own = reply.done and not reply.rss  # unless the model is elsewhere
+        message = msgspec.structs.replace(reply, rss=process.memory_info().rss) if own else reply
+        pipe.send_bytes(encode(message))
+
     host = make_host()
     with contextlib.suppress(EOFError, OSError):  # the server has closed its end or exited
-        while True:
-            call = decode_call(pipe.recv_bytes())
-            for reply in host.run(call):
-                own = reply.done and not reply.rss  # unless the model is elsewhere
-                message = msgspec.structs.replace(reply, rss=process.memory_info().rss) if own else reply
-                pipe.send_bytes(encode(message))
+        serve(host, next_call, post)
 
 
 def _die_with_parent() -> None:

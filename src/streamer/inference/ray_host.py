@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 
 from streamer.errors import ErrorCode
+from streamer.inference.faults import UNCAUGHT
 from streamer.inference.model_runner import Host
-from streamer.inference.outputs import UNCAUGHT
 from streamer.inference.ray_actor import Versions, versions
 from streamer.inference.settings import RaySettings
 from streamer.inference.worker_protocol import Fault, Op, WorkerCall, WorkerReply, decode_reply, encode

@@ -24,10 +24,13 @@ _QUIET = 0.25
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
-    """Load of a model. `owed_s`: seconds of work of one worker that wait. `busy`: workers that run a call."""
+    """Load of a model. `owed_s`: seconds of work of one worker that wait. `busy`: workers that run a call.
+
+    If calls overlap, each worker counts by its part in use.
+    """
 
     owed_s: float
-    busy: int
+    busy: float
 
 
 @dataclass(frozen=True, slots=True)

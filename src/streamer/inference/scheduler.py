@@ -25,7 +25,8 @@ MIN_COST_S = 0.1
 class QueuedJob(msgspec.Struct, frozen=True):
     """A queued job. `queued_at`: monotonic seconds of its arrival. `seconds`: length of its audio.
 
-    `runs_alone`: it was in a batch that failed as a whole, and is retried by itself.
+    `runs_alone`: it was in a batch that failed as a whole, and is retried by itself. `needs_own_worker`: it was on a
+    worker that was lost with several calls, and is retried on one that runs nothing else.
     """
 
     token: JobToken
@@ -35,6 +36,7 @@ class QueuedJob(msgspec.Struct, frozen=True):
     seconds: float
     queued_at: float
     runs_alone: bool = False
+    needs_own_worker: bool = False
 
     @property
     def session_id(self) -> str:
@@ -57,7 +59,7 @@ class BatchLimits:
     """Limits. `size`, `seconds`: of one batch. `wait_s`: how long a job may wait for others while a worker is idle.
 
     `serial`: one job of a channel's stream at a time, in order (stateful models). `max_items`, `max_seconds`: of the
-    whole queue.
+    whole queue. `concurrent`: of all overlapping calls of a worker (0: one call at a time).
     """
 
     size: int = 1
@@ -66,6 +68,7 @@ class BatchLimits:
     serial: bool = False
     max_items: int = 1_000
     max_seconds: float = 600.0
+    concurrent: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -190,19 +193,26 @@ class Scheduler:
         self._interims.forget(session_id)
 
     def plan(
-        self, idle: Sequence[int], now: float, *, expecting: bool, assignments: Mapping[StreamKey, int]
+        self,
+        idle: Sequence[int],
+        now: float,
+        *,
+        expecting: bool,
+        assignments: Mapping[StreamKey, int],
+        room: Mapping[int, int] | None = None,
     ) -> BatchPlan:
         """Return the batches to start now on the `idle` workers, in this order of preference. Changes nothing.
 
         `expecting`: more jobs may arrive soon, so waiting may help. `assignments`: the worker that holds the state;
-        others may run anywhere.
+        others may run anywhere. `room`: number of items that each worker can take, if its calls overlap.
         """
         batches: list[Batch] = []
         chosen: set[JobToken] = set()
         busy = set(self._running)
         look_at: float | None = None
         for worker in idle:
-            picked, since, full = self._select_batch(worker, chosen, busy, assignments)
+            free = None if room is None else room[worker]
+            picked, since, full = self._select_batch(worker, chosen, busy, assignments, free)
             if not picked:
                 continue
             due = now if full or not expecting else since + self._limits.wait_s
@@ -261,9 +271,14 @@ class Scheduler:
         return item
 
     def _select_batch(
-        self, worker: int, chosen: set[JobToken], busy: set[StreamKey], assignments: Mapping[StreamKey, int]
+        self,
+        worker: int,
+        chosen: set[JobToken],
+        busy: set[StreamKey],
+        assignments: Mapping[StreamKey, int],
+        free: int | None,
     ) -> tuple[list[QueuedJob], float, bool]:
-        """Select a batch for a worker.
+        """Select a batch for a worker. `free`: number of items that it can take; None: any.
 
         Returns the batch, the arrival of the oldest job that waits for this worker, and whether the batch is full.
         """
@@ -271,6 +286,7 @@ class Scheduler:
         since = math.inf
         seconds = 0.0
         stream_keys: set[StreamKey] = set()
+        size = self._limits.size if free is None else min(self._limits.size, free)
         for queue in (self._urgent, self._interims):
             for ranked in queue.ranked:
                 item = ranked.item
@@ -280,6 +296,8 @@ class Scheduler:
                     or assignments.get(item.stream_key, worker) != worker
                 ):
                     continue
+                if item.needs_own_worker and free != self._limits.concurrent:
+                    return picked, since, True  # the worker takes nothing else until it is empty
                 since = min(since, item.queued_at)
                 if item.stream_key in stream_keys:
                     continue
@@ -287,7 +305,7 @@ class Scheduler:
                     return picked, since, True
                 picked.append(item)
                 seconds += item.seconds
-                if item.runs_alone or len(picked) == self._limits.size:
+                if item.runs_alone or len(picked) == size:
                     return picked, since, True
                 if self._limits.serial:
                     stream_keys.add(item.stream_key)

@@ -15,9 +15,10 @@ from streamer.inference.contract import Readiness
 from streamer.inference.model_config import ModelConfig
 from streamer.inference.model_runner import ModelRunner, ModelSource
 from streamer.inference.observer import EngineObserver, WorkerObserver
+from streamer.inference.running_calls import WorkT
 from streamer.inference.scaling import ScalePolicy, Scaler, Work, WorkerLoad
 from streamer.inference.settings import EngineSettings, RaySettings
-from streamer.inference.worker_slot import SlotOwner, SlotState, Spawn, WorkerSlot, WorkT
+from streamer.inference.worker_slot import SlotOwner, SlotState, Spawn, WorkerSlot
 from streamer.inference.workers import Worker, WorkerOwner
 
 FAILED_START_STOP_S = 1.0
@@ -65,6 +66,7 @@ class WorkerPool(Generic[WorkT]):
             max_output_bytes=settings.max_output_bytes,
             max_partials=settings.max_partials,
             observe=observe,
+            overlaps=config.max_concurrent > 0,
         )
         self._leaving: set[int] = set()
         """Indices of the slots that get no new work, and are parked when that is done."""
@@ -121,9 +123,15 @@ class WorkerPool(Generic[WorkT]):
         self._change.set()
 
     def idle_slots(self) -> list[WorkerSlot[WorkT]]:
-        """Return the slots that can take a batch. Those that are let go take one for states that they have."""
+        """Return the slots that can take a batch. Those that are let go take one for states that they have.
+
+        If the calls of the model overlap, the one with the most room is the first.
+        """
         leaving = frozenset() if self._config.stateful else self._leaving
-        return [slot for slot in self.slots if slot.state is SlotState.IDLE and slot.index not in leaving]
+        if not self._config.max_concurrent:
+            return [slot for slot in self.slots if slot.state is SlotState.IDLE and slot.index not in leaving]
+        free = [slot for slot in self.slots if slot.room and slot.index not in leaving]
+        return sorted(free, key=lambda slot: -slot.room)
 
     def staying(self) -> list[int]:
         """Return the indices of the slots with an available worker that may get new states."""
@@ -135,7 +143,7 @@ class WorkerPool(Generic[WorkT]):
         return [slot.index for slot in self.slots if slot.is_responsive]
 
     def _load(self) -> WorkerLoad:
-        return WorkerLoad(self._work().owed_s, self.count(SlotState.BUSY))
+        return WorkerLoad(self._work().owed_s, sum(slot.use for slot in self.slots))
 
     @property
     def active(self) -> int:
@@ -164,7 +172,7 @@ class WorkerPool(Generic[WorkT]):
         states = self._work().states
         for index in tuple(self._leaving):
             slot = self.slots[index]
-            if slot.running is None and not states(index):
+            if not slot.running and not states(index):
                 self._leaving.discard(index)
                 slot.park()
 
@@ -201,7 +209,7 @@ class WorkerPool(Generic[WorkT]):
         from streamer.inference.process_worker import ProcessWorker  # noqa: PLC0415 (psutil, only where needed)
 
         if self._config.executor == "process":
-            return ProcessWorker(name, owner, self._make_runner)
+            return ProcessWorker(name, owner, self._make_runner, overlaps=self._config.max_concurrent > 0)
         from streamer.inference.ray_host import RayHost  # noqa: PLC0415
 
         # Ray's core writes plain lines, which would be no JSON in the log.

@@ -25,6 +25,8 @@ class Op(StrEnum):
     CLOSE = "close"
     """Only close states."""
     UNLOAD = "unload"
+    CANCEL = "cancel"
+    """Cancel the overlapping call with the same id. That call replies, this one does not."""
 
 
 class InferenceItem(msgspec.Struct, frozen=True, array_like=True):
@@ -61,12 +63,16 @@ class InferenceItem(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WorkerCall(msgspec.Struct, frozen=True, array_like=True):
-    """An operation. `closing_keys`: streams whose states are closed first. `trace`: the traceparent of the batch."""
+    """An operation. `closing_keys`: streams whose states are closed first. `trace`: the traceparent of the batch.
+
+    `id`: its replies have the same one. 0 if calls of the worker do not overlap.
+    """
 
     op: Op
     items: list[InferenceItem] = []
     closing_keys: list[StreamKey] = []
     trace: str | None = None
+    id: int = 0
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
@@ -100,6 +106,7 @@ class WorkerReply(msgspec.Struct, frozen=True, array_like=True):
     """Answers, as they become available. `done`: the call has ended; `fault`: it failed as a whole.
 
     `rss`: resident bytes of the worker's process, if it has its own. `spans_lost`: spans lost since the last call.
+    `id`: that of the call.
     """
 
     answers: list[Answer] = []
@@ -107,9 +114,10 @@ class WorkerReply(msgspec.Struct, frozen=True, array_like=True):
     fault: Fault | None = None
     rss: int = 0
     spans_lost: int = 0
+    id: int = 0
 
 
-LAYOUT = 1
+LAYOUT = 2
 """Number of the layout of calls and replies. Both sides of a connection between machines must have the same."""
 
 encode = msgspec.msgpack.Encoder().encode

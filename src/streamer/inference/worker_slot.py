@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
-from streamer.clock import Clock, Timer
+from streamer.clock import Clock
 from streamer.inference.model_config import ModelConfig
 from streamer.inference.model_runner import SILENCE_S
 from streamer.inference.observer import EngineObserver, LossCause
+from streamer.inference.running_calls import RunningCall, RunningCalls, WorkT
 from streamer.inference.scheduler import StreamKey
 from streamer.inference.settings import EngineSettings
 from streamer.inference.worker_protocol import InferenceItem, Op, WorkerCall, WorkerReply
@@ -21,7 +22,9 @@ from streamer.inference.workers import Worker, WorkerOwner
 
 FIRST_CALL = f"the first call, on {SILENCE_S:g} s of silence,"
 
-WorkT = TypeVar("WorkT")
+CANCEL_TIMEOUT_S = 5.0
+"""Time in seconds for a cancelled call to end. A worker that needs longer is taken for hung."""
+
 Spawn = Callable[[str, WorkerOwner], Worker]
 
 
@@ -44,21 +47,14 @@ class SlotOwner(Protocol[WorkT]):
     def on_reply(self, slot: WorkerSlot[WorkT], work: WorkT, reply: WorkerReply) -> None:
         """Handle a reply; the last one of a call is done."""
 
-    def on_worker_lost(self, slot: WorkerSlot[WorkT], work: WorkT | None, cause: LossCause, reason: str) -> None:
+    def on_timeout(self, slot: WorkerSlot[WorkT], work: WorkT, reason: str) -> None:
+        """Handle the end of one of several calls, which took too long and was cancelled."""
+
+    def on_worker_lost(self, slot: WorkerSlot[WorkT], work: Sequence[WorkT], cause: LossCause, reason: str) -> None:
         """Handle the loss of a worker and its states; `work` is what it was running."""
 
     def on_slots_changed(self) -> None:
-        """Handle a worker that became idle or was lost."""
-
-
-@dataclass(slots=True)
-class RunningCall(Generic[WorkT]):
-    """Running call of a worker. `work` is None for the engine's own calls."""
-
-    op: Op
-    work: WorkT | None
-    timer: Timer
-    started_at: float
+        """Handle a worker that can take more, or was lost."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +77,7 @@ class WorkerSlot(Generic[WorkT]):
     closing_keys: list[StreamKey] = field(default_factory=list)
     """States to close with the next call."""
     worker: Worker | None = None
-    running: RunningCall[WorkT] | None = None
+    running: RunningCalls[WorkT] = field(init=False)
     last_loss: str = ""
     """Why the previous worker was lost."""
     load_error: str = ""
@@ -95,7 +91,12 @@ class WorkerSlot(Generic[WorkT]):
     terminating: set[Worker] = field(default_factory=set)
     """Stopped workers whose threads have not ended yet."""
     stopping: bool = False
+    over_limit: str = ""
+    """Why the worker is replaced after its running calls."""
     _timer: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self.running = RunningCalls(self.config.max_concurrent)
 
     # -- what the owner asks ---------------------------------------------------------------------------------------
 
@@ -107,6 +108,7 @@ class WorkerSlot(Generic[WorkT]):
         self.closing_keys.clear()
         self.load_error = ""
         self.loading = True
+        self.over_limit = ""
         worker = self.spawn(f"streamer-worker-{self.index}", self)
         try:
             worker.start()
@@ -118,7 +120,7 @@ class WorkerSlot(Generic[WorkT]):
 
     def park(self) -> None:
         """Stop an idle worker, with unload(), or the attempts to start one, until `start`."""
-        assert self.running is None
+        assert not self.running
         self._cancel_timer()
         if self.worker is not None:
             closing, self.closing_keys = self.closing_keys, []
@@ -128,12 +130,32 @@ class WorkerSlot(Generic[WorkT]):
         self.state = SlotState.PARKED
         self.problem = "not needed"
 
-    def run(self, items: list[InferenceItem], work: WorkT, seconds: float, trace: str | None) -> None:
-        """Run a batch on an idle worker. `seconds`: length of its audio, which determines the time-out."""
-        assert self.state is SlotState.IDLE
+    @property
+    def room(self) -> int:
+        """Number of items that the worker can take now, if the model's calls overlap."""
+        is_available = self.state in (SlotState.IDLE, SlotState.BUSY) and not self.over_limit
+        return self.running.room if is_available else 0
+
+    @property
+    def use(self) -> float:
+        """Part of the worker that is in use, from 0 to 1."""
+        if self.state is not SlotState.BUSY:
+            return 0.0
+        return self.running.items / self.running.places if self.running.places else 1.0
+
+    def run(
+        self, items: list[InferenceItem], work: WorkT, seconds: float, trace: str | None, *, alone: bool = False
+    ) -> None:
+        """Run a batch on a worker that is idle, or has room for it.
+
+        `seconds`: length of its audio, which determines the time-out. `alone`: start no other call meanwhile.
+        """
+        assert self.state is SlotState.IDLE or self.room >= len(items)
         self._cancel_timer()
         closing, self.closing_keys = self.closing_keys, []
-        self._call(WorkerCall(Op.INFER, items, closing, trace), work, self.config.timeout_s(seconds))
+        self.running.is_reserved = alone
+        call = WorkerCall(Op.INFER, items, closing, trace, self.running.next_id())
+        self._call(call, work, self.config.timeout_s(seconds))
 
     def close(self, stream_keys: Sequence[StreamKey]) -> None:
         """Close these states, now or with the next call."""
@@ -147,7 +169,7 @@ class WorkerSlot(Generic[WorkT]):
         """Stop the worker after its call, with unload()."""
         self.stopping = True
         self.problem = "stopping"
-        if self.running is None:
+        if not self.running:
             self._cancel_timer()
             if self.worker is not None:
                 self.worker.call(WorkerCall(Op.UNLOAD, [], self.closing_keys))
@@ -157,9 +179,7 @@ class WorkerSlot(Generic[WorkT]):
     def kill(self) -> None:
         """Stop everything immediately."""
         self.stopping = True
-        if self.running is not None:
-            self.running.timer.cancel()
-            self.running = None
+        self.running.clear()
         self._cancel_timer()
         self._detach(kill=True)
         self.state = SlotState.STOPPED
@@ -185,21 +205,25 @@ class WorkerSlot(Generic[WorkT]):
     # -- what the worker says --------------------------------------------------------------------------------------
 
     def on_reply(self, worker: Worker, reply: WorkerReply) -> None:
-        if worker is not self.worker or self.running is None:
+        running = self.running.get(reply.id)
+        if worker is not self.worker or running is None:
             return
-        running = self.running
         if running.work is not None:
-            self.owner.on_reply(self, running.work, reply)
+            if running.overdue and reply.fault is not None:
+                self.owner.on_timeout(self, running.work, running.overdue)
+            else:
+                self.owner.on_reply(self, running.work, reply)
         elif reply.fault is not None and running.op is not Op.LOAD:
             self.log.warning("worker %d: %s failed: %s", self.index, running.op, reply.fault.detail)
         if not reply.done:
             if running.op is Op.LOAD:
                 self._await_first_call(running)
+            elif self.running.free_places(running, reply):
+                self.owner.on_slots_changed()
             return
         if reply.spans_lost:
             self.observer.spans_lost(reply.spans_lost)
-        running.timer.cancel()
-        self.running = None
+        self.running.remove(reply.id)
         if running.op is Op.LOAD:
             self._on_loaded(running, reply)
         else:
@@ -222,15 +246,16 @@ class WorkerSlot(Generic[WorkT]):
         if call.op is not Op.LOAD:
             self.state = SlotState.BUSY
         now = self.clock.now()
-        overdue = self.clock.call_at(now + timeout_s, partial(self._on_timeout, timeout_s))
-        self.running = RunningCall(call.op, work, overdue, now)
+        timer = self.clock.call_at(now + timeout_s, partial(self._on_timeout, call.id, timeout_s))
+        items = len(call.items) if call.id else 0
+        self.running.add(call.id, RunningCall(call.op, work, timer, now, items))
         self.worker.call(call)
 
     def _await_first_call(self, running: RunningCall[WorkT]) -> None:
         running.timer.cancel()
         self.loading = False
         timeout_s = max(self.config.timeout_s(SILENCE_S), self.settings.first_call_timeout_s)
-        running.timer = self.clock.call_at(self.clock.now() + timeout_s, partial(self._on_timeout, timeout_s))
+        running.timer = self.clock.call_at(self.clock.now() + timeout_s, partial(self._on_timeout, 0, timeout_s))
 
     def _on_loaded(self, running: RunningCall[WorkT], reply: WorkerReply) -> None:
         if reply.fault is not None:
@@ -246,15 +271,22 @@ class WorkerSlot(Generic[WorkT]):
     def _on_call_done(self, running: RunningCall[WorkT], reply: WorkerReply) -> None:
         limit = self.config.memory_limit_mb * 2**20
         if limit and reply.rss > limit:
-            reason = f"worker {self.index} uses {reply.rss >> 20} MiB, its limit is {self.config.memory_limit_mb} MiB"
-            self._on_worker_lost(LossCause.MEMORY, reason)
+            self.over_limit = (
+                f"worker {self.index} uses {reply.rss >> 20} MiB, its limit is {self.config.memory_limit_mb} MiB"
+            )
+        if self.over_limit and not self.running:
+            self._on_worker_lost(LossCause.MEMORY, self.over_limit)
             return
         if reply.fault is None:
             self.consecutive_failures = 0
             self.problem = ""
         elif running.op is Op.HEALTH_CHECK:
-            self.problem = f"worker {self.index} failed its health check: {_last_line(reply.fault.detail)}"
-        self._become_idle()
+            reason = running.overdue or _last_line(reply.fault.detail)
+            self.problem = f"worker {self.index} failed its health check: {reason}"
+        if self.running:
+            self.owner.on_slots_changed()
+        else:
+            self._become_idle()
 
     def _become_idle(self) -> None:
         """Become idle; schedule the health check."""
@@ -270,24 +302,35 @@ class WorkerSlot(Generic[WorkT]):
         self.owner.on_slots_changed()
 
     def _check_health(self) -> None:
-        self._call(WorkerCall(Op.HEALTH_CHECK), None, self.config.timeout_s(SILENCE_S))
+        self._call(WorkerCall(Op.HEALTH_CHECK, id=self.running.next_id()), None, self.config.timeout_s(SILENCE_S))
 
-    def _on_timeout(self, timeout_s: float) -> None:
-        assert self.running is not None
-        if self.running.op is Op.LOAD:
+    def _on_timeout(self, call: int, timeout_s: float) -> None:
+        running = self.running.get(call)
+        assert running is not None
+        if running.op is Op.LOAD:
             self._on_worker_lost(
                 LossCause.LOAD_FAILED,
                 f"worker {self.index}: {'load() and warm()' if self.loading else FIRST_CALL} took more than "
                 f"{timeout_s:g} s",
             )
+            return
+        reason = f"worker {self.index} did not answer within {timeout_s:.3g} s"
+        if not call:
+            self._on_worker_lost(LossCause.HUNG, reason)
+        elif not running.overdue:
+            running.overdue = reason
+            running.timer = self.clock.call_at(
+                self.clock.now() + CANCEL_TIMEOUT_S, partial(self._on_timeout, call, CANCEL_TIMEOUT_S)
+            )
+            assert self.worker is not None
+            self.worker.call(WorkerCall(Op.CANCEL, id=call))
         else:
-            self._on_worker_lost(LossCause.HUNG, f"worker {self.index} did not answer within {timeout_s:.3g} s")
+            reason = f"{running.overdue}, and did not cancel the call within {timeout_s:g} s"
+            self._on_worker_lost(LossCause.HUNG, reason)
 
     def _on_worker_lost(self, cause: LossCause, reason: str, *, kill: bool = True) -> None:
         """Handle the loss of the worker, or give it up; schedule another one."""
-        running, self.running = self.running, None
-        if running is not None:
-            running.timer.cancel()
+        work = self.running.clear()
         self._cancel_timer()
         self._detach(kill=kill)
         self.problem = self.last_loss = reason
@@ -295,7 +338,7 @@ class WorkerSlot(Generic[WorkT]):
         if not self.quiet:
             self._log_loss(reason + follows)
         self.observer.worker_lost(self.index, cause)
-        self.owner.on_worker_lost(self, running.work if running is not None else None, cause, reason)
+        self.owner.on_worker_lost(self, work, cause, reason)
         self.owner.on_slots_changed()
 
     def _log_loss(self, text: str) -> None:

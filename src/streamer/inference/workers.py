@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from streamer.inference.model_runner import ModelRunner
+from streamer.inference.overlapping import serve
 from streamer.inference.worker_protocol import WorkerCall, WorkerReply
 
 
@@ -24,7 +25,10 @@ class WorkerOwner(Protocol):
 
 
 class Worker(ABC):
-    """Runs one model, one call at a time. Its methods are called on the event loop and never block it."""
+    """Runs one model, one call at a time unless its calls overlap.
+
+    Its methods are called on the event loop and never block it.
+    """
 
     def __init__(self, name: str, owner: WorkerOwner) -> None:
         self.name = name
@@ -38,7 +42,7 @@ class Worker(ABC):
         self._thread.start()
 
     def call(self, call: WorkerCall) -> None:
-        """Start a call; the one before must be done."""
+        """Start a call. The one before must be done, unless the model's calls overlap."""
         self._calls.put(call)
 
     def stop(self) -> None:
@@ -90,7 +94,5 @@ class ThreadWorker(Worker):
 
     def _serve(self) -> str:
         with closing(self._host()) as host:
-            while (call := self._next_call()) is not None:
-                for reply in host.run(call):
-                    self._post(reply)
+            serve(host, self._next_call, self._post)
         return STOPPED

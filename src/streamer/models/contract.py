@@ -91,6 +91,9 @@ class BaseModel:
     """Maximum items per call."""
     max_batch_seconds: float = 120.0
     """Maximum seconds of audio per call (one item always fits)."""
+    max_concurrent: int = 0
+    """Maximum items of a worker at a time, over all calls of an async model, which overlap. 0: `max_batch_size` for an
+    `async def` function (32 unless it is set), at least 32 for an `async def infer`, no overlap for the rest."""
     max_batch_wait_ms: float = 5.0
     """Maximum wait of an item for others while a worker is idle."""
     executor: Executor = "thread"
@@ -149,7 +152,7 @@ class Model(BaseModel):
 
         An entry is a JSON-able value; an Exception (only this item failed); an iterator, whose items become interims
         and the last one the final; or an awaitable or async iterator of the same. Async entries of one call run
-        concurrently, on the worker's event loop.
+        concurrently, on the worker's event loop. With `async def`, or with a `max_concurrent`, the calls overlap, too.
         """
         raise NotImplementedError
 
@@ -204,7 +207,7 @@ class FunctionModel(Model):
 
 
 ASYNC_CALLS = 32
-"""Default `max_batch_size` of an `async def` function: its calls wait for something else, so they run together."""
+"""Default number of concurrent calls of an `async def` model: they wait for something else, so they run together."""
 
 SETTINGS: frozenset[str] = frozenset(
     name for name in vars(BaseModel) if not name.startswith("_") and not callable(getattr(BaseModel, name))

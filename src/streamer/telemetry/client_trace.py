@@ -1,8 +1,7 @@
-"""The client's part of a trace: its own span if OTEL_* variables enable traces, otherwise an id for the server."""
+"""The client's part of a trace: its own span, if OTEL_* variables enable traces."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,13 +9,14 @@ from streamer.telemetry.otel_env import are_traces_enabled
 
 
 @contextmanager
-def client_trace(environment: Mapping[str, str], address: str) -> Iterator[str]:
-    """Return the traceparent to send. At the end of the context, the client's span is exported (within a time-out).
+def client_trace(environment: Mapping[str, str], address: str) -> Iterator[str | None]:
+    """Return the traceparent to send; None without traces, so that the server decides on its own.
 
-    `address` becomes an attribute of the span, without its query. Raises ConfigError for a wrong OTEL_* variable.
+    At the end of the context, the client's span is exported (within a time-out). `address` becomes an attribute of the
+    span, without its query. Raises ConfigError for a wrong OTEL_* variable.
     """
     if not are_traces_enabled(environment):
-        yield f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        yield None
         return
     from opentelemetry.trace import SpanKind  # noqa: PLC0415 (an extra)
 

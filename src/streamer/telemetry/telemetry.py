@@ -181,7 +181,11 @@ class Telemetry(Observer, EngineObserver):
                 recorder.batch_started(job, now)
                 if self._tracing is not None and (timeline := recorder.timeline_of(job)) is not None:
                     timelines.append(timeline)
-        return self._tracing.batch_started(worker, timelines, now, model) if self._tracing is not None else None
+        return (
+            self._tracing.batch_started(worker, _key_of(jobs), timelines, now, model)
+            if self._tracing is not None
+            else None
+        )
 
     def batch_finished(
         self, worker: int, jobs: Sequence[Job], seconds: float, outcome: CallOutcome, model: str = ""
@@ -193,7 +197,7 @@ class Telemetry(Observer, EngineObserver):
             if recorder is not None:
                 recorder.batch_finished(job, now)
         if self._tracing is not None:
-            self._tracing.batch_finished(worker, outcome, now, model)
+            self._tracing.batch_finished(_key_of(jobs), outcome, now)
 
     def job_failed(self, job: Job, code: str, model: str = "") -> None:
         self._measuring_of(model).job_failed(job, code)
@@ -251,6 +255,11 @@ def worker_observer(environment: Mapping[str, str]) -> Callable[[], WorkerObserv
     except ImportError as error:
         raise _extra_missing(error) from None
     return TracedWorker
+
+
+def _key_of(jobs: Sequence[Job]) -> tuple[str, int]:
+    """Return the key of a batch. Several may run on a worker."""
+    return jobs[0].session_id, jobs[0].id
 
 
 def _extra_missing(error: ImportError) -> ConfigError:

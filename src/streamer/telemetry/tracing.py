@@ -26,6 +26,9 @@ from streamer.telemetry.spans import (
     traceparent,
 )
 
+BatchKey = tuple[str, int]
+"""Session and job of the first item of a batch."""
+
 LONG_S = 300.0
 """Age of a session in seconds above which segments are separate traces, because an open span is not visible."""
 
@@ -37,7 +40,7 @@ class Tracing:
         self._provider = provider
         self.spans = Spans(provider, send)
         self._model = model
-        self._batches: dict[tuple[str, int], StartedSpan] = {}
+        self._batches: dict[BatchKey, StartedSpan] = {}
         self.segments: dict[SegmentTimeline, StartedSpan] = {}
         self.calls: dict[SegmentTimeline, SpanContext] = {}
         """Last batch of each segment."""
@@ -60,11 +63,12 @@ class Tracing:
         return f"{span.context.trace_id:032x}" if span is not None and span.is_sampled else None
 
     def batch_started(
-        self, worker: int, timelines: Sequence[SegmentTimeline], now: float, model: str = ""
+        self, worker: int, batch_key: BatchKey, timelines: Sequence[SegmentTimeline], now: float, model: str = ""
     ) -> str | None:
         """Start the span of a batch; return its traceparent, if any of the segments is sampled.
 
-        A batch belongs to one trace: that of its first segment. It links to all. `model`: name of one of several.
+        A batch belongs to one trace: that of its first segment. It links to all. `batch_key`: for its end.
+        `model`: name of one of several.
         """
         spans = [span for passage in timelines if (span := self.segments.get(passage)) and span.is_sampled]
         if not spans:
@@ -75,14 +79,14 @@ class Tracing:
             "streamer.model": model or self._model,
         }
         links = [Link(span.context) for span in spans]
-        batch = self._batches[model, worker] = self.spans.start_child(spans[0].context, "batch", now, attributes, links)
+        batch = self._batches[batch_key] = self.spans.start_child(spans[0].context, "batch", now, attributes, links)
         for timeline in timelines:
             if timeline in self.segments:
                 self.calls[timeline] = batch.context
         return traceparent(batch.context)
 
-    def batch_finished(self, worker: int, outcome: CallOutcome, now: float, model: str = "") -> None:
-        if (batch := self._batches.pop((model, worker), None)) is not None:
+    def batch_finished(self, batch_key: BatchKey, outcome: CallOutcome, now: float) -> None:
+        if (batch := self._batches.pop(batch_key, None)) is not None:
             status = UNSET if outcome is CallOutcome.ANSWERED else Status(StatusCode.ERROR, outcome)
             self.spans.end(batch, now, {"streamer.outcome": outcome}, status)
 
