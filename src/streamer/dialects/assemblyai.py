@@ -39,8 +39,9 @@ def mount(context: DialectContext) -> MountedDialect:
 
     def accept(opening: Opening) -> Accepted[WebSocketFrame]:
         model = context.model_of(opening, dict(opening.query).get("speech_model", ""))
-        plan = read_request(opening.query, policy, model.name)
-        codec = AssemblyAi(plan, opening, policy, model.name, model.sample_rate, **message_limits(limits))
+        chosen = replace(policy, model_options=model.known_options)
+        plan = read_request(opening.query, chosen, model.name)
+        codec = AssemblyAi(plan, opening, chosen, model.name, model.sample_rate, **message_limits(limits))
         return Accepted(codec, ignored=plan.ignored, model=model.name)
 
     endpoint = Endpoint(

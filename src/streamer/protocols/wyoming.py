@@ -47,11 +47,15 @@ class WyomingTranscribe(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class WyomingProgram:
-    """The description of the server, for `info`. `languages`: BCP 47; Home Assistant offers no others."""
+    """The description of the server, for `info`. `languages`: BCP 47; Home Assistant offers no others.
+
+    `reads_language`: the model has an option for the language of a command.
+    """
 
     model: str
     version: str
     languages: tuple[str, ...]
+    reads_language: bool = False
 
     def info(self) -> WyomingEvent:
         """Return the answer to `describe`."""
@@ -180,7 +184,7 @@ class Wyoming:
             return _refused(f"transcribe: {_brief(error)}")
         if language is not None and len(language) > MAX_LANGUAGE:
             return _refused(f"transcribe: language: expected at most {MAX_LANGUAGE} characters, got {len(language)}")
-        self._language = language
+        self._language = language if self._program.reads_language else None
         return KeepAlive()
 
     def _final(self, output: msgspec.Raw) -> list[Reply[WyomingEvent]] | None:
