@@ -152,6 +152,7 @@ class AssemblyAi:
 
     name: ClassVar[str] = "assemblyai"
     joins_audio: ClassVar[bool] = True
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -88,6 +88,7 @@ class Speechmatics:
 
     name: ClassVar[str] = "speechmatics"
     joins_audio: ClassVar[bool] = False
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,

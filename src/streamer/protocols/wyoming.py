@@ -99,6 +99,11 @@ class Wyoming:
         self._ends: deque[bool] = deque()
         """For each stream that the client has ended and that is not finished: whether a transcript is owed."""
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether no command is open: a client closes after its last transcript."""
+        return self._format is None and not self._ends
+
     def begin(self) -> tuple[()]:
         return ()
 

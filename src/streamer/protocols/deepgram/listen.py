@@ -67,6 +67,7 @@ class Listen:
 
     name: ClassVar[str] = "deepgram"
     joins_audio: ClassVar[bool] = False  # a binary message of no bytes closes the stream
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,
