@@ -24,6 +24,7 @@ class Scripted:
 
     name = "scripted"
     joins_audio = False
+    ends_with_connection = False
 
     def __init__(self, *, keeps: bool = True) -> None:
         self.count = 0

@@ -42,11 +42,10 @@ def recognise_with_words(job: Job) -> Outcome:
     return Output.of({"text": " ".join(words), "words": timed, "language": "en"})
 
 
-def recogniser(answer: Any = recognise) -> AppParts:
-    """Return the parts of a server with the recogniser."""
-    return AppParts(
-        ScriptedEngine(answer), ScriptedScoring(), ServedModel("scripted", RATE, False, 4, word_times="model")
-    )
+def recogniser(answer: Any = recognise, known_options: tuple[str, ...] = ()) -> AppParts:
+    """Return the parts of a server with the recogniser. `known_options`: of its model."""
+    model = ServedModel("scripted", RATE, False, 4, word_times="model", known_options=known_options)
+    return AppParts(ScriptedEngine(answer), ScriptedScoring(), model)
 
 
 @asynccontextmanager

@@ -342,6 +342,24 @@ async def test_configure_is_refused_for_a_model_without_key_terms_and_features_h
     assert success == {"type": "ConfigureSuccess", "request_id": "request-1"}
 
 
+async def test_the_answer_to_a_configure_follows_that_of_the_finalize_before_it() -> None:
+    change = '{"type":"Configure","keyterms":["new"]}'
+    for options, name in ((("keyterm",), "ConfigureSuccess"), ((), "ConfigureFailure")):
+        async with dialling(listen(*options)) as (stage, client):
+            stage.scripted.is_holding = True
+            for frame in (TONE, FINALIZE, change, FINALIZE, '{"type":"Configure"}'):
+                await client.send(frame)
+                await turns()
+            stage.scripted.is_holding = False
+            stage.scripted.release_all()
+            await client.send(CLOSE)
+            heard = []
+            while (frame := await client.receive()) is not None:
+                heard.append(json.loads(frame))
+        assert [each["type"] for each in heard] == ["Results", name, "Results", "ConfigureSuccess", "Metadata"]
+        assert [each["from_finalize"] for each in of_type(heard, "Results")] == [True, True]
+
+
 # Anything -------------------------------------------------------------------------------------------
 
 _words = st.sampled_from(["Finalize", "CloseStream", "KeepAlive", "Configure", "Start", ""])

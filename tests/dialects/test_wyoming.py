@@ -151,7 +151,7 @@ async def test_the_official_client_reads_one_transcript_of_all_that_was_said() -
                     break
             expected = ["transcript-start", "transcript-chunk", "transcript-chunk", "transcript", "transcript-stop"]
             assert kinds == expected
-            assert (transcript.text, transcript.language) == (WHOLE, "en")
+            assert (transcript.text, transcript.language) == (WHOLE, None)
             assert chunks == transcript.text
             assert transcript.text == " ".join(await native_finals(app, conversation()))
 

@@ -87,6 +87,7 @@ def test_clients_say_beam_prompt_task_and_language(recogniser, speech):
     ("options", "words"),
     [
         ({"language": "xx"}, "options.language: expected one of en, got 'xx'"),
+        ({"task": "translate"}, "options.task: expected transcribe, because these weights know English only"),
         ({"task": "sing"}, "options.task: expected transcribe or translate, got 'sing'"),
         ({"prompt": 5}, "options.prompt: expected a text of at most 2000 characters, got '5'"),
         ({"prompt": "x" * 2_001}, "options.prompt: expected a text"),

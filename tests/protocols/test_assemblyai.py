@@ -47,9 +47,9 @@ FRAMES = st.one_of(
 )
 
 
-def codec(*query: tuple[str, str]) -> AssemblyAi:
-    plan = read_request((("sample_rate", "16000"), *query), POLICY)
-    return AssemblyAi(plan, Opening("/v3/ws", id="id", at=1_700_000_000.0), POLICY, "m", 16_000)
+def codec(*query: tuple[str, str], policy: TurnPolicy = POLICY) -> AssemblyAi:
+    plan = read_request((("sample_rate", "16000"), *query), policy)
+    return AssemblyAi(plan, Opening("/v3/ws", id="id", at=1_700_000_000.0), policy, "m", 16_000)
 
 
 def played(*query: tuple[str, str]) -> Played[str | bytes]:
@@ -99,13 +99,19 @@ def test_audio_cut_anywhere_makes_the_same_turns(size: int) -> None:
         assert times == sorted(times)
 
 
-def test_the_language_and_the_prompt_go_to_the_model() -> None:
+def test_the_language_and_the_prompt_go_to_a_model_that_reads_them() -> None:
     asked = []
 
     def answer(job):  # type: ignore[no-untyped-def]
         asked.append(json.loads(job.options))
         return recognise(job)
 
-    made = codec(("language_codes", '["de"]'), ("prompt", "names"))
-    Played(made, SessionSettings(Mode.SEGMENTED), answer).receive(conversation(), TERMINATE)
-    assert asked[0] == {"language": "de", "prompt": "names"}
+    query = ("language_codes", '["de"]'), ("prompt", "names")
+    for known, expected in (
+        (("language", "prompt"), {"language": "de", "prompt": "names"}),
+        (("prompt",), {"prompt": "names"}),
+        ((), {}),
+    ):
+        made = codec(*query, policy=TurnPolicy(model_options=known))
+        Played(made, SessionSettings(Mode.SEGMENTED), answer).receive(conversation(), TERMINATE)
+        assert asked.pop() == expected

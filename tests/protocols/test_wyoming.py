@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -125,18 +126,21 @@ def test_a_command_in_chunks_of_any_size_has_one_transcript(size: int) -> None:
     assert [event.data["text"] for event in sent if event.type == "transcript"] == [" ".join(SENTENCES[:2])]
 
 
-def test_the_language_of_a_command_goes_to_the_model_and_into_its_transcript() -> None:
+def test_the_language_of_a_command_goes_to_a_model_that_reads_it_and_into_its_transcript() -> None:
     asked = []
 
     def answer(job):  # type: ignore[no-untyped-def]
         asked.append(json.loads(job.options))
         return recognise(job)
 
-    connection = Played(Wyoming(PROGRAM), SessionSettings(Mode.SEGMENTED), answer)
     chunk = WyomingEvent("audio-chunk", FORMAT, conversation())
-    sent = connection.receive(WyomingEvent("transcribe", {"language": "de-DE"}), chunk, WyomingEvent("audio-stop"))
-    assert asked[0] == {"language": "de-DE"}
-    assert [event.data["language"] for event in sent if event.type == "transcript"] == ["de-DE"]
+    for reads, expected in ((True, {"language": "de-DE"}), (False, {})):
+        codec = Wyoming(replace(PROGRAM, reads_language=reads))
+        connection = Played(codec, SessionSettings(Mode.SEGMENTED), answer)
+        sent = connection.receive(WyomingEvent("transcribe", {"language": "de-DE"}), chunk, WyomingEvent("audio-stop"))
+        assert asked.pop() == expected
+        [transcript] = [event.data for event in sent if event.type == "transcript"]
+        assert transcript == {"text": transcript["text"], **expected}
 
 
 async def test_the_asynchronous_reader_of_the_package_reads_what_is_written() -> None:

@@ -54,6 +54,8 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     max_stream_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
     nbf: int | float | msgspec.UnsetType = msgspec.UNSET
     """Start of the token's validity (RFC 7519, 4.1.5)."""
+    use_by: int | float | None = None
+    """Last time at which a session may begin; None: `exp`, at which a session ends."""
 
     @property
     def not_before(self) -> int | float:
@@ -95,7 +97,7 @@ class TokenReader:
             raise Unauthenticated("the token was issued in the future (iat): check the clocks")
         if claims.not_before > now + CLOCK_SKEW_S:
             raise Unauthenticated("the token is not valid yet (nbf): check the clocks")
-        if claims.exp <= now:
+        if claims.exp <= now or (claims.use_by is not None and not now < claims.use_by):
             raise TokenExpired("the token has expired")
         return claims
 

@@ -392,9 +392,9 @@ class Connection(Generic[FrameT]):
         self._receive_path.stop()
         self._release_services()
         code = self._outbox.close_code or self._transport_error
-        self._observer.on_close(
-            self._session.summary, code, peer_disconnected=self._peer_disconnected, now=self._clock.now()
-        )
+        has_ended = self._transport.has_peer_closed and self._codec.ends_with_connection
+        left_early = self._peer_disconnected and not has_ended
+        self._observer.on_close(self._session.summary, code, peer_disconnected=left_early, now=self._clock.now())
         # They reference this object: thousands that end would wait for the collector.
         self._observer = self._sender.observer = SessionObserver()
         self._transport.set_sink(None)

@@ -43,6 +43,11 @@ class Transport(Protocol[FrameT]):
         """Control frames received, which show that a silent peer is alive. Never decreases."""
         ...
 
+    @property
+    def has_peer_closed(self) -> bool:
+        """Whether the peer closed the connection normally, instead of vanishing or violating the protocol."""
+        ...
+
     async def receive(self) -> FrameT | None:
         """Return the next frame; None when the peer has disconnected or closed its side.
 

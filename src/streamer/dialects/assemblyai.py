@@ -1,4 +1,4 @@
-"""AssemblyAI: the WebSocket `/v3/ws` of its streaming protocol v3."""
+"""AssemblyAI: the WebSocket `/v3/ws` of its streaming protocol v3, and temporary tokens for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from streamer.access import Carriers
+from streamer.dialects.assemblyai_tokens import token_routes
 from streamer.dialects.dialect import DialectContext, MountedDialect
 from streamer.endpoints import message_limits
 from streamer.errors import StreamerError
@@ -39,8 +40,9 @@ def mount(context: DialectContext) -> MountedDialect:
 
     def accept(opening: Opening) -> Accepted[WebSocketFrame]:
         model = context.model_of(opening, dict(opening.query).get("speech_model", ""))
-        plan = read_request(opening.query, policy, model.name)
-        codec = AssemblyAi(plan, opening, policy, model.name, model.sample_rate, **message_limits(limits))
+        chosen = replace(policy, model_options=model.known_options)
+        plan = read_request(opening.query, chosen, model.name)
+        codec = AssemblyAi(plan, opening, chosen, model.name, model.sample_rate, **message_limits(limits))
         return Accepted(codec, ignored=plan.ignored, model=model.name)
 
     endpoint = Endpoint(
@@ -52,7 +54,7 @@ def mount(context: DialectContext) -> MountedDialect:
         close_codes=CODES,
         refusal=refuse,
     )
-    return MountedDialect((endpoint,))
+    return MountedDialect((endpoint,), token_routes(context, CARRIERS, refuse))
 
 
 def refuse(error: StreamerError) -> web.Response:

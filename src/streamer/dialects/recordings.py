@@ -99,6 +99,7 @@ class RecordingTransport:
 
     name = "http"
     control_frames_received = 0
+    has_peer_closed = False
 
     def __init__(self, request: web.Request, spool: BinaryIO, read_bytes: int) -> None:
         """Create a transport. `spool`: for an MP4 whose index is at its end. `read_bytes`: of the body at a time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import streamer
@@ -42,8 +43,11 @@ def mount(context: DialectContext) -> MountedDialect:
             expected = "a language, such as en: the protocol of voice agents is not served"
             raise BadRequest(field="the path after /v2", expected=expected, got=language)
         model = context.model_of(opening)
-        codec = Speechmatics(opening, language, policy, model.sample_rate, **message_limits(limits))
-        return Accepted(codec, model=model.name)
+        chosen = replace(policy, model_options=model.known_options)
+        codec = Speechmatics(opening, language, chosen, model.sample_rate, **message_limits(limits))
+        # Never refused, because every client has to send a language, which comes with its first message at the latest.
+        ignored = () if "language" in model.known_options else ("language",)
+        return Accepted(codec, ignored=ignored, model=model.name)
 
     endpoints = [
         Endpoint(path, settings, accept, (), carriers=CARRIERS, close_codes=SPEECHMATICS_CLOSE_CODES) for path in PATHS

@@ -116,7 +116,9 @@ def mount(context: DialectContext) -> MountedDialect:
     if context.door.required and not dialects.wyoming_peers:
         expected = "the networks that need no key, because Wyoming has no authentication; or leave wyoming out"
         raise ConfigError(field="dialects.wyoming_peers", expected=expected, got="nothing, with keys or tokens set")
-    program = WyomingProgram(context.model.name, streamer.__version__, dialects.wyoming_languages)
+    model = context.model
+    reads_language = "language" in model.known_options
+    program = WyomingProgram(model.name, streamer.__version__, dialects.wyoming_languages, reads_language)
     limits = WyomingLimits(payload=context.settings.limits.max_audio_message_bytes)
     listener: DialectListener = TcpListener(
         max(0, dialects.wyoming_port),

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from streamer.audio.mel import RATE, SECONDS
 from streamer.errors import ModelFailed
-from streamer.models.catalogue import WHISPER_FILES
+from streamer.models.catalogue import CATALOGUE, WHISPER_FILES
 from streamer.models.contract import AudioSegment, Model, WordTimes
 from streamer.models.weights import find_weights
 from streamer.models.whisper_network import Hypothesis, Request, WhisperNetwork
@@ -19,6 +19,7 @@ from streamer.transcripts.transcript import Transcript, Word
 _MAX_BEAM = 10
 _MAX_PROMPT = 2_000
 _RETRY_TEMPERATURE = 0.4
+_ENGLISH = frozenset({"en"})
 
 
 class Whisper(Model):
@@ -42,7 +43,7 @@ class Whisper(Model):
     sample_rate = RATE
     max_batch_size = 8
     word_times: WordTimes = "model"
-    known_options = ("language", "task", "prompt", "beam_size")
+    known_options: tuple[str, ...] = ("language", "task", "prompt", "beam_size")
     max_batch_seconds = 240.0
     timeout_floor_s = 60.0
 
@@ -59,6 +60,8 @@ class Whisper(Model):
         log_probability_threshold: float = -1.0,
         compression_threshold: float = 2.4,
     ) -> None:
+        if is_english_only(weights):
+            self.known_options = ("prompt", "beam_size")
         self._weights = weights
         self._revision = revision
         self._device = device
@@ -114,6 +117,8 @@ class Whisper(Model):
         task = merged.get("task", "transcribe")
         if task not in ("transcribe", "translate"):
             raise _wrong("task", "transcribe or translate", task)
+        if task == "translate" and self._languages == _ENGLISH:
+            raise _wrong("task", "transcribe, because these weights know English only", task)
         prompt = merged.get("prompt", "")
         if not isinstance(prompt, str) or len(prompt) > _MAX_PROMPT:
             raise _wrong("prompt", f"a text of at most {_MAX_PROMPT} characters", prompt)
@@ -135,6 +140,12 @@ class Whisper(Model):
     def _is_speech(self, hypothesis: Hypothesis) -> bool:
         silent = hypothesis.no_speech > self._no_speech and hypothesis.log_probability < self._log_probability
         return not silent and hypothesis.compression <= self._compression
+
+
+def is_english_only(weights: str) -> bool:
+    """Return whether weights transcribe English only, judged by their name: no file is read before `load`."""
+    known = CATALOGUE.get(f"whisper:{weights}")
+    return known.languages == "en" if known is not None else weights.rstrip("/").endswith(".en")
 
 
 def _joined(parts: Sequence[Hypothesis | None], is_final: bool) -> Transcript:

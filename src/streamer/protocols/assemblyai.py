@@ -66,11 +66,16 @@ _CONTAINERS = {"opus": Container.OPUS, "ogg_opus": Container.OGG, "aac": Contain
 _NAMES = frozenset(wire.SessionRequest.__struct_fields__)
 _CREDENTIALS = frozenset({"token", "access_token"})
 _LISTS = frozenset({"language_codes"})
+_OPTIONS = {"language_codes": "language", "language_code": "language", "prompt": "prompt"}
+"""Parameters that only a model with the option has a use for."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnPolicy:
-    """Settings of the server. Times in milliseconds; `negative_threshold`: the server's own (see VadConfig)."""
+    """Settings of the server. Times in milliseconds; `negative_threshold`: the server's own (see VadConfig).
+
+    `model_options`: names of the options that the model reads.
+    """
 
     min_silence_ms: float = 300.0
     max_silence_ms: float = 10_000.0
@@ -78,6 +83,7 @@ class TurnPolicy:
     containers: frozenset[Container] = frozenset(Container)
     refuses_unsupported: bool = False
     max_session_s: float = 3_600.0
+    model_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +106,6 @@ def read_request(query: Sequence[tuple[str, str]], policy: TurnPolicy, model: st
         if value.lower() not in ("", "0", "false", "none", "null"):
             expected = "no such parameter: this server does not change or forward transcripts"
             raise BadRequest(field=name, expected=expected, got=value)
-    ignored = tuple(name for name in parameters if name not in _NAMES and name not in _CREDENTIALS)
-    if ignored and policy.refuses_unsupported:
-        expected = "no parameter without effect (dialects.unsupported_parameters)"
-        raise BadRequest(field=ignored[0], expected=expected, got=parameters[ignored[0]])
     values: dict[str, Any] = {name: parameters[name] for name in parameters if name in _NAMES}
     for name in _LISTS & values.keys():
         values[name] = _listed(name, values[name])
@@ -111,6 +113,10 @@ def read_request(query: Sequence[tuple[str, str]], policy: TurnPolicy, model: st
         request = msgspec.convert(values, wire.SessionRequest, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequest(brief(str(error), 160)) from None
+    ignored = tuple(name for name in parameters if not _has_effect(name, request, policy))
+    if ignored and policy.refuses_unsupported:
+        expected = "no parameter without effect (dialects.unsupported_parameters)"
+        raise BadRequest(field=ignored[0], expected=expected, got=parameters[ignored[0]])
     overrides(request, policy)
     format_, media = _format(request, policy)
     return SessionPlan(request, format_, media, ignored)
@@ -146,6 +152,7 @@ class AssemblyAi:
 
     name: ClassVar[str] = "assemblyai"
     joins_audio: ClassVar[bool] = True
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -231,7 +238,8 @@ class AssemblyAi:
         codes = self._settings.language_codes or []
         language = codes[0] if len(codes) == 1 else self._settings.language_code
         options = {"language": language, "prompt": self._settings.prompt}
-        return self._encoder.encode({name: value for name, value in options.items() if value})
+        known = self._policy.model_options
+        return self._encoder.encode({name: value for name, value in options.items() if value and name in known})
 
     def _configure(self, changes: wire.UpdateConfiguration) -> Message:
         if changes.filter_profanity:
@@ -291,6 +299,13 @@ class AssemblyAi:
 
     def _reply(self, value: msgspec.Struct, *, is_replaceable: bool = False) -> Reply[Frame]:
         return Reply(self._encoder.encode(value).decode(), is_replaceable)
+
+
+def _has_effect(name: str, request: wire.SessionRequest, policy: TurnPolicy) -> bool:
+    if name == "language_codes" and len(request.language_codes or ()) > 1:
+        return False  # a model takes one language
+    option = _OPTIONS.get(name)
+    return name in _NAMES | _CREDENTIALS if option is None else option in policy.model_options
 
 
 def _format(request: wire.SessionRequest, policy: TurnPolicy) -> tuple[AudioFormat, MediaFormat | None]:

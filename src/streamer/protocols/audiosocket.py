@@ -92,6 +92,7 @@ class AudioSocket:
 
     name: ClassVar[str] = "audiosocket"
     joins_audio: ClassVar[bool] = False
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(self, call_id: str, report: CallReport) -> None:
         self._call_id = call_id

@@ -63,6 +63,14 @@ class Codec(Protocol[FrameT]):
         """Whether small binary frames may be joined before they are decoded."""
         ...
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether a client that closes its connection now ends the session as its protocol intends.
+
+        Such a protocol has no message for the end, or no stream is open.
+        """
+        ...
+
     def begin(self) -> Sequence[Message | Reply[FrameT]]:
         """Return what precedes the client's first frame: a greeting, or a start that the request contained."""
         ...

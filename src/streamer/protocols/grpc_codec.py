@@ -75,6 +75,7 @@ class GrpcCodec:
 
     name = "grpc"
     joins_audio = True
+    ends_with_connection = False
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ class RecordingCodec:
     """Codec of one recording. The transport gives its bytes, and an empty frame at its end; it takes events."""
 
     joins_audio = False
+    ends_with_connection = False
 
     def __init__(self, name: str, start: Start) -> None:
         """Create a codec. `name`: of the dialect. `start`: of the stream."""

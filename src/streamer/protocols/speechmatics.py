@@ -74,12 +74,13 @@ _NO_LANGUAGE = frozenset({"", "auto", "multi"})
 
 @dataclass(frozen=True, slots=True)
 class RecognitionPolicy:
-    """Settings of the server. Times in milliseconds."""
+    """Settings of the server. Times in milliseconds. `model_options`: names of the options that the model reads."""
 
     min_silence_ms: float = 300.0
     max_silence_ms: float = 10_000.0
     refuses_unsupported: bool = False
     version: str = ""
+    model_options: tuple[str, ...] = ()
 
 
 class Speechmatics:
@@ -87,6 +88,7 @@ class Speechmatics:
 
     name: ClassVar[str] = "speechmatics"
     joins_audio: ClassVar[bool] = False
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -298,7 +300,8 @@ class Speechmatics:
 
     def _options(self) -> bytes:
         language = self._config.language or ""
-        return b"{}" if language in _NO_LANGUAGE else self._encoder.encode({"language": language})
+        is_read = language not in _NO_LANGUAGE and "language" in self._policy.model_options
+        return self._encoder.encode({"language": language}) if is_read else b"{}"
 
     # Out ----------------------------------------------------------------------------------------
 

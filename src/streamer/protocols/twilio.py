@@ -99,6 +99,7 @@ class Twilio:
 
     name: ClassVar[str] = "twilio"
     joins_audio: ClassVar[bool] = False
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,

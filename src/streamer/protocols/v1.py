@@ -22,6 +22,7 @@ class V1Codec:
 
     name: ClassVar[str] = "v1"
     joins_audio: ClassVar[bool] = True
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,

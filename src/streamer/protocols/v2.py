@@ -27,6 +27,7 @@ class V2Codec:
 
     name: ClassVar[str] = "v2"
     joins_audio: ClassVar[bool] = True
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class Vosk:
 
     name: ClassVar[str] = "vosk"
     joins_audio: ClassVar[bool] = False
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -47,11 +47,15 @@ class WyomingTranscribe(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class WyomingProgram:
-    """The description of the server, for `info`. `languages`: BCP 47; Home Assistant offers no others."""
+    """The description of the server, for `info`. `languages`: BCP 47; Home Assistant offers no others.
+
+    `reads_language`: the model has an option for the language of a command.
+    """
 
     model: str
     version: str
     languages: tuple[str, ...]
+    reads_language: bool = False
 
     def info(self) -> WyomingEvent:
         """Return the answer to `describe`."""
@@ -94,6 +98,11 @@ class Wyoming:
         """`transcript-start` was sent."""
         self._ends: deque[bool] = deque()
         """For each stream that the client has ended and that is not finished: whether a transcript is owed."""
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether no command is open: a client closes after its last transcript."""
+        return self._format is None and not self._ends
 
     def begin(self) -> tuple[()]:
         return ()
@@ -180,7 +189,7 @@ class Wyoming:
             return _refused(f"transcribe: {_brief(error)}")
         if language is not None and len(language) > MAX_LANGUAGE:
             return _refused(f"transcribe: language: expected at most {MAX_LANGUAGE} characters, got {len(language)}")
-        self._language = language
+        self._language = language if self._program.reads_language else None
         return KeepAlive()
 
     def _final(self, output: msgspec.Raw) -> list[Reply[WyomingEvent]] | None:

@@ -108,7 +108,8 @@ class SessionObserver:
     def on_close(self, summary: Summary, code: ErrorCode | None, *, peer_disconnected: bool, now: float) -> None:
         """Handle the end of the session.
 
-        `peer_disconnected`: the peer disconnected first; `code`: its error, None for a normal end.
+        `peer_disconnected`: the peer disconnected first, although its protocol has another end. `code`: its error, None
+        for a normal end.
         """
 
 

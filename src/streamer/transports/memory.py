@@ -73,6 +73,7 @@ class MemoryTransport(Generic[FrameT]):
     def __init__(self, incoming: _Pipe[FrameT], outgoing: _Pipe[FrameT], peer: str) -> None:
         self.peer = peer
         self.control_frames_received = 0
+        self.has_peer_closed = False
         self.close_info: CloseInfo | None = None
         self._incoming = incoming
         self._outgoing = outgoing
@@ -129,6 +130,7 @@ class MemoryClient(Generic[FrameT]):
 
     def close(self) -> None:
         """Disconnect; sent frames still arrive."""
+        self._server.has_peer_closed = True
         self._outgoing.end()
         self._incoming.end(drop=True)
 

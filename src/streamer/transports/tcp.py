@@ -56,6 +56,7 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
         self.peer = peer
         self.control_frames_received = 0
         """Always 0: these protocols have no control frames."""
+        self.has_peer_closed = False
         self.framing = framing
         self._close_timeout_s = close_timeout_s
         self._memory = MemoryAccount(memory)
@@ -90,6 +91,7 @@ class TcpTransport(asyncio.Protocol, Generic[FrameT]):
 
     def eof_received(self) -> bool:
         """Handle the end of input. Returns False: the event loop closes the connection."""
+        self.has_peer_closed = True
         self._end()
         return False
 

@@ -52,6 +52,7 @@ class UploadTransport:
 
     name = "http"
     control_frames_received = 0
+    has_peer_closed = False
 
     def __init__(
         self, request: web.Request, answer: UploadAnswer, start: str, max_message_bytes: int, spool: BinaryIO

@@ -37,6 +37,7 @@ except ImportError:  # no C extension for this platform, or another version of t
 
 WebSocketFrame = str | bytes
 
+_NORMAL_CLOSES = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD)
 MAX_SEND_NOW_BYTES = 8_192
 """Characters or bytes that are written at once if nothing else is queued: far below the 64 KiB above which a writer has
 to wait for its peer."""
@@ -149,6 +150,11 @@ class WebSocketTransport:
     def control_frames_received(self) -> int:
         """Number of pings and pongs received."""
         return self._protocol.control_frames if self._protocol is not None else 0
+
+    @property
+    def has_peer_closed(self) -> bool:
+        """Whether the peer sent a close frame with 1000, 1001 (it leaves its page), or without a code."""
+        return self._protocol is not None and self._protocol.peer_close_code in _NORMAL_CLOSES
 
     def upgrade(self, headers: Mapping[str, str] | None = None) -> None:
         """Answer with 101, once. `headers`: further ones of the answer.

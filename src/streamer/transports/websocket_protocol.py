@@ -92,6 +92,8 @@ class WebSocketProtocol:
         self._throttle_timer: asyncio.TimerHandle | None = None
         self.control_frames = 0
         """Number of pings and pongs received."""
+        self.peer_close_code: int | None = None
+        """Code of the peer's close frame, 1005 for one without; None until it has come."""
 
     # The reader's side --------------------------------------------------------------------------
 
@@ -306,6 +308,7 @@ class WebSocketProtocol:
             if opcode in _DATA:
                 self._handle_fragment(opcode, event.data, event.fin)
             elif opcode is _CLOSE:
+                self.peer_close_code = frames.close_rcvd.code if frames.close_rcvd is not None else None
                 self._end()
             else:
                 self.control_frames += 1

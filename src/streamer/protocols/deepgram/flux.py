@@ -33,6 +33,7 @@ class Flux:
 
     name: ClassVar[str] = "deepgram"
     joins_audio: ClassVar[bool] = False  # a message may be a packet of Opus
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,

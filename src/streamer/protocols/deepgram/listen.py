@@ -28,6 +28,8 @@ Step = Message | Reply[Frame]
 
 _MAX_ECHO = 1_000
 """Characters of a client's message that an error repeats."""
+_MAX_HELD = 16
+"""Answers that wait for that of a Finalize; more of them overtake it."""
 _KEYTERMS = "keyterm"
 """Name of the model's option for key terms."""
 
@@ -57,9 +59,13 @@ class _ChannelState:
 
 @dataclass(slots=True)
 class _Finalizing:
-    """A Finalize whose results are pending. `channels`: those that have not been answered."""
+    """A Finalize whose results are pending. `channels`: those that have not been answered.
+
+    `held`: answers to later messages, which follow its own.
+    """
 
     channels: set[int] = field(default_factory=set)
+    held: list[Reply[Frame]] = field(default_factory=list)
 
 
 class Listen:
@@ -67,6 +73,7 @@ class Listen:
 
     name: ClassVar[str] = "deepgram"
     joins_audio: ClassVar[bool] = False  # a binary message of no bytes closes the stream
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -138,19 +145,25 @@ class Listen:
     def _configure(self, change: wire.Reconfigure) -> list[Step]:
         request_id = self._identity.request_id
         if change.keyterms is None:  # features of formatting are without effect, as they are in the query
-            return [KeepAlive(), self._frame(wire.ConfigureSuccess(request_id))]
+            return [KeepAlive(), *self._in_order(wire.ConfigureSuccess(request_id))]
         if not self._request.takes_keyterms:
             text = f"the model {self._identity.model} takes no key terms"
-            return [
-                KeepAlive(),
-                self._frame(wire.ConfigureFailure(request_id, "CONFIGURE_KEYTERMS_NOT_SUPPORTED", text)),
-            ]
+            failure = wire.ConfigureFailure(request_id, "CONFIGURE_KEYTERMS_NOT_SUPPORTED", text)
+            return [KeepAlive(), *self._in_order(failure)]
         self._request = with_keyterms(self._request, change.keyterms)
         start = self._request.start
         return [
             Configure(start.vad, start.interim_results, start.interim_interval_ms, start.options),
-            self._frame(wire.ConfigureSuccess(request_id, change.keyterms)),
+            *self._in_order(wire.ConfigureSuccess(request_id, change.keyterms)),
         ]
+
+    def _in_order(self, answer: msgspec.Struct) -> list[Reply[Frame]]:
+        """Return the answer to a message, unless it has to follow that of a Finalize before it."""
+        frame = self._frame(answer)
+        if not self._finalizing or len(self._finalizing[-1].held) >= _MAX_HELD:
+            return [frame]
+        self._finalizing[-1].held.append(frame)
+        return []
 
     def _unread(self, text: str, frame: str) -> list[Step]:
         """Return the answer to a message that cannot be read. It counts as a message, and ends nothing."""
@@ -250,7 +263,8 @@ class Listen:
         """Answer a Finalize on the channels without a pending result, because clients wait for it."""
         if not self._finalizing:
             return []
-        return [self._empty(index, from_finalize=True) for index in sorted(self._finalizing.popleft().channels)]
+        pending = self._finalizing.popleft()
+        return [*(self._empty(index, from_finalize=True) for index in sorted(pending.channels)), *pending.held]
 
     def _empty(self, index: int, *, from_finalize: bool) -> Reply[Frame]:
         at_s = self._state(index).covered_s

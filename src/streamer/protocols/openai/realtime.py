@@ -71,6 +71,7 @@ class Realtime:
 
     name: ClassVar[str] = "openai"
     joins_audio: ClassVar[bool] = False
+    ends_with_connection: ClassVar[bool] = True  # the protocol has no message for the end
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class GrpcTransport:
         self.peer = client_of(call, proxies or Proxies())
         self.control_frames_received = 0
         """Always 0: gRPC answers HTTP/2 pings itself. A silent client sends `keepalive`."""
+        self.has_peer_closed = False
+        """Always False: a client that has finished half-closes its call, which is a message."""
         self.call_end: CallEnd | None = None
         """None if the client disconnected or was cut off."""
         self.audio_s = 0.0
