@@ -355,6 +355,19 @@ async def test_a_connection_without_audio_may_not_ask_for_ever() -> None:
         assert len(await caller.rest()) == 100
 
 
+async def test_a_connection_that_the_server_has_ended_is_not_reset_by_what_its_client_still_sends() -> None:
+    """A reset would take from the client what it has not read yet."""
+    async with wyoming_server() as app, called(app) as caller, called(app) as other:
+        for _ in range(100):
+            await caller.send("ping")
+        assert len(await caller.rest()) == 100  # and the end
+        for _ in range(2):
+            await caller.send("ping")
+            await other.send("ping")
+            assert await other.read() is not None  # by now the server would have reset the first one
+        assert not caller.writer.transport.is_closing()
+
+
 async def test_only_networks_of_the_setting_may_connect() -> None:
     async with wyoming_server(dialects={"wyoming_peers": ("10.1.0.0/16",)}) as app, called(app) as caller:
         assert await caller.rest() == []

@@ -134,6 +134,7 @@ class TcpListener(Generic[FrameT]):
 
         try:
             audio_s = await meter.run(converse())
+            await transport.close(None)  # to abort it now would reset it, and take answers from the client
         except OSError as error:  # the client disconnected
             log.debug("connection from %s ended: %s", address, error)
         except Exception as error:
